@@ -1,0 +1,3 @@
+//! The `anemone` command.
+
+fn main() {}
