@@ -1,0 +1,196 @@
+"""Matrix products, convolution and the weights they read: matmul, linear, conv, constexpr_affine_dequantize."""
+
+import numpy as np
+import torch
+
+from . import reference
+from .case import Case, Inline, draw
+from .reference import f64
+
+
+def _conv(name, shape_x, shape_weight, *, dtype=np.float16, weight_dtype=None, bias=False, opset="ios18",
+          constant_weight=True, constant_bias=True, bias_dtype=None, **parameters):
+    weight_dtype = weight_dtype or dtype
+    x = draw(name + ".x", shape_x, dtype, -2, 2)
+    weight = draw(name + ".weight", shape_weight, weight_dtype, -1, 1)
+    inputs, args = {"x": x}, dict(parameters)
+    (args if constant_weight else inputs)["weight"] = weight
+    bias_values = None
+    if bias:
+        bias_values = draw(name + ".bias", shape_weight[:1], bias_dtype or weight_dtype, -1, 1)
+        (args if constant_bias else inputs)["bias"] = bias_values
+    plain = {key: value.value if isinstance(value, Inline) else value for key, value in parameters.items()}
+    want, magnitude = reference.conv(x, weight, bias_values, **plain)
+    _check_with_torch(name, want, x, weight, bias_values, **plain)
+    return Case("conv", name, inputs, args, want, magnitude=magnitude, opset=opset,
+                source="torch f64, summed exactly")
+
+
+def _check_with_torch(name, want, x, weight, bias, strides=None, pad_type="valid", pad=None, dilations=None,
+                      groups=1):
+    rank = x.ndim - 2
+    strides, dilations = strides or [1] * rank, dilations or [1] * rank
+    padding = reference.conv_padding(pad_type, pad, x.shape[2:], weight.shape[2:], strides, dilations)
+    flat = [amount for pair in reversed(padding) for amount in pair]
+    convolve = {1: torch.nn.functional.conv1d, 2: torch.nn.functional.conv2d}[rank]
+    tensors = [None if a is None else torch.from_numpy(f64(a)) for a in (weight, bias)]
+    result = convolve(torch.nn.functional.pad(torch.from_numpy(f64(x)), flat), *tensors, stride=strides,
+                      dilation=dilations, groups=groups).numpy()
+    assert np.allclose(result, want, rtol=1e-12, atol=1e-12), f"{name}: torch disagrees"
+
+
+def _conv_cases():
+    return [
+        _conv("conv_pointwise_defaults", [1, 5, 1, 4], [3, 5, 1, 1]),
+        _conv("conv_pointwise_explicit", [2, 3, 1, 5], [4, 3, 1, 1], bias=True, strides=[1, 1],
+              pad_type="valid", pad=[0, 0, 0, 0], dilations=[1, 1], groups=1),
+        _conv("conv_fp32", [1, 3, 4, 5], [2, 3, 3, 2], dtype=np.float32, bias=True),
+        _conv("conv_1d", [2, 3, 9], [2, 3, 4], strides=[2], pad_type="custom", pad=[1, 2]),
+        _conv("conv_1d_dilated", [1, 2, 11], [3, 2, 3], dilations=[3], dtype=np.float32),
+        _conv("conv_valid_ignores_pad", [1, 2, 4, 4], [2, 2, 3, 3], pad_type="valid", pad=[1, 1, 1, 1]),
+        _conv("conv_custom_asymmetric", [1, 2, 4, 3], [2, 2, 3, 2], pad_type="custom", pad=[2, 0, 1, 3]),
+        _conv("conv_strides", [1, 2, 7, 6], [2, 2, 3, 2], strides=[2, 3], bias=True),
+        _conv("conv_dilations", [1, 2, 7, 6], [2, 2, 3, 2], dilations=[2, 3]),
+        _conv("conv_groups", [1, 4, 3, 4], [6, 2, 2, 2], groups=2, bias=True),
+        _conv("conv_depthwise", [1, 3, 4, 4], [6, 1, 3, 3], groups=3, pad_type="same"),
+        _conv("conv_same_odd_total", [1, 2, 5, 6], [2, 2, 2, 4], pad_type="same"),
+        _conv("conv_same_strided", [1, 1, 6, 7], [2, 1, 3, 3], pad_type="same", strides=[2, 2]),
+        _conv("conv_same_lower_odd_total", [1, 2, 5, 6], [2, 2, 2, 4], pad_type="same_lower"),
+        _conv("conv_same_lower_strided_dilated", [1, 1, 6, 7], [1, 1, 3, 2], pad_type="same_lower",
+              strides=[2, 3], dilations=[2, 2], opset="ios16"),
+        _conv("conv_same_kernel_under_stride", [1, 1, 7, 5], [1, 1, 1, 2], pad_type="same", strides=[3, 4]),
+        _conv("conv_literals", [1, 2, 3, 3], [1, 2, 2, 2], pad_type=Inline("same"), groups=Inline(1)),
+        _conv("conv_weight_dtype_differs", [1, 3, 2, 3], [2, 3, 1, 2], weight_dtype=np.float32, bias=True),
+        _conv("conv_weight_fp16_input_fp32", [1, 2, 3], [2, 2, 2], dtype=np.float32,
+              weight_dtype=np.float16, opset="ios17"),
+        _conv("conv_runtime_weight", [1, 2, 4], [3, 2, 2], constant_weight=False, opset="ios15"),
+        _conv("conv_runtime_weight_and_bias", [1, 2, 3, 3], [2, 2, 2, 2], bias=True, constant_weight=False,
+              constant_bias=False),
+    ]
+
+
+def _conv_1_0():
+    return [
+        _conv("conv_explicit", [1, 3, 1, 5], [4, 3, 1, 1], bias=True, opset="ios16", strides=[1, 1],
+              pad_type="valid", pad=[0, 0, 0, 0], dilations=[1, 1], groups=1),
+        _conv("conv_1d_same", [1, 2, 6], [2, 2, 3], opset="ios15", pad_type="same", strides=[2]),
+        _conv("conv_fp32_groups", [1, 4, 3, 3], [2, 2, 2, 2], dtype=np.float32, opset="ios17", groups=2),
+    ]
+
+
+def _matmul(name, shape_x, shape_y, *, dtype=np.float16, y_dtype=None, constant=None, opset="ios18",
+            literal=False, declared=None, **transposes):
+    values = {"x": draw(name + ".x", shape_x, dtype, -3, 3),
+              "y": draw(name + ".y", shape_y, y_dtype or dtype, -3, 3)}
+    want, magnitude = reference.matmul(values["x"], values["y"], **transposes)
+    args = {}
+    if constant:
+        args[constant] = Inline(values.pop(constant)) if literal else values.pop(constant)
+    if dtype == np.int32:
+        want, magnitude = want.astype(np.int64), None
+    mixed = y_dtype is not None
+    return Case("matmul", name, values, {**args, **transposes}, want, magnitude=magnitude, opset=opset,
+                source="exact sum", declared=declared,
+                value_inference="mixed dtypes need a const" if mixed else declared is None)
+
+
+def _matmul_cases():
+    return [
+        _matmul("matmul_fp16", [3, 5], [5, 4]),
+        _matmul("matmul_fp32", [3, 5], [5, 4], dtype=np.float32),
+        _matmul("matmul_int32", [2, 3], [3, 2], dtype=np.int32),
+        _matmul("matmul_transpose_x", [5, 3], [5, 4], transpose_x=True, transpose_y=False),
+        _matmul("matmul_transpose_y", [3, 5], [4, 5], transpose_x=False, transpose_y=True),
+        _matmul("matmul_transpose_both", [5, 3], [4, 5], transpose_x=True, transpose_y=True),
+        _matmul("matmul_batch", [2, 3, 2, 4], [2, 3, 4, 3]),
+        _matmul("matmul_batch_broadcast", [3, 1, 2, 3], [2, 3, 2]),
+        _matmul("matmul_batch_broadcast_transposed", [2, 3, 2], [3, 1, 4, 3], transpose_x=True,
+                transpose_y=True),
+        _matmul("matmul_batch_against_matrix", [2, 2, 3, 4], [4, 2], dtype=np.float32),
+        _matmul("matmul_vector_left", [4], [4, 3]),
+        # coremltools' docstring gives [2, 3]; its type inference drops the wrong dimension, [1, 3].
+        _matmul("matmul_vector_left_batch", [4], [2, 4, 3], declared=("fp16", (2, 3))),
+        _matmul("matmul_one_by_one", [1, 1], [1, 1]),
+        _matmul("matmul_rank_5", [1, 2, 1, 1, 3], [2, 1, 2, 3, 2]),
+        _matmul("matmul_const_y", [2, 3], [3, 4], constant="y", transpose_x=False, transpose_y=False),
+        _matmul("matmul_const_x", [2, 3], [1, 3, 2], constant="x"),
+        _matmul("matmul_literal_y", [2, 3], [3, 2], constant="y", literal=True),
+        _matmul("matmul_const_y_dtype_differs", [2, 3], [3, 2], y_dtype=np.float32, constant="y"),
+        _matmul("matmul_ios15", [2, 3], [2, 3], transpose_y=True, opset="ios15"),
+    ]
+
+
+def _linear(name, shape_x, outputs, *, dtype=np.float16, weight_dtype=None, bias=True, opset="ios18"):
+    weight_dtype = weight_dtype or dtype
+    x = draw(name + ".x", shape_x, dtype, -3, 3)
+    weight = draw(name + ".weight", [outputs, shape_x[-1]], weight_dtype, -3, 3)
+    args = {"weight": weight}
+    products = f64(x)[..., None, :] * f64(weight)
+    if bias:
+        args["bias"] = draw(name + ".bias", [outputs], weight_dtype, -3, 3)
+        column = np.broadcast_to(f64(args["bias"])[:, None], [*products.shape[:-1], 1])
+        products = np.concatenate([products, column], -1)
+    want, magnitude = reference.exact_sum(products, [-1]), reference.exact_sum(np.abs(products), [-1])
+    if dtype == np.int32:
+        want, magnitude = want.astype(np.int64), None
+    return Case("linear", name, {"x": x}, args, want, magnitude=magnitude, opset=opset, source="exact sum",
+                value_inference="casts in place" if weight_dtype != dtype else True)
+
+
+def _linear_cases():
+    return [
+        _linear("linear_fp16", [3, 5], 4),
+        _linear("linear_fp32", [3, 5], 4, dtype=np.float32),
+        _linear("linear_int32", [2, 3], 2, dtype=np.int32),
+        _linear("linear_no_bias", [2, 3], 4, bias=False),
+        _linear("linear_rank_1", [5], 3),
+        _linear("linear_rank_3", [2, 2, 3], 3, dtype=np.float32),
+        _linear("linear_one_output", [3, 2], 1),
+        _linear("linear_weight_dtype_differs", [2, 3], 2, weight_dtype=np.float32),
+        _linear("linear_ios15", [2, 3], 2, opset="ios15"),
+    ]
+
+
+def _dequantize(name, shape, *, source=np.int8, scale=np.float16, zero_point=None, axis=0, vector=True,
+                opset="ios18", attributes_only=True, vector_zero=None):
+    low, high = (-128, 127) if source == np.int8 else (0, 255)
+    length = [shape[axis]]
+    data = draw(name + ".data", shape, source, low, high)
+    scales = draw(name + ".scale", length if vector else [], scale, 0.01, 0.5)
+    zero_type = zero_point or source
+    vector_zero = vector if vector_zero is None else vector_zero
+    zeros = draw(name + ".zero", length if vector_zero else [], zero_type, low / 4, high / 4)
+    along = [shape[axis] if i == axis % len(shape) else 1 for i in range(len(shape))]
+    spread = [f64(a).reshape(along) if a.ndim else f64(a) for a in (scales, zeros)]
+    want = spread[0] * (f64(data) - spread[1])
+    scales, zeros = (a if a.ndim else a[()] for a in (scales, zeros))
+    args = {"quantized_data": data, "scale": scales, "zero_point": zeros, "axis": axis}
+    return Case("constexpr_affine_dequantize", name, {}, args, want, opset=opset,
+                attributes_only=attributes_only)
+
+
+def _dequantize_cases(opset, prefix):
+    return [
+        _dequantize(f"{prefix}_int8_per_channel", [3, 4], opset=opset),
+        _dequantize(f"{prefix}_uint8_per_channel", [3, 4], source=np.uint8, opset=opset),
+        _dequantize(f"{prefix}_scalar", [2, 5], vector=False, opset=opset),
+        _dequantize(f"{prefix}_vector_scale_scalar_zero", [3, 2], vector_zero=False, opset=opset),
+        _dequantize(f"{prefix}_scalar_scale_vector_zero", [3, 2], vector=False, vector_zero=True,
+                    opset=opset),
+        _dequantize(f"{prefix}_axis_1_rank_4", [2, 3, 1, 2], axis=1, opset=opset),
+        _dequantize(f"{prefix}_axis_negative", [2, 3], axis=-1, source=np.uint8, opset=opset),
+        _dequantize(f"{prefix}_fp32_scale", [2, 3], scale=np.float32, opset=opset),
+        _dequantize(f"{prefix}_fp32_zero_point", [2, 3], zero_point=np.float32, source=np.uint8, opset=opset),
+        _dequantize(f"{prefix}_rank_1", [5], opset=opset),
+    ]
+
+
+def files():
+    yield "conv", "1.3", _conv_cases()
+    yield "conv_1_0", "1.0", _conv_1_0()
+    yield "matmul", "1.3", _matmul_cases()
+    yield "linear", "1.3", _linear_cases()
+    name = "constexpr_affine_dequantize"
+    arguments = _dequantize("dequantize_operands_as_arguments", [2, 3], attributes_only=False)
+    yield name, "1.3", [*_dequantize_cases("ios18", "dequantize"), arguments]
+    yield f"{name}_1_0", "1.0", _dequantize_cases("ios16", "dequantize")
