@@ -1,0 +1,256 @@
+//! What a run is made of: the model's dimensions and the training's settings.
+//!
+//! # Dimension letters
+//!
+//! Used with these meanings everywhere in the crate:
+//!
+//! | letter | is | from |
+//! |---|---|---|
+//! | V | vocabulary: tokens are `0..V` | [`ModelConfig::vocab`] |
+//! | D | model dimension | [`ModelConfig::dim`] |
+//! | B | batch: sequences per step | [`TrainConfig::batch`] |
+//! | T | tokens per sequence | [`TrainConfig::seq`] |
+//! | S | positions: all tokens of a batch, S = B·T | [`TrainConfig::positions`] |
+//!
+//! Device tensors are channel-first, `[1, C, 1, S]`: element (c, s) stands at index c·S + s. Position
+//! s = b·T + i is token i of sequence b.
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// The largest vocabulary, dimension or number of positions a configuration may name: 2²⁴.
+pub const MAX_DIMENSION: usize = 1 << 24;
+/// The largest number of elements of one matrix (V·D, V·S or D·S) a configuration may lead to: 2³².
+pub const MAX_ELEMENTS: u64 = 1 << 32;
+
+/// A configuration that no run can have.
+#[derive(Debug, Error, PartialEq)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// A count is zero or absurdly large.
+    #[error("`{field}` is {value}, must be in {min}..={max}")]
+    Count {
+        /// The setting's name.
+        field: &'static str,
+        /// What it was set to.
+        value: u64,
+        /// The smallest possible value.
+        min: u64,
+        /// The largest possible value.
+        max: u64,
+    },
+    /// A real number is outside its range or not finite.
+    #[error("`{field}` is {value}, must be {range}")]
+    Number {
+        /// The setting's name.
+        field: &'static str,
+        /// What it was set to.
+        value: f64,
+        /// The possible values in words.
+        range: &'static str,
+    },
+    /// Two dimensions give a matrix that is too large.
+    #[error("{rows} × {columns} elements ({what}) are more than {MAX_ELEMENTS}")]
+    Matrix {
+        /// What the matrix is, as "V × D".
+        what: &'static str,
+        /// Its number of rows.
+        rows: usize,
+        /// Its number of columns.
+        columns: usize,
+    },
+}
+
+/// The dtype of device tensors: what programs compute in. Weights, their gradients and the optimizer's state
+/// are fp32 on the host, whichever is chosen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DeviceDtype {
+    /// IEEE 754 half precision, what the Neural Engine computes in.
+    #[default]
+    Fp16,
+    /// IEEE 754 single precision.
+    Fp32,
+}
+
+impl DeviceDtype {
+    /// The name in flags, files and MIL text: `fp16` or `fp32`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Fp16 => "fp16",
+            Self::Fp32 => "fp32",
+        }
+    }
+}
+
+/// The model's dimensions. The default is the built-in zero-layer model over bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ModelConfig {
+    /// Vocabulary V.
+    pub vocab: usize,
+    /// Model dimension D.
+    pub dim: usize,
+}
+
+impl Default for ModelConfig {
+    fn default() -> Self {
+        Self { vocab: 256, dim: 96 }
+    }
+}
+
+/// The training's settings. The defaults suit the built-in model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TrainConfig {
+    /// Sequences per step, B.
+    pub batch: usize,
+    /// Tokens per sequence, T.
+    pub seq: usize,
+    /// Number of steps of the whole run; the learning-rate schedule ends there.
+    pub steps: u64,
+    /// Peak learning rate, reached after the warmup.
+    pub lr: f64,
+    /// Learning rate at the end of the run, as a fraction of the peak.
+    pub lr_floor: f64,
+    /// Steps of linear warmup.
+    pub warmup: u64,
+    /// Decoupled weight decay of matrices; gains are not decayed.
+    pub weight_decay: f64,
+    /// Largest global gradient norm; a larger gradient is scaled down to it. 0 turns clipping off.
+    pub grad_clip: f64,
+    /// Seed of initial weights and batches.
+    pub seed: u64,
+    /// Dtype of device tensors.
+    pub dtype: DeviceDtype,
+    /// Steps between evaluations of the validation loss; 0 for only one at the end.
+    pub validation_interval: u64,
+    /// Steps between checkpoints; 0 for only one at the end.
+    pub checkpoint_interval: u64,
+}
+
+impl Default for TrainConfig {
+    fn default() -> Self {
+        Self {
+            batch: 16,
+            seq: 128,
+            steps: 800,
+            lr: 1e-2,
+            lr_floor: 0.05,
+            warmup: 40,
+            weight_decay: 0.01,
+            grad_clip: 1.0,
+            seed: 0,
+            dtype: DeviceDtype::Fp16,
+            validation_interval: 100,
+            checkpoint_interval: 200,
+        }
+    }
+}
+
+impl TrainConfig {
+    /// Positions per step, S = B·T.
+    pub fn positions(&self) -> usize {
+        self.batch.saturating_mul(self.seq)
+    }
+}
+
+/// A whole configuration, as a file holds it: tables `model` and `train`, every setting optional.
+///
+/// ```
+/// use anemone_lm::config::Config;
+/// let config: Config = serde_json::from_str(r#"{"model": {"dim": 64}, "train": {"dtype": "fp32"}}"#)?;
+/// config.validate()?;
+/// assert_eq!(config.model.vocab, 256);
+/// assert!(serde_json::from_str::<Config>(r#"{"model": {"dims": 64}}"#).is_err());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The model's dimensions.
+    pub model: ModelConfig,
+    /// The training's settings.
+    pub train: TrainConfig,
+}
+
+impl Config {
+    /// Checks every setting by itself, and that no matrix gets more than [`MAX_ELEMENTS`] elements.
+    ///
+    /// # Errors
+    /// The first setting that is out of its range.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let (model, train) = (&self.model, &self.train);
+        dimension("vocab", model.vocab, 2)?;
+        dimension("dim", model.dim, 1)?;
+        dimension("batch", train.batch, 1)?;
+        dimension("seq", train.seq, 1)?;
+        dimension("batch · seq", train.positions(), 1)?;
+        matrix("V × D", model.vocab, model.dim)?;
+        matrix("V × S", model.vocab, train.positions())?;
+        matrix("D × S", model.dim, train.positions())?;
+
+        let positive = |x: f64| x > 0.0;
+        let not_negative = |x: f64| x >= 0.0;
+        number("lr", train.lr, "above 0", positive)?;
+        number("lr_floor", train.lr_floor, "from 0 to 1", |x| (0.0..=1.0).contains(&x))?;
+        number("weight_decay", train.weight_decay, "0 or more", not_negative)?;
+        number("grad_clip", train.grad_clip, "0 or more", not_negative)?;
+        Ok(())
+    }
+}
+
+fn dimension(field: &'static str, value: usize, min: u64) -> Result<(), ConfigError> {
+    let (value, max) = (value as u64, MAX_DIMENSION as u64);
+    if (min..=max).contains(&value) { Ok(()) } else { Err(ConfigError::Count { field, value, min, max }) }
+}
+
+fn matrix(what: &'static str, rows: usize, columns: usize) -> Result<(), ConfigError> {
+    match (rows as u64).checked_mul(columns as u64) {
+        Some(elements) if elements <= MAX_ELEMENTS => Ok(()),
+        _ => Err(ConfigError::Matrix { what, rows, columns }),
+    }
+}
+
+fn number(
+    field: &'static str,
+    value: f64,
+    range: &'static str,
+    fits: impl Fn(f64) -> bool,
+) -> Result<(), ConfigError> {
+    if value.is_finite() && fits(value) { Ok(()) } else { Err(ConfigError::Number { field, value, range }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_is_valid_and_survives_json() {
+        let config = Config::default();
+        config.validate().unwrap();
+        let json = serde_json::to_string(&config).unwrap();
+        assert_eq!(serde_json::from_str::<Config>(&json).unwrap(), config);
+        assert!(json.contains(r#""dtype":"fp16""#), "{json}");
+    }
+
+    #[test]
+    fn every_unusable_setting_is_named() {
+        let message = |change: fn(&mut Config)| {
+            let mut config = Config::default();
+            change(&mut config);
+            config.validate().unwrap_err().to_string()
+        };
+        assert_eq!(message(|c| c.model.vocab = 1), "`vocab` is 1, must be in 2..=16777216");
+        assert_eq!(message(|c| c.train.seq = 0), "`seq` is 0, must be in 1..=16777216");
+        assert!(message(|c| c.train.batch = usize::MAX).starts_with("`batch` is"));
+        assert!(message(|c| c.train.seq = MAX_DIMENSION).starts_with("`batch · seq` is"));
+        assert!(
+            message(|c| c.model = ModelConfig { vocab: 1 << 20, dim: 1 << 13 }).starts_with("1048576 × 8192")
+        );
+        assert_eq!(message(|c| c.train.lr = f64::NAN), "`lr` is NaN, must be above 0");
+        assert_eq!(message(|c| c.train.lr_floor = 1.5), "`lr_floor` is 1.5, must be from 0 to 1");
+        assert_eq!(message(|c| c.train.weight_decay = -1.0), "`weight_decay` is -1, must be 0 or more");
+        assert_eq!(message(|c| c.train.grad_clip = f64::INFINITY), "`grad_clip` is inf, must be 0 or more");
+    }
+}

@@ -1,0 +1,195 @@
+//! Files that are whole or not there: atomic replacement, and bounded reading.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
+use thiserror::Error;
+
+/// What went wrong with a file, with its path.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum FileError {
+    /// The file could not be opened or read.
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The file could not be written; an earlier file of that name is still whole.
+    #[error("cannot write {}: {source}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The file is larger than anything its reader expects.
+    #[error("{} has more than {max_bytes} bytes", path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// The reader's limit.
+        max_bytes: u64,
+    },
+}
+
+impl FileError {
+    pub(crate) fn read(path: &Path, source: io::Error) -> Self {
+        Self::Read { path: path.to_owned(), source }
+    }
+
+    pub(crate) fn write(path: &Path, source: io::Error) -> Self {
+        Self::Write { path: path.to_owned(), source }
+    }
+}
+
+/// Writes a file so that at every moment, a crash or a loss of power included, `path` is either what it was
+/// before or the whole new file.
+///
+/// `write` fills a temporary file in the same directory, which is then synced, renamed to `path`, and the
+/// directory synced. When anything fails the temporary is removed. A killed process may leave one behind, named
+/// `.NAME.XXXXXX.tmp`: nothing ever reads it. Where `path` is a symbolic link, the link is replaced.
+///
+/// ```
+/// use anemone_lm::files::atomic_write;
+/// let path = std::env::temp_dir().join("anemone_lm_atomic_write_example.txt");
+/// atomic_write(&path, |writer| writer.write_all(b"whole"))?;
+/// assert_eq!(std::fs::read(&path)?, b"whole");
+/// # std::fs::remove_file(&path)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+/// [`FileError::Write`] for whatever `write` or the system answers.
+pub fn atomic_write(
+    path: &Path,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> Result<(), FileError> {
+    replace(path, write).map_err(|source| FileError::write(path, source))
+}
+
+fn replace(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
+    let name = path.file_name().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let mut prefix = std::ffi::OsString::from(".");
+    prefix.push(name);
+    prefix.push(".");
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(&prefix).suffix(".tmp");
+    // A temporary file is private by default; this one becomes an ordinary file, as the umask says.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let mut temporary = builder.tempfile_in(directory)?;
+
+    let mut writer = BufWriter::with_capacity(1 << 16, temporary.as_file_mut());
+    write(&mut writer)?;
+    writer.flush()?;
+    drop(writer);
+    temporary.as_file().sync_all()?;
+    temporary.persist(path).map_err(|failed| failed.error)?;
+    // The rename is lasting only once the directory is. Elsewhere a directory cannot be opened to sync it.
+    #[cfg(unix)]
+    File::open(directory)?.sync_all()?;
+    Ok(())
+}
+
+/// Reads a whole file of at most `max_bytes` bytes. Memory grows with what was actually read, never with a
+/// claimed length.
+///
+/// # Errors
+/// [`FileError::Read`] for whatever the system answers, [`FileError::TooLarge`] beyond the limit.
+pub fn read_bounded(path: &Path, max_bytes: u64) -> Result<Vec<u8>, FileError> {
+    let read = || -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        File::open(path)?.take(max_bytes.saturating_add(1)).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    let bytes = read().map_err(|source| FileError::read(path, source))?;
+    if bytes.len() as u64 > max_bytes {
+        return Err(FileError::TooLarge { path: path.to_owned(), max_bytes });
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    fn names(directory: &Path) -> Vec<String> {
+        let mut names: Vec<String> = fs::read_dir(directory)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn replaces_a_file_and_leaves_nothing_beside_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("weights.bin");
+        atomic_write(&path, |writer| writer.write_all(b"first")).unwrap();
+        let large = vec![7u8; 300_000];
+        atomic_write(&path, |writer| writer.write_all(&large)).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), large);
+        assert_eq!(names(directory.path()), ["weights.bin"]);
+    }
+
+    #[test]
+    fn a_failing_write_leaves_the_old_file_whole() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("weights.bin");
+        atomic_write(&path, |writer| writer.write_all(b"old")).unwrap();
+        let failed = atomic_write(&path, |writer| {
+            writer.write_all(&[1; 200_000])?;
+            Err(io::Error::other("disk on fire"))
+        });
+        assert!(failed.unwrap_err().to_string().ends_with("weights.bin: disk on fire"));
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        assert_eq!(names(directory.path()), ["weights.bin"]);
+    }
+
+    /// What a process killed while writing leaves: the temporary. It is neither read nor in the way.
+    #[test]
+    fn a_leftover_temporary_does_not_matter() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("weights.bin");
+        fs::write(directory.path().join(".weights.bin.abc123.tmp"), b"half").unwrap();
+        atomic_write(&path, |writer| writer.write_all(b"whole")).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"whole");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn the_file_has_ordinary_permissions() {
+        use std::os::unix::fs::PermissionsExt;
+        let directory = tempfile::tempdir().unwrap();
+        let (path, plain) = (directory.path().join("atomic"), directory.path().join("plain"));
+        atomic_write(&path, |_| Ok(())).unwrap();
+        fs::write(&plain, b"").unwrap();
+        let mode = |path| fs::metadata(path).unwrap().permissions().mode();
+        assert_eq!(mode(&path), mode(&plain));
+    }
+
+    #[test]
+    fn errors_name_the_path() {
+        let directory = tempfile::tempdir().unwrap();
+        let missing = directory.path().join("no").join("file");
+        let message = atomic_write(&missing, |_| Ok(())).unwrap_err().to_string();
+        assert!(message.starts_with(&format!("cannot write {}: ", missing.display())), "{message}");
+        assert!(atomic_write(Path::new(""), |_| Ok(())).is_err());
+
+        let path = directory.path().join("ten");
+        fs::write(&path, [0; 10]).unwrap();
+        assert_eq!(read_bounded(&path, 10).unwrap().len(), 10);
+        assert!(matches!(read_bounded(&path, 9), Err(FileError::TooLarge { max_bytes: 9, .. })));
+        assert!(matches!(read_bounded(&missing, 9), Err(FileError::Read { .. })));
+        assert!(matches!(read_bounded(directory.path(), 9), Err(FileError::Read { .. })));
+    }
+}
