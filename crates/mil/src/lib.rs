@@ -2,6 +2,8 @@
 //! are made of, what is wrong with them, and what they mean.
 
 pub mod error;
+pub mod mapped;
 pub mod program;
 pub mod tensor;
 pub mod types;
+pub mod weights;

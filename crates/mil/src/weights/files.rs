@@ -1,0 +1,126 @@
+//! Replacing files whole.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+
+/// Writes a file whole or not at all: `write` fills a new file beside `path`, which then goes to the disk and
+/// takes the place of `path` in one step. Whoever is killed in between leaves the old file as it was, and at
+/// most a hidden `.tmp` file beside it.
+///
+/// A symbolic link is followed: what it points at is replaced. The new file has the permissions of the one it
+/// replaces. Returns what `write` returns.
+///
+/// ```
+/// # let directory = tempfile::tempdir().unwrap();
+/// # let path = directory.path().join("notes.txt");
+/// use std::io::{Error, Write};
+///
+/// anemone_mil::weights::write_atomically(&path, |file| file.write_all(b"whole"))?;
+/// let failed = anemone_mil::weights::write_atomically(&path, |file| {
+///     file.write_all(b"ha")?;
+///     Err::<(), Error>(Error::other("disk full"))
+/// });
+/// assert!(failed.is_err());
+/// assert_eq!(std::fs::read(&path)?, b"whole");
+/// # Ok::<(), Error>(())
+/// ```
+///
+/// # Errors
+///
+/// Those of `write`; when the system refuses; when `path` is a directory, a device or a pipe. `path` is then
+/// as it was.
+pub fn write_atomically<T, E: From<io::Error>>(
+    path: impl AsRef<Path>,
+    write: impl FnOnce(&mut File) -> Result<T, E>,
+) -> Result<T, E> {
+    let path = path.as_ref();
+    let (path, old_permissions) = match fs::metadata(path) {
+        Ok(old) if old.is_file() => (fs::canonicalize(path)?, Some(old.permissions())),
+        Ok(_) => return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file").into()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => (path.to_owned(), None),
+        Err(error) => return Err(error.into()),
+    };
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".").suffix(".tmp");
+    let mut new = new_file_permissions(&mut builder).tempfile_in(directory)?;
+    let result = write(new.as_file_mut())?;
+    if let Some(permissions) = old_permissions {
+        new.as_file().set_permissions(permissions)?;
+    }
+    new.as_file().sync_all()?;
+    new.persist(&path).map_err(|error| error.error)?;
+    sync_directory(directory)?;
+    Ok(result)
+}
+
+/// Those that any new file gets, where a temporary one would be closed to others.
+fn new_file_permissions<'a, 'b>(
+    builder: &'a mut tempfile::Builder<'b, 'b>,
+) -> &'a mut tempfile::Builder<'b, 'b> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        builder.permissions(fs::Permissions::from_mode(0o666));
+    }
+    builder
+}
+
+/// Makes the renaming itself last through a loss of power, where the system lets directories be synced.
+fn sync_directory(directory: &Path) -> io::Result<()> {
+    if cfg!(unix) { File::open(directory)?.sync_all() } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn a_failed_write_leaves_the_old_file_and_nothing_else() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        write_atomically(&path, |file| file.write_all(b"old")).unwrap();
+        let failed: io::Result<()> = write_atomically(&path, |file| {
+            file.write_all(b"new")?;
+            Err(io::Error::other("no"))
+        });
+        assert_eq!(failed.unwrap_err().to_string(), "no");
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+        write_atomically(&path, |file| file.write_all(b"new")).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn refuses_a_directory() {
+        let directory = tempfile::tempdir().unwrap();
+        let result: io::Result<()> = write_atomically(directory.path(), |_| Ok(()));
+        assert_eq!(result.unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        let result: io::Result<()> = write_atomically(directory.path().join("none/file"), |_| Ok(()));
+        assert_eq!(result.unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn follows_links_and_keeps_permissions() {
+        use std::os::unix::fs::{PermissionsExt, symlink};
+        let directory = tempfile::tempdir().unwrap();
+        let (path, link) = (directory.path().join("file"), directory.path().join("link"));
+        write_atomically(&path, |file| file.write_all(b"old")).unwrap();
+        assert_ne!(fs::metadata(&path).unwrap().permissions().mode() & 0o400, 0);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        symlink("file", &link).unwrap();
+        write_atomically(&link, |file| file.write_all(b"new")).unwrap();
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o640);
+    }
+}
