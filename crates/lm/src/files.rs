@@ -3,6 +3,8 @@
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
+
+use anemone_mil::weights::write_atomically;
 use thiserror::Error;
 
 /// What went wrong with a file, with its path.
@@ -46,11 +48,7 @@ impl FileError {
 }
 
 /// Writes a file so that at every moment, a crash or a loss of power included, `path` is either what it was
-/// before or the whole new file.
-///
-/// `write` fills a temporary file in the same directory, which is then synced, renamed to `path`, and the
-/// directory synced. When anything fails the temporary is removed. A killed process may leave one behind, named
-/// `.NAME.XXXXXX.tmp`: nothing ever reads it. Where `path` is a symbolic link, the link is replaced.
+/// before or the whole new file: [`write_atomically`], with a buffer and the path in its errors.
 ///
 /// ```
 /// use anemone_lm::files::atomic_write;
@@ -67,35 +65,12 @@ pub fn atomic_write(
     path: &Path,
     write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> Result<(), FileError> {
-    replace(path, write).map_err(|source| FileError::write(path, source))
-}
-
-fn replace(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
-    let name = path.file_name().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
-    let directory = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    let mut prefix = std::ffi::OsString::from(".");
-    prefix.push(name);
-    prefix.push(".");
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(&prefix).suffix(".tmp");
-    // A temporary file is private by default; this one becomes an ordinary file, as the umask says.
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let mut temporary = builder.tempfile_in(directory)?;
-
-    let mut writer = BufWriter::with_capacity(1 << 16, temporary.as_file_mut());
-    write(&mut writer)?;
-    writer.flush()?;
-    drop(writer);
-    temporary.as_file().sync_all()?;
-    temporary.persist(path).map_err(|failed| failed.error)?;
-    // The rename is lasting only once the directory is. Elsewhere a directory cannot be opened to sync it.
-    #[cfg(unix)]
-    File::open(directory)?.sync_all()?;
-    Ok(())
+    let replaced: io::Result<()> = write_atomically(path, |file| {
+        let mut writer = BufWriter::with_capacity(1 << 16, file);
+        write(&mut writer)?;
+        writer.flush()
+    });
+    replaced.map_err(|source| FileError::write(path, source))
 }
 
 /// Reads a whole file of at most `max_bytes` bytes. Memory grows with what was actually read, never with a

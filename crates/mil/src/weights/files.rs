@@ -1,12 +1,13 @@
 //! Replacing files whole.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 
 /// Writes a file whole or not at all: `write` fills a new file beside `path`, which then goes to the disk and
 /// takes the place of `path` in one step. Whoever is killed in between leaves the old file as it was, and at
-/// most a hidden `.tmp` file beside it.
+/// most a `.NAME.XXXXXX.tmp` beside it, which nothing ever reads.
 ///
 /// A symbolic link is followed: what it points at is replaced. The new file has the permissions of the one it
 /// replaces. Returns what `write` returns.
@@ -46,8 +47,11 @@ pub fn write_atomically<T, E: From<io::Error>>(
         _ => Path::new("."),
     };
 
+    let mut prefix = OsString::from(".");
+    prefix.push(path.file_name().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?);
+    prefix.push(".");
     let mut builder = tempfile::Builder::new();
-    builder.prefix(".").suffix(".tmp");
+    builder.prefix(&prefix).suffix(".tmp");
     let mut new = new_file_permissions(&mut builder).tempfile_in(directory)?;
     let result = write(new.as_file_mut())?;
     if let Some(permissions) = old_permissions {
@@ -106,6 +110,8 @@ mod tests {
         assert_eq!(result.unwrap_err().kind(), io::ErrorKind::InvalidInput);
         let result: io::Result<()> = write_atomically(directory.path().join("none/file"), |_| Ok(()));
         assert_eq!(result.unwrap_err().kind(), io::ErrorKind::NotFound);
+        let result: io::Result<()> = write_atomically("", |_| Ok(()));
+        assert_eq!(result.unwrap_err().kind(), io::ErrorKind::InvalidInput);
     }
 
     #[cfg(unix)]
