@@ -1,0 +1,186 @@
+//! The reference interpreter: what a program means, computed slowly and readably.
+//!
+//! Every op computes in f64 (integers in i64) and rounds once to the declared element type, to nearest even.
+//! Without rounding ([`Interpreter::exact`]) every value stays in f64, which serves as the exact reference.
+//! A budget of elements and of work lets a hostile program end with an error.
+
+use std::collections::HashMap;
+
+use crate::error::ErrorKind;
+use crate::ops::{Accuracy, OpError, Operand};
+use crate::program::ValueId;
+use crate::tensor::{Data, Tensor, TensorError};
+use crate::types::{DType, Shape, TensorType};
+
+mod interpreter;
+mod numbers;
+
+pub use interpreter::Interpreter;
+pub use numbers::Numbers;
+
+/// How much a run may compute and hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Budget {
+    /// Elements of all results together.
+    pub elements: u64,
+    /// Elementary steps beyond one per element of operands and results, such as multiplications in a
+    /// matrix product.
+    pub work: u64,
+}
+
+impl Budget {
+    /// No limit short of the machine's.
+    pub const UNLIMITED: Budget = Budget { elements: u64::MAX, work: u64::MAX };
+}
+
+/// What an op's meaning may ask of the run it is part of: rounding, budget and states.
+#[derive(Debug)]
+pub struct Evaluation {
+    exact: bool,
+    budget: Budget,
+    states: HashMap<ValueId, Tensor>,
+}
+
+impl Evaluation {
+    /// A run with this budget; an exact one keeps floating-point values in f64.
+    pub fn new(exact: bool, budget: Budget) -> Evaluation {
+        Evaluation { exact, budget, states: HashMap::new() }
+    }
+
+    /// The run's states, by the function input that holds each.
+    pub fn states_mut(&mut self) -> &mut HashMap<ValueId, Tensor> {
+        &mut self.states
+    }
+
+    /// The run's states, by the function input that holds each.
+    pub fn states(&self) -> &HashMap<ValueId, Tensor> {
+        &self.states
+    }
+
+    /// Begins another run: the budget is whole again, states stay.
+    pub fn reset(&mut self, budget: Budget) {
+        self.budget = budget;
+    }
+
+    /// Whether floating-point values stay in f64.
+    pub fn is_exact(&self) -> bool {
+        self.exact
+    }
+
+    /// Takes `work` elementary steps from the budget.
+    ///
+    /// # Errors
+    ///
+    /// When the budget does not hold as many.
+    pub fn charge(&mut self, work: u64) -> Result<(), OpError> {
+        match self.budget.work.checked_sub(work) {
+            Some(left) => {
+                self.budget.work = left;
+                Ok(())
+            }
+            None => Err(over_budget("work")),
+        }
+    }
+
+    /// Takes the elements of a result from the budget and gives its dimensions.
+    ///
+    /// # Errors
+    ///
+    /// When the budget does not hold as many, a dimension is unknown, or the size overflows.
+    pub fn allocate(&mut self, shape: &Shape) -> Result<Vec<usize>, OpError> {
+        let elements = shape.elements();
+        let left = elements.and_then(|elements| self.budget.elements.checked_sub(elements));
+        match (left, shape.to_known()) {
+            (Some(left), Some(dims)) => {
+                self.budget.elements = left;
+                Ok(dims)
+            }
+            _ => Err(over_budget("memory")),
+        }
+    }
+
+    /// A tensor of an element type from exact values: floating-point ones are rounded once, unless the run
+    /// is exact; integers wrap.
+    ///
+    /// # Errors
+    ///
+    /// When the number of values is not the shape's.
+    pub fn tensor(&self, dtype: DType, dims: &[usize], numbers: Numbers) -> Result<Tensor, OpError> {
+        let tensor = match numbers {
+            Numbers::Float(values) if self.exact => Tensor::new(DType::Fp64, dims, Data::F64(values)),
+            Numbers::Float(values) => Tensor::from_f64(dtype, dims, &values),
+            Numbers::Integer(mut values) => {
+                values.iter_mut().for_each(|value| *value = numbers::wrap(dtype, *value));
+                Tensor::from_i64(dtype, dims, &values)
+            }
+        };
+        tensor.map_err(internal)
+    }
+
+    /// The tensor that a state holds.
+    ///
+    /// # Errors
+    ///
+    /// When the operand is not a state of this run.
+    pub fn read_state(&self, state: &Operand) -> Result<Tensor, OpError> {
+        state.id.and_then(|id| self.states.get(&id)).cloned().ok_or_else(no_state)
+    }
+
+    /// Replaces the tensor that a state holds.
+    ///
+    /// # Errors
+    ///
+    /// When the operand is not a state of this run.
+    pub fn write_state(&mut self, state: &Operand, value: Tensor) -> Result<(), OpError> {
+        match state.id.and_then(|id| self.states.get_mut(&id)) {
+            Some(held) => {
+                *held = value;
+                Ok(())
+            }
+            None => Err(no_state()),
+        }
+    }
+}
+
+fn over_budget(what: &str) -> OpError {
+    OpError::new(ErrorKind::Rule, None, format!("the evaluation's budget of {what} does not suffice"))
+}
+
+fn no_state() -> OpError {
+    OpError::new(ErrorKind::OperandKind, Some("input"), "this is not a state of the running function")
+}
+
+/// The error for a result whose values do not fit the shape inferred for it: a fault of the op's row.
+pub(crate) fn internal(error: TensorError) -> OpError {
+    OpError::new(ErrorKind::Malformed, None, error.to_string())
+}
+
+/// The unit in the last place of a floating-point type at a value: the spacing of its values there.
+///
+/// `None` for types that are not floating point.
+pub fn ulp(dtype: DType, value: f64) -> Option<f64> {
+    let (mantissa_bits, least_exponent) = match dtype {
+        DType::Fp16 => (10, -14),
+        DType::Bf16 => (7, -126),
+        DType::Fp32 => (23, -126),
+        DType::Fp64 => (52, -1022),
+        _ => return None,
+    };
+    let exponent = if value == 0.0 || !value.is_finite() { least_exponent } else { exponent_of(value) };
+    Some(2f64.powi(exponent.max(least_exponent) - mantissa_bits))
+}
+
+fn exponent_of(value: f64) -> i32 {
+    ((value.to_bits() >> 52) & 0x7ff) as i32 - 1023
+}
+
+/// By how much a result may differ from the exact `reference`, given the op's accuracy; `magnitude` is
+/// `Σ|x||w|` where the op is a sum.
+pub fn tolerance(accuracy: Accuracy, ty: &TensorType, reference: f64, magnitude: f64) -> f64 {
+    let unit = ulp(ty.dtype, reference).unwrap_or(0.0);
+    match accuracy {
+        Accuracy::Exact => 0.5 * unit,
+        Accuracy::Ulp(units) => (f64::from(units) + 0.5) * unit,
+        Accuracy::Sum(units) => 1e-5 * magnitude + (f64::from(units) + 0.5) * unit,
+    }
+}

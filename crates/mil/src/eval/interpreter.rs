@@ -1,0 +1,212 @@
+//! The interpreter as a runtime.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use crate::bind::{self, Scope};
+use crate::error::ErrorKind;
+use crate::eval::{Budget, Evaluation};
+use crate::ops::{OpError, Operand};
+use crate::program::{BlobReference, ValueId};
+use crate::runtime::{Executable, Port, Runtime, RuntimeError, check_inputs};
+use crate::specialize::{Specialized, op_error};
+use crate::tensor::Tensor;
+use crate::types::{DType, TensorType};
+use crate::verify::Verified;
+use crate::weights::WeightSource;
+
+/// The reference interpreter.
+#[derive(Debug, Clone, Copy)]
+pub struct Interpreter {
+    /// Whether floating-point values stay in f64, unrounded; outputs are then fp64 tensors.
+    pub exact: bool,
+    /// What one run may use.
+    pub budget: Budget,
+}
+
+impl Default for Interpreter {
+    fn default() -> Self {
+        Interpreter { exact: false, budget: Budget::UNLIMITED }
+    }
+}
+
+impl Runtime for Interpreter {
+    fn name(&self) -> &'static str {
+        "eval"
+    }
+
+    fn prepare(
+        &self,
+        program: &Arc<Verified>,
+        function: &str,
+        inputs: &[TensorType],
+        weights: &dyn WeightSource,
+    ) -> Result<Box<dyn Executable>, RuntimeError> {
+        let mut specialized = Specialized::new(program, function, inputs, weights)?;
+        let mut evaluation = Evaluation::new(self.exact, self.budget);
+        for (id, port) in &specialized.states {
+            let dims = evaluation.allocate(&port.ty.shape);
+            let zeros = dims.ok().and_then(|dims| Tensor::zeros(port.ty.dtype, &dims));
+            let zeros = zeros.ok_or_else(|| {
+                RuntimeError::Interface(format!("the state `{}` does not fit in memory", port.name))
+            })?;
+            evaluation.states_mut().insert(*id, zeros);
+        }
+        if self.exact {
+            for port in specialized.outputs.iter_mut().filter(|port| port.ty.dtype.is_float()) {
+                port.ty.dtype = DType::Fp64;
+            }
+        }
+        let structural = structural_constants(&specialized);
+        let budget = self.budget;
+        Ok(Box::new(Interpretation { specialized, structural, evaluation, budget }))
+    }
+}
+
+/// Constants that the row of some op reads while it infers types, so that replacing them would change the
+/// function: everything but floating-point tensors.
+fn structural_constants(specialized: &Specialized) -> HashSet<ValueId> {
+    let constants = specialized.constants.iter();
+    constants.filter(|(_, tensor)| !tensor.dtype().is_float()).map(|(id, _)| *id).collect()
+}
+
+/// A function that the interpreter is ready to run.
+struct Interpretation {
+    specialized: Specialized,
+    structural: HashSet<ValueId>,
+    evaluation: Evaluation,
+    budget: Budget,
+}
+
+/// The values computed so far, over what is known of the function.
+struct Frame<'a> {
+    specialized: &'a Specialized,
+    values: HashMap<ValueId, Arc<Tensor>>,
+}
+
+impl Scope for Frame<'_> {
+    fn value(&self, id: ValueId) -> Option<Operand> {
+        let known = self.specialized.value(id)?;
+        match self.values.get(&id) {
+            // The declared element type stays: without rounding, the value's own is fp64.
+            Some(value) => Some(Operand {
+                ty: TensorType { dtype: known.ty.dtype, shape: value.ty().shape },
+                value: Some(value.clone()),
+                ..known
+            }),
+            None => Some(known),
+        }
+    }
+
+    fn blob(&self, reference: &BlobReference, ty: &TensorType) -> Option<Arc<Tensor>> {
+        self.specialized.blob(reference, ty)
+    }
+}
+
+impl Interpretation {
+    fn execute(&mut self, inputs: &[&Tensor]) -> Result<Vec<Arc<Tensor>>, RuntimeError> {
+        let specialized = &self.specialized;
+        let function = specialized.function();
+        let mut frame = Frame { specialized, values: HashMap::new() };
+        for (id, input) in specialized.input_ids.iter().zip(inputs) {
+            frame.values.insert(*id, Arc::new((*input).clone()));
+        }
+        for &id in &function.body.ops {
+            let Some(row) = specialized.program.row(specialized.function, id) else { continue };
+            let op = function.op(id);
+            let results = bind::operands(op, row, &frame).and_then(|operands| {
+                let types = (row.infer)(&operands)?;
+                for ty in &types {
+                    self.evaluation.allocate(&ty.shape)?;
+                }
+                let results = (row.eval)(&operands, &mut self.evaluation)?;
+                check_results(&types, &results)?;
+                Ok(results)
+            });
+            let results = results.map_err(|error| op_error(function, id, error))?;
+            for (&value, tensor) in op.results.iter().zip(results) {
+                frame.values.insert(value, Arc::new(tensor));
+            }
+        }
+        let output = |id: &ValueId| {
+            let value = frame.value(*id).and_then(|operand| operand.value);
+            value.ok_or_else(|| {
+                RuntimeError::Interface(format!("the output `{}` has no value", function.value(*id).name))
+            })
+        };
+        function.body.outputs.iter().map(output).collect()
+    }
+}
+
+/// A meaning must give what its type rule promises; anything else is a fault of the row.
+fn check_results(types: &[TensorType], results: &[Tensor]) -> Result<(), OpError> {
+    let fits = |ty: &TensorType, tensor: &Tensor| ty.shape.agrees_with(&tensor.ty().shape);
+    if types.len() == results.len() && types.iter().zip(results).all(|(ty, tensor)| fits(ty, tensor)) {
+        return Ok(());
+    }
+    Err(OpError::new(ErrorKind::Malformed, None, "the results are not of the inferred types"))
+}
+
+impl Executable for Interpretation {
+    fn inputs(&self) -> &[Port] {
+        &self.specialized.inputs
+    }
+
+    fn outputs(&self) -> &[Port] {
+        &self.specialized.outputs
+    }
+
+    fn run(&mut self, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<(), RuntimeError> {
+        check_inputs(&self.specialized.inputs, inputs)?;
+        if outputs.len() != self.specialized.outputs.len() {
+            let count = self.specialized.outputs.len();
+            let message = format!("the function has {count} outputs, room is given for {}", outputs.len());
+            return Err(RuntimeError::Interface(message));
+        }
+        self.evaluation.reset(self.budget);
+        for (output, value) in outputs.iter_mut().zip(self.execute(inputs)?) {
+            *output = Arc::unwrap_or_clone(value);
+        }
+        Ok(())
+    }
+
+    fn set_constant(&mut self, name: &str, value: &Tensor) -> Result<(), RuntimeError> {
+        let id = self.specialized.function().value_named(name);
+        let Some((id, old)) = id.and_then(|id| Some((id, self.specialized.constants.get_mut(&id)?))) else {
+            return Err(RuntimeError::Interface(format!("no constant is named `{name}`")));
+        };
+        if self.structural.contains(&id) {
+            return Err(RuntimeError::Interface(format!(
+                "the constant `{name}` shapes the prepared function"
+            )));
+        }
+        if old.ty() != value.ty() {
+            let message = format!("the constant `{name}` is {}, {} was given", old.ty(), value.ty());
+            return Err(RuntimeError::Interface(message));
+        }
+        *old = Arc::new(value.clone());
+        Ok(())
+    }
+
+    fn state(&self, name: &str) -> Option<&Tensor> {
+        let id = self.specialized.function().value_named(name)?;
+        self.evaluation.states().get(&id)
+    }
+
+    fn set_state(&mut self, name: &str, value: &Tensor) -> Result<(), RuntimeError> {
+        let id = self.specialized.function().value_named(name);
+        let held = id.and_then(|id| self.evaluation.states_mut().get_mut(&id));
+        match held {
+            Some(held) if held.ty() == value.ty() => {
+                *held = value.clone();
+                Ok(())
+            }
+            Some(held) => Err(RuntimeError::Interface(format!(
+                "the state `{name}` is {}, {} was given",
+                held.ty(),
+                value.ty()
+            ))),
+            None => Err(RuntimeError::Interface(format!("no state is named `{name}`"))),
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! Ops that decompress a constant.
+
+use crate::error::ErrorKind;
+use crate::eval::{Evaluation, Numbers};
+use crate::ops::rules::{self, broadcast_positions};
+use crate::ops::{Accuracy, Constant, DTypeSet, FLOAT, OpError};
+use crate::tensor::Tensor;
+use crate::types::{DType, TensorType};
+
+/// Element types of 8-bit weights.
+const BYTE: DTypeSet = DTypeSet::of(&[DType::Int8, DType::UInt8]);
+/// Element types of their zero points.
+const ZERO_POINT: DTypeSet = DTypeSet::of(&[DType::Fp32, DType::Int8, DType::UInt8]);
+
+crate::ops! {
+    /// `scale · (quantized_data − zero_point)`, where scale and zero point are scalars, or vectors along
+    /// `axis`. Operands stand in attributes.
+    ConstexprAffineDequantize = "constexpr_affine_dequantize"(quantized_data: Constant[S],
+        zero_point: Constant[Z], scale: Constant[T], axis: i32) since IOS16
+        where [S: BYTE, Z: ZERO_POINT, T: FLOAT]
+        { infer: dequantized_type, eval: dequantize, accuracy: Accuracy::Exact, constexpr: true }
+}
+
+fn dequantized_type(row: &ConstexprAffineDequantize) -> Result<Vec<TensorType>, OpError> {
+    let data = &row.quantized_data;
+    let axis = rules::axis("axis", row.axis, data.rank())?;
+    for (name, operand) in [("zero_point", &row.zero_point), ("scale", &row.scale)] {
+        let fits = match operand.rank() {
+            0 => true,
+            1 => operand.shape().0[0].agrees_with(data.shape().0[axis]),
+            _ => false,
+        };
+        if !fits {
+            let wanted = format!("must be a scalar, or a vector of {} values", data.shape().0[axis]);
+            return Err(OpError::rule(name, wanted).found(format!("found {}", operand.ty)));
+        }
+    }
+    let zero = row.zero_point.dtype();
+    if zero != DType::Fp32 && zero != data.dtype() {
+        let message = format!("must have the element type of `quantized_data`, {}", data.dtype());
+        let error = OpError::new(ErrorKind::ElementType, Some("zero_point"), message);
+        return Err(error.found(format!("found {zero}")));
+    }
+    Ok(vec![TensorType { dtype: row.scale.dtype(), shape: data.shape().clone() }])
+}
+
+fn dequantize(row: &ConstexprAffineDequantize, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
+    let dims = row.quantized_data.dims()?;
+    let axis = rules::axis("axis", row.axis, dims.len())?;
+    let along = |operand: &Constant| -> Result<(Vec<f64>, Vec<usize>), OpError> {
+        let values = operand.floats()?;
+        let mut from = vec![1; dims.len()];
+        if values.len() != 1 {
+            from[axis] = values.len();
+        }
+        Ok((values, broadcast_positions(&from, dims)))
+    };
+    let (zero, zero_at) = along(&row.zero_point)?;
+    let (scale, scale_at) = along(&row.scale)?;
+    let quantized = row.quantized_data.floats()?;
+    let values = (0..quantized.len()).map(|i| scale[scale_at[i]] * (quantized[i] - zero[zero_at[i]]));
+    Ok(vec![evaluation.tensor(row.scale.dtype(), dims, Numbers::Float(values.collect()))?])
+}

@@ -1,0 +1,340 @@
+//! Convolution.
+
+use crate::eval::{Evaluation, Numbers};
+use crate::ops::{Accuracy, Constant, FLOAT, OpError, Operand, Row};
+use crate::tensor::Tensor;
+use crate::types::{Dim, Shape, TensorType};
+
+crate::ops! {
+    /// Cross-correlation of `x [n, C_in, *D]` with `weight [C_out, C_in / groups, *K]`, plus `bias [C_out]`,
+    /// over one, two or three spatial dimensions. Without `bias` it is zero.
+    Conv = "conv"(x: Operand[T], weight: Operand[T], bias: Option<Constant>[T], strides: Option<Vec<i32>>,
+        pad_type: String = "valid", pad: Option<Vec<i32>>, dilations: Option<Vec<i32>>, groups: i32 = 1)
+        since IOS15 where [T: FLOAT]
+        { infer: conv_type, eval: conv, accuracy: Accuracy::Sum(1) }
+
+    /// As before ios17; weight and bias may have another floating-point type than `x`, and the bias need not
+    /// be a constant.
+    Conv17 = "conv"(x: Operand[T], weight: Operand[U], bias: Option<Operand>[U], strides: Option<Vec<i32>>,
+        pad_type: String = "valid", pad: Option<Vec<i32>>, dilations: Option<Vec<i32>>, groups: i32 = 1)
+        since IOS17 where [T: FLOAT, U: FLOAT]
+        { infer: conv_type_17, eval: conv_17, accuracy: Accuracy::Sum(1) }
+}
+
+/// A convolution's parameters with the defaults filled in, one entry per spatial dimension.
+#[derive(Debug, Clone)]
+pub struct Convolution<'a> {
+    /// `[n, C_in, *D]`.
+    pub x: &'a Operand,
+    /// `[C_out, C_in / groups, *K]`.
+    pub weight: &'a Operand,
+    /// `[C_out]`.
+    pub bias: Option<&'a Operand>,
+    /// Distance between neighbouring windows.
+    pub strides: Vec<u64>,
+    /// Distance between neighbouring taps of a window.
+    pub dilations: Vec<u64>,
+    /// Zeros before and after each spatial dimension; `None` where an unknown length decides it.
+    pub pads: Vec<Option<(u64, u64)>>,
+    /// Groups of channels that see only each other.
+    pub groups: u64,
+    /// `[n, C_out, *D_out]`.
+    pub result: TensorType,
+}
+
+/// The parameters as either signature gives them.
+struct Given<'a> {
+    x: &'a Operand,
+    weight: &'a Operand,
+    bias: Option<&'a Operand>,
+    strides: Option<&'a [i32]>,
+    pad_type: &'a str,
+    pad: Option<&'a [i32]>,
+    dilations: Option<&'a [i32]>,
+    groups: i32,
+}
+
+impl<'a> Convolution<'a> {
+    /// The convolution that a row of `conv` asks for.
+    ///
+    /// # Errors
+    ///
+    /// When shapes and parameters do not fit together.
+    pub fn of(row: &'a Conv) -> Result<Convolution<'a>, OpError> {
+        Convolution::new(&Given {
+            x: &row.x,
+            weight: &row.weight,
+            bias: row.bias.as_ref().map(|bias| &bias.0),
+            strides: row.strides.as_deref(),
+            pad_type: &row.pad_type,
+            pad: row.pad.as_deref(),
+            dilations: row.dilations.as_deref(),
+            groups: row.groups,
+        })
+    }
+
+    /// As [`Convolution::of`], for the signature of ios17.
+    ///
+    /// # Errors
+    ///
+    /// When shapes and parameters do not fit together.
+    pub fn of_17(row: &'a Conv17) -> Result<Convolution<'a>, OpError> {
+        Convolution::new(&Given {
+            x: &row.x,
+            weight: &row.weight,
+            bias: row.bias.as_ref(),
+            strides: row.strides.as_deref(),
+            pad_type: &row.pad_type,
+            pad: row.pad.as_deref(),
+            dilations: row.dilations.as_deref(),
+            groups: row.groups,
+        })
+    }
+
+    fn new(given: &Given<'a>) -> Result<Convolution<'a>, OpError> {
+        let (x, weight) = (given.x, given.weight);
+        if !(3..=5).contains(&x.rank()) {
+            return Err(
+                OpError::rule("x", "must have rank 3 to 5: [n, C_in, *D]").found(format!("found {}", x.ty))
+            );
+        }
+        if weight.rank() != x.rank() {
+            return Err(OpError::rule("weight", format!("must have the rank of `x`, {}", x.rank()))
+                .found(format!("found {}", weight.ty)));
+        }
+        let spatial = x.rank() - 2;
+        let strides = per_dimension("strides", given.strides, spatial)?;
+        let dilations = per_dimension("dilations", given.dilations, spatial)?;
+        let groups = check_channels(given)?;
+        let kernel = &weight.shape().0[2..];
+        let input = &x.shape().0[2..];
+        let pads = pads(given, input, kernel, &strides, &dilations)?;
+        let mut dims = vec![x.shape().0[0], weight.shape().0[0]];
+        for i in 0..spatial {
+            dims.push(output_length(input[i], kernel[i], strides[i], dilations[i], pads[i])?);
+        }
+        let result = TensorType { dtype: x.dtype(), shape: Shape(dims) };
+        Ok(Convolution { x, weight, bias: given.bias, strides, dilations, pads, groups, result })
+    }
+}
+
+/// Checks channels, groups and bias; gives the number of groups.
+fn check_channels(given: &Given<'_>) -> Result<u64, OpError> {
+    let groups = u64::try_from(given.groups).ok().filter(|&groups| groups > 0).ok_or_else(|| {
+        OpError::rule("groups", "must be at least 1").found(format!("found {}", given.groups))
+    })?;
+    let (c_in, c_out) = (given.x.shape().0[1], given.weight.shape().0[0]);
+    if let (Dim::Known(c_in), Dim::Known(per_group)) = (c_in, given.weight.shape().0[1])
+        && per_group.checked_mul(groups) != Some(c_in)
+    {
+        let wanted = format!("`x` has {c_in} channels in {groups} groups");
+        return Err(OpError::rule("weight", wanted)
+            .found(format!("each filter of {} takes {per_group} channels", given.weight.shape())));
+    }
+    if let Dim::Known(c_out) = c_out
+        && c_out % groups != 0
+    {
+        return Err(OpError::rule("groups", format!("must divide the {c_out} output channels"))
+            .found(format!("found {groups}")));
+    }
+    if let Some(bias) = given.bias
+        && !(bias.rank() == 1 && bias.shape().0[0].agrees_with(c_out))
+    {
+        return Err(OpError::rule("bias", format!("must have the shape [{c_out}]"))
+            .found(format!("found {}", bias.shape())));
+    }
+    Ok(groups)
+}
+
+/// A parameter with one positive entry per spatial dimension; 1 everywhere by default.
+fn per_dimension(name: &str, given: Option<&[i32]>, spatial: usize) -> Result<Vec<u64>, OpError> {
+    let Some(given) = given else { return Ok(vec![1; spatial]) };
+    let entries: Vec<u64> =
+        given.iter().filter_map(|&entry| u64::try_from(entry).ok().filter(|&entry| entry > 0)).collect();
+    if entries.len() != given.len() || entries.len() != spatial {
+        return Err(OpError::rule(name, format!("must hold {spatial} positive numbers"))
+            .found(format!("found {given:?}")));
+    }
+    Ok(entries)
+}
+
+/// Zeros before and after each spatial dimension.
+fn pads(
+    given: &Given<'_>,
+    input: &[Dim],
+    kernel: &[Dim],
+    strides: &[u64],
+    dilations: &[u64],
+) -> Result<Vec<Option<(u64, u64)>>, OpError> {
+    let spatial = input.len();
+    let same = |lower: bool| {
+        let pad = |i: usize| {
+            let (length, kernel) = (input[i].known()?, kernel[i].known()?);
+            let output = length.div_ceil(strides[i]);
+            let reach = kernel.saturating_sub(1).saturating_mul(dilations[i]).saturating_add(1);
+            let total = output.saturating_sub(1).saturating_mul(strides[i]).saturating_add(reach);
+            let total = total.saturating_sub(length);
+            let (less, more) = (total / 2, total.div_ceil(2));
+            Some(if lower { (more, less) } else { (less, more) })
+        };
+        (0..spatial).map(pad).collect()
+    };
+    match given.pad_type {
+        "valid" => Ok(vec![Some((0, 0)); spatial]),
+        "same" => Ok(same(false)),
+        "same_lower" => Ok(same(true)),
+        "custom" => {
+            let pad = given.pad.ok_or_else(|| {
+                OpError::rule("pad_type", "\"custom\" needs the parameter `pad`").found("`pad` is missing")
+            })?;
+            let entries: Vec<u64> = pad.iter().filter_map(|&entry| u64::try_from(entry).ok()).collect();
+            if entries.len() != pad.len() || entries.len() != 2 * spatial {
+                return Err(OpError::rule("pad", format!("must hold {} numbers from 0 on", 2 * spatial))
+                    .found(format!("found {pad:?}")));
+            }
+            Ok(entries.chunks_exact(2).map(|pair| Some((pair[0], pair[1]))).collect())
+        }
+        other => Err(OpError::rule("pad_type", "must be valid, same, same_lower or custom")
+            .found(format!("found \"{other}\""))),
+    }
+}
+
+/// The number of windows along one dimension.
+fn output_length(
+    input: Dim,
+    kernel: Dim,
+    stride: u64,
+    dilation: u64,
+    pad: Option<(u64, u64)>,
+) -> Result<Dim, OpError> {
+    let (Dim::Known(input), Dim::Known(kernel), Some((before, after))) = (input, kernel, pad) else {
+        return Ok(Dim::Unknown);
+    };
+    let overflow = || OpError::rule("pad", "the padded input is too long");
+    let padded = input.checked_add(before).and_then(|sum| sum.checked_add(after)).ok_or_else(overflow)?;
+    let reach =
+        kernel.checked_sub(1).and_then(|gaps| gaps.checked_mul(dilation)).and_then(|r| r.checked_add(1));
+    let Some(reach) = reach else {
+        return Err(OpError::rule("weight", "the kernel must have at least one tap, and not too many"));
+    };
+    match padded.checked_sub(reach) {
+        Some(room) => Ok(Dim::Known(room / stride + 1)),
+        None => Err(OpError::rule("weight", format!("the kernel reaches over {reach} positions"))
+            .found(format!("the padded input has {padded}"))),
+    }
+}
+
+fn conv_type(row: &Conv) -> Result<Vec<TensorType>, OpError> {
+    Ok(vec![Convolution::of(row)?.result])
+}
+
+fn conv_type_17(row: &Conv17) -> Result<Vec<TensorType>, OpError> {
+    Ok(vec![Convolution::of_17(row)?.result])
+}
+
+fn conv(row: &Conv, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
+    Convolution::of(row)?.evaluate(evaluation)
+}
+
+fn conv_17(row: &Conv17, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
+    debug_assert_eq!(row.operands().len(), 2 + usize::from(row.bias.is_some()));
+    Convolution::of_17(row)?.evaluate(evaluation)
+}
+
+/// A window's extent in three spatial dimensions; missing ones have length 1.
+type Volume = [usize; 3];
+
+fn volume(dims: &[usize]) -> Volume {
+    let mut volume = [1; 3];
+    volume[3 - dims.len()..].copy_from_slice(dims);
+    volume
+}
+
+fn steps(entries: &[u64], fill: usize) -> Volume {
+    let mut steps = [fill; 3];
+    for (step, &entry) in steps[3 - entries.len()..].iter_mut().zip(entries) {
+        *step = usize::try_from(entry).unwrap_or(usize::MAX);
+    }
+    steps
+}
+
+impl Convolution<'_> {
+    fn evaluate(&self, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
+        let dims = evaluation.allocate(&self.result.shape)?;
+        let (x, weight) = (self.x.floats()?, self.weight.floats()?);
+        let weight_dims = self.weight.dims()?;
+        let taps = weight_dims[1..].iter().product::<usize>() as u64;
+        let elements = dims.iter().product::<usize>() as u64;
+        evaluation.charge(elements.saturating_mul(taps))?;
+        let bias = match self.bias {
+            Some(bias) => bias.floats()?,
+            None => vec![0.0; dims[1]],
+        };
+        let input = volume(&self.x.dims()?[2..]);
+        let output = volume(&dims[2..]);
+        let channels_in = self.x.dims()?[1];
+        let (input_size, output_size) = (input.iter().product::<usize>(), output.iter().product::<usize>());
+        let mut sums = vec![0.0; dims.iter().product()];
+        let outputs_per_group = (dims[1] / usize::try_from(self.groups).unwrap_or(1)).max(1);
+        for (index, plane) in sums.chunks_exact_mut(output_size.max(1)).enumerate() {
+            let (image, channel) = (index / dims[1], index % dims[1]);
+            plane.fill(bias[channel]);
+            let first_channel = channel / outputs_per_group * weight_dims[1];
+            for c in 0..weight_dims[1] {
+                let from = (image * channels_in + first_channel + c) * input_size;
+                let kernel_size = volume(&weight_dims[2..]).iter().product::<usize>();
+                let kernel = (channel * weight_dims[1] + c) * kernel_size;
+                self.add_channel(
+                    plane,
+                    output,
+                    &x[from..from + input_size],
+                    input,
+                    &weight[kernel..kernel + kernel_size],
+                    volume(&weight_dims[2..]),
+                );
+            }
+        }
+        Ok(vec![evaluation.tensor(self.result.dtype, &dims, Numbers::Float(sums))?])
+    }
+
+    /// Adds the products of one input channel with one kernel to an output plane, tap by tap.
+    fn add_channel(
+        &self,
+        plane: &mut [f64],
+        output: Volume,
+        input: &[f64],
+        input_dims: Volume,
+        kernel: &[f64],
+        kernel_dims: Volume,
+    ) {
+        let strides = steps(&self.strides, 1);
+        let dilations = steps(&self.dilations, 1);
+        let before: Vec<u64> = self.pads.iter().map(|pad| pad.map_or(0, |(before, _)| before)).collect();
+        let before = steps(&before, 0);
+        // The input coordinate that a tap meets for an output coordinate, unless it lies in the padding.
+        let meets = |axis: usize, out: usize, tap: usize| {
+            let padded = out * strides[axis] + tap * dilations[axis];
+            padded.checked_sub(before[axis]).filter(|&at| at < input_dims[axis])
+        };
+        for (tap, &w) in kernel.iter().enumerate() {
+            let [k0, k1, k2] = [
+                tap / (kernel_dims[1] * kernel_dims[2]),
+                tap / kernel_dims[2] % kernel_dims[1],
+                tap % kernel_dims[2],
+            ];
+            for o0 in 0..output[0] {
+                let Some(i0) = meets(0, o0, k0) else { continue };
+                for o1 in 0..output[1] {
+                    let Some(i1) = meets(1, o1, k1) else { continue };
+                    let row = (i0 * input_dims[1] + i1) * input_dims[2];
+                    let sums = &mut plane[(o0 * output[1] + o1) * output[2]..][..output[2]];
+                    for (o2, sum) in sums.iter_mut().enumerate() {
+                        if let Some(i2) = meets(2, o2, k2) {
+                            *sum += w * input[row + i2];
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

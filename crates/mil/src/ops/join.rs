@@ -1,0 +1,171 @@
+//! Ops that join tensors and take them apart.
+
+use crate::error::ErrorKind;
+use crate::eval::Evaluation;
+use crate::ops::rules::{self, positions, strides, take};
+use crate::ops::{ANY, Accuracy, OpError, Operand};
+use crate::tensor::Tensor;
+use crate::types::{Dim, Shape, TensorType};
+
+crate::ops! {
+    /// Joins `values` along `axis`; they agree in every other dimension. With `interleave`, the results of
+    /// `axis` come from the values in turn, which then agree in every dimension.
+    Concat = "concat"(values: Vec<Operand>, axis: i32, interleave: bool = false) since IOS15
+        { infer: concat_type, eval: concat, accuracy: Accuracy::Exact }
+
+    /// Cuts `x` along `axis` into `num_splits` equal parts, or into parts of `split_sizes`.
+    Split = "split"(x: Operand[T], num_splits: Option<i32>, split_sizes: Option<Vec<i32>>, axis: i32)
+        since IOS15 where [T: ANY]
+        { infer: split_type, eval: split, accuracy: Accuracy::Exact }
+}
+
+/// The most parts that one `split` makes: a bound on what a hostile program can ask the verifier for.
+const MOST_PARTS: i32 = 65536;
+
+fn concat_type(row: &Concat) -> Result<Vec<TensorType>, OpError> {
+    let Some((first, rest)) = row.values.split_first() else {
+        return Err(OpError::rule("values", "must hold at least one tensor"));
+    };
+    let axis = rules::axis("axis", row.axis, first.rank())?;
+    let mut shape = first.shape().clone();
+    for value in rest {
+        if value.dtype() != first.dtype() {
+            let message = format!("all must have the element type of the first, {}", first.dtype());
+            let error = OpError::new(ErrorKind::ElementType, Some("values"), message);
+            return Err(error.found(format!("found {}", value.dtype())));
+        }
+        shape = join_shapes(&shape, value.shape(), axis, row.interleave)?;
+    }
+    if row.interleave
+        && let Dim::Known(length) = shape.0[axis]
+    {
+        let total = length.checked_mul(row.values.len() as u64);
+        shape.0[axis] = Dim::Known(total.ok_or_else(|| too_long("values"))?);
+    }
+    Ok(vec![TensorType { dtype: first.dtype(), shape }])
+}
+
+fn too_long(parameter: &str) -> OpError {
+    OpError::rule(parameter, "the joined dimension is too long")
+}
+
+/// The shape of two joined tensors; interleaved ones must agree along the axis too, and it keeps its length.
+fn join_shapes(a: &Shape, b: &Shape, axis: usize, interleave: bool) -> Result<Shape, OpError> {
+    let differ = || {
+        let but = if interleave { "" } else { " but the axis" };
+        OpError::rule("values", format!("all must agree in every dimension{but}"))
+            .found(format!("found {a} and {b}"))
+    };
+    if a.rank() != b.rank() {
+        return Err(differ());
+    }
+    let mut dims = Vec::with_capacity(a.rank());
+    for (i, (&x, &y)) in a.0.iter().zip(&b.0).enumerate() {
+        dims.push(match (x, y) {
+            (Dim::Known(x), Dim::Known(y)) if i == axis && !interleave => {
+                Dim::Known(x.checked_add(y).ok_or_else(|| too_long("values"))?)
+            }
+            _ if i == axis && !interleave => Dim::Unknown,
+            _ if x.agrees_with(y) => x.or(y),
+            _ => return Err(differ()),
+        });
+    }
+    Ok(Shape(dims))
+}
+
+fn concat(row: &Concat, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
+    let ty = concat_type(row)?.remove(0);
+    let dims = evaluation.allocate(&ty.shape)?;
+    let axis = rules::axis("axis", row.axis, dims.len())?;
+    // Each value contributes runs of neighbours; the positions count through all values laid end to end.
+    let mut order = vec![0; dims.iter().product()];
+    let own = strides(&dims);
+    let mut laid = Vec::with_capacity(row.values.len());
+    let (mut offset, mut along) = (0, 0);
+    for (index, value) in row.values.iter().enumerate() {
+        let value_dims = value.dims()?;
+        let mut steps: Vec<isize> = own.iter().map(|&step| step as isize).collect();
+        let start = if row.interleave {
+            steps[axis] *= row.values.len() as isize;
+            index * own[axis]
+        } else {
+            along * own[axis]
+        };
+        for (i, place) in positions(value_dims, start as isize, &steps).into_iter().enumerate() {
+            order[place] = offset + i;
+        }
+        offset += value_dims.iter().product::<usize>();
+        along += value_dims[axis];
+        laid.push(value.tensor()?.as_ref());
+    }
+    Ok(vec![take(&rules::lay_end_to_end(&laid)?, &dims, &order)?])
+}
+
+/// The lengths of the parts along the axis.
+fn part_lengths(row: &Split, length: Dim) -> Result<Vec<Dim>, OpError> {
+    match (&row.split_sizes, row.num_splits) {
+        (Some(sizes), number) => {
+            if number.is_some_and(|number| usize::try_from(number) != Ok(sizes.len())) {
+                return Err(OpError::rule("num_splits", "must be the number of `split_sizes`"));
+            }
+            let parts: Option<Vec<u64>> = sizes.iter().map(|&size| u64::try_from(size).ok()).collect();
+            let Some(parts) = parts else {
+                return Err(OpError::rule("split_sizes", "must not be negative"));
+            };
+            let total: u64 = parts.iter().sum();
+            match length {
+                Dim::Known(length) if length != total => {
+                    Err(OpError::rule("split_sizes", format!("must add up to {length}"))
+                        .found(format!("they add up to {total}")))
+                }
+                _ => Ok(parts.into_iter().map(Dim::Known).collect()),
+            }
+        }
+        (None, Some(number)) if (1..=MOST_PARTS).contains(&number) => {
+            let part = match length {
+                Dim::Known(length) if length % number as u64 != 0 => {
+                    return Err(OpError::rule("num_splits", format!("must divide {length}"))
+                        .found(format!("found {number}")));
+                }
+                Dim::Known(length) => Dim::Known(length / number as u64),
+                Dim::Unknown => Dim::Unknown,
+            };
+            Ok(vec![part; number as usize])
+        }
+        (None, Some(number)) => {
+            Err(OpError::rule("num_splits", format!("must lie between 1 and {MOST_PARTS}"))
+                .found(format!("found {number}")))
+        }
+        (None, None) => Err(OpError::new(
+            ErrorKind::MissingParameter,
+            None,
+            "either `num_splits` or `split_sizes` must be given",
+        )),
+    }
+}
+
+fn split_type(row: &Split) -> Result<Vec<TensorType>, OpError> {
+    let axis = rules::axis("axis", row.axis, row.x.rank())?;
+    let parts = part_lengths(row, row.x.shape().0[axis])?;
+    let part_type = |length| {
+        let mut shape = row.x.shape().clone();
+        shape.0[axis] = length;
+        TensorType { dtype: row.x.dtype(), shape }
+    };
+    Ok(parts.into_iter().map(part_type).collect())
+}
+
+fn split(row: &Split, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
+    let axis = rules::axis("axis", row.axis, row.x.rank())?;
+    let own = strides(row.x.dims()?);
+    let steps: Vec<isize> = own.iter().map(|&step| step as isize).collect();
+    let mut start = 0;
+    let mut parts = Vec::new();
+    for ty in split_type(row)? {
+        let dims = evaluation.allocate(&ty.shape)?;
+        let order = positions(&dims, (start * own[axis]) as isize, &steps);
+        start += dims[axis];
+        parts.push(take(row.x.tensor()?, &dims, &order)?);
+    }
+    Ok(parts)
+}

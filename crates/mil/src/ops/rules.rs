@@ -1,0 +1,168 @@
+//! What many type rules and meanings share: broadcasting, axes, and walking over elements.
+
+use crate::error::ErrorKind;
+use crate::ops::{OpError, Operand, Row};
+use crate::tensor::{Data, Element, Tensor};
+use crate::types::{Dim, Shape, TensorType};
+
+/// The result has the type of the first operand.
+pub(super) fn same_as_first<R: Row>(row: &R) -> Result<Vec<TensorType>, OpError> {
+    first(row).map(|operand| vec![operand.ty.clone()])
+}
+
+/// The first operand of a row.
+pub(super) fn first<R: Row>(row: &R) -> Result<&Operand, OpError> {
+    row.operands()
+        .first()
+        .copied()
+        .ok_or_else(|| OpError::new(ErrorKind::MissingParameter, None, "the op needs at least one operand"))
+}
+
+/// The shape that two shapes broadcast to, aligned at their last dimensions.
+///
+/// A `?` against a known length over 1 gives that length; against 1 or `?` it stays open.
+pub(crate) fn broadcast(a: &Shape, b: &Shape) -> Option<Shape> {
+    let rank = a.rank().max(b.rank());
+    let dim_at = |shape: &Shape, i: usize| match (i + shape.rank()).checked_sub(rank) {
+        Some(position) => shape.0[position],
+        None => Dim::Known(1),
+    };
+    let dims = (0..rank).map(|i| match (dim_at(a, i), dim_at(b, i)) {
+        (Dim::Known(1), other) | (other, Dim::Known(1)) => Some(other),
+        (Dim::Unknown, other) | (other, Dim::Unknown) => Some(other),
+        (x, y) => (x == y).then_some(x),
+    });
+    dims.collect::<Option<_>>().map(Shape)
+}
+
+/// As [`broadcast`], refusing with both shapes.
+pub(super) fn broadcast_operands(x: &Operand, y: &Operand, y_name: &str) -> Result<Shape, OpError> {
+    broadcast(x.shape(), y.shape()).ok_or_else(|| {
+        OpError::rule(y_name, format!("{} and {} do not broadcast together", x.shape(), y.shape()))
+            .found("each pair of dimensions must be equal, or one of them 1")
+    })
+}
+
+/// An axis as a position: negative ones count from the last dimension.
+pub(super) fn axis(parameter: &str, axis: i32, rank: usize) -> Result<usize, OpError> {
+    let position = if axis < 0 { i64::from(axis) + rank as i64 } else { i64::from(axis) };
+    usize::try_from(position).ok().filter(|&position| position < rank).ok_or_else(|| {
+        let error = OpError::rule(parameter, format!("axis {axis} is out of range for rank {rank}"));
+        if rank == 0 {
+            error.found("a scalar has no axes")
+        } else {
+            error.found(format!("expected {} to {}", -(rank as i64), rank - 1))
+        }
+    })
+}
+
+/// Axes as positions, each at most once.
+pub(super) fn axes(parameter: &str, given: &[i32], rank: usize) -> Result<Vec<usize>, OpError> {
+    let mut positions = Vec::with_capacity(given.len());
+    for &one in given {
+        let position = axis(parameter, one, rank)?;
+        if positions.contains(&position) {
+            return Err(OpError::rule(parameter, format!("axis {one} is given twice")));
+        }
+        positions.push(position);
+    }
+    Ok(positions)
+}
+
+/// Distance between neighbours along each dimension of a row-major tensor, in elements.
+pub(crate) fn strides(dims: &[usize]) -> Vec<usize> {
+    let mut strides = vec![1usize; dims.len()];
+    for i in (1..dims.len()).rev() {
+        strides[i - 1] = strides[i].saturating_mul(dims[i]);
+    }
+    strides
+}
+
+/// For each element of a `dims` tensor in row-major order, the sum of its coordinates times `steps`, plus
+/// `start`: the flat positions that reading with those steps visits.
+pub(crate) fn positions(dims: &[usize], start: isize, steps: &[isize]) -> Vec<usize> {
+    let count = dims.iter().product();
+    let mut all = Vec::with_capacity(count);
+    let mut coordinates = vec![0usize; dims.len()];
+    let mut position = start;
+    for _ in 0..count {
+        all.push(position as usize);
+        for i in (0..dims.len()).rev() {
+            coordinates[i] += 1;
+            position += steps[i];
+            if coordinates[i] < dims[i] {
+                break;
+            }
+            position -= steps[i] * dims[i] as isize;
+            coordinates[i] = 0;
+        }
+    }
+    all
+}
+
+/// For each element of a tensor of shape `to`, the position of the element of a tensor of shape `from` that
+/// broadcasting repeats there.
+pub(crate) fn broadcast_positions(from: &[usize], to: &[usize]) -> Vec<usize> {
+    let missing = to.len() - from.len();
+    let own = strides(from);
+    let steps: Vec<isize> = (0..to.len())
+        .map(|i| if i < missing || from[i - missing] == 1 { 0 } else { own[i - missing] as isize })
+        .collect();
+    positions(to, 0, &steps)
+}
+
+/// The elements of `tensor` at these flat positions, in this order.
+pub(crate) fn take(tensor: &Tensor, dims: &[usize], positions: &[usize]) -> Result<Tensor, OpError> {
+    fn pick<T: Clone>(values: &[T], positions: &[usize]) -> Vec<T> {
+        positions.iter().map(|&position| values[position].clone()).collect()
+    }
+    let data = match tensor.data() {
+        Data::F16(values) => Data::F16(pick(values, positions)),
+        Data::F32(values) => Data::F32(pick(values, positions)),
+        Data::F64(values) => Data::F64(pick(values, positions)),
+        Data::Bf16(values) => Data::Bf16(pick(values, positions)),
+        Data::I8(values) => Data::I8(pick(values, positions)),
+        Data::I16(values) => Data::I16(pick(values, positions)),
+        Data::I32(values) => Data::I32(pick(values, positions)),
+        Data::I64(values) => Data::I64(pick(values, positions)),
+        Data::U8(values) => Data::U8(pick(values, positions)),
+        Data::U16(values) => Data::U16(pick(values, positions)),
+        Data::U32(values) => Data::U32(pick(values, positions)),
+        Data::U64(values) => Data::U64(pick(values, positions)),
+        Data::Bool(values) => Data::Bool(pick(values, positions)),
+        Data::String(values) => Data::String(pick(values, positions)),
+    };
+    Tensor::new(tensor.dtype(), dims, data).map_err(crate::eval::internal)
+}
+
+/// The elements of all tensors, one tensor after the other, as a vector.
+pub(super) fn lay_end_to_end(tensors: &[&Tensor]) -> Result<Tensor, OpError> {
+    fn lay<T: Element>(tensors: &[&Tensor]) -> Option<Vec<T>> {
+        let slices: Option<Vec<&[T]>> = tensors.iter().map(|tensor| tensor.as_slice::<T>()).collect();
+        slices.map(|slices| slices.concat())
+    }
+    let Some(first) = tensors.first() else {
+        return Err(OpError::new(ErrorKind::MissingParameter, None, "nothing to join"));
+    };
+    let data = match first.data() {
+        Data::F16(_) => lay(tensors).map(Data::F16),
+        Data::F32(_) => lay(tensors).map(Data::F32),
+        Data::F64(_) => lay(tensors).map(Data::F64),
+        Data::Bf16(_) => lay(tensors).map(Data::Bf16),
+        Data::I8(_) => lay(tensors).map(Data::I8),
+        Data::I16(_) => lay(tensors).map(Data::I16),
+        Data::I32(_) => lay(tensors).map(Data::I32),
+        Data::I64(_) => lay(tensors).map(Data::I64),
+        Data::U8(_) => lay(tensors).map(Data::U8),
+        Data::U16(_) => lay(tensors).map(Data::U16),
+        Data::U32(_) => lay(tensors).map(Data::U32),
+        Data::U64(_) => lay(tensors).map(Data::U64),
+        Data::Bool(_) => lay(tensors).map(Data::Bool),
+        Data::String(_) => lay(tensors).map(Data::String),
+    };
+    let data = data.ok_or_else(|| {
+        OpError::new(ErrorKind::ElementType, None, "the tensors to join are stored differently")
+    })?;
+    let count = data.len();
+    Tensor::new(first.dtype(), &[count], data).map_err(crate::eval::internal)
+}
