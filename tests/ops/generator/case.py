@@ -89,7 +89,8 @@ class Case:
     """
 
     def __init__(self, op, name, inputs, args, want, *, opset="ios18", magnitude=None, source="numpy f64",
-                 value_inference=True, declared=None, attributes_only=False, slack=4.0):
+                 value_inference=True, declared=None, attributes_only=False, slack=4.0,
+                 absolute=0.0):
         self.op, self.name, self.opset, self.source = op, name, opset, source
         self.inputs = {key: np.asarray(value) for key, value in inputs.items()}
         listed = {arg.name for arg in _flatten(args.values()) if isinstance(arg, Ref)}
@@ -110,7 +111,7 @@ class Case:
             assert bound is None or np.shape(bound) == shape, f"{name}: magnitude {np.shape(bound)}"
             self.outputs[result] = (dtype, exact, None if bound is None else np.asarray(bound))
         if value_inference is True:
-            self._compare_with_value_inference(slack)
+            self._compare_with_value_inference(slack, absolute)
 
     def _coremltools_arguments(self, lookup):
         def convert(arg):
@@ -132,8 +133,9 @@ class Case:
             result = getattr(mb, self.op)(**self._coremltools_arguments(function.inputs.__getitem__))
         return [mil_type(var) for var in (result if isinstance(result, (list, tuple)) else [result])]
 
-    def _compare_with_value_inference(self, slack):
-        """Evaluates the op on constants with coremltools, and asserts that it agrees to a few roundings."""
+    def _compare_with_value_inference(self, slack, absolute):
+        """Evaluates the op on constants with coremltools, and asserts that it agrees within `slack` units
+        of the result's precision, plus an `absolute` difference for what it computes less precisely."""
         with Function({}, opset_version=TARGETS[self.opset]):
             constants = {key: mb.const(val=value if value.ndim else value[()])
                          for key, value in self.inputs.items()}
@@ -150,7 +152,7 @@ class Case:
                 tiny = float(np.finfo(rounded.dtype).smallest_normal)
                 scale = np.abs(rounded.astype(np.float64)) + (0.0 if bound is None else np.asarray(bound))
                 with np.errstate(invalid="ignore"):
-                    near = np.abs(value.astype(np.float64) - rounded) <= slack * epsilon * scale + tiny
+                    near = np.abs(value.astype(np.float64) - rounded) <= slack * epsilon * scale + tiny + absolute
                 good = near | (value == rounded) | (np.isnan(value) & np.isnan(rounded))
             else:
                 good = value == rounded
