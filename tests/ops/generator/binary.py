@@ -5,7 +5,7 @@ import numpy as np
 from .case import Case, Inline, Ref, draw, special_values
 from .reference import f64, power
 
-RNG_SHAPES = {
+BROADCAST_SHAPES = {
     "broadcast_trailing": ([2, 3, 1], [4]),
     "broadcast_both": ([3, 1, 2], [1, 5, 1]),
     "rank_5": ([1, 2, 1, 3, 2], [2, 1, 2, 1, 2]),
@@ -13,9 +13,9 @@ RNG_SHAPES = {
 
 
 def _pairs(op, name, dtype, function, *, low=-4.0, high=4.0, opset="ios18", **keywords):
-    """One case with equal shapes, then those of RNG_SHAPES."""
+    """One case with equal shapes, then those of BROADCAST_SHAPES."""
     cases = []
-    shapes = {"": ([3, 5], [3, 5]), **RNG_SHAPES} if name == "fp16" else {"": ([7], [7])}
+    shapes = {"": ([3, 5], [3, 5]), **BROADCAST_SHAPES} if name == "fp16" else {"": ([7], [7])}
     for kind, (shape_x, shape_y) in shapes.items():
         case_name = "_".join(filter(None, [op, name, kind]))
         x = draw(case_name + ".x", shape_x, dtype, low, high)
@@ -119,7 +119,8 @@ def _extremum(op, function):
         info = np.finfo(dtype)
         x, y = _grid(dtype, [0.0, float(info.max), float(info.smallest_subnormal), -1.0, np.inf, -np.inf])
         cases.append(Case(op, f"{op}_{name}_special", {"x": x, "y": y}, {}, exact(x, y)))
-    x, y = np.array([np.nan, 1, np.nan, np.nan], np.float16), np.array([1, np.nan, np.inf, np.nan], np.float16)
+    x = np.array([np.nan, 1, np.nan, np.nan], np.float16)
+    y = np.array([1, np.nan, np.inf, np.nan], np.float16)
     cases.append(Case(op, f"{op}_nan_propagates", {"x": x, "y": y}, {}, exact(x, y)))
     return cases
 
@@ -155,7 +156,7 @@ def _comparison(op, function):
         x = draw(f"{op}_{name}.x", [3, 5], dtype, -2, 2, integers=True)
         y = draw(f"{op}_{name}.y", [3, 5], dtype, -2, 2, integers=True)
         cases.append(Case(op, f"{op}_{name}", {"x": x, "y": y}, {}, function(x, y)))
-    for kind, (shape_x, shape_y) in RNG_SHAPES.items():
+    for kind, (shape_x, shape_y) in BROADCAST_SHAPES.items():
         x = draw(f"{op}_{kind}.x", shape_x, np.float16, -1, 1, integers=True)
         y = draw(f"{op}_{kind}.y", shape_y, np.float16, -1, 1, integers=True)
         cases.append(Case(op, f"{op}_{kind}", {"x": x, "y": y}, {}, function(x, y)))
@@ -176,7 +177,7 @@ def _comparison(op, function):
 def _logical(op, function):
     x, y = np.array([False, False, True, True]), np.array([False, True, False, True])
     cases = [Case(op, f"{op}_truth_table", {"x": x, "y": y}, {}, function(x, y))]
-    for kind, (shape_x, shape_y) in RNG_SHAPES.items():
+    for kind, (shape_x, shape_y) in BROADCAST_SHAPES.items():
         x, y = draw(f"{op}_{kind}.x", shape_x, np.bool_), draw(f"{op}_{kind}.y", shape_y, np.bool_)
         cases.append(Case(op, f"{op}_{kind}", {"x": x, "y": y}, {}, function(x, y)))
     for value in (False, True):

@@ -151,8 +151,9 @@ class Case:
                 epsilon = float(np.finfo(rounded.dtype).eps)
                 tiny = float(np.finfo(rounded.dtype).smallest_normal)
                 scale = np.abs(rounded.astype(np.float64)) + (0.0 if bound is None else np.asarray(bound))
+                allowed = slack * epsilon * scale + tiny + absolute
                 with np.errstate(invalid="ignore"):
-                    near = np.abs(value.astype(np.float64) - rounded) <= slack * epsilon * scale + tiny + absolute
+                    near = np.abs(value.astype(np.float64) - rounded) <= allowed
                 good = near | (value == rounded) | (np.isnan(value) & np.isnan(rounded))
             else:
                 good = value == rounded

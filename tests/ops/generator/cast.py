@@ -28,11 +28,10 @@ def _between(source, target):
         x = draw(name, [2, 3], NUMPY_DTYPES[source], -1, 1, integers=True) if source[0] != "u" else \
             draw(name, [2, 3], NUMPY_DTYPES[source], 0, 1)
         return _cast(name, x, target)
-    ranges = [(np.iinfo(NUMPY_DTYPES[d]).min, np.iinfo(NUMPY_DTYPES[d]).max) if "int" in d else (-60000, 60000)
-              for d in (source, target)]
-    low, high = max(r[0] for r in ranges), min(r[1] for r in ranges)
-    if source in ("fp16", "fp32"):
-        low, high = max(low, -3000), min(high, 3000)
+    integers = [np.iinfo(NUMPY_DTYPES[dtype]) for dtype in (source, target) if "int" in dtype]
+    floats = 3000 if source in ("fp16", "fp32") else 60000
+    low = max([info.min for info in integers] + [-floats])
+    high = min([info.max for info in integers] + [floats])
     return _cast(name, draw(name, [2, 3], NUMPY_DTYPES[source], low, high), target)
 
 

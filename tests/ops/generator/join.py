@@ -101,7 +101,8 @@ def _stack_cases():
         _stack("stack_fp32", 2, [3], 0, dtype=np.float32),
         _stack("stack_int32", 2, [3], 0, dtype=np.int32),
         _stack("stack_bool", 2, [3], 1, dtype=np.bool_, opset="ios15"),
-        Case("stack", "stack_scalars", {}, {"values": scalars, "axis": 0}, np.array(scalars), source="copied"),
+        Case("stack", "stack_scalars", {}, {"values": scalars, "axis": 0}, np.array(scalars),
+             source="copied"),
     ]
 
 

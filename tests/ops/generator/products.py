@@ -1,4 +1,4 @@
-"""Matrix products, convolution and the weights they read: matmul, linear, conv, constexpr_affine_dequantize."""
+"""Products and the weights they read: matmul, linear, conv, constexpr_affine_dequantize."""
 
 import numpy as np
 import torch

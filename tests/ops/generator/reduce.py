@@ -1,5 +1,7 @@
 """Reductions over axes, reduce_argmax and softmax."""
 
+from fractions import Fraction
+
 import numpy as np
 
 from . import reference
@@ -20,7 +22,7 @@ LAYOUTS = {
 
 
 def _apply(function, x, parameters):
-    """A sequence axis by axis function (numpy's signature) with MIL's defaults."""
+    """Calls function(x, axes, keep_dims) with MIL's defaults: all axes, removed."""
     return function(x, parameters.get("axes"), parameters.get("keep_dims", False))
 
 
@@ -54,7 +56,6 @@ def _reduction(op, function, *, low=-4.0, high=4.0, source="exact sum", integers
         want, magnitude = _apply(function, x, parameters)
         if x.dtype.kind == "i":
             want, magnitude = np.trunc(want).astype(np.int64), None
-        parameters = {key: value for key, value in parameters.items()}
         cases.append(Case(op, name, {"x": x}, parameters, want, magnitude=magnitude, source=source,
                           slack=slack, **keywords))
 
@@ -76,16 +77,111 @@ def _reduce_sum():
     x = np.full([40], 60000, np.float16)
     x[1::2] = -60000
     x[0] = 0.5
-    for op, function in (("reduce_sum", _sum),):
-        want, magnitude = function(x, [0], True)
-        cases.append(Case(op, f"{op}_fp16_cancels_beyond_range", {"x": x}, {"axes": [0], "keep_dims": True},
-                          want, magnitude=magnitude, source="exact sum",
-                          value_inference="numpy's partial sums overflow fp16"))
+    want, magnitude = _sum(x, [0], True)
+    cases.append(Case("reduce_sum", "reduce_sum_fp16_cancels_beyond_range", {"x": x},
+                      {"axes": [0], "keep_dims": True}, want, magnitude=magnitude, source="exact sum",
+                      value_inference="numpy's partial sums overflow fp16"))
     x = np.array([[65504, 65504], [1, np.inf]], np.float16)
     want = np.array([131008, np.inf])
     cases.append(Case("reduce_sum", "reduce_sum_fp16_overflow", {"x": x}, {"axes": Inline([1])}, want,
                       magnitude=want, source="exact sum"))
     return cases
+
+
+def _product(x, axes, keep_dims):
+    exact = np.vectorize(Fraction, otypes=[object])(f64(x))
+    axis = None if axes is None else tuple(axes)
+    return f64(np.asarray(np.multiply.reduce(exact, axis=axis, keepdims=keep_dims))), None
+
+
+def _reduce_prod():
+    cases = _reduction("reduce_prod", _product, low=0.4, high=1.9, source="exact product")
+    x = np.array([[-2, 0.5, 3], [-1.5, -1, 0]], np.float16)
+    cases.append(Case("reduce_prod", "reduce_prod_signs_and_zero", {"x": x}, {"axes": [1]},
+                      f64([-3, 0]), source="exact product"))
+    x = np.full([3, 4], 300, np.float16)
+    x[1] = 2**-7
+    cases.append(Case("reduce_prod", "reduce_prod_fp16_over_and_underflow", {"x": x}, {"axes": [1]},
+                      f64([300.0**4, 2.0**-28, 300.0**4]), source="exact product"))
+    return cases
+
+
+def _extreme(op, function):
+    cases = _reduction(op, _numpy(function), source="numpy f64")
+    for name, dtype in (("fp16", np.float16), ("fp32", np.float32)):
+        x = np.array([[np.inf, 1, -np.inf], [-np.inf, -np.inf, -np.inf], [np.finfo(dtype).max, 0, -1],
+                      [-1, -np.finfo(dtype).smallest_subnormal, -2]], dtype)
+        cases.append(Case(op, f"{op}_{name}_infinities", {"x": x}, {"axes": [1]}, function(f64(x), axis=1)))
+    x = np.array([[np.nan, 1, 2], [1, np.nan, np.inf]], np.float16)
+    cases.append(Case(op, f"{op}_nan_propagates", {"x": x}, {"axes": [-1]}, function(f64(x), axis=-1)))
+    x = np.array([16777217, 16777216, -5], np.int32)
+    cases.append(Case(op, f"{op}_int32_beyond_fp32", {"x": x}, {"axes": [0]}, function(x)))
+    return cases
+
+
+def _reduce_mean():
+    cases = _reduction("reduce_mean", _mean, integers=False)
+    # coremltools takes the mean in f64 and converts it to int32, toward zero.
+    x = np.array([[1, 2, 4], [-1, -2, -4], [3, 6, 9]], np.int32)
+    cases.append(Case("reduce_mean", "reduce_mean_int32_toward_zero", {"x": x}, {"axes": [1]},
+                      np.array([2, -2, 6])))
+    x = np.full([2, 6], 60000, np.float16)
+    cases.append(Case("reduce_mean", "reduce_mean_fp16_sum_beyond_range", {"x": x}, {"axes": [1]},
+                      f64([60000, 60000]), magnitude=f64([60000, 60000]), source="exact sum"))
+    return cases
+
+
+def _reduce_sum_square():
+    cases = _reduction("reduce_sum_square", _sum_square)
+    x = np.array([[200, 150], [300, 1]], np.float16)
+    want = f64([62500, 90001])
+    cases.append(Case("reduce_sum_square", "reduce_sum_square_fp16_overflow", {"x": x}, {"axes": [1]}, want,
+                      magnitude=want, source="exact sum"))
+    return cases
+
+
+def _reduce_log_sum_exp():
+    op = "reduce_log_sum_exp"
+    cases = _reduction(op, reference.log_sum_exp, source="mpmath", integers=False)
+    rows = {"large": [[65504, 65504, -65504], [60000, 0, 1], [-65504, -65504, -65504]],
+            "masked": [[-np.inf, 1, 2], [0, -np.inf, -np.inf], [-np.inf, -3, 4]]}
+    for label, values in rows.items():
+        x = np.array(values, np.float16)
+        want, magnitude = reference.log_sum_exp(x, [1])
+        cases.append(Case(op, f"{op}_fp16_{label}", {"x": x}, {"axes": [1]}, want, magnitude=magnitude,
+                          source="mpmath"))
+    return cases
+
+
+def _argmax(label, shape, axis=None, *, keep_dims=None, dtype=np.float16, output=None, opset="ios18"):
+    """Without ties: which of them is returned is not defined."""
+    name = f"reduce_argmax_{label}"
+    order = np.argsort(draw(name, [int(np.prod(shape))], np.float32)).reshape(shape)
+    x = ((order - order.size // 2) * (1 if dtype is np.int32 else 0.75)).astype(dtype)
+    args = {key: value for key, value in (("axis", axis), ("keep_dims", keep_dims), ("output_dtype", output))
+            if value is not None}
+    want = np.argmax(x, -1 if axis is None else axis, keepdims=bool(keep_dims))
+    return Case("reduce_argmax", name, {"x": x}, args, want, opset=opset, source="numpy")
+
+
+def _argmax_cases():
+    infinite = np.array([[1, np.inf, 2], [-np.inf, -65504, -np.inf]], np.float16)
+    return [
+        _argmax("default_axis", [3, 5]),
+        _argmax("axis_0", [4, 3], 0, keep_dims=False),
+        _argmax("axis_1_keep_dims", [1, 6, 1, 3], 1, keep_dims=True),
+        _argmax("axis_negative", [2, 4, 3], -2),
+        _argmax("rank_1", [7], 0, keep_dims=True),
+        _argmax("rank_5", [1, 2, 3, 1, 2], 2),
+        _argmax("size_1_axis", [3, 1], 1),
+        _argmax("fp32", [3, 5], 1, dtype=np.float32),
+        _argmax("int32", [3, 5], 1, dtype=np.int32),
+        _argmax("output_uint16", [3, 5], 1, output="uint16"),
+        _argmax("output_int32_ios17", [3, 5], 0, output="int32", opset="ios17"),
+        _argmax("ios15", [3, 4], 1, keep_dims=True, opset="ios15"),
+        Case("reduce_argmax", "reduce_argmax_infinities", {"x": infinite}, {"axis": 1}, np.array([1, 1]),
+             source="numpy"),
+    ]
 
 
 def _reduce_sum_1_0():
@@ -132,5 +228,12 @@ def _softmax_1_0():
 def files():
     yield "reduce_sum", "1.3", _reduce_sum()
     yield "reduce_sum_1_0", "1.0", _reduce_sum_1_0()
+    yield "reduce_mean", "1.3", _reduce_mean()
+    yield "reduce_max", "1.3", _extreme("reduce_max", np.max)
+    yield "reduce_min", "1.3", _extreme("reduce_min", np.min)
+    yield "reduce_prod", "1.3", _reduce_prod()
+    yield "reduce_log_sum_exp", "1.3", _reduce_log_sum_exp()
+    yield "reduce_sum_square", "1.3", _reduce_sum_square()
+    yield "reduce_argmax", "1.3", _argmax_cases()
     yield "softmax", "1.3", _softmax_cases()
     yield "softmax_1_0", "1.0", _softmax_1_0()

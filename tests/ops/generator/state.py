@@ -15,7 +15,8 @@ from .case import MIL_DTYPES, Case, draw, mil_type, special_values, tensor_json
 
 class StateCase:
     """A function over one state `s` and perhaps an input `x`. `lines(printer, tensor)` gives its
-    statements, `tensor` being the printed type of the state's content; the results are named tensors, and `after` is what the state holds in the end."""
+    statements, `tensor` being the printed type of the state's content; the results are named tensors, and
+    `after` is what the state holds in the end."""
 
     def __init__(self, name, before, after, inputs, outputs, lines, dtype=types.fp16):
         self.name, self.opset, self.lines = name, "ios18", lines
