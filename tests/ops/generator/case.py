@@ -85,12 +85,13 @@ class Case:
     """`args` maps parameters to Ref, Inline, constants, or tuples of these; inputs of a parameter's own
     name are passed without being listed. `want` is the exact result (a list for several), in f64 for
     floats. `value_inference` is False, or says why coremltools' own value is not to be compared.
+    `torch_value` is PyTorch's result in f64, to be compared.
     `declared` overrides coremltools' type inference with (dtype, shape), for what it cannot express.
     """
 
     def __init__(self, op, name, inputs, args, want, *, opset="ios18", magnitude=None, source="numpy f64",
                  value_inference=True, declared=None, attributes_only=False, slack=4.0,
-                 absolute=0.0):
+                 absolute=0.0, torch_value=None):
         self.op, self.name, self.opset, self.source = op, name, opset, source
         self.inputs = {key: np.asarray(value) for key, value in inputs.items()}
         listed = {arg.name for arg in _flatten(args.values()) if isinstance(arg, Ref)}
@@ -110,6 +111,10 @@ class Case:
             assert exact.shape == shape, f"{name}: reference {exact.shape}, coremltools {shape}"
             assert bound is None or np.shape(bound) == shape, f"{name}: magnitude {np.shape(bound)}"
             self.outputs[result] = (dtype, exact, None if bound is None else np.asarray(bound))
+        if torch_value is not None:
+            exact = self.outputs[self.result_names[0]][1]
+            assert np.allclose(torch_value, exact, rtol=1e-12, atol=1e-12, equal_nan=True), f"{name}: torch"
+            self.source += ", agrees with torch f64"
         if value_inference is True:
             self._compare_with_value_inference(slack, absolute)
 

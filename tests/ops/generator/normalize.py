@@ -2,6 +2,7 @@
 
 import mpmath
 import numpy as np
+import torch
 
 from .case import Case, Inline, draw
 from .reference import f64
@@ -56,9 +57,16 @@ def _layer_norm(name, shape, axes, *, dtype=np.float16, other=None, gamma=True, 
                                             DEFAULT_EPSILON if epsilon is None else float(other(epsilon)))
     # The documented default of axes is all dimensions, but coremltools' builder fails without them.
     unbuildable = axes is None
+    torch_value = None
+    if axes is None or [a % rank for a in axes] == list(range(rank - len(axes), rank)):
+        tensors = [torch.from_numpy(f64(v)) if v is not None else None
+                   for v in (args.get("gamma"), args.get("beta"))]
+        torch_value = torch.nn.functional.layer_norm(
+            torch.from_numpy(f64(x)), normalized, *tensors,
+            eps=DEFAULT_EPSILON if epsilon is None else float(other(epsilon))).numpy()
     return Case("layer_norm", name, {"x": x}, args, want, magnitude=magnitude, opset=opset, source="mpmath",
                 declared=(("fp16" if dtype is np.float16 else "fp32"), x.shape) if unbuildable else None,
-                value_inference=not unbuildable, slack=16.0)
+                value_inference=not unbuildable, slack=16.0, torch_value=torch_value)
 
 
 def _layer_norm_cases():
@@ -109,7 +117,11 @@ def _batch_norm(name, shape, *, dtype=np.float16, other=None, gamma=True, beta=T
                                mpmath.mpf(float(args["gamma"][c]) if gamma else 1),
                                mpmath.mpf(float(args["beta"][c]) if beta else 0))
         want[index], magnitude[index] = float(exact), float(bound)
-    return Case("batch_norm", name, {"x": x}, args, want, magnitude=magnitude, opset=opset, source="mpmath")
+    tensors = [torch.from_numpy(f64(v)) if v is not None else None
+               for v in (x, args["mean"], args["variance"], args.get("gamma"), args.get("beta"))]
+    torch_value = torch.nn.functional.batch_norm(*tensors, eps=float(added)).numpy()
+    return Case("batch_norm", name, {"x": x}, args, want, magnitude=magnitude, opset=opset, source="mpmath",
+                torch_value=torch_value)
 
 
 def _batch_norm_cases():

@@ -1,6 +1,8 @@
 """Elementwise ops of one operand, activations and clip."""
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 
 from . import reference
 from .case import Case, Inline, draw, special_values
@@ -26,15 +28,18 @@ def _numpy(function):
 
 
 def _unary(op, function, *, low=-4.0, high=4.0, wide=None, exclude=(), source="mpmath", args=None, label="",
-           **keywords):
-    """Ranks 1 to 5 in fp16, fp32, special values, a scalar, and (`wide`) a larger range in fp16."""
+           peer=None, **keywords):
+    """Ranks 1 to 5 in fp16, fp32, special values, a scalar, and (`wide`) a larger range in fp16.
+    `peer` is the same function in torch."""
     args = args or {}
     cases = []
 
     def add(name, x, opset="ios18"):
         name = "_".join(filter(None, [op, label, name]))
         inputs, passed = ({"x": x}, args) if np.ndim(x) else ({}, {**args, "x": x})
-        cases.append(Case(op, name, inputs, passed, function(x), opset=opset, source=source, **keywords))
+        torch_value = None if peer is None else peer(torch.from_numpy(np.asarray(f64(x)))).numpy()
+        cases.append(Case(op, name, inputs, passed, function(x), opset=opset, source=source,
+                          torch_value=torch_value, **keywords))
 
     for name, shape in (("fp16", [3, 5]), ("fp16_rank_1", [7]), ("fp16_rank_5", [1, 2, 1, 3, 2])):
         add(name, draw(f"{op}_{label}_{name}", shape, np.float16, low, high))
@@ -104,6 +109,7 @@ def _gelu():
         keywords = {"args": {"mode": mode}, "label": mode.lower(), "exclude": [-np.inf], "absolute": 4e-3}
         if mode == "TANH_APPROXIMATION":
             keywords["value_inference"] = "x cubed overflows in fp16"
+            keywords["peer"] = lambda x: F.gelu(x, approximate="tanh")
         cases += _unary(op, function, wide=(-9, 9), **keywords)
     x = draw("gelu_default_mode", [2, 5])
     cases.append(Case(op, "gelu_default_mode", {"x": x}, {}, reference.gelu_exact(x), source="mpmath",
@@ -169,10 +175,10 @@ def files():
     yield "cos", "1.3", _unary("cos", reference.cos, wide=(-300, 300), absolute=2e-3)
     yield "tanh", "1.3", _unary("tanh", reference.tanh, wide=(-12, 12))
     yield "erf", "1.3", _unary("erf", reference.erf, wide=(-6, 6))
-    yield "sigmoid", "1.3", _unary("sigmoid", reference.sigmoid, wide=(-20, 20))
+    yield "sigmoid", "1.3", _unary("sigmoid", reference.sigmoid, wide=(-20, 20), peer=torch.sigmoid)
     yield "relu", "1.3", _unary("relu", _numpy(lambda x: np.maximum(x, 0.0)), source="numpy f64",
                                 exclude=[-0.0])
-    yield "silu", "1.3", _unary("silu", reference.silu, wide=(-20, 20), exclude=[-np.inf])
+    yield "silu", "1.3", _unary("silu", reference.silu, wide=(-20, 20), exclude=[-np.inf], peer=F.silu)
     yield "gelu", "1.3", _gelu()
     yield "softplus", "1.3", _unary("softplus", reference.softplus, wide=(-20, 20), absolute=4e-3)
     yield "clip", "1.3", _clip()
