@@ -29,8 +29,8 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// No limit short of the machine's.
-    pub const UNLIMITED: Budget = Budget { elements: u64::MAX, work: u64::MAX };
+    /// What suffices for every program that a machine can hold, and stops one that asks for petabytes.
+    pub const ORDINARY: Budget = Budget { elements: 1 << 31, work: 1 << 46 };
 }
 
 /// What an op's meaning may ask of the run it is part of: rounding, budget and states.
@@ -82,7 +82,8 @@ impl Evaluation {
         }
     }
 
-    /// Takes the elements of a result from the budget and gives its dimensions.
+    /// Takes the elements of a result from the budget and gives its dimensions. The interpreter does so for
+    /// every result before it asks for an op's meaning.
     ///
     /// # Errors
     ///

@@ -2,6 +2,7 @@
 //! are made of, what is wrong with them, and what they mean.
 
 pub mod bind;
+pub mod builder;
 pub mod error;
 pub mod eval;
 pub mod mapped;

@@ -20,6 +20,7 @@ mod cast;
 mod constexpr;
 mod convolution;
 mod join;
+mod matmul;
 mod parameter;
 pub(crate) mod rules;
 mod state;
@@ -28,11 +29,13 @@ pub use cast::*;
 pub use constexpr::*;
 pub use convolution::*;
 pub use join::*;
+pub use matmul::*;
 pub use parameter::{Constant, OperandForm, Parameter, ParameterKind, State};
 pub use state::*;
 
 /// Every row, family by family.
-static FAMILIES: &[&[OpDef]] = &[cast::ROWS, constexpr::ROWS, convolution::ROWS, join::ROWS, state::ROWS];
+static FAMILIES: &[&[OpDef]] =
+    &[cast::ROWS, constexpr::ROWS, convolution::ROWS, join::ROWS, matmul::ROWS, state::ROWS];
 
 /// A set of element types.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

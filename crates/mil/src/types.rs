@@ -199,6 +199,9 @@ impl fmt::Display for Dim {
     }
 }
 
+/// The most elements that a tensor can have: no machine addresses more.
+const MOST_ELEMENTS: u64 = 1 << 47;
+
 /// The dimensions of a tensor, outermost first.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Shape(pub Vec<Dim>);
@@ -219,12 +222,12 @@ impl Shape {
         self.0.iter().map(|dim| dim.known().and_then(|length| usize::try_from(length).ok())).collect()
     }
 
-    /// The number of elements, if all dimensions are known and the product does not overflow.
+    /// The number of elements, if all dimensions are known and the product is one that a tensor can have.
+    /// Dimensions of length 0 do not excuse the others, so that products of dimensions never overflow.
     pub fn elements(&self) -> Option<u64> {
-        if self.0.contains(&Dim::Known(0)) {
-            return self.0.iter().all(|dim| dim.known().is_some()).then_some(0);
-        }
-        self.0.iter().try_fold(1u64, |product, dim| product.checked_mul(dim.known()?))
+        let counted = |product: u64, dim: &Dim| product.checked_mul(dim.known()?.max(1));
+        let product = self.0.iter().try_fold(1u64, counted).filter(|&product| product <= MOST_ELEMENTS)?;
+        Some(if self.0.contains(&Dim::Known(0)) { 0 } else { product })
     }
 
     /// Whether one tensor can have both shapes: equal rank, and every dimension agrees.

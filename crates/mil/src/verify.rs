@@ -20,6 +20,9 @@ use crate::weights::WeightSource;
 mod arguments;
 mod declarations;
 
+pub use arguments::check as check_arguments;
+pub use declarations::is_identifier;
+
 /// A program that every check accepts, with the row of each op.
 #[derive(Debug, Clone)]
 pub struct Verified {

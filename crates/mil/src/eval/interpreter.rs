@@ -26,7 +26,7 @@ pub struct Interpreter {
 
 impl Default for Interpreter {
     fn default() -> Self {
-        Interpreter { exact: false, budget: Budget::UNLIMITED }
+        Interpreter { exact: false, budget: Budget::ORDINARY }
     }
 }
 
@@ -119,6 +119,10 @@ impl Interpretation {
                 for ty in &types {
                     self.evaluation.allocate(&ty.shape)?;
                 }
+                // Nothing to compute, and so no product of dimensions to overflow.
+                if !types.is_empty() && types.iter().all(|ty| ty.shape.elements() == Some(0)) {
+                    return empty_results(&types, self.evaluation.is_exact());
+                }
                 let results = (row.eval)(&operands, &mut self.evaluation)?;
                 check_results(&types, &results)?;
                 Ok(results)
@@ -136,6 +140,16 @@ impl Interpretation {
         };
         function.body.outputs.iter().map(output).collect()
     }
+}
+
+/// Results of which none has an element.
+fn empty_results(types: &[TensorType], exact: bool) -> Result<Vec<Tensor>, OpError> {
+    let empty = |ty: &TensorType| {
+        let dtype = if exact && ty.dtype.is_float() { DType::Fp64 } else { ty.dtype };
+        ty.shape.to_known().and_then(|dims| Tensor::zeros(dtype, &dims))
+    };
+    let results: Option<Vec<Tensor>> = types.iter().map(empty).collect();
+    results.ok_or_else(|| OpError::new(ErrorKind::Malformed, None, "an empty result of unknown shape"))
 }
 
 /// A meaning must give what its type rule promises; anything else is a fault of the row.

@@ -1,7 +1,7 @@
 //! Convolution.
 
 use crate::eval::{Evaluation, Numbers};
-use crate::ops::{Accuracy, Constant, FLOAT, OpError, Operand, Row};
+use crate::ops::{Accuracy, Constant, FLOAT, OpError, Operand, Row, rules};
 use crate::tensor::Tensor;
 use crate::types::{Dim, Shape, TensorType};
 
@@ -260,7 +260,7 @@ fn steps(entries: &[u64], fill: usize) -> Volume {
 
 impl Convolution<'_> {
     fn evaluate(&self, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
-        let dims = evaluation.allocate(&self.result.shape)?;
+        let dims = rules::known_dims(&self.result.shape)?;
         let (x, weight) = (self.x.floats()?, self.weight.floats()?);
         let weight_dims = self.weight.dims()?;
         let taps = weight_dims[1..].iter().product::<usize>() as u64;

@@ -69,6 +69,13 @@ pub(super) fn axes(parameter: &str, given: &[i32], rank: usize) -> Result<Vec<us
     Ok(positions)
 }
 
+/// The dimensions of a result, which the run has accepted before it asks for the meaning.
+pub(super) fn known_dims(shape: &Shape) -> Result<Vec<usize>, OpError> {
+    shape.to_known().ok_or_else(|| {
+        OpError::new(ErrorKind::Malformed, None, "the shape of a result is not known while running")
+    })
+}
+
 /// Distance between neighbours along each dimension of a row-major tensor, in elements.
 pub(crate) fn strides(dims: &[usize]) -> Vec<usize> {
     let mut strides = vec![1usize; dims.len()];
