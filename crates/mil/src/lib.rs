@@ -12,6 +12,7 @@ pub mod runtime;
 pub mod specialize;
 mod suggest;
 pub mod tensor;
+pub mod text;
 pub mod types;
 pub mod verify;
 pub mod weights;

@@ -67,6 +67,11 @@ impl<T> Default for Named<T> {
 }
 
 impl<T> Named<T> {
+    /// Items whose names the caller knows to differ; in time linear in their number.
+    pub(crate) fn from_unique(items: Vec<(String, T)>) -> Self {
+        Named(items)
+    }
+
     /// The item with this name.
     pub fn get(&self, name: &str) -> Option<&T> {
         self.0.iter().find(|(key, _)| key == name).map(|(_, item)| item)

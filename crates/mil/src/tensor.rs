@@ -335,11 +335,8 @@ impl Tensor {
             Data::F32(values) => values.iter().map(|&v| f64::from(v)).collect(),
             Data::F64(values) => values.clone(),
             Data::Bf16(values) => values.iter().map(|v| v.to_f64()).collect(),
-            Data::U8(values) if self.dtype == DType::Fp8E5M2 => {
-                values.iter().map(|&v| f16::from_bits(u16::from(v) << 8).to_f64()).collect()
-            }
-            Data::U8(values) if self.dtype == DType::Fp8E4M3FN => {
-                values.iter().map(|&v| fp8_e4m3fn_to_f64(v)).collect()
+            Data::U8(values) => {
+                values.iter().map(|&v| fp8_to_f64(self.dtype, v)).collect::<Option<Vec<_>>>()?
             }
             _ => return None,
         })
@@ -382,6 +379,20 @@ macro_rules! scalar_elements {
 scalar_elements!(f16: Fp16, f32: Fp32, f64: Fp64, bf16: Bf16, i8: Int8, i16: Int16, i32: Int32, i64: Int64,
                  u8: UInt8, u16: UInt16, u32: UInt32, u64: UInt64, bool: Bool, String: String);
 
+/// The value of an fp8 element type's bits; `None` for other element types.
+pub fn fp8_to_f64(dtype: DType, bits: u8) -> Option<f64> {
+    match dtype {
+        DType::Fp8E4M3FN => Some(fp8_e4m3fn_to_f64(bits)),
+        DType::Fp8E5M2 => Some(fp8_e5m2_to_f64(bits)),
+        _ => None,
+    }
+}
+
+/// fp8 E5M2: the upper byte of an fp16.
+fn fp8_e5m2_to_f64(bits: u8) -> f64 {
+    f16::from_bits(u16::from(bits) << 8).to_f64()
+}
+
 /// fp8 E4M3FN: bias 7, no infinities, NaN only at S.1111.111 (OCP 8-bit floating point, 1.0).
 fn fp8_e4m3fn_to_f64(bits: u8) -> f64 {
     let sign = if bits & 0x80 == 0 { 1.0 } else { -1.0 };
@@ -392,6 +403,34 @@ fn fp8_e4m3fn_to_f64(bits: u8) -> f64 {
         (0, _) => sign * mantissa / 8.0 * 2f64.powi(-6),
         _ => sign * (1.0 + mantissa / 8.0) * 2f64.powi(exponent - 7),
     }
+}
+
+/// The bits of the fp8 value nearest to `value`, ties to even.
+///
+/// `None` where E4M3FN, which has no infinity, overflows, and for other element types.
+pub fn round_to_fp8(dtype: DType, value: f64) -> Option<u8> {
+    // The bits below which positive values are finite, and in ascending order; then those of a NaN.
+    let (decode, finite, nan): (fn(u8) -> f64, u8, u8) = match dtype {
+        DType::Fp8E4M3FN => (fp8_e4m3fn_to_f64, 0x7f, 0x7f),
+        DType::Fp8E5M2 => (fp8_e5m2_to_f64, 0x7c, 0x7e),
+        _ => return None,
+    };
+    if value.is_nan() {
+        return Some(nan);
+    }
+    let magnitude = value.abs();
+    // The value after the largest finite one, had the format room for it, bounds the last interval.
+    let after_largest = 2.0 * decode(finite - 1) - decode(finite - 2);
+    let upper = |bits: u8| if bits + 1 < finite { decode(bits + 1) } else { after_largest };
+    let (mut low, mut high) = (0, finite);
+    while high - low > 1 {
+        let middle = low + (high - low) / 2;
+        (low, high) = if decode(middle) <= magnitude { (middle, high) } else { (low, middle) };
+    }
+    let midpoint = (decode(low) + upper(low)) / 2.0;
+    let bits = if magnitude > midpoint || (magnitude == midpoint && low % 2 == 1) { low + 1 } else { low };
+    let overflows = bits == finite;
+    (!overflows || dtype == DType::Fp8E5M2).then_some(bits | if value.is_sign_negative() { 0x80 } else { 0 })
 }
 
 /// The fp16 value nearest to `value`, ties to even.
@@ -459,6 +498,27 @@ mod tests {
         assert!(Tensor::new(DType::Int4, &[1], Data::I8(vec![-9])).is_err());
         assert!(Tensor::from_i64(DType::Int8, &[1], &[128]).is_err());
         assert!(Tensor::zeros(DType::Fp32, &[usize::MAX, 2]).is_none());
+    }
+
+    #[test]
+    fn every_fp8_and_every_midpoint_rounds_to_nearest_even() {
+        for (dtype, finite) in [(DType::Fp8E4M3FN, 0x7f), (DType::Fp8E5M2, 0x7c)] {
+            let all = Tensor::new(dtype, &[finite], Data::U8((0..finite as u8).collect())).unwrap();
+            for (bits, pair) in (0u8..).zip(all.to_f64().unwrap().windows(2)) {
+                let middle = (pair[0] + pair[1]) / 2.0;
+                assert_eq!(round_to_fp8(dtype, pair[0]), Some(bits));
+                assert_eq!(round_to_fp8(dtype, -pair[0]), Some(bits | 0x80));
+                assert_eq!(round_to_fp8(dtype, middle), Some(if bits % 2 == 0 { bits } else { bits + 1 }));
+                assert_eq!(round_to_fp8(dtype, middle.next_up()), Some(bits + 1));
+                assert_eq!(round_to_fp8(dtype, middle.next_down()), Some(bits));
+            }
+        }
+        assert_eq!(round_to_fp8(DType::Fp8E4M3FN, 464.0), Some(0x7e));
+        assert_eq!(round_to_fp8(DType::Fp8E4M3FN, 464.1), None);
+        assert_eq!(round_to_fp8(DType::Fp8E4M3FN, f64::INFINITY), None);
+        assert_eq!(round_to_fp8(DType::Fp8E5M2, 61439.9), Some(0x7b));
+        assert_eq!(round_to_fp8(DType::Fp8E5M2, -61440.0), Some(0xfc));
+        assert_eq!(round_to_fp8(DType::Fp8E5M2, f64::INFINITY), Some(0x7c));
     }
 
     #[test]

@@ -1,0 +1,285 @@
+//! Functions, and where to go on after something in one that could not be read.
+
+use super::names::Scope;
+use super::{Failed, Name, Parser, Result, quote};
+use crate::error::{Error, ErrorKind, FunctionSpans, Span};
+use crate::program::{Function, ValueId};
+use crate::text::CommentPlace;
+use crate::text::lex::{Token, TokenKind};
+use crate::types::{Opset, Type};
+
+/// A function being read.
+pub(super) struct FunctionReader<'s> {
+    /// Its position in the program.
+    pub index: usize,
+    pub function: Function,
+    pub spans: FunctionSpans,
+    pub scope: Scope<'s>,
+}
+
+impl<'s> Parser<'s> {
+    /// A function, of which `func` is ahead.
+    pub(super) fn function(&mut self, index: usize) -> Result<(Function, FunctionSpans)> {
+        self.bump();
+        // Once there are enough errors, later ones are not worth the work.
+        let enough_before = self.has_enough_errors();
+        let name = self.ident("the function's name")?;
+        let (opset, opset_span) = self.opset()?;
+        let mut reader = FunctionReader {
+            index,
+            function: Function::new(name.text, opset),
+            spans: FunctionSpans { name: name.span, opset: opset_span, ..FunctionSpans::default() },
+            scope: Scope::default(),
+        };
+        self.inputs(&mut reader)?;
+        (reader.function.attributes, reader.spans.attributes) = self.attributes()?;
+        self.take_comments(self.at, CommentPlace::BeforeFunction(index));
+        self.expect(TokenKind::LeftBrace, "`{`")?;
+        let ended = self.body(&mut reader).and_then(|()| self.results(&mut reader));
+        if !enough_before {
+            self.report_unresolved(&reader.scope);
+        }
+        ended?;
+        Ok((reader.function, reader.spans))
+    }
+
+    /// `<ios18>`.
+    pub(super) fn opset(&mut self) -> Result<(Opset, Span)> {
+        self.expect(TokenKind::Less, "an opset, as in `<ios18>`")?;
+        let name = self.ident("an opset, such as `ios18`")?;
+        let opset = Opset::from_name(name.text).unwrap_or_else(|| {
+            let message = format!("{} is no opset", quote(name.text));
+            let label = "expected `ios` and a number, such as `ios18`";
+            self.report(Error::at(ErrorKind::Syntax, name.span, message, label));
+            Opset::IOS15
+        });
+        self.expect(TokenKind::Greater, "`>`")?;
+        Ok((opset, name.span))
+    }
+
+    /// `(tensor<fp16, [1, 4]> x, tensor<fp16, [1, 4]> y)`.
+    fn inputs(&mut self, reader: &mut FunctionReader<'s>) -> Result<()> {
+        self.expect(TokenKind::LeftParen, "`(` and the function's inputs")?;
+        if self.eat(TokenKind::RightParen) {
+            return Ok(());
+        }
+        loop {
+            let first = self.at;
+            if self.input(reader).is_err() {
+                self.skip_input()?;
+                self.lose_names(first, reader);
+            }
+            if !self.eat(TokenKind::Comma) {
+                break;
+            }
+        }
+        self.expect(TokenKind::RightParen, "`,` or `)`").map(|_| ())
+    }
+
+    fn input(&mut self, reader: &mut FunctionReader<'s>) -> Result<()> {
+        let first = self.at;
+        let ty = self.ty()?;
+        let name = self.ident("the input's name")?;
+        let id = self.bind_value(ty, name, reader);
+        reader.function.body.inputs.push(id);
+        reader.spans.inputs.push(self.span_of(first..self.at));
+        Ok(())
+    }
+
+    /// Binds a name to a new value of type `ty`.
+    pub(super) fn bind_value(
+        &mut self,
+        ty: Type,
+        name: Name<'s>,
+        reader: &mut FunctionReader<'s>,
+    ) -> ValueId {
+        let id = reader.function.add_value(name.text, ty);
+        if let Some(bound) = reader.scope.bind(name, id)
+            && !self.has_enough_errors()
+        {
+            let message = format!("{} is bound twice", quote(name.text));
+            let label = format!("bound before, on line {}", self.line(bound.start));
+            self.report(Error::at(ErrorKind::Redefinition, name.span, message, label));
+        }
+        id
+    }
+
+    fn body(&mut self, reader: &mut FunctionReader<'s>) -> Result<()> {
+        loop {
+            match self.kind() {
+                TokenKind::RightBrace => return Ok(()),
+                TokenKind::End => return Err(self.expected("a statement, or `}` to end the function")),
+                TokenKind::Ident if self.is_function_ahead() => {
+                    return Err(self.expected("`} -> (…);` to end the function before"));
+                }
+                _ => {}
+            }
+            let first = self.at;
+            if self.statement(reader).is_err() {
+                self.skip_statement(first);
+                self.lose_names(first, reader);
+            }
+        }
+    }
+
+    /// `} -> (y);`.
+    fn results(&mut self, reader: &mut FunctionReader<'s>) -> Result<()> {
+        let brace = self.bump();
+        if self.kind() != TokenKind::Arrow {
+            return Err(self.no_results(brace, reader));
+        }
+        self.bump();
+        self.expect(TokenKind::LeftParen, "`(` and the function's results")?;
+        if self.kind() == TokenKind::RightParen {
+            return Err(self.no_results(brace, reader));
+        }
+        loop {
+            let name = self.ident("the name of a result")?;
+            reader.function.body.outputs.push(reader.scope.resolve(name));
+            reader.spans.outputs.push(name.span);
+            if !self.eat(TokenKind::Comma) {
+                break;
+            }
+        }
+        self.expect(TokenKind::RightParen, "`,` or `)`")?;
+        if self.kind() == TokenKind::Semicolon {
+            self.bump();
+        } else {
+            self.missing_semicolon();
+        }
+        self.take_comments(self.at - 1, CommentPlace::BeforeResults(reader.index));
+        Ok(())
+    }
+
+    fn no_results(&mut self, brace: Token, reader: &FunctionReader<'s>) -> Failed {
+        let message = format!("the function {} has no results", quote(&reader.function.name));
+        let label = "expected `-> (…);` after this";
+        let help = match reader.function.values.last() {
+            Some(value) if value.name.len() < 40 => format!("name the results: `}} -> ({});`", value.name),
+            _ => "name the results, as in `} -> (y);`".to_string(),
+        };
+        self.fail(Error::at(ErrorKind::Syntax, brace.span(), message, label).with_help(help))
+    }
+
+    /// Reports that a semicolon is missing after the token before.
+    pub(super) fn missing_semicolon(&mut self) {
+        let before = self.tokens[self.at.saturating_sub(1)].span();
+        let span = Span { start: before.end.saturating_sub(1), end: before.end };
+        let found = self.describe(self.token());
+        let message = format!("expected `;`, found {found}");
+        let error = Error::at(ErrorKind::Syntax, span, message, "expected `;` after this");
+        self.report(error.with_help("end the statement with `;`"));
+    }
+}
+
+/// Recovery.
+impl<'s> Parser<'s> {
+    fn is_function_ahead(&self) -> bool {
+        self.is_word("func")
+            && self.kind_ahead(1) == TokenKind::Ident
+            && self.kind_ahead(2) == TokenKind::Less
+            && self.kind_ahead(4) == TokenKind::Greater
+            && self.kind_ahead(5) == TokenKind::LeftParen
+    }
+
+    /// Goes to the comma or parenthesis that ends an input.
+    fn skip_input(&mut self) -> Result<()> {
+        let mut depth = 0usize;
+        loop {
+            match self.kind() {
+                TokenKind::Comma | TokenKind::RightParen if depth == 0 => return Ok(()),
+                TokenKind::Less | TokenKind::LeftBracket => depth += 1,
+                TokenKind::Greater | TokenKind::RightBracket => depth = depth.saturating_sub(1),
+                TokenKind::End | TokenKind::Semicolon | TokenKind::LeftBrace | TokenKind::RightParen => {
+                    return Err(Failed);
+                }
+                _ => {}
+            }
+            self.bump();
+        }
+    }
+
+    /// Goes behind the statement whose first token is `first`: behind its semicolon, or to what cannot be part
+    /// of it.
+    fn skip_statement(&mut self, first: usize) {
+        loop {
+            match self.kind() {
+                TokenKind::End => return,
+                TokenKind::Semicolon | TokenKind::UnterminatedString => {
+                    self.bump();
+                    return;
+                }
+                TokenKind::RightBrace if self.kind_ahead(1) == TokenKind::Arrow => return,
+                TokenKind::Ident if self.at > first && self.begins_line() && self.is_binding_ahead() => {
+                    return;
+                }
+                TokenKind::Ident if self.is_function_ahead() => return,
+                _ => {
+                    self.bump();
+                }
+            }
+        }
+    }
+
+    /// Whether `type name =` or `type name,` is ahead.
+    fn is_binding_ahead(&self) -> bool {
+        /// Enough for any type that people write.
+        const LONGEST: usize = 100;
+        let mut depth = 0usize;
+        let mut distance = 1;
+        while distance < LONGEST {
+            match self.kind_ahead(distance) {
+                TokenKind::Less | TokenKind::LeftBracket => depth += 1,
+                TokenKind::Greater | TokenKind::RightBracket => depth = depth.saturating_sub(1),
+                TokenKind::Ident if depth == 0 => {
+                    return matches!(self.kind_ahead(distance + 1), TokenKind::Equals | TokenKind::Comma);
+                }
+                TokenKind::Ident
+                | TokenKind::Number
+                | TokenKind::Comma
+                | TokenKind::Question
+                | TokenKind::Equals
+                    if depth > 0 => {}
+                _ => return false,
+            }
+            distance += 1;
+        }
+        false
+    }
+
+    /// Goes to the next function, or to the brace that ends the program.
+    pub(super) fn skip_function(&mut self) {
+        loop {
+            match self.kind() {
+                TokenKind::End => return,
+                TokenKind::Ident if self.is_function_ahead() => return,
+                TokenKind::RightBrace if self.kind_ahead(1) == TokenKind::End => return,
+                _ => {
+                    self.bump();
+                }
+            }
+        }
+    }
+
+    /// Takes note of the names that the skipped tokens from `first` on seem to bind, so that their uses are not
+    /// reported too.
+    fn lose_names(&mut self, first: usize, reader: &mut FunctionReader<'s>) {
+        let mut inside_call = false;
+        for index in first..self.at {
+            let token = self.tokens[index];
+            inside_call |= token.kind == TokenKind::LeftParen;
+            if token.kind != TokenKind::Ident || index + 1 >= self.tokens.len() {
+                continue;
+            }
+            let after_type =
+                index > first && matches!(self.tokens[index - 1].kind, TokenKind::Ident | TokenKind::Greater);
+            let before_end = matches!(
+                self.tokens[index + 1].kind,
+                TokenKind::Equals | TokenKind::Comma | TokenKind::RightParen
+            );
+            if before_end && (after_type || !inside_call) {
+                reader.scope.lose(self.text(token));
+            }
+        }
+    }
+}
