@@ -12,9 +12,13 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+pub mod checkpoint;
 pub mod config;
 pub mod data;
+pub mod element;
+pub mod embedding;
 pub mod files;
+pub mod loss;
 pub mod optimizer;
 pub mod random;
 pub mod stories;

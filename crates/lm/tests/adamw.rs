@@ -1,5 +1,7 @@
 //! AdamW and gradient clipping against `torch.optim.AdamW` in float64; `tests/lm/adamw.py` wrote the numbers.
 
+#![allow(clippy::unwrap_used)]
+
 use anemone_lm::optimizer::{AdamW, Moments, clip_factor, global_norm};
 use serde::Deserialize;
 use std::collections::BTreeMap;
