@@ -21,9 +21,14 @@ mod constexpr;
 mod convolution;
 mod join;
 mod matmul;
+mod movement;
 mod parameter;
 pub(crate) mod rules;
+mod shape;
+mod slice;
 mod state;
+#[cfg(test)]
+mod testing;
 
 pub use cast::*;
 pub use constexpr::*;
@@ -31,11 +36,21 @@ pub use convolution::*;
 pub use join::*;
 pub use matmul::*;
 pub use parameter::{Constant, OperandForm, Parameter, ParameterKind, State};
+pub use shape::*;
+pub use slice::*;
 pub use state::*;
 
 /// Every row, family by family.
-static FAMILIES: &[&[OpDef]] =
-    &[cast::ROWS, constexpr::ROWS, convolution::ROWS, join::ROWS, matmul::ROWS, state::ROWS];
+static FAMILIES: &[&[OpDef]] = &[
+    cast::ROWS,
+    constexpr::ROWS,
+    convolution::ROWS,
+    join::ROWS,
+    matmul::ROWS,
+    shape::ROWS,
+    slice::ROWS,
+    state::ROWS,
+];
 
 /// A set of element types.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -58,10 +58,11 @@ pub(super) fn axis(parameter: &str, axis: i32, rank: usize) -> Result<usize, OpE
 
 /// Axes as positions, each at most once.
 pub(super) fn axes(parameter: &str, given: &[i32], rank: usize) -> Result<Vec<usize>, OpError> {
+    let mut seen = vec![false; rank];
     let mut positions = Vec::with_capacity(given.len());
     for &one in given {
         let position = axis(parameter, one, rank)?;
-        if positions.contains(&position) {
+        if std::mem::replace(&mut seen[position], true) {
             return Err(OpError::rule(parameter, format!("axis {one} is given twice")));
         }
         positions.push(position);

@@ -1,0 +1,97 @@
+//! What the ops that move data share: results of bounded size, vectors of lengths, reading by position.
+
+use crate::ops::rules::{positions, take};
+use crate::ops::{OpError, Operand};
+use crate::tensor::Tensor;
+use crate::types::{DType, Dim, Shape, TensorType};
+
+/// The largest rank of a result: a bound on what a hostile program can ask the verifier for. Core ML itself
+/// stops at 5.
+const MOST_DIMENSIONS: usize = 64;
+
+/// The type of a single result.
+///
+/// # Errors
+///
+/// When it would be too large for any machine; `parameter` is the one to blame.
+pub(super) fn result(parameter: &str, dtype: DType, dims: Vec<Dim>) -> Result<Vec<TensorType>, OpError> {
+    check_rank(parameter, dims.len())?;
+    let known = Shape(dims.iter().copied().filter(|dim| dim.known().is_some()).collect());
+    let shape = Shape(dims);
+    match known.elements() {
+        Some(_) => Ok(vec![TensorType { dtype, shape }]),
+        None => Err(OpError::rule(parameter, format!("the result {shape} is too large"))),
+    }
+}
+
+/// The type of a single result of which only the rank is known.
+///
+/// # Errors
+///
+/// When the rank is too large.
+pub(super) fn unknown_result(parameter: &str, dtype: DType, rank: u64) -> Result<Vec<TensorType>, OpError> {
+    let rank = usize::try_from(rank).unwrap_or(usize::MAX);
+    check_rank(parameter, rank)?;
+    Ok(vec![TensorType { dtype, shape: Shape(vec![Dim::Unknown; rank]) }])
+}
+
+/// Refuses a rank that is out of the question.
+pub(super) fn check_rank(parameter: &str, rank: usize) -> Result<(), OpError> {
+    if rank <= MOST_DIMENSIONS {
+        return Ok(());
+    }
+    Err(OpError::rule(parameter, format!("a tensor has at most {MOST_DIMENSIONS} dimensions"))
+        .found(format!("these are {rank}")))
+}
+
+/// The integers of a vector operand, once they are known; `length` is the number that it must hold.
+///
+/// # Errors
+///
+/// When the operand is no vector, or one of another length.
+pub(super) fn integers(
+    parameter: &str,
+    operand: &Operand,
+    length: Option<usize>,
+) -> Result<Option<Vec<i64>>, OpError> {
+    if operand.rank() != 1 {
+        return Err(OpError::rule(parameter, "must be a vector").found(format!("found {}", operand.ty)));
+    }
+    if let Some(length) = length
+        && !operand.shape().0[0].agrees_with(Dim::from(length))
+    {
+        return Err(wrong_length(parameter, length, operand.shape().0[0]));
+    }
+    let Some(values) = operand.known_integers() else { return Ok(None) };
+    match length {
+        Some(length) if length != values.len() => {
+            Err(wrong_length(parameter, length, Dim::from(values.len())))
+        }
+        _ => Ok(Some(values)),
+    }
+}
+
+/// The error for a vector that must have one entry per dimension, or another fixed number.
+pub(super) fn wrong_length(parameter: &str, wanted: usize, found: Dim) -> OpError {
+    OpError::rule(parameter, format!("must hold {wanted} {}", if wanted == 1 { "entry" } else { "entries" }))
+        .found(format!("found {found}"))
+}
+
+/// A known dimension as a signed number, to compute with offsets from either end.
+///
+/// # Errors
+///
+/// When it is beyond any machine's memory.
+pub(super) fn length(parameter: &str, dim: u64) -> Result<i64, OpError> {
+    i64::try_from(dim).map_err(|_| OpError::rule(parameter, format!("a dimension of {dim} is too large")))
+}
+
+/// The elements of `x` met from `start` on when a step along each dimension of the result moves by `steps`
+/// elements of `x`.
+pub(super) fn window(x: &Tensor, dims: &[usize], start: i64, steps: &[i64]) -> Result<Tensor, OpError> {
+    if dims.contains(&0) {
+        return take(x, dims, &[]);
+    }
+    let steps: Vec<isize> = steps.iter().map(|&step| step as isize).collect();
+    take(x, dims, &positions(dims, start as isize, &steps))
+}

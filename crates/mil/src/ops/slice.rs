@@ -1,0 +1,443 @@
+//! Ops that cut a rectangular part out of a tensor.
+
+use crate::eval::Evaluation;
+use crate::ops::rules::strides;
+use crate::ops::{ANY, Accuracy, DTypeSet, INDEX, INT32, OpError, Operand, SMALL_INTEGER, movement};
+use crate::tensor::Tensor;
+use crate::types::{Dim, TensorType};
+
+/// What slices may be cut of from ios17 on.
+const ANY_17: DTypeSet = ANY.and(SMALL_INTEGER);
+
+crate::ops! {
+    /// The elements `begin, begin + stride, …` before `end` along each dimension of `x`. Negative `begin` and
+    /// `end` count from the end of the dimension; what lies outside it is left out. `stride` is 1 unless
+    /// given, and may be negative. Where `begin_mask` or `end_mask` holds, the slice begins or ends with the
+    /// dimension; where `squeeze_mask` does, it is the one element at `begin`, and the dimension vanishes.
+    SliceByIndex = "slice_by_index"(x: Operand[T], begin: Operand[U], end: Operand[U],
+        stride: Option<Vec<i32>>[U], begin_mask: Option<Vec<bool>>, end_mask: Option<Vec<bool>>,
+        squeeze_mask: Option<Vec<bool>>) since IOS15 where [T: ANY, U: INT32]
+        { infer: |row| row.slice().ty(), eval: |row, evaluation| row.slice().evaluate(evaluation),
+          accuracy: Accuracy::Exact }
+
+    /// As before ios17, and with 8- and 16-bit integers.
+    SliceByIndex17 = "slice_by_index"(x: Operand[T], begin: Operand[U], end: Operand[U],
+        stride: Option<Vec<i32>>[U], begin_mask: Option<Vec<bool>>, end_mask: Option<Vec<bool>>,
+        squeeze_mask: Option<Vec<bool>>) since IOS17 where [T: ANY_17, U: INDEX]
+        { infer: |row| row.slice().ty(), eval: |row, evaluation| row.slice().evaluate(evaluation),
+          accuracy: Accuracy::Exact }
+
+    /// `size` elements from `begin` on along each dimension of `x`; where `size` is -1, all the rest. A
+    /// negative `begin` counts from the end.
+    SliceBySize = "slice_by_size"(x: Operand[T], begin: Operand[U], size: Operand[U])
+        since IOS15 where [T: ANY, U: INT32]
+        { infer: |row| sized_type(&row.x, &row.begin, &row.size),
+          eval: |row, evaluation| sized(&row.x, &row.begin, &row.size, evaluation), accuracy: Accuracy::Exact }
+
+    /// As before ios17, and with 8- and 16-bit integers.
+    SliceBySize17 = "slice_by_size"(x: Operand[T], begin: Operand[U], size: Operand[U])
+        since IOS17 where [T: ANY_17, U: INDEX]
+        { infer: |row| sized_type(&row.x, &row.begin, &row.size),
+          eval: |row, evaluation| sized(&row.x, &row.begin, &row.size, evaluation), accuracy: Accuracy::Exact }
+}
+
+/// A slice by indices, as either signature of `slice_by_index` gives it.
+struct IndexSlice<'a> {
+    x: &'a Operand,
+    begin: &'a Operand,
+    end: &'a Operand,
+    stride: Option<&'a [i32]>,
+    begin_mask: Option<&'a [bool]>,
+    end_mask: Option<&'a [bool]>,
+    squeeze_mask: Option<&'a [bool]>,
+}
+
+macro_rules! index_slices {
+    ($($row:ident),*) => {$(
+        impl $row {
+            fn slice(&self) -> IndexSlice<'_> {
+                IndexSlice {
+                    x: &self.x,
+                    begin: &self.begin,
+                    end: &self.end,
+                    stride: self.stride.as_deref(),
+                    begin_mask: self.begin_mask.as_deref(),
+                    end_mask: self.end_mask.as_deref(),
+                    squeeze_mask: self.squeeze_mask.as_deref(),
+                }
+            }
+        }
+    )*};
+}
+
+index_slices!(SliceByIndex, SliceByIndex17);
+
+/// What one dimension of the result takes of a dimension of `x`.
+struct Cut {
+    /// The first element, where it is known.
+    start: i64,
+    /// From one element to the next.
+    step: i64,
+    /// How many elements.
+    length: Dim,
+    /// Whether the dimension vanishes from the result.
+    squeezed: bool,
+}
+
+impl IndexSlice<'_> {
+    /// What to take along each dimension.
+    fn cuts(&self) -> Result<Vec<Cut>, OpError> {
+        let rank = self.x.rank();
+        movement::check_rank("x", rank)?;
+        let begin = movement::integers("begin", self.begin, Some(rank))?;
+        let end = movement::integers("end", self.end, Some(rank))?;
+        check_entries("stride", self.stride.map(<[i32]>::len), rank)?;
+        let masks = [
+            ("begin_mask", self.begin_mask),
+            ("end_mask", self.end_mask),
+            ("squeeze_mask", self.squeeze_mask),
+        ];
+        for (name, mask) in masks {
+            check_entries(name, mask.map(<[bool]>::len), rank)?;
+        }
+        let masked = |mask: Option<&[bool]>, i: usize| mask.is_some_and(|mask| mask[i]);
+        let bound = |values: &Option<Vec<i64>>, mask, i: usize| match values {
+            _ if masked(mask, i) => Bound::Open,
+            Some(values) => Bound::At(values[i]),
+            None => Bound::Later,
+        };
+        let cut = |i| {
+            let begin = bound(&begin, self.begin_mask, i);
+            if masked(self.squeeze_mask, i) {
+                return single_element(i, self.x.shape().0[i], begin);
+            }
+            let step = self.stride.map_or(1, |stride| i64::from(stride[i]));
+            range(i, self.x.shape().0[i], begin, bound(&end, self.end_mask, i), step)
+        };
+        (0..rank).map(cut).collect()
+    }
+
+    fn ty(&self) -> Result<Vec<TensorType>, OpError> {
+        let dims = self.cuts()?.into_iter().filter(|cut| !cut.squeezed).map(|cut| cut.length);
+        movement::result("x", self.x.dtype(), dims.collect())
+    }
+
+    fn evaluate(&self, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
+        let dims = evaluation.allocate(&self.ty()?.remove(0).shape)?;
+        let x = self.x.tensor()?;
+        if dims.contains(&0) {
+            return Ok(vec![movement::window(x, &dims, 0, &[])?]);
+        }
+        let own = strides(x.shape());
+        let (mut start, mut steps) = (0, Vec::with_capacity(dims.len()));
+        for (cut, &stride) in self.cuts()?.iter().zip(&own) {
+            start += cut.start * stride as i64;
+            if !cut.squeezed {
+                // A step past the dimension is never taken, and might not fit.
+                steps.push(if cut.length == Dim::Known(1) { 0 } else { cut.step * stride as i64 });
+            }
+        }
+        Ok(vec![movement::window(x, &dims, start, &steps)?])
+    }
+}
+
+fn check_entries(parameter: &str, found: Option<usize>, rank: usize) -> Result<(), OpError> {
+    match found {
+        Some(found) if found != rank => Err(movement::wrong_length(parameter, rank, Dim::from(found))),
+        _ => Ok(()),
+    }
+}
+
+/// Where a slice begins or ends.
+#[derive(Clone, Copy)]
+enum Bound {
+    /// With the dimension.
+    Open,
+    /// At an index; negative ones count from the end.
+    At(i64),
+    /// At an index that only the run knows.
+    Later,
+}
+
+/// The cut of a squeezed dimension.
+fn single_element(dimension: usize, length: Dim, begin: Bound) -> Result<Cut, OpError> {
+    let start = match (begin, length) {
+        (Bound::Open, _) => 0,
+        (Bound::At(at), Dim::Known(length)) => {
+            let length = movement::length("x", length)?;
+            let start = if at < 0 { at + length } else { at };
+            if !(0..length).contains(&start) {
+                return Err(OpError::rule("begin", format!("dimension {dimension} has {length} elements"))
+                    .found(format!("there is none at {at}")));
+            }
+            start
+        }
+        (Bound::At(_) | Bound::Later, _) => 0,
+    };
+    if length == Dim::Known(0) {
+        let message = format!("dimension {dimension} has no element to take");
+        return Err(OpError::rule("squeeze_mask", message));
+    }
+    Ok(Cut { start, step: 1, length: Dim::Known(1), squeezed: true })
+}
+
+/// The cut of one dimension.
+fn range(dimension: usize, length: Dim, begin: Bound, end: Bound, step: i64) -> Result<Cut, OpError> {
+    if step == 0 {
+        return Err(OpError::rule("stride", "must not be 0").found(format!("in dimension {dimension}")));
+    }
+    if let Some(distance) = plain_distance(begin, end, step)
+        && distance < 0
+    {
+        return Err(OpError::rule(
+            "end",
+            format!("the slice of dimension {dimension} ends before it begins"),
+        ));
+    }
+    let Dim::Known(length) = length else {
+        return Ok(Cut { start: 0, step, length: length_in_any(begin, end, step), squeezed: false });
+    };
+    let length = movement::length("x", length)?;
+    let resolve = |parameter: &str, bound: Bound, open: i64| match bound {
+        Bound::Open => Ok(Some(open)),
+        Bound::Later => Ok(None),
+        // An index before the first element: coremltools' type rule takes it for the first, NumPy for the
+        // place before it, which differ when walking backwards.
+        Bound::At(at) if step < 0 && at < -length => {
+            Err(OpError::rule(parameter, format!("dimension {dimension} has {length} elements"))
+                .found(format!("there is none at {at}"))
+                .with_help("to begin or end with the dimension, set the mask"))
+        }
+        Bound::At(at) => {
+            let at = if at < 0 { at + length } else { at };
+            Ok(Some(if step > 0 { at.clamp(0, length) } else { at.min(length - 1) }))
+        }
+    };
+    let (first, past) = if step > 0 { (0, length) } else { (length - 1, -1) };
+    let (start, stop) = (resolve("begin", begin, first)?, resolve("end", end, past)?);
+    let (Some(start), Some(stop)) = (start, stop) else {
+        return Ok(Cut { start: 0, step, length: Dim::Unknown, squeezed: false });
+    };
+    let distance = if step > 0 { stop - start } else { start - stop };
+    let count = distance.max(0).unsigned_abs().div_ceil(step.unsigned_abs());
+    Ok(Cut { start, step, length: Dim::Known(count), squeezed: false })
+}
+
+/// From `begin` to `end` the way `step` goes, where both count from the end of the dimension that the slice
+/// starts from, so that its length plays no part.
+fn plain_distance(begin: Bound, end: Bound, step: i64) -> Option<i64> {
+    match (begin, end) {
+        (Bound::At(begin @ 0..), Bound::At(end @ 0..)) if step > 0 => Some(end - begin),
+        (Bound::At(begin @ ..0), Bound::At(end @ ..0)) if step < 0 => Some(begin - end),
+        _ => None,
+    }
+}
+
+/// What a slice takes of a dimension of any length, where that does not depend on the length. As in
+/// coremltools, that its one element exists is left to the run.
+fn length_in_any(begin: Bound, end: Bound, step: i64) -> Dim {
+    match (begin, end) {
+        (Bound::At(-1), Bound::Open) if step > 0 => Dim::Known(1),
+        (Bound::At(0), Bound::Open) if step < 0 => Dim::Known(1),
+        _ => match plain_distance(begin, end, step) {
+            Some(0) => Dim::Known(0),
+            Some(distance) if distance <= step.abs() => Dim::Known(1),
+            _ => Dim::Unknown,
+        },
+    }
+}
+
+/// First elements and lengths of a slice by sizes, as far as they are known.
+fn sized_cuts(x: &Operand, begin: &Operand, size: &Operand) -> Result<Vec<(Option<i64>, Dim)>, OpError> {
+    movement::check_rank("x", x.rank())?;
+    let begin = movement::integers("begin", begin, Some(x.rank()))?;
+    let size = movement::integers("size", size, Some(x.rank()))?;
+    let cut = |i: usize| {
+        let dim = x.shape().0[i];
+        let start = match (begin.as_ref().map(|begin| begin[i]), dim) {
+            (Some(at), Dim::Known(length)) => Some(sized_start(i, at, movement::length("x", length)?)?),
+            // Where to begin counting back from is not known yet.
+            (Some(at), Dim::Unknown) => (at >= 0).then_some(at),
+            (None, _) => None,
+        };
+        let wanted = match size.as_ref().map(|size| size[i]) {
+            Some(wanted) if wanted < -1 => {
+                return Err(OpError::rule("size", "must be -1 or a length").found(format!("found {wanted}")));
+            }
+            wanted => wanted,
+        };
+        let left = match (start, dim) {
+            (Some(start), Dim::Known(length)) => Some(movement::length("x", length)? - start),
+            _ => None,
+        };
+        Ok((
+            start,
+            match (wanted, left) {
+                (Some(-1), Some(left)) => Dim::Known(left.unsigned_abs()),
+                (Some(-1) | None, _) => Dim::Unknown,
+                (Some(wanted), Some(left)) if wanted > left => {
+                    return Err(OpError::rule(
+                        "size",
+                        format!("dimension {i} has {left} elements from there on"),
+                    )
+                    .found(format!("found {wanted}")));
+                }
+                (Some(wanted), _) => Dim::Known(wanted.unsigned_abs()),
+            },
+        ))
+    };
+    (0..x.rank()).map(cut).collect()
+}
+
+fn sized_start(dimension: usize, at: i64, length: i64) -> Result<i64, OpError> {
+    let start = if at < 0 { at + length } else { at };
+    if (0..=length).contains(&start) {
+        return Ok(start);
+    }
+    Err(OpError::rule("begin", format!("dimension {dimension} has {length} elements"))
+        .found(format!("there is none at {at}")))
+}
+
+fn sized_type(x: &Operand, begin: &Operand, size: &Operand) -> Result<Vec<TensorType>, OpError> {
+    let dims = sized_cuts(x, begin, size)?.into_iter().map(|(_, length)| length);
+    movement::result("x", x.dtype(), dims.collect())
+}
+
+fn sized(
+    x: &Operand,
+    begin: &Operand,
+    size: &Operand,
+    evaluation: &mut Evaluation,
+) -> Result<Vec<Tensor>, OpError> {
+    let dims = evaluation.allocate(&sized_type(x, begin, size)?.remove(0).shape)?;
+    let x_tensor = x.tensor()?;
+    if dims.contains(&0) {
+        return Ok(vec![movement::window(x_tensor, &dims, 0, &[])?]);
+    }
+    let steps: Vec<i64> = strides(x_tensor.shape()).into_iter().map(|step| step as i64).collect();
+    let starts = sized_cuts(x, begin, size)?.into_iter().map(|(start, _)| start.unwrap_or(0));
+    let start = starts.zip(&steps).map(|(start, step)| start * step).sum();
+    Ok(vec![movement::window(x_tensor, &dims, start, &steps)?])
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::ops::Given;
+    use crate::ops::testing::*;
+    use crate::types::{DType, Opset};
+
+    fn by_index<'a>(x: Given, begin: &[i32], end: &[i32], stride: &[i32]) -> Vec<(&'a str, Given)> {
+        vec![("x", x), ("begin", ints(begin)), ("end", ints(end)), ("stride", ints(stride))]
+    }
+
+    #[test]
+    fn a_slice_by_index_clamps_to_the_dimension() {
+        let cut = |begin, end, stride| {
+            eval_ints("slice_by_index", Opset::IOS15, &by_index(counting(&[6]), &[begin], &[end], &[stride]))
+                .1
+        };
+        // Each as `numpy.arange(6)[begin:end:stride]`.
+        assert_eq!(cut(-100, 100, 4), [0, 4]);
+        assert_eq!(cut(4, i32::MAX, 1), [4, 5]);
+        assert_eq!(cut(i32::MIN, 2, i32::MAX), [0]);
+        assert_eq!(cut(100, -5, -2), [5, 3]);
+        assert_eq!(cut(9, 0, i32::MIN), [5]);
+        assert_eq!(cut(2, 2, 1), [0; 0]);
+        assert_eq!(cut(7, 9, 1), [0; 0]);
+        assert_eq!(cut(-2, 1, 1), [0; 0]);
+        assert_eq!(cut(1, 4, -1), [0; 0]);
+    }
+
+    #[test]
+    fn masks_open_a_slice_whichever_way_it_walks() {
+        let mut given = by_index(counting(&[2, 4]), &[0, 1], &[0, 2], &[-1, -3]);
+        given.push(("begin_mask", bools(&[true, true])));
+        given.push(("end_mask", bools(&[true, true])));
+        assert_eq!(eval_ints("slice_by_index", Opset::IOS17, &given), (vec![2, 2], vec![7, 4, 3, 0]));
+        given.push(("squeeze_mask", bools(&[true, false])));
+        assert_eq!(eval_ints("slice_by_index", Opset::IOS17, &given), (vec![2], vec![3, 0]));
+    }
+
+    #[test]
+    fn a_slice_by_index_of_unknown_lengths_knows_what_does_not_depend_on_them() {
+        let ty = |begin, end, stride| {
+            infer(
+                "slice_by_index",
+                Opset::IOS15,
+                &by_index(typed(DType::Fp16, &[-1]), &[begin], &[end], &[stride]),
+            )
+        };
+        assert_eq!(ty(3, 4, 1).unwrap(), "[1]");
+        assert_eq!(ty(3, 3, 1).unwrap(), "[0]");
+        assert_eq!(ty(-1, -3, -2).unwrap(), "[1]");
+        assert_eq!(ty(0, 5, 1).unwrap(), "[?]");
+        assert_eq!(ty(0, -1, 1).unwrap(), "[?]");
+        assert!(ty(3, 2, 1).is_err());
+        let open = [
+            ("x", typed(DType::Fp16, &[-1, 4])),
+            ("begin", ints(&[-1, 0])),
+            ("end", typed(DType::Int32, &[2])),
+            ("end_mask", bools(&[true, false])),
+        ];
+        assert_eq!(infer("slice_by_index", Opset::IOS15, &open).unwrap(), "[1, ?]");
+    }
+
+    #[test]
+    fn hostile_slices_by_index_are_refused() {
+        let refuse = |given: &[(&str, Given)]| refusal("slice_by_index", Opset::IOS15, given);
+        let x = || counting(&[4]);
+        assert!(refuse(&by_index(x(), &[0], &[4], &[0])).contains("must not be 0"));
+        assert!(refuse(&by_index(x(), &[0, 0], &[4], &[1])).contains("`begin`: must hold 1 entry"));
+        assert!(refuse(&by_index(x(), &[0], &[4], &[1, 1])).contains("`stride`"));
+        assert!(refuse(&by_index(x(), &[3], &[i32::MIN], &[-1])).contains("none at -2147483648"));
+        assert!(refuse(&[("x", x()), ("begin", int(0)), ("end", ints(&[1]))]).contains("must be a vector"));
+        for begin in [4, -5, i32::MIN, i32::MAX] {
+            let mut given = by_index(x(), &[begin], &[0], &[1]);
+            given.push(("squeeze_mask", bools(&[true])));
+            assert!(refuse(&given).contains(&format!("there is none at {begin}")));
+        }
+        let mut masked = by_index(x(), &[0], &[4], &[1]);
+        masked.push(("end_mask", bools(&[])));
+        assert!(refuse(&masked).contains("`end_mask`"));
+    }
+
+    #[test]
+    fn an_empty_tensor_with_huge_dimensions_is_sliced_without_overflow() {
+        let x = crate::tensor::Tensor::new(
+            DType::Int32,
+            &[1 << 20, 1 << 20, 0],
+            crate::tensor::Data::I32(Vec::new()),
+        );
+        let given = |op_size| {
+            [("x", constant(x.clone().unwrap())), ("begin", ints(&[5, 5, 0])), (op_size, ints(&[7, 7, 0]))]
+        };
+        assert_eq!(eval_ints("slice_by_index", Opset::IOS15, &given("end")).0, [2, 2, 0]);
+        assert_eq!(eval_ints("slice_by_size", Opset::IOS15, &given("size")).0, [7, 7, 0]);
+    }
+
+    #[test]
+    fn a_slice_by_size_counts_back_from_the_end() {
+        let cut = |begin, size| {
+            let given = [("x", counting(&[5])), ("begin", ints(&[begin])), ("size", ints(&[size]))];
+            eval("slice_by_size", Opset::IOS17, &given)
+        };
+        assert_eq!(cut(-2, -1).unwrap().as_slice::<i32>().unwrap(), [3, 4]);
+        assert_eq!(cut(-5, 2).unwrap().as_slice::<i32>().unwrap(), [0, 1]);
+        assert_eq!(cut(2, 0).unwrap().as_slice::<i32>().unwrap(), [0; 0]);
+        for (begin, size) in [(0, -2), (0, i32::MIN), (0, 6), (3, i32::MAX), (6, -1), (-6, 1), (i32::MIN, 1)]
+        {
+            assert!(cut(begin, size).is_err(), "{begin} {size}");
+        }
+    }
+
+    #[test]
+    fn a_slice_by_size_of_what_is_not_known_yet_has_the_known_sizes() {
+        let x = || typed(DType::Fp16, &[-1, 4, 4]);
+        let sizes = [("x", x()), ("begin", typed(DType::Int32, &[3])), ("size", ints(&[2, 3, -1]))];
+        assert_eq!(infer("slice_by_size", Opset::IOS15, &sizes).unwrap(), "[2, 3, ?]");
+        let begins = [("x", x()), ("begin", ints(&[1, 1, 1])), ("size", typed(DType::Int32, &[3]))];
+        assert_eq!(infer("slice_by_size", Opset::IOS15, &begins).unwrap(), "[?, ?, ?]");
+        let rest = [("x", x()), ("begin", ints(&[-1, 1, -3])), ("size", ints(&[-1, -1, -1]))];
+        assert_eq!(infer("slice_by_size", Opset::IOS15, &rest).unwrap(), "[?, 3, 3]");
+    }
+}
