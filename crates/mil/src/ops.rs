@@ -16,40 +16,55 @@ use crate::program::ValueId;
 use crate::tensor::Tensor;
 use crate::types::{DType, Opset, Shape, TensorType};
 
+mod activation;
 mod cast;
 mod constexpr;
 mod convolution;
+mod elementwise;
 mod join;
 mod matmul;
 mod movement;
+mod normalize;
 mod parameter;
+mod reduce;
 pub(crate) mod rules;
 mod shape;
 mod slice;
 mod state;
 #[cfg(test)]
 mod testing;
+mod unary;
 
+pub use activation::*;
 pub use cast::*;
 pub use constexpr::*;
 pub use convolution::*;
+pub use elementwise::*;
 pub use join::*;
 pub use matmul::*;
+pub use normalize::*;
 pub use parameter::{Constant, OperandForm, Parameter, ParameterKind, State};
+pub use reduce::*;
 pub use shape::*;
 pub use slice::*;
 pub use state::*;
+pub use unary::*;
 
 /// Every row, family by family.
 static FAMILIES: &[&[OpDef]] = &[
+    activation::ROWS,
     cast::ROWS,
     constexpr::ROWS,
     convolution::ROWS,
+    elementwise::ROWS,
     join::ROWS,
     matmul::ROWS,
+    normalize::ROWS,
+    reduce::ROWS,
     shape::ROWS,
     slice::ROWS,
     state::ROWS,
+    unary::ROWS,
 ];
 
 /// A set of element types.

@@ -1,0 +1,253 @@
+//! Normalisations: softmax, layer and batch normalisation.
+
+use crate::eval::{Evaluation, Numbers};
+use crate::ops::elementwise::larger;
+use crate::ops::reduce::Grouping;
+use crate::ops::rules::{self, same_as_first};
+use crate::ops::{Accuracy, Constant, FLOAT, OpError, Operand};
+use crate::tensor::Tensor;
+use crate::types::{Shape, TensorType};
+
+crate::ops! {
+    /// `exp(x − m) / Σ exp(x − m)` along `axis`, with the largest `m`.
+    Softmax = "softmax"(x: Operand[T], axis: i32 = -1) since IOS15 where [T: FLOAT]
+        { infer: softmax_type, eval: softmax, accuracy: Accuracy::Ulp(4) }
+
+    /// `gamma · (x − mean) / √(variance + epsilon) + beta`, with the mean and the mean squared deviation of
+    /// `x` over `axes`, all of them by default. `gamma` (1 by default) and `beta` (0) have the dimensions of
+    /// `x` at `axes`; `epsilon` is 1e-5 by default.
+    LayerNorm = "layer_norm"(x: Operand[T], axes: Option<Vec<i32>>, gamma: Option<Constant>[T],
+        beta: Option<Constant>[T], epsilon: Option<f64>[T]) since IOS15 where [T: FLOAT]
+        { infer: layer_norm_type, eval: layer_norm, accuracy: Accuracy::Sum(2) }
+
+    /// As before ios17; the parameters may have another floating-point type than `x`.
+    LayerNorm17 = "layer_norm"(x: Operand[T], axes: Option<Vec<i32>>, gamma: Option<Constant>[U],
+        beta: Option<Constant>[U], epsilon: Option<f64>[U]) since IOS17 where [T: FLOAT, U: FLOAT]
+        { infer: layer_norm_type, eval: layer_norm, accuracy: Accuracy::Sum(2) }
+
+    /// `gamma · (x − mean) / √(variance + epsilon) + beta` for `x [n, C, *D]`, with one value per channel in
+    /// `mean`, `variance`, `gamma` (1 by default) and `beta` (0), each `[C]`; `epsilon` is 1e-5 by default.
+    BatchNorm = "batch_norm"(x: Operand[T], mean: Constant[T], variance: Constant[T],
+        gamma: Option<Constant>[T], beta: Option<Constant>[T], epsilon: Option<f64>[T])
+        since IOS15 where [T: FLOAT]
+        { infer: batch_norm_type, eval: batch_norm, accuracy: Accuracy::Sum(2) }
+
+    /// As before ios17; the parameters may have another floating-point type than `x`.
+    BatchNorm17 = "batch_norm"(x: Operand[T], mean: Constant[U], variance: Constant[U],
+        gamma: Option<Constant>[U], beta: Option<Constant>[U], epsilon: Option<f64>[U])
+        since IOS17 where [T: FLOAT, U: FLOAT]
+        { infer: batch_norm_type, eval: batch_norm, accuracy: Accuracy::Sum(2) }
+}
+
+/// The epsilon of both normalisations where none is given: coremltools passes 1e-5 as fp32, whatever the
+/// type of `x`.
+const DEFAULT_EPSILON: f32 = 1e-5;
+
+fn softmax_type(row: &Softmax) -> Result<Vec<TensorType>, OpError> {
+    rules::axis("axis", row.axis, row.x.rank())?;
+    same_as_first(row)
+}
+
+fn softmax(row: &Softmax, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
+    let dims = row.x.dims()?;
+    let axis = rules::axis("axis", row.axis, dims.len())?;
+    let mut values = row.x.floats()?;
+    if values.is_empty() {
+        return Ok(vec![evaluation.tensor(row.x.dtype(), dims, Numbers::Float(values))?]);
+    }
+    let inner = dims[axis + 1..].iter().product();
+    // Whole rows of neighbours at a time, so that a long axis far from the last is read in order.
+    for block in values.chunks_exact_mut(dims[axis] * inner) {
+        let mut shifts = vec![f64::NEG_INFINITY; inner];
+        for line in block.chunks_exact(inner) {
+            shifts.iter_mut().zip(line).for_each(|(shift, &x)| *shift = larger(*shift, x));
+        }
+        let mut sums = vec![0.0; inner];
+        for line in block.chunks_exact_mut(inner) {
+            for ((x, shift), sum) in line.iter_mut().zip(&shifts).zip(&mut sums) {
+                *x = (*x - shift).exp();
+                *sum += *x;
+            }
+        }
+        for line in block.chunks_exact_mut(inner) {
+            line.iter_mut().zip(&sums).for_each(|(x, sum)| *x /= sum);
+        }
+    }
+    Ok(vec![evaluation.tensor(row.x.dtype(), dims, Numbers::Float(values))?])
+}
+
+/// The parameters that the signatures of a normalisation share.
+struct Affine<'a> {
+    x: &'a Operand,
+    gamma: Option<&'a Operand>,
+    beta: Option<&'a Operand>,
+    epsilon: f64,
+}
+
+/// A row of `layer_norm` or `batch_norm`.
+trait Normalization {
+    fn affine(&self) -> Affine<'_>;
+}
+
+macro_rules! normalization {
+    ($($row:ty),*) => {$(
+        impl Normalization for $row {
+            fn affine(&self) -> Affine<'_> {
+                Affine {
+                    x: &self.x,
+                    gamma: self.gamma.as_deref(),
+                    beta: self.beta.as_deref(),
+                    epsilon: self.epsilon.unwrap_or(f64::from(DEFAULT_EPSILON)),
+                }
+            }
+        }
+    )*};
+}
+
+normalization!(LayerNorm, LayerNorm17, BatchNorm, BatchNorm17);
+
+impl Affine<'_> {
+    /// Checks a parameter against the shape it must have.
+    fn check(name: &str, parameter: &Operand, shape: &Shape) -> Result<(), OpError> {
+        if parameter.shape().agrees_with(shape) {
+            return Ok(());
+        }
+        Err(OpError::rule(name, format!("must have the shape {shape}"))
+            .found(format!("found {}", parameter.shape())))
+    }
+
+    /// Checks `gamma` and `beta`.
+    fn check_both(&self, shape: &Shape) -> Result<(), OpError> {
+        for (name, parameter) in [("gamma", self.gamma), ("beta", self.beta)] {
+            if let Some(parameter) = parameter {
+                Affine::check(name, parameter, shape)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// `gamma · value + beta`, where `grouping` says which of their elements belongs to a value.
+    fn apply(&self, values: &mut [f64], grouping: &Grouping) -> Result<(), OpError> {
+        if let Some(gamma) = self.gamma {
+            let gamma = gamma.floats()?;
+            grouping.for_each(|element, parameter| values[element] *= gamma[parameter]);
+        }
+        if let Some(beta) = self.beta {
+            let beta = beta.floats()?;
+            grouping.for_each(|element, parameter| values[element] += beta[parameter]);
+        }
+        Ok(())
+    }
+}
+
+/// The two signatures of `layer_norm`.
+trait LayerNormalization: Normalization {
+    fn axes(&self) -> Option<&[i32]>;
+
+    /// The positions of the axes in rising order, and those of the others.
+    fn split_axes(&self) -> Result<(Vec<usize>, Vec<usize>), OpError> {
+        let rank = self.affine().x.rank();
+        match self.axes() {
+            Some(axes) => {
+                let axes = rules::axes("axes", axes, rank)?;
+                Ok((0..rank).partition(|axis| axes.contains(axis)))
+            }
+            None => Ok(((0..rank).collect(), Vec::new())),
+        }
+    }
+}
+
+impl LayerNormalization for LayerNorm {
+    fn axes(&self) -> Option<&[i32]> {
+        self.axes.as_deref()
+    }
+}
+
+impl LayerNormalization for LayerNorm17 {
+    fn axes(&self) -> Option<&[i32]> {
+        self.axes.as_deref()
+    }
+}
+
+fn layer_norm_type<R: LayerNormalization>(row: &R) -> Result<Vec<TensorType>, OpError> {
+    let affine = row.affine();
+    let (axes, _) = row.split_axes()?;
+    let normalized = axes.iter().map(|&axis| affine.x.shape().0[axis]).collect();
+    affine.check_both(&Shape(normalized))?;
+    Ok(vec![affine.x.ty.clone()])
+}
+
+fn layer_norm<R: LayerNormalization>(row: &R, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
+    layer_norm_type(row)?;
+    let affine = row.affine();
+    let (axes, others) = row.split_axes()?;
+    let dims = affine.x.dims()?;
+    let mut values = affine.x.floats()?;
+    if values.is_empty() {
+        return Ok(vec![evaluation.tensor(affine.x.dtype(), dims, Numbers::Float(values))?]);
+    }
+    let grouping = Grouping::new(dims, &axes);
+    let count = grouping.elements_each as f64;
+    let sums = grouping.fold(&values, 0.0, |sum, x| sum + x);
+    grouping.for_each(|element, result| values[element] -= sums[result] / count);
+    let squares = grouping.fold(&values, 0.0, |sum, x| sum + x * x);
+    let deviations: Vec<f64> = squares.iter().map(|sum| (sum / count + affine.epsilon).sqrt()).collect();
+    grouping.for_each(|element, result| values[element] /= deviations[result]);
+    affine.apply(&mut values, &Grouping::new(dims, &others))?;
+    Ok(vec![evaluation.tensor(affine.x.dtype(), dims, Numbers::Float(values))?])
+}
+
+/// The two signatures of `batch_norm`.
+trait BatchNormalization: Normalization {
+    fn mean(&self) -> &Operand;
+    fn variance(&self) -> &Operand;
+}
+
+impl BatchNormalization for BatchNorm {
+    fn mean(&self) -> &Operand {
+        &self.mean
+    }
+    fn variance(&self) -> &Operand {
+        &self.variance
+    }
+}
+
+impl BatchNormalization for BatchNorm17 {
+    fn mean(&self) -> &Operand {
+        &self.mean
+    }
+    fn variance(&self) -> &Operand {
+        &self.variance
+    }
+}
+
+fn batch_norm_type<R: BatchNormalization>(row: &R) -> Result<Vec<TensorType>, OpError> {
+    let affine = row.affine();
+    if !(3..=5).contains(&affine.x.rank()) {
+        return Err(
+            OpError::rule("x", "must have rank 3 to 5: [n, C, *D]").found(format!("found {}", affine.x.ty))
+        );
+    }
+    let channels = Shape(vec![affine.x.shape().0[1]]);
+    Affine::check("mean", row.mean(), &channels)?;
+    Affine::check("variance", row.variance(), &channels)?;
+    affine.check_both(&channels)?;
+    Ok(vec![affine.x.ty.clone()])
+}
+
+fn batch_norm<R: BatchNormalization>(row: &R, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
+    batch_norm_type(row)?;
+    let affine = row.affine();
+    let dims = affine.x.dims()?;
+    let others: Vec<usize> = (0..dims.len()).filter(|&axis| axis != 1).collect();
+    let grouping = Grouping::new(dims, &others);
+    let mean = row.mean().floats()?;
+    let deviations: Vec<f64> =
+        row.variance().floats()?.iter().map(|variance| (variance + affine.epsilon).sqrt()).collect();
+    let mut values = affine.x.floats()?;
+    grouping.for_each(|element, channel| {
+        values[element] = (values[element] - mean[channel]) / deviations[channel];
+    });
+    affine.apply(&mut values, &grouping)?;
+    Ok(vec![evaluation.tensor(affine.x.dtype(), dims, Numbers::Float(values))?])
+}

@@ -1,0 +1,238 @@
+//! Ops on single elements: absolute value, powers, exponentials, rounding, clipping.
+
+use crate::eval::{Evaluation, Numbers};
+use crate::ops::elementwise::{larger, smaller};
+use crate::ops::rules::{first, same_as_first};
+use crate::ops::{Accuracy, BOOL, FLOAT, NUMBER, OpError, Operand, Row};
+use crate::tensor::Tensor;
+use crate::types::{DType, TensorType};
+
+crate::ops! {
+    /// `|x|`. That of the least int32 wraps to itself.
+    Abs = "abs"(x: Operand[T]) since IOS15 where [T: NUMBER]
+        { infer: same_as_first, eval: abs, accuracy: Accuracy::Exact }
+
+    /// −1, 0 or 1, as `x` is negative, zero or positive; NaN stays NaN.
+    Sign = "sign"(x: Operand[T]) since IOS15 where [T: NUMBER]
+        { infer: same_as_first, eval: sign, accuracy: Accuracy::Exact }
+
+    /// `x²`. Integers wrap.
+    Square = "square"(x: Operand[T]) since IOS15 where [T: NUMBER]
+        { infer: same_as_first, eval: square, accuracy: Accuracy::Exact }
+
+    /// `√x`.
+    Sqrt = "sqrt"(x: Operand[T]) since IOS15 where [T: FLOAT]
+        { infer: same_as_first, eval: sqrt, accuracy: Accuracy::Exact }
+
+    /// `1 / √(x + epsilon)`; by default `epsilon` is 1e-12, rounded to the type of `x` (in fp16: 0).
+    Rsqrt = "rsqrt"(x: Operand[T], epsilon: Option<f64>[T]) since IOS15 where [T: FLOAT]
+        { infer: same_as_first, eval: rsqrt, accuracy: Accuracy::Ulp(2) }
+
+    /// As before ios17; `epsilon` may have another floating-point type than `x`.
+    Rsqrt17 = "rsqrt"(x: Operand[T], epsilon: Option<f64>[U]) since IOS17 where [T: FLOAT, U: FLOAT]
+        { infer: same_as_first, eval: rsqrt, accuracy: Accuracy::Ulp(2) }
+
+    /// `1 / (x + epsilon)`; by default `epsilon` is 1e-4, rounded to the type of `x`.
+    Inverse = "inverse"(x: Operand[T], epsilon: Option<f64>[T]) since IOS15 where [T: FLOAT]
+        { infer: same_as_first, eval: inverse, accuracy: Accuracy::Ulp(1) }
+
+    /// As before ios17; `epsilon` may have another floating-point type than `x`.
+    Inverse17 = "inverse"(x: Operand[T], epsilon: Option<f64>[U]) since IOS17 where [T: FLOAT, U: FLOAT]
+        { infer: same_as_first, eval: inverse, accuracy: Accuracy::Ulp(1) }
+
+    /// `log(x + epsilon)`, the natural logarithm; by default `epsilon` is 1e-45, rounded to the type of `x`
+    /// (in fp16: 0).
+    Log = "log"(x: Operand[T], epsilon: Option<f64>[T]) since IOS15 where [T: FLOAT]
+        { infer: same_as_first, eval: log, accuracy: Accuracy::Ulp(2) }
+
+    /// As before ios17; `epsilon` may have another floating-point type than `x`.
+    Log17 = "log"(x: Operand[T], epsilon: Option<f64>[U]) since IOS17 where [T: FLOAT, U: FLOAT]
+        { infer: same_as_first, eval: log, accuracy: Accuracy::Ulp(2) }
+
+    /// `eˣ`.
+    Exp = "exp"(x: Operand[T]) since IOS15 where [T: FLOAT]
+        { infer: same_as_first, eval: exp, accuracy: Accuracy::Ulp(2) }
+
+    /// `2ˣ`. Integers wrap, and negative exponents give 0.
+    Exp2 = "exp2"(x: Operand[T]) since IOS15 where [T: NUMBER]
+        { infer: same_as_first, eval: exp2, accuracy: Accuracy::Ulp(2) }
+
+    /// The sine of `x` in radians.
+    Sin = "sin"(x: Operand[T]) since IOS15 where [T: FLOAT]
+        { infer: same_as_first, eval: sin, accuracy: Accuracy::Ulp(2) }
+
+    /// The cosine of `x` in radians.
+    Cos = "cos"(x: Operand[T]) since IOS15 where [T: FLOAT]
+        { infer: same_as_first, eval: cos, accuracy: Accuracy::Ulp(2) }
+
+    /// The error function `2/√π · ∫₀ˣ e^(−t²) dt`.
+    Erf = "erf"(x: Operand[T]) since IOS15 where [T: FLOAT]
+        { infer: same_as_first, eval: erf, accuracy: Accuracy::Ulp(4) }
+
+    /// The largest integer that is not greater than `x`.
+    Floor = "floor"(x: Operand[T]) since IOS15 where [T: FLOAT]
+        { infer: same_as_first, eval: floor, accuracy: Accuracy::Exact }
+
+    /// The smallest integer that is not less than `x`.
+    Ceil = "ceil"(x: Operand[T]) since IOS15 where [T: FLOAT]
+        { infer: same_as_first, eval: ceil, accuracy: Accuracy::Exact }
+
+    /// The integer nearest to `x`, of two equally near the even one.
+    Round = "round"(x: Operand[T]) since IOS15 where [T: FLOAT]
+        { infer: same_as_first, eval: round, accuracy: Accuracy::Exact }
+
+    /// `min(max(x, alpha), beta)`; NaN stays NaN.
+    Clip = "clip"(x: Operand[T], alpha: f64[T], beta: f64[T]) since IOS15 where [T: FLOAT]
+        { infer: same_as_first, eval: clip, accuracy: Accuracy::Exact }
+
+    /// As before ios17; `alpha` must be less than `beta`.
+    Clip17 = "clip"(x: Operand[T], alpha: f64[T], beta: f64[T]) since IOS17 where [T: FLOAT]
+        { infer: clip_type_17, eval: clip_17, accuracy: Accuracy::Exact }
+
+    /// Whether `x` is false.
+    LogicalNot = "logical_not"(x: Operand[T]) since IOS15 where [T: BOOL]
+        { infer: same_as_first, eval: logical_not, accuracy: Accuracy::Exact }
+}
+
+/// Applies a function to each element.
+pub(super) fn map<R: Row>(
+    row: &R,
+    evaluation: &Evaluation,
+    function: impl Fn(f64) -> f64,
+) -> Result<Vec<Tensor>, OpError> {
+    let x = first(row)?;
+    let mut values = x.floats()?;
+    values.iter_mut().for_each(|value| *value = function(*value));
+    Ok(vec![evaluation.tensor(x.dtype(), x.dims()?, Numbers::Float(values))?])
+}
+
+/// Applies the function for the operand's kind of number to each element.
+fn map_number<R: Row>(
+    row: &R,
+    evaluation: &Evaluation,
+    float: impl Fn(f64) -> f64,
+    integer: impl Fn(i64) -> i64,
+) -> Result<Vec<Tensor>, OpError> {
+    let x = first(row)?;
+    let Numbers::Integer(mut values) = x.numbers()? else { return map(row, evaluation, float) };
+    values.iter_mut().for_each(|value| *value = integer(*value));
+    Ok(vec![evaluation.tensor(x.dtype(), x.dims()?, Numbers::Integer(values))?])
+}
+
+fn abs(row: &Abs, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
+    map_number(row, evaluation, f64::abs, i64::wrapping_abs)
+}
+
+fn sign(row: &Sign, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
+    let float = |x: f64| match x.partial_cmp(&0.0) {
+        Some(order) => f64::from(order as i8),
+        None => x,
+    };
+    map_number(row, evaluation, float, i64::signum)
+}
+
+fn square(row: &Square, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
+    map_number(row, evaluation, |x| x * x, |x| x.wrapping_mul(x))
+}
+
+fn sqrt(row: &Sqrt, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
+    map(row, evaluation, f64::sqrt)
+}
+
+/// A row that adds `epsilon` to `x` first.
+trait Shifted: Row {
+    /// The default of `epsilon`, before it is rounded to the type of `x`.
+    const DEFAULT: f64;
+    fn given(&self) -> Option<f64>;
+
+    fn epsilon(&self) -> Result<f64, OpError> {
+        if let Some(given) = self.given() {
+            return Ok(given);
+        }
+        let dtype = first(self)?.dtype();
+        let rounded = Tensor::from_f64(dtype, &[], &[Self::DEFAULT]).map_err(crate::eval::internal)?;
+        Ok(rounded.to_f64().map_or(Self::DEFAULT, |values| values[0]))
+    }
+}
+
+macro_rules! shifted {
+    ($($row:ty: $default:literal),* $(,)?) => {$(
+        impl Shifted for $row {
+            const DEFAULT: f64 = $default;
+            fn given(&self) -> Option<f64> {
+                self.epsilon
+            }
+        }
+    )*};
+}
+
+shifted!(Rsqrt: 1e-12, Rsqrt17: 1e-12, Inverse: 1e-4, Inverse17: 1e-4, Log: 1e-45, Log17: 1e-45);
+
+fn rsqrt<R: Shifted>(row: &R, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
+    let epsilon = row.epsilon()?;
+    map(row, evaluation, |x| 1.0 / (x + epsilon).sqrt())
+}
+
+fn inverse<R: Shifted>(row: &R, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
+    let epsilon = row.epsilon()?;
+    map(row, evaluation, |x| 1.0 / (x + epsilon))
+}
+
+fn log<R: Shifted>(row: &R, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
+    let epsilon = row.epsilon()?;
+    map(row, evaluation, |x| (x + epsilon).ln())
+}
+
+fn exp(row: &Exp, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
+    map(row, evaluation, f64::exp)
+}
+
+fn exp2(row: &Exp2, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
+    let integer = |x: i64| u32::try_from(x).ok().and_then(|x| 1i64.checked_shl(x)).unwrap_or(0);
+    map_number(row, evaluation, f64::exp2, integer)
+}
+
+fn sin(row: &Sin, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
+    map(row, evaluation, f64::sin)
+}
+
+fn cos(row: &Cos, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
+    map(row, evaluation, f64::cos)
+}
+
+fn erf(row: &Erf, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
+    map(row, evaluation, libm::erf)
+}
+
+fn floor(row: &Floor, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
+    map(row, evaluation, f64::floor)
+}
+
+fn ceil(row: &Ceil, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
+    map(row, evaluation, f64::ceil)
+}
+
+fn round(row: &Round, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
+    map(row, evaluation, f64::round_ties_even)
+}
+
+fn clip(row: &Clip, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
+    map(row, evaluation, |x| smaller(larger(x, row.alpha), row.beta))
+}
+
+fn clip_type_17(row: &Clip17) -> Result<Vec<TensorType>, OpError> {
+    if row.alpha < row.beta {
+        return same_as_first(row);
+    }
+    Err(OpError::rule("alpha", "must be less than `beta`")
+        .found(format!("found {} and a `beta` of {}", row.alpha, row.beta)))
+}
+
+fn clip_17(row: &Clip17, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
+    map(row, evaluation, |x| smaller(larger(x, row.alpha), row.beta))
+}
+
+fn logical_not(row: &LogicalNot, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
+    let negated = row.x.integers()?.into_iter().map(|x| i64::from(x == 0)).collect();
+    Ok(vec![evaluation.tensor(DType::Bool, row.x.dims()?, Numbers::Integer(negated))?])
+}
