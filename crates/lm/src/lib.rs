@@ -1,25 +1,78 @@
 //! Training language models on any runtime that runs MIL programs.
 //!
-//! This crate holds the host's side of a training step, on plain slices: [text as data](data), [byte
-//! tokens](tokenizer), [AdamW, the schedule and the loss scale](optimizer), and the
-//! [configuration](config) that defines the dimension letters used throughout.
+//! The modules here are the host's side of a training step, on plain slices: whatever indexes by token, keeps
+//! fp32 master weights, or touches a file. They know no program and no runtime.
+//!
+//! | of a step | module |
+//! |---|---|
+//! | text → tokens → batches, validation windows, the byte-bigram mark | [`data`], [`tokenizer`], [`stories`] |
+//! | tokens → x `[1, D, 1, S]`, and dx → dE | [`embedding`] |
+//! | logits or probabilities `[V, S]` → loss and scaled gradient | [`loss`] |
+//! | gradients → new weights: AdamW, clipping, schedule, loss scale | [`optimizer`] |
+//! | what stays of a run: checkpoints, log, loss curve | [`checkpoint`], [`log`], [`curve`], [`files`] |
+//! | logits → the next token | [`generate`] |
+//!
+//! The dimension letters (V, D, B, T, S) and the layout of device tensors are defined in [`config`]; every random
+//! choice draws from [`random`], so a run is determined by its seed. Device tensors are slices of an
+//! [`Element`](element::Element), f32 or f16.
+//!
+//! A step of a model without layers or programs, in which each token's row of a `[V, V]` matrix holds the logits
+//! of the next token:
 //!
 //! ```
-//! use anemone_lm::{data::Dataset, tokenizer::Tokenizer};
-//! let data = Dataset::built_in(&Tokenizer::Bytes, 128)?;
-//! let batch = data.batch(/* seed */ 0, /* step */ 0, /* B */ 16);
-//! assert_eq!(batch.inputs.len(), 16 * 128);
+//! use anemone_lm::optimizer::{LossScale, Moments, clip_factor, global_norm};
+//! use anemone_lm::{AdamW, Dataset, Tokenizer, embedding, loss};
+//! use half::f16;
+//!
+//! let (vocab, seq, sequences) = (256, 32, 4);
+//! let data = Dataset::built_in(&Tokenizer::Bytes, seq)?;
+//! let mut weights = vec![0.0_f32; vocab * vocab];
+//! let mut moments = Moments::new(weights.len());
+//! let (adamw, mut loss_scale) = (AdamW::default(), LossScale::dynamic());
+//!
+//! let mut last_loss = f64::INFINITY;
+//! for step in 0..3 {
+//!     let batch = data.batch(/* seed */ 7, step, sequences);
+//!     let mut logits = vec![f16::ZERO; vocab * batch.inputs.len()];
+//!     embedding::gather(&weights, vocab, &batch.inputs, &mut logits)?;
+//!
+//!     let mut dlogits = vec![f16::ZERO; logits.len()];
+//!     let scale = loss_scale.scale();
+//!     let loss = loss::from_logits(&logits, vocab, &batch.targets, scale, Some(&mut dlogits))?;
+//!     assert!(loss.mean < last_loss);
+//!     last_loss = loss.mean;
+//!
+//!     let mut gradient = vec![0.0; weights.len()];
+//!     embedding::scatter_add(&dlogits, vocab, &batch.inputs, 1.0 / scale, &mut gradient)?;
+//!     let norm = global_norm([&gradient[..]]);
+//!     if loss_scale.update(norm) {
+//!         let factor = clip_factor(norm, 1.0) as f32;
+//!         adamw.update(step + 1, 0.1, factor, &gradient, &mut weights, &mut moments);
+//!     }
+//! }
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
 pub mod checkpoint;
 pub mod config;
+pub mod curve;
 pub mod data;
 pub mod element;
 pub mod embedding;
 pub mod files;
+pub mod generate;
+pub mod log;
 pub mod loss;
 pub mod optimizer;
 pub mod random;
 pub mod stories;
 pub mod tokenizer;
+
+pub use checkpoint::Checkpoint;
+pub use config::{Config, DeviceDtype, ModelConfig, TrainConfig};
+pub use data::{Batch, Dataset, IGNORE_INDEX};
+pub use element::Element;
+pub use generate::Sampler;
+pub use optimizer::AdamW;
+pub use random::Random;
+pub use tokenizer::Tokenizer;
