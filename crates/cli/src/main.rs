@@ -1,3 +1,74 @@
-//! The `anemone` command.
+//! The `anemone` command: results on standard output, messages on standard error, exit status 0 when done,
+//! 1 when the input or the work failed, 2 for bad usage.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+mod check;
+mod common;
+mod fmt;
+mod show;
+
+use common::{Failure, Output, Verbosity};
+
+/// Train language models with MIL programs; check, print, run and time them.
+#[derive(Debug, Parser)]
+#[command(name = "anemone", version, arg_required_else_help = true)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Flags of every subcommand.
+#[derive(Debug, clap::Args)]
+struct Global {
+    /// Print one JSON object per result line, and nothing else, on standard output
+    #[arg(long, global = true)]
+    json: bool,
+    /// Print no messages but errors
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    quiet: bool,
+    /// Print more messages
+    #[arg(short, long, global = true)]
+    verbose: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Print programs as Apple's compiler would
+    Fmt(fmt::Args),
+    /// Verify programs, and the weights they refer to
+    Check(check::Args),
+    /// Describe a program: inputs, outputs, operations, parameters, FLOPs and bytes
+    Show(show::Args),
+}
+
+impl Cli {
+    fn run(&self, output: &Output) -> Result<(), Failure> {
+        match &self.command {
+            Command::Fmt(args) => fmt::run(args, output),
+            Command::Check(args) => check::run(args, output),
+            Command::Show(args) => show::run(args, output),
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let verbosity = match (cli.global.quiet, cli.global.verbose) {
+        (true, _) => Verbosity::Quiet,
+        (false, true) => Verbosity::Verbose,
+        (false, false) => Verbosity::Normal,
+    };
+    let output = Output::new(cli.global.json, verbosity);
+    match cli.run(&output) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            output.failure(&failure);
+            failure.status()
+        }
+    }
+}

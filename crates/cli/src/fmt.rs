@@ -1,0 +1,90 @@
+//! `anemone fmt`: programs in the style of Apple's compiler.
+
+use std::path::{Path, PathBuf};
+
+use anemone_mil::text;
+use serde::Serialize;
+
+use crate::common::source::{Source, count};
+use crate::common::{Failure, Output, files};
+
+/// Flags of `fmt`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Programs to print, one after the other; their comments are kept
+    #[arg(value_name = "FILE", required = true)]
+    files: Vec<PathBuf>,
+    /// Print nothing but the names of files that would change; exit status 1 if there are any
+    #[arg(long, conflicts_with = "write")]
+    check: bool,
+    /// Change the files instead of printing them
+    #[arg(long)]
+    write: bool,
+}
+
+#[derive(Serialize)]
+struct Line<'a> {
+    file: &'a Path,
+    changed: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    text: Option<&'a str>,
+}
+
+/// Prints, checks or changes programs. A file that fails does not keep the others from their turn.
+///
+/// # Errors
+///
+/// When a file cannot be read or written or is no program; with `--check`, when one would change.
+pub fn run(args: &Args, output: &Output) -> Result<(), Failure> {
+    let (mut failures, mut changed) = (Vec::new(), 0);
+    for path in &args.files {
+        match one(path, args, output) {
+            Ok(differs) => changed += usize::from(differs),
+            Err(failure @ Failure::Stdout(_)) => return Err(failure),
+            Err(failure) => failures.push(failure),
+        }
+    }
+    let last = failures.pop();
+    failures.iter().for_each(|failure| output.failure(failure));
+    match last {
+        Some(failure) => Err(failure),
+        None if args.check && changed > 0 => Err(Failure::Files(format!(
+            "{changed} of {} would change; `anemone fmt --write` changes them",
+            count(args.files.len(), "file")
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// Whether the file differs from what `fmt` prints.
+fn one(path: &Path, args: &Args, output: &Output) -> Result<bool, Failure> {
+    let source = Source::load(path)?;
+    let formatted = format(&source);
+    let changed = formatted != source.text;
+    let json = |text| Line { file: path, changed, text };
+    if args.write {
+        if changed {
+            files::replace(path, formatted.as_bytes())?;
+        }
+        output.message(format_args!("{}: {}", path.display(), if changed { "changed" } else { "unchanged" }));
+    }
+    match (args.check || args.write, output.is_json()) {
+        (true, true) => output.result("", &json(None))?,
+        (true, false) if args.check && changed => {
+            output.raw(format_args!("{}: would change\n", path.display()))?;
+        }
+        (true, false) => {}
+        (false, true) => output.result("", &json(Some(&formatted)))?,
+        (false, false) => output.raw(&formatted)?,
+    }
+    Ok(changed)
+}
+
+/// The program as text, ending in a newline if its file does.
+fn format(source: &Source) -> String {
+    let mut text = text::write_with_comments(&source.program, &source.comments);
+    if !source.text.ends_with('\n') && text.ends_with('\n') {
+        text.pop();
+    }
+    text
+}

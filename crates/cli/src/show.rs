@@ -1,0 +1,148 @@
+//! `anemone show`: what a program takes, gives, holds and costs.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+use anemone_mil::error::Errors;
+use anemone_mil::program::{Function, ValueId};
+use anemone_mil::types::Type;
+use anemone_mil::verify::CONST;
+use serde::Serialize;
+
+use crate::common::source::{Source, count, only_unknown_ops, operations};
+use crate::common::{Failure, Output, cost, files};
+
+mod dot;
+
+/// Flags of `show`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Program to describe
+    file: PathBuf,
+    /// Also draw the graph into this file, in Graphviz's language (default: not drawn)
+    #[arg(long, value_name = "FILE")]
+    dot: Option<PathBuf>,
+}
+
+/// An input or output.
+#[derive(Serialize)]
+struct Port {
+    name: String,
+    #[serde(rename = "type")]
+    ty: String,
+}
+
+/// What there is to say about a function.
+#[derive(Serialize)]
+struct Description<'a> {
+    file: &'a Path,
+    function: &'a str,
+    opset: String,
+    inputs: Vec<Port>,
+    outputs: Vec<Port>,
+    operations: usize,
+    operations_by_kind: BTreeMap<&'a str, usize>,
+    constants: usize,
+    parameters: cost::Parameters,
+    flops: cost::Flops,
+    bytes: cost::Traffic,
+}
+
+/// Describes a program, function by function.
+///
+/// # Errors
+///
+/// When the file cannot be read or is no program; or, after everything is said, when it does not verify for
+/// another reason than that it has ops that are not known here.
+pub fn run(args: &Args, output: &Output) -> Result<(), Failure> {
+    let source = Source::load(&args.file)?;
+    let verified = source.verify();
+    for function in &source.program.functions {
+        let description = describe(&source.path, function);
+        output.result(text(&description), &description)?;
+    }
+    if let Some(path) = &args.dot {
+        files::replace(path, dot::draw(&source.program).as_bytes())?;
+        output.message(format_args!("the graph is in {}", path.display()));
+    }
+    match verified {
+        Ok(_) => Ok(()),
+        Err(errors) if only_unknown_ops(&errors) => {
+            output.message(unknown_ops(&errors));
+            Ok(())
+        }
+        Err(errors) => Err(Failure::Files(format!(
+            "{} does not verify, so not all of this can be trusted; `anemone check` says where its {} are",
+            source.path.display(),
+            count(errors.0.len(), "mistake")
+        ))),
+    }
+}
+
+fn unknown_ops(errors: &Errors) -> String {
+    let mut messages: Vec<&str> = errors.0.iter().map(|error| error.message.as_str()).collect();
+    messages.sort_unstable();
+    messages.dedup();
+    format!("not known, so neither verified nor counted: {}", messages.join(", "))
+}
+
+fn describe<'a>(file: &'a Path, function: &'a Function) -> Description<'a> {
+    let mut by_kind = BTreeMap::new();
+    for op in function.ops.iter().filter(|op| op.name != CONST) {
+        *by_kind.entry(op.name.as_str()).or_default() += 1;
+    }
+    let operations = operations(function);
+    Description {
+        file,
+        function: &function.name,
+        opset: function.opset.to_string(),
+        inputs: ports(function, &function.body.inputs),
+        outputs: ports(function, &function.body.outputs),
+        operations,
+        operations_by_kind: by_kind,
+        constants: function.ops.len() - operations,
+        parameters: cost::parameters(function),
+        flops: cost::flops(function),
+        bytes: cost::traffic(function),
+    }
+}
+
+fn ports(function: &Function, ids: &[ValueId]) -> Vec<Port> {
+    let values = ids.iter().filter_map(|id| function.values.get(id.0 as usize));
+    values.map(|value| Port { name: value.name.clone(), ty: value.ty.to_string() }).collect()
+}
+
+/// The description for people, without the last newline.
+fn text(description: &Description<'_>) -> String {
+    let mut text =
+        format!("function {}<{}> in {}", description.function, description.opset, description.file.display());
+    let mut line = |line: std::fmt::Arguments<'_>| {
+        // Writing to a string does not fail.
+        let _ = write!(text, "\n{line}");
+    };
+    for (title, ports) in [("inputs", &description.inputs), ("outputs", &description.outputs)] {
+        line(format_args!("  {title}"));
+        for port in ports {
+            line(format_args!("    {}: {}", port.name, port.ty));
+        }
+    }
+    line(format_args!("  operations: {}, constants: {}", description.operations, description.constants));
+    let mut kinds: Vec<_> = description.operations_by_kind.iter().collect();
+    kinds.sort_by_key(|(name, number)| (std::cmp::Reverse(**number), **name));
+    for (name, number) in kinds {
+        line(format_args!("    {number:>6} {name}"));
+    }
+    line(format_args!("  parameters: {}", description.parameters));
+    line(format_args!("  FLOPs per run: {}", description.flops));
+    line(format_args!("  bytes per run: {}", description.bytes));
+    text
+}
+
+/// The name of a type for a label: its element type and dimensions.
+fn short(ty: &Type) -> String {
+    match ty.as_tensor() {
+        Some(tensor) => format!("{} {}", tensor.dtype, tensor.shape),
+        None => ty.to_string(),
+    }
+}
