@@ -1,7 +1,8 @@
 //! Training language models on any runtime that runs MIL programs.
 //!
-//! The modules here are the host's side of a training step, on plain slices: whatever indexes by token, keeps
-//! fp32 master weights, or touches a file. They know no program and no runtime.
+//! The device's side of a training step is [`programs`], written in MIL and run by [`head`] on whichever runtime
+//! it is given; [`train`] joins it with the host's side, on plain slices: whatever indexes by token, keeps fp32
+//! master weights, or touches a file.
 //!
 //! | of a step | module |
 //! |---|---|
@@ -61,12 +62,16 @@ pub mod element;
 pub mod embedding;
 pub mod files;
 pub mod generate;
+pub mod head;
 pub mod log;
 pub mod loss;
+pub mod model;
 pub mod optimizer;
+pub mod programs;
 pub mod random;
 pub mod stories;
 pub mod tokenizer;
+pub mod train;
 
 pub use checkpoint::Checkpoint;
 pub use config::{Config, DeviceDtype, ModelConfig, TrainConfig};

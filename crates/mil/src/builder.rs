@@ -23,7 +23,7 @@ pub struct BuildError {
     /// The name that its result was to have.
     pub name: String,
     /// What it refuses.
-    pub error: OpError,
+    pub error: Box<OpError>,
 }
 
 /// What an op is given for one parameter while building.
@@ -184,7 +184,7 @@ impl FunctionBuilder {
         inputs: impl IntoIterator<Item = (&'a str, Input)>,
     ) -> Result<Vec<ValueId>, BuildError> {
         let name = names.first().copied().unwrap_or(op);
-        let fail = |error| BuildError { op: op.to_string(), name: name.to_string(), error };
+        let fail = |error| BuildError { op: op.to_string(), name: name.to_string(), error: Box::new(error) };
         let opset = self.function.opset;
         let row = ops::lookup(op, opset).ok_or_else(|| fail(unknown_op(op, opset)))?;
         let mut arguments = Named::default();

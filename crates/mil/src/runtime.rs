@@ -30,7 +30,7 @@ pub enum RuntimeError {
         /// The name of its first result.
         value: String,
         /// What it refuses.
-        error: OpError,
+        error: Box<OpError>,
     },
     /// A weight that cannot be read.
     #[error("the weight `{value}` cannot be read: {error}")]
@@ -38,7 +38,7 @@ pub enum RuntimeError {
         /// The value that the weight stands for.
         value: String,
         /// Why.
-        error: BlobError,
+        error: Box<BlobError>,
     },
     /// Something that this backend cannot run, though the program is sound.
     #[error("the runtime {runtime} does not support this: {reason}")]

@@ -1,6 +1,7 @@
 //! Settling the types of a function's values for given inputs, and reading its constants.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use crate::bind::{self, Scope};
@@ -156,11 +157,12 @@ impl Specialized {
             return Ok(());
         };
         let key = (reference.clone(), ty);
-        if !self.blobs.contains_key(&key) {
+        if let Entry::Vacant(entry) = self.blobs.entry(key) {
+            let (reference, ty) = entry.key();
             let tensor = weights
-                .load(reference, &key.1)
-                .map_err(|error| RuntimeError::Weight { value: value.to_string(), error })?;
-            self.blobs.insert(key, Arc::new(tensor));
+                .load(reference, ty)
+                .map_err(|error| RuntimeError::Weight { value: value.to_string(), error: Box::new(error) })?;
+            entry.insert(Arc::new(tensor));
         }
         Ok(())
     }
@@ -196,7 +198,7 @@ impl Specialized {
 pub(crate) fn op_error(function: &Function, id: OpId, error: crate::ops::OpError) -> RuntimeError {
     let op = function.op(id);
     let value = op.results.first().map_or(String::new(), |&result| function.value(result).name.clone());
-    RuntimeError::Op { op: op.name.clone(), value, error }
+    RuntimeError::Op { op: op.name.clone(), value, error: Box::new(error) }
 }
 
 fn literal_of(argument: &Argument) -> Option<&Literal> {

@@ -1,0 +1,278 @@
+//! Training: batches in, weights out.
+//!
+//! A step is a function of the state (weights, moments, loss scale, step number) and the configuration alone:
+//! batches come from the seed and the step number. So a run resumed from a checkpoint repeats the losses that
+//! the interrupted one would have had, to the bit, on the same machine with the same number of threads.
+
+use std::time::Instant;
+
+use anemone_mil::tensor::Tensor;
+use thiserror::Error;
+
+use crate::checkpoint::{Checkpoint, CheckpointError};
+use crate::config::{Config, ConfigError, DeviceDtype, TrainConfig};
+use crate::data::{Batch, Dataset};
+use crate::element::Element;
+use crate::embedding::{self, EmbeddingError};
+use crate::head::{HeadError, HeadRunner, Runtimes, values, with_element};
+use crate::model::Model;
+use crate::optimizer::{AdamW, LossScale, Schedule, clip_factor, global_norm};
+use crate::programs::Target;
+use crate::programs::head::{EPS, Head};
+
+/// Why training cannot go on.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum TrainError {
+    /// A setting is unusable.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The head fails.
+    #[error(transparent)]
+    Head(#[from] HeadError),
+    /// Tokens that the embedding does not have.
+    #[error(transparent)]
+    Embedding(#[from] EmbeddingError),
+    /// A checkpoint that is damaged or of another run.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// A checkpoint whose numbers no run writes.
+    #[error("the checkpoint is not one that training wrote: {0}")]
+    State(&'static str),
+    /// The loss is no longer a number.
+    #[error(
+        "the loss is {loss} at step {step}: the training has diverged; a lower learning rate than {lr} may help"
+    )]
+    Diverged {
+        /// The loss.
+        loss: f64,
+        /// The step at which it was seen.
+        step: u64,
+        /// The peak learning rate.
+        lr: f64,
+    },
+}
+
+/// What a step did.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepReport {
+    /// Steps done, this one included.
+    pub step: u64,
+    /// Mean loss of the batch before the update, in nats per token.
+    pub loss: f64,
+    /// Learning rate of the update.
+    pub lr: f64,
+    /// Norm of the whole gradient before clipping; infinite or NaN where the step was skipped.
+    pub grad_norm: f64,
+    /// Loss scale that the gradients carried.
+    pub loss_scale: f64,
+    /// Wall-clock time of the step.
+    pub ms: f64,
+    /// Positions per second.
+    pub tokens_per_s: f64,
+}
+
+/// A model in training.
+pub struct Trainer {
+    config: Config,
+    data: Dataset,
+    model: Model,
+    head: HeadRunner,
+    loss_scale: LossScale,
+    /// Steps done, skipped ones included: numbers batches and the schedule.
+    step: u64,
+    /// Updates applied: AdamW's bias correction counts these.
+    updates: u64,
+    x: Tensor,
+    gradients: [Vec<f32>; 3],
+}
+
+impl Trainer {
+    /// A new model on `data`, which has the configuration's T.
+    ///
+    /// # Errors
+    ///
+    /// A setting out of range, or a runtime that refuses the head's programs.
+    pub fn new(config: Config, data: Dataset, runtimes: Runtimes<'_>) -> Result<Trainer, TrainError> {
+        config.validate()?;
+        let model = Model::new(&config.model, config.train.seed);
+        let loss_scale = match config.train.dtype {
+            DeviceDtype::Fp16 => LossScale::dynamic(),
+            DeviceDtype::Fp32 => LossScale::none(),
+        };
+        let mut head = HeadRunner::new(head_of(&config), runtimes)?;
+        head.set_weights(&model.gain.values, &model.classifier.values)?;
+        let dims = [1, config.model.dim, 1, config.train.positions()];
+        let dtype = head.head().target.mil_dtype();
+        let x = Tensor::zeros(dtype, &dims).ok_or(TrainError::State("its input does not fit in memory"))?;
+        let gradients = model.parameters().map(|parameter| vec![0.0; parameter.values.len()]);
+        Ok(Trainer { config, data, model, head, loss_scale, step: 0, updates: 0, x, gradients })
+    }
+
+    /// The run that `checkpoint` was taken of, ready for its next step.
+    ///
+    /// # Errors
+    ///
+    /// As [`Trainer::new`]; or a checkpoint of a model with other dimensions, or with numbers that no run
+    /// writes.
+    pub fn resume(
+        config: Config,
+        data: Dataset,
+        runtimes: Runtimes<'_>,
+        checkpoint: &Checkpoint,
+    ) -> Result<Trainer, TrainError> {
+        let mut trainer = Trainer::new(config, data, runtimes)?;
+        trainer.model = Model::load(&trainer.config.model, checkpoint)?;
+        trainer.loss_scale = checkpoint.get("loss_scale")?;
+        trainer.step = checkpoint.get("step")?;
+        trainer.updates = checkpoint.get("updates")?;
+        if !trainer.loss_scale.is_valid() {
+            return Err(TrainError::State("its loss scale is none that training uses"));
+        }
+        if trainer.updates > trainer.step {
+            return Err(TrainError::State("it has more updates than steps"));
+        }
+        trainer.update_head()?;
+        Ok(trainer)
+    }
+
+    /// Everything that [`Trainer::resume`] needs.
+    ///
+    /// # Errors
+    ///
+    /// When a value cannot be written as JSON, which none of these is.
+    pub fn checkpoint(&self) -> Result<Checkpoint, TrainError> {
+        let mut checkpoint = Checkpoint::default();
+        self.model.save(&mut checkpoint)?;
+        checkpoint.set("config", &self.config)?;
+        checkpoint.set("loss_scale", &self.loss_scale)?;
+        checkpoint.set("step", &self.step)?;
+        checkpoint.set("updates", &self.updates)?;
+        Ok(checkpoint)
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// The data.
+    pub fn data(&self) -> &Dataset {
+        &self.data
+    }
+
+    /// Steps done.
+    pub fn steps_done(&self) -> u64 {
+        self.step
+    }
+
+    /// One step: a batch, its gradients, an update. A step whose gradients overflow is skipped, and the loss
+    /// scale halved.
+    ///
+    /// # Errors
+    ///
+    /// A failing runtime, or a loss that is no longer finite.
+    pub fn step(&mut self) -> Result<StepReport, TrainError> {
+        let start = Instant::now();
+        let train = self.config.train.clone();
+        let batch = self.data.batch(train.seed, self.step, train.batch);
+        let scale = self.loss_scale.scale();
+        let loss = self.gradients(&batch, scale)?;
+        if !loss.is_finite() {
+            return Err(TrainError::Diverged { loss, step: self.step + 1, lr: train.lr });
+        }
+        let norm = global_norm(self.gradients.iter().map(Vec::as_slice)) / f64::from(scale);
+        let lr = schedule(&train).at(self.step);
+        if self.loss_scale.update(norm) {
+            self.updates += 1;
+            self.apply(lr, (clip_factor(norm, train.grad_clip) / f64::from(scale)) as f32);
+            self.update_head()?;
+        }
+        self.step += 1;
+        let seconds = start.elapsed().as_secs_f64();
+        Ok(StepReport {
+            step: self.step,
+            loss,
+            lr,
+            grad_norm: norm,
+            loss_scale: f64::from(scale),
+            ms: seconds * 1e3,
+            tokens_per_s: train.positions() as f64 / seconds,
+        })
+    }
+
+    /// The mean loss over the whole validation text, in nats per token.
+    ///
+    /// # Errors
+    ///
+    /// A failing runtime.
+    pub fn validation_loss(&mut self) -> Result<f64, TrainError> {
+        let (mut nats, mut counted) = (0.0, 0usize);
+        let batches: Vec<Batch> = self.data.validation_batches(self.config.train.batch).collect();
+        for batch in batches {
+            self.embed(&batch.inputs)?;
+            let loss = self.head.loss(&self.x, &batch.targets)?;
+            nats += loss.mean * loss.counted as f64;
+            counted += loss.counted;
+        }
+        Ok(nats / counted.max(1) as f64)
+    }
+
+    fn embed(&mut self, tokens: &[u32]) -> Result<(), TrainError> {
+        let (dim, embedding) = (self.config.model.dim, &self.model.embedding.values);
+        with_element!(self.config.train.dtype, E => {
+            let x = self.x.as_mut_slice::<E>().unwrap_or_default();
+            embedding::gather(embedding, dim, tokens, x)?;
+        });
+        Ok(())
+    }
+
+    /// Computes the batch's loss, and its gradients times `scale` into `self.gradients`.
+    fn gradients(&mut self, batch: &Batch, scale: f32) -> Result<f64, TrainError> {
+        self.embed(&batch.inputs)?;
+        let dim = self.config.model.dim;
+        let (loss, head) = self.head.step(&self.x, &batch.targets, scale)?;
+        let [embedding, gain, classifier] = &mut self.gradients;
+        with_element!(self.config.train.dtype, E => {
+            E::widen(values::<E>(head.dgain), gain);
+            E::widen(values::<E>(head.dembed), classifier);
+            embedding.fill(0.0);
+            embedding::scatter_add(values::<E>(head.dx), dim, &batch.inputs, 1.0, embedding)?;
+        });
+        Ok(loss.mean)
+    }
+
+    fn apply(&mut self, lr: f64, factor: f32) {
+        let decay = self.config.train.weight_decay;
+        for (parameter, gradient) in self.model.parameters_mut().into_iter().zip(&self.gradients) {
+            let weight_decay = if parameter.decayed { decay } else { 0.0 };
+            let adamw = AdamW { weight_decay, ..AdamW::default() };
+            adamw.update(self.updates, lr, factor, gradient, &mut parameter.values, &mut parameter.moments);
+        }
+    }
+
+    fn update_head(&mut self) -> Result<(), TrainError> {
+        Ok(self.head.set_weights(&self.model.gain.values, &self.model.classifier.values)?)
+    }
+}
+
+/// The head of a configuration's model over a whole batch.
+pub fn head_of(config: &Config) -> Head {
+    Head {
+        vocab: config.model.vocab,
+        dim: config.model.dim,
+        positions: config.train.positions(),
+        eps: EPS,
+        target: Target::new(config.train.dtype),
+    }
+}
+
+/// The learning rate over a configuration's run.
+pub fn schedule(train: &TrainConfig) -> Schedule {
+    Schedule { peak: train.lr, floor: train.lr * train.lr_floor, warmup: train.warmup, steps: train.steps }
+}

@@ -1,0 +1,221 @@
+//! The head's gradients against f64, and training: it learns, and resumes to the bit.
+
+#![allow(clippy::unwrap_used, clippy::needless_range_loop)]
+
+use anemone_lm::config::{Config, DeviceDtype, ModelConfig, TrainConfig};
+use anemone_lm::data::Dataset;
+use anemone_lm::head::{HeadRunner, Runtimes};
+use anemone_lm::programs::Target;
+use anemone_lm::programs::head::{EPS, Head};
+use anemone_lm::random::Random;
+use anemone_lm::tokenizer::Tokenizer;
+use anemone_lm::train::Trainer;
+use anemone_mil::eval::Interpreter;
+use anemone_mil::tensor::Tensor;
+
+const EVAL: Interpreter = Interpreter { exact: false, budget: anemone_mil::eval::Budget::ORDINARY };
+const RUNTIMES: Runtimes<'static> = Runtimes { head: &EVAL, products: &EVAL };
+
+/// Everything that a step computes, in f64, from weights and inputs that the dtype represents exactly.
+struct Reference {
+    loss: f64,
+    dx: Vec<f64>,
+    dgain: Vec<f64>,
+    dembed: Vec<f64>,
+}
+
+/// Straight from the formulas: xn = x·r·g, z = E·xn, loss = mean(lse − z_t), and their derivatives.
+fn reference(head: &Head, x: &[f64], gain: &[f64], embed: &[f64], targets: &[i32]) -> Reference {
+    let (vocab, dim, positions) = (head.vocab, head.dim, head.positions);
+    let counted = targets.iter().filter(|&&t| t >= 0).count() as f64;
+    let mut result = Reference {
+        loss: 0.0,
+        dx: vec![0.0; dim * positions],
+        dgain: vec![0.0; dim],
+        dembed: vec![0.0; vocab * dim],
+    };
+    for s in 0..positions {
+        let Ok(target) = usize::try_from(targets[s]) else { continue };
+        let column: Vec<f64> = (0..dim).map(|c| x[c * positions + s]).collect();
+        let mean = column.iter().map(|v| v * v).sum::<f64>() / dim as f64;
+        let r = 1.0 / (mean + head.eps).sqrt();
+        let xn: Vec<f64> = column.iter().zip(gain).map(|(v, g)| v * r * g).collect();
+        let row = |v: usize| &embed[v * dim..(v + 1) * dim];
+        let z: Vec<f64> = (0..vocab).map(|v| row(v).iter().zip(&xn).map(|(a, b)| a * b).sum()).collect();
+        let most = z.iter().copied().fold(f64::MIN, f64::max);
+        let sum: f64 = z.iter().map(|z| (z - most).exp()).sum();
+        result.loss += (most + sum.ln() - z[target]) / counted;
+        let mut dxn = vec![0.0; dim];
+        for v in 0..vocab {
+            let dz = ((z[v] - most).exp() / sum - f64::from(u8::from(v == target))) / counted;
+            for c in 0..dim {
+                dxn[c] += dz * row(v)[c];
+                result.dembed[v * dim + c] += dz * xn[c];
+            }
+        }
+        let along: f64 = (0..dim).map(|c| dxn[c] * gain[c] * column[c]).sum();
+        for c in 0..dim {
+            result.dgain[c] += dxn[c] * column[c] * r;
+            result.dx[c * positions + s] = r * (dxn[c] * gain[c] - column[c] * r * r * along / dim as f64);
+        }
+    }
+    result
+}
+
+fn relative_error(found: &Tensor, exact: &[f64], scale: f64) -> f64 {
+    let found = found.to_f64().unwrap();
+    let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>().sqrt();
+    let difference = norm(&mut found.iter().zip(exact).map(|(a, b)| a / scale - b));
+    difference / norm(&mut exact.iter().copied())
+}
+
+#[test]
+fn a_step_gives_the_loss_and_every_gradient() {
+    for (dtype, limit) in [(DeviceDtype::Fp32, 2e-6), (DeviceDtype::Fp16, 4e-3)] {
+        for target in [Target::new(dtype), Target::first_dialect(dtype)] {
+            let head = Head { vocab: 37, dim: 12, positions: 9, eps: EPS, target };
+            let mut random = Random::new(5);
+            let mut normal = |count: usize, scale: f64| -> Vec<f32> {
+                (0..count).map(|_| half::f16::from_f64(random.normal() * scale).to_f32()).collect()
+            };
+            let (x, gain, embed) = (normal(12 * 9, 2.0), normal(12, 1.0), normal(37 * 12, 0.3));
+            let mut targets: Vec<i32> = (0..9).map(|s| s * 5 % 37).collect();
+            targets[3] = -100;
+            let wide = |values: &[f32]| -> Vec<f64> { values.iter().map(|&v| f64::from(v)).collect() };
+            let exact = reference(&head, &wide(&x), &wide(&gain), &wide(&embed), &targets);
+
+            let mut runner = HeadRunner::new(head, RUNTIMES).unwrap();
+            runner.set_weights(&gain, &embed).unwrap();
+            let input = Tensor::from_f64(target.mil_dtype(), &[1, 12, 1, 9], &wide(&x)).unwrap();
+            let scale = 64.0;
+            let (loss, gradients) = runner.step(&input, &targets, scale).unwrap();
+            assert_eq!(loss.counted, 8);
+            assert!((loss.mean - exact.loss).abs() < limit * exact.loss, "{} {}", loss.mean, exact.loss);
+            let pairs = [
+                (gradients.dx, &exact.dx),
+                (gradients.dgain, &exact.dgain),
+                (gradients.dembed, &exact.dembed),
+            ];
+            for (found, exact) in pairs {
+                let error = relative_error(found, exact, f64::from(scale));
+                assert!(error < limit, "{dtype:?} {:?}: {error}", found.shape());
+            }
+        }
+    }
+}
+
+#[test]
+fn tiles_of_the_vocabulary_add_up_to_the_whole() {
+    use anemone_lm::programs::{head::weight_path, vocabulary_tiles};
+    use anemone_mil::runtime::{Runtime, allocate_outputs};
+    use anemone_mil::weights::{BlobFile, BlobWriter, WeightMap};
+    use std::sync::Arc;
+
+    let head = Head { vocab: 10, dim: 6, positions: 4, eps: EPS, target: Target::new(DeviceDtype::Fp32) };
+    let mut random = Random::new(3);
+    let mut normal = |count: usize| -> Vec<f32> { (0..count).map(|_| random.normal() as f32).collect() };
+    let (embed, xn, dlogits) = (normal(60), normal(24), normal(40));
+    let run = |program, file: &str, weight: Tensor, input: Tensor| -> Vec<f32> {
+        let mut writer = BlobWriter::new(std::io::Cursor::new(Vec::new())).unwrap();
+        writer.append(&weight).unwrap();
+        let mut weights = WeightMap::default();
+        weights
+            .insert(weight_path(file), BlobFile::from_bytes(writer.finish().unwrap().into_inner()).unwrap());
+        let verified = Arc::new(anemone_mil::verify::verify(program).unwrap());
+        let mut executable = EVAL.prepare(&verified, "main", &[input.ty()], &weights).unwrap();
+        let mut outputs = allocate_outputs(executable.as_ref()).unwrap();
+        executable.run(&[&input], &mut outputs).unwrap();
+        outputs[0].as_slice::<f32>().unwrap().to_vec()
+    };
+    let mut partial = [0.0; 24];
+    for (index, tile) in vocabulary_tiles(10, 4).enumerate() {
+        let rows = &embed[tile.start * 6..tile.end * 6];
+        let weight = Tensor::from_values(&[tile.len(), 6, 1, 1], rows.to_vec()).unwrap();
+        let input = Tensor::from_values(&[1, 6, 1, 4], xn.clone()).unwrap();
+        let program = head.classifier_forward_tile(index, &tile).unwrap();
+        let logits = run(program, &format!("embed_{index}.bin"), weight, input);
+        for (i, logit) in logits.iter().enumerate() {
+            let (row, s) = (i / 4, i % 4);
+            let exact: f64 = (0..6).map(|c| f64::from(rows[row * 6 + c]) * f64::from(xn[c * 4 + s])).sum();
+            assert!((f64::from(*logit) - exact).abs() < 1e-5);
+        }
+        let columns: Vec<f32> =
+            (0..6).flat_map(|c| tile.clone().map(move |v| (c, v))).map(|(c, v)| embed[v * 6 + c]).collect();
+        let weight = Tensor::from_values(&[1, 6, tile.len()], columns).unwrap();
+        let part = dlogits[tile.start * 4..tile.end * 4].to_vec();
+        let input = Tensor::from_values(&[1, tile.len(), 1, 4], part).unwrap();
+        let program = head.classifier_backward_tile(index, &tile).unwrap();
+        let dxn = run(program, &format!("embed_t_{index}.bin"), weight, input);
+        partial.iter_mut().zip(dxn).for_each(|(sum, part)| *sum += f64::from(part));
+    }
+    for c in 0..6 {
+        for s in 0..4 {
+            let exact: f64 =
+                (0..10).map(|v| f64::from(embed[v * 6 + c]) * f64::from(dlogits[v * 4 + s])).sum();
+            assert!((partial[c * 4 + s] - exact).abs() < 1e-5);
+        }
+    }
+}
+
+fn small(dtype: DeviceDtype) -> Config {
+    Config {
+        model: ModelConfig { vocab: 256, dim: 16 },
+        train: TrainConfig {
+            batch: 2,
+            seq: 24,
+            steps: 12,
+            warmup: 2,
+            lr: 3e-2,
+            dtype,
+            ..TrainConfig::default()
+        },
+    }
+}
+
+/// The beginning of the built-in text: validation runs over a tenth of it.
+fn data(config: &Config) -> Dataset {
+    let text = anemone_lm::stories::built_in();
+    Dataset::from_text(&text.as_bytes()[..4000], &Tokenizer::Bytes, config.train.seq).unwrap()
+}
+
+fn trainer(config: Config) -> Trainer {
+    let data = data(&config);
+    Trainer::new(config, data, RUNTIMES).unwrap()
+}
+
+#[test]
+fn training_lowers_the_loss() {
+    for dtype in [DeviceDtype::Fp16, DeviceDtype::Fp32] {
+        let mut trainer = trainer(small(dtype));
+        let losses: Vec<f64> = (0..12).map(|_| trainer.step().unwrap().loss).collect();
+        assert!((losses[0] - 256f64.ln()).abs() < 0.2, "{losses:?}");
+        assert!(losses[11] < losses[0] - 1.0, "{losses:?}");
+    }
+}
+
+#[test]
+fn a_resumed_run_repeats_every_loss_to_the_bit() {
+    let config = small(DeviceDtype::Fp16);
+    let mut whole = trainer(config.clone());
+    let mut expected = Vec::new();
+    let mut saved = None;
+    for step in 0..8 {
+        if step == 3 {
+            saved = Some(whole.checkpoint().unwrap());
+        }
+        expected.push(whole.step().unwrap());
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("model.safetensors");
+    saved.unwrap().write(&path).unwrap();
+    let checkpoint = anemone_lm::Checkpoint::read(&path).unwrap();
+    let data = data(&config);
+    let mut resumed = Trainer::resume(config, data, RUNTIMES, &checkpoint).unwrap();
+    for expected in &expected[3..] {
+        let found = resumed.step().unwrap();
+        assert_eq!(found.step, expected.step);
+        assert_eq!(found.loss.to_bits(), expected.loss.to_bits());
+        assert_eq!(found.grad_norm.to_bits(), expected.grad_norm.to_bits());
+    }
+    assert_eq!(resumed.validation_loss().unwrap().to_bits(), whole.validation_loss().unwrap().to_bits());
+}
