@@ -15,6 +15,7 @@ use crate::data::{Batch, Dataset};
 use crate::element::Element;
 use crate::embedding::{self, EmbeddingError};
 use crate::head::{HeadError, HeadRunner, Runtimes, values, with_element};
+use crate::log::Record;
 use crate::model::Model;
 use crate::optimizer::{AdamW, LossScale, Schedule, clip_factor, global_norm};
 use crate::programs::Target;
@@ -51,25 +52,6 @@ pub enum TrainError {
         /// The peak learning rate.
         lr: f64,
     },
-}
-
-/// What a step did.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct StepReport {
-    /// Steps done, this one included.
-    pub step: u64,
-    /// Mean loss of the batch before the update, in nats per token.
-    pub loss: f64,
-    /// Learning rate of the update.
-    pub lr: f64,
-    /// Norm of the whole gradient before clipping; infinite or NaN where the step was skipped.
-    pub grad_norm: f64,
-    /// Loss scale that the gradients carried.
-    pub loss_scale: f64,
-    /// Wall-clock time of the step.
-    pub ms: f64,
-    /// Positions per second.
-    pub tokens_per_s: f64,
 }
 
 /// A model in training.
@@ -177,7 +159,7 @@ impl Trainer {
     /// # Errors
     ///
     /// A failing runtime, or a loss that is no longer finite.
-    pub fn step(&mut self) -> Result<StepReport, TrainError> {
+    pub fn step(&mut self) -> Result<Record, TrainError> {
         let start = Instant::now();
         let train = self.config.train.clone();
         let batch = self.data.batch(train.seed, self.step, train.batch);
@@ -195,14 +177,15 @@ impl Trainer {
         }
         self.step += 1;
         let seconds = start.elapsed().as_secs_f64();
-        Ok(StepReport {
+        Ok(Record {
             step: self.step,
             loss,
             lr,
             grad_norm: norm,
-            loss_scale: f64::from(scale),
+            loss_scale: scale,
             ms: seconds * 1e3,
             tokens_per_s: train.positions() as f64 / seconds,
+            val_loss: None,
         })
     }
 
