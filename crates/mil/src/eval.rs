@@ -7,8 +7,10 @@
 use std::collections::HashMap;
 
 use crate::error::ErrorKind;
-use crate::ops::{Accuracy, OpError, Operand};
+use crate::ops::{Accuracy, OpDef, OpError, Operand, Operands};
 use crate::program::ValueId;
+use crate::runtime::RuntimeError;
+use crate::specialize::Specialized;
 use crate::tensor::{Data, Tensor, TensorError};
 use crate::types::{DType, Shape, TensorType};
 
@@ -57,6 +59,32 @@ impl Evaluation {
         &self.states
     }
 
+    /// Replaces the tensor that a function's state holds, for `Executable::set_state`.
+    ///
+    /// # Errors
+    ///
+    /// When no state has this name, or its type is another.
+    pub fn set_state(
+        &mut self,
+        specialized: &Specialized,
+        name: &str,
+        value: &Tensor,
+    ) -> Result<(), RuntimeError> {
+        let id = specialized.function().value_named(name);
+        match id.and_then(|id| self.states.get_mut(&id)) {
+            Some(held) if held.ty() == value.ty() => {
+                *held = value.clone();
+                Ok(())
+            }
+            Some(held) => Err(RuntimeError::Interface(format!(
+                "the state `{name}` is {}, {} was given",
+                held.ty(),
+                value.ty()
+            ))),
+            None => Err(RuntimeError::Interface(format!("no state is named `{name}`"))),
+        }
+    }
+
     /// Begins another run: the budget is whole again, states stay.
     pub fn reset(&mut self, budget: Budget) {
         self.budget = budget;
@@ -65,6 +93,25 @@ impl Evaluation {
     /// Whether floating-point values stay in f64.
     pub fn is_exact(&self) -> bool {
         self.exact
+    }
+
+    /// Results of an op: its meaning, held to its type rule and the budget.
+    ///
+    /// # Errors
+    ///
+    /// When the op refuses its operands, or the budget does not suffice.
+    pub fn apply(&mut self, row: &OpDef, operands: &Operands<'_>) -> Result<Vec<Tensor>, OpError> {
+        let types = (row.infer)(operands)?;
+        for ty in &types {
+            self.allocate(&ty.shape)?;
+        }
+        // Nothing to compute, and so no product of dimensions to overflow.
+        if !types.is_empty() && types.iter().all(|ty| ty.shape.elements() == Some(0)) {
+            return empty_results(&types, self.exact);
+        }
+        let results = (row.eval)(operands, self)?;
+        check_results(&types, &results)?;
+        Ok(results)
     }
 
     /// Takes `work` elementary steps from the budget.
@@ -141,6 +188,25 @@ impl Evaluation {
             None => Err(no_state()),
         }
     }
+}
+
+/// Results of which none has an element.
+fn empty_results(types: &[TensorType], exact: bool) -> Result<Vec<Tensor>, OpError> {
+    let empty = |ty: &TensorType| {
+        let dtype = if exact && ty.dtype.is_float() { DType::Fp64 } else { ty.dtype };
+        ty.shape.to_known().and_then(|dims| Tensor::zeros(dtype, &dims))
+    };
+    let results: Option<Vec<Tensor>> = types.iter().map(empty).collect();
+    results.ok_or_else(|| OpError::new(ErrorKind::Malformed, None, "an empty result of unknown shape"))
+}
+
+/// A meaning must give what its type rule promises; anything else is a fault of the row.
+fn check_results(types: &[TensorType], results: &[Tensor]) -> Result<(), OpError> {
+    let fits = |ty: &TensorType, tensor: &Tensor| ty.shape.agrees_with(&tensor.ty().shape);
+    if types.len() == results.len() && types.iter().zip(results).all(|(ty, tensor)| fits(ty, tensor)) {
+        return Ok(());
+    }
+    Err(OpError::new(ErrorKind::Malformed, None, "the results are not of the inferred types"))
 }
 
 fn over_budget(what: &str) -> OpError {

@@ -1,12 +1,11 @@
 //! The interpreter as a runtime.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::bind::{self, Scope};
-use crate::error::ErrorKind;
 use crate::eval::{Budget, Evaluation};
-use crate::ops::{OpError, Operand};
+use crate::ops::Operand;
 use crate::program::{BlobReference, ValueId};
 use crate::runtime::{Executable, Port, Runtime, RuntimeError, check_inputs};
 use crate::specialize::{Specialized, op_error};
@@ -57,23 +56,14 @@ impl Runtime for Interpreter {
                 port.ty.dtype = DType::Fp64;
             }
         }
-        let structural = structural_constants(&specialized);
         let budget = self.budget;
-        Ok(Box::new(Interpretation { specialized, structural, evaluation, budget }))
+        Ok(Box::new(Interpretation { specialized, evaluation, budget }))
     }
-}
-
-/// Constants that the row of some op reads while it infers types, so that replacing them would change the
-/// function: everything but floating-point tensors.
-fn structural_constants(specialized: &Specialized) -> HashSet<ValueId> {
-    let constants = specialized.constants.iter();
-    constants.filter(|(_, tensor)| !tensor.dtype().is_float()).map(|(id, _)| *id).collect()
 }
 
 /// A function that the interpreter is ready to run.
 struct Interpretation {
     specialized: Specialized,
-    structural: HashSet<ValueId>,
     evaluation: Evaluation,
     budget: Budget,
 }
@@ -114,19 +104,8 @@ impl Interpretation {
         for &id in &function.body.ops {
             let Some(row) = specialized.program.row(specialized.function, id) else { continue };
             let op = function.op(id);
-            let results = bind::operands(op, row, &frame).and_then(|operands| {
-                let types = (row.infer)(&operands)?;
-                for ty in &types {
-                    self.evaluation.allocate(&ty.shape)?;
-                }
-                // Nothing to compute, and so no product of dimensions to overflow.
-                if !types.is_empty() && types.iter().all(|ty| ty.shape.elements() == Some(0)) {
-                    return empty_results(&types, self.evaluation.is_exact());
-                }
-                let results = (row.eval)(&operands, &mut self.evaluation)?;
-                check_results(&types, &results)?;
-                Ok(results)
-            });
+            let results =
+                bind::operands(op, row, &frame).and_then(|operands| self.evaluation.apply(row, &operands));
             let results = results.map_err(|error| op_error(function, id, error))?;
             for (&value, tensor) in op.results.iter().zip(results) {
                 frame.values.insert(value, Arc::new(tensor));
@@ -140,25 +119,6 @@ impl Interpretation {
         };
         function.body.outputs.iter().map(output).collect()
     }
-}
-
-/// Results of which none has an element.
-fn empty_results(types: &[TensorType], exact: bool) -> Result<Vec<Tensor>, OpError> {
-    let empty = |ty: &TensorType| {
-        let dtype = if exact && ty.dtype.is_float() { DType::Fp64 } else { ty.dtype };
-        ty.shape.to_known().and_then(|dims| Tensor::zeros(dtype, &dims))
-    };
-    let results: Option<Vec<Tensor>> = types.iter().map(empty).collect();
-    results.ok_or_else(|| OpError::new(ErrorKind::Malformed, None, "an empty result of unknown shape"))
-}
-
-/// A meaning must give what its type rule promises; anything else is a fault of the row.
-fn check_results(types: &[TensorType], results: &[Tensor]) -> Result<(), OpError> {
-    let fits = |ty: &TensorType, tensor: &Tensor| ty.shape.agrees_with(&tensor.ty().shape);
-    if types.len() == results.len() && types.iter().zip(results).all(|(ty, tensor)| fits(ty, tensor)) {
-        return Ok(());
-    }
-    Err(OpError::new(ErrorKind::Malformed, None, "the results are not of the inferred types"))
 }
 
 impl Executable for Interpretation {
@@ -185,21 +145,7 @@ impl Executable for Interpretation {
     }
 
     fn set_constant(&mut self, name: &str, value: &Tensor) -> Result<(), RuntimeError> {
-        let id = self.specialized.function().value_named(name);
-        let Some((id, old)) = id.and_then(|id| Some((id, self.specialized.constants.get_mut(&id)?))) else {
-            return Err(RuntimeError::Interface(format!("no constant is named `{name}`")));
-        };
-        if self.structural.contains(&id) {
-            return Err(RuntimeError::Interface(format!(
-                "the constant `{name}` shapes the prepared function"
-            )));
-        }
-        if old.ty() != value.ty() {
-            let message = format!("the constant `{name}` is {}, {} was given", old.ty(), value.ty());
-            return Err(RuntimeError::Interface(message));
-        }
-        *old = Arc::new(value.clone());
-        Ok(())
+        self.specialized.set_constant(name, value).map(|_| ())
     }
 
     fn state(&self, name: &str) -> Option<&Tensor> {
@@ -208,19 +154,6 @@ impl Executable for Interpretation {
     }
 
     fn set_state(&mut self, name: &str, value: &Tensor) -> Result<(), RuntimeError> {
-        let id = self.specialized.function().value_named(name);
-        let held = id.and_then(|id| self.evaluation.states_mut().get_mut(&id));
-        match held {
-            Some(held) if held.ty() == value.ty() => {
-                *held = value.clone();
-                Ok(())
-            }
-            Some(held) => Err(RuntimeError::Interface(format!(
-                "the state `{name}` is {}, {} was given",
-                held.ty(),
-                value.ty()
-            ))),
-            None => Err(RuntimeError::Interface(format!("no state is named `{name}`"))),
-        }
+        self.evaluation.set_state(&self.specialized, name, value)
     }
 }

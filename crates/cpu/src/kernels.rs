@@ -1,0 +1,72 @@
+//! Which ops have kernels. An op that is not listed here, or whose operands its kernel does not take, is run
+//! by its meaning in the table.
+
+use anemone_mil::ops::{OpDef, OpError, Operand, Operands};
+use anemone_mil::types::TensorType;
+
+use crate::memory::Sources;
+use crate::threads::Threads;
+
+mod product;
+
+/// Fast code for one result of an op.
+pub trait Kernel: Send + Sync {
+    /// The fp32 values of working memory that [`Kernel::run`] needs.
+    fn scratch(&self) -> usize {
+        0
+    }
+
+    /// Computes the result from the operands. `result` is aligned for, and has the size of, the result's
+    /// type. Allocates nothing.
+    fn run(&self, operands: Sources<'_>, result: &mut [u8], scratch: &mut [f32], threads: &Threads);
+}
+
+/// A kernel and the operands that it reads, in its order.
+pub struct Work {
+    /// The kernel.
+    pub kernel: Box<dyn Kernel>,
+    /// Its operands.
+    pub operands: Vec<Operand>,
+}
+
+/// How an op is run.
+pub enum Choice {
+    /// Its result has the same bytes as this operand.
+    Alias(Operand),
+    /// By one kernel per result.
+    Kernels(Vec<Work>),
+}
+
+impl Choice {
+    fn kernel(kernel: impl Kernel + 'static, operands: Vec<Operand>) -> Choice {
+        Choice::Kernels(vec![Work { kernel: Box::new(kernel), operands }])
+    }
+}
+
+/// The way to run an op whose operands and results have known dimensions; `None` where it has no kernel.
+///
+/// The kind of choice and the operands depend on types and structural constants only, so that another value
+/// of a constant changes nothing but the kernel itself.
+///
+/// # Errors
+///
+/// When the row refuses the operands.
+pub fn choose(
+    row: &OpDef,
+    operands: &Operands<'_>,
+    results: &[TensorType],
+    threads: &Threads,
+) -> Result<Option<Choice>, OpError> {
+    match row.name {
+        "identity" | "reshape" | "expand_dims" | "squeeze" => alias(operands, results),
+        "conv" | "matmul" | "linear" => product::choose(row, operands, threads),
+        _ => Ok(None),
+    }
+}
+
+/// An op that gives the elements of `x` another shape, or none.
+fn alias(operands: &Operands<'_>, results: &[TensorType]) -> Result<Option<Choice>, OpError> {
+    let x: Operand = operands.bind("x", None)?;
+    let same = results.len() == 1 && results[0].shape.elements() == x.shape().elements();
+    Ok((same && results[0].dtype == x.dtype() && !x.is_state).then_some(Choice::Alias(x)))
+}

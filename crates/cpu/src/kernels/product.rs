@@ -1,0 +1,171 @@
+//! `matmul`, `linear`, and `conv` with windows of one position.
+
+use anemone_mil::ops::{
+    Conv, Conv17, Convolution, Linear, Linear17, Matmul, Matmul17, MatrixProduct, OpDef, OpError, Operand,
+    Operands, Row,
+};
+use anemone_mil::types::{DType, Shape};
+
+use super::{Choice, Kernel};
+use crate::gemm::{Bias, Gemm, Matrix, Output};
+use crate::memory::{Sources, element_bytes};
+use crate::threads::Threads;
+
+/// A batch of products `[m, k] · [k, n]`.
+struct Product {
+    gemm: Gemm,
+    a: Side,
+    b: Side,
+    /// The third operand, where there is one.
+    bias: Option<(DType, BiasAlong)>,
+    /// For each product of the batch, which matrix of each operand it takes.
+    batch: Vec<[usize; 2]>,
+    dtype: DType,
+    /// Elements of one product.
+    size: usize,
+}
+
+/// How the matrices of one operand lie in memory.
+#[derive(Debug, Clone, Copy)]
+struct Side {
+    /// Its position among the operands.
+    operand: usize,
+    dtype: DType,
+    row_stride: usize,
+    column_stride: usize,
+    /// Elements of one matrix.
+    size: usize,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum BiasAlong {
+    Rows,
+    Columns,
+}
+
+impl Side {
+    fn new(operand: usize, dtype: DType, rows: usize, columns: usize, transposed: bool) -> Side {
+        let (row_stride, column_stride) = if transposed { (1, rows) } else { (columns, 1) };
+        Side { operand, dtype, row_stride, column_stride, size: rows * columns }
+    }
+
+    fn matrix<'a>(&self, operands: &Sources<'a>, index: usize) -> Matrix<'a> {
+        let values = operands.floats(self.operand, self.dtype).from(index * self.size);
+        Matrix { values, row_stride: self.row_stride, column_stride: self.column_stride }
+    }
+}
+
+impl Kernel for Product {
+    fn scratch(&self) -> usize {
+        self.gemm.scratch()
+    }
+
+    fn run(&self, operands: Sources<'_>, result: &mut [u8], scratch: &mut [f32], threads: &Threads) {
+        let bias = match self.bias {
+            None => Bias::None,
+            Some((dtype, BiasAlong::Rows)) => Bias::Rows(operands.floats(2, dtype)),
+            Some((dtype, BiasAlong::Columns)) => Bias::Columns(operands.floats(2, dtype)),
+        };
+        let bytes = self.size * element_bytes(self.dtype);
+        for ([a, b], result) in self.batch.iter().zip(result.chunks_exact_mut(bytes.max(1))) {
+            let (a, b) = (self.a.matrix(&operands, *a), self.b.matrix(&operands, *b));
+            self.gemm.run(a, b, bias, Output::new(self.dtype, result), scratch, threads);
+        }
+    }
+}
+
+pub fn choose(row: &OpDef, operands: &Operands<'_>, threads: &Threads) -> Result<Option<Choice>, OpError> {
+    // The two signatures of an op differ in element types only, and kernels take any.
+    let newer = |since| row.since >= since;
+    match row.name {
+        "matmul" if newer(Matmul17::DEF.since) => {
+            Ok(matrix_product(&MatrixProduct::of_matmul_17(&Matmul17::bind(operands)?)?, threads))
+        }
+        "matmul" => Ok(matrix_product(&MatrixProduct::of_matmul(&Matmul::bind(operands)?)?, threads)),
+        "linear" if newer(Linear17::DEF.since) => {
+            Ok(matrix_product(&MatrixProduct::of_linear_17(&Linear17::bind(operands)?)?, threads))
+        }
+        "linear" => Ok(matrix_product(&MatrixProduct::of_linear(&Linear::bind(operands)?)?, threads)),
+        _ if newer(Conv17::DEF.since) => {
+            Ok(convolution(&Convolution::of_17(&Conv17::bind(operands)?)?, threads))
+        }
+        _ => Ok(convolution(&Convolution::of(&Conv::bind(operands)?)?, threads)),
+    }
+}
+
+fn is_float(dtype: DType) -> bool {
+    matches!(dtype, DType::Fp16 | DType::Fp32)
+}
+
+/// The operands of a product, if all are of fp16 or fp32.
+fn float_operands(a: &Operand, b: &Operand, bias: Option<&Operand>) -> Option<Vec<Operand>> {
+    let operands: Vec<Operand> = [Some(a), Some(b), bias].into_iter().flatten().cloned().collect();
+    operands.iter().all(|operand| is_float(operand.dtype())).then_some(operands)
+}
+
+fn matrix_product(product: &MatrixProduct<'_>, threads: &Threads) -> Option<Choice> {
+    let sizes = Shape(vec![product.m, product.k, product.n]).to_known()?;
+    let [m, k, n] = [sizes[0], sizes[1], sizes[2]];
+    let batch = product.batch.to_known()?;
+    let operands = float_operands(product.x, product.y, product.bias)?;
+    let taken = |operand: &Operand| Some(batch_indices(&operand.shape().to_known()?, &batch));
+    let (x_taken, y_taken) = (taken(product.x)?, taken(product.y)?);
+    // One matrix for all rows of the batch makes one product of them.
+    let one_y = y_taken.iter().all(|&index| index == 0) && !product.transpose_x;
+    let contiguous = x_taken.iter().enumerate().all(|(i, &index)| i == index);
+    let (m, batch) = if one_y && contiguous && !x_taken.is_empty() {
+        (m.checked_mul(x_taken.len())?, vec![[0, 0]])
+    } else {
+        (m, x_taken.into_iter().zip(y_taken).map(|(x, y)| [x, y]).collect())
+    };
+    let kernel = Product {
+        gemm: Gemm::new(m, n, k, threads),
+        a: Side::new(0, product.x.dtype(), m, k, product.transpose_x),
+        b: Side::new(1, product.y.dtype(), k, n, product.transpose_y),
+        bias: product.bias.map(|bias| (bias.dtype(), BiasAlong::Columns)),
+        batch,
+        dtype: product.result.dtype,
+        size: m.checked_mul(n)?,
+    };
+    is_float(kernel.dtype).then(|| Choice::kernel(kernel, operands))
+}
+
+/// For each matrix of the broadcast batch, the position of the operand's matrix that stands there.
+fn batch_indices(dims: &[usize], batch: &[usize]) -> Vec<usize> {
+    let own = &dims[..dims.len().saturating_sub(2)];
+    let mut indices = vec![0];
+    let missing = batch.len() - own.len();
+    for (i, &length) in batch.iter().enumerate() {
+        let own_length = if i < missing { 1 } else { own[i - missing] };
+        let step = |index: usize, at: usize| index * own_length + if own_length == 1 { 0 } else { at };
+        indices = indices.iter().flat_map(|&index| (0..length).map(move |at| step(index, at))).collect();
+    }
+    indices
+}
+
+/// A convolution whose windows are single positions is, per image, `weight [C_out, C_in] · x [C_in, *D]`.
+fn convolution(convolution: &Convolution<'_>, threads: &Threads) -> Option<Choice> {
+    let weight = convolution.weight.shape().to_known()?;
+    let x = convolution.x.shape().to_known()?;
+    let pointwise = convolution.groups == 1
+        && weight[2..].iter().all(|&length| length == 1)
+        && convolution.strides.iter().all(|&stride| stride == 1)
+        && convolution.pads.iter().all(|&pad| pad == Some((0, 0)));
+    let operands = float_operands(convolution.weight, convolution.x, convolution.bias)?;
+    if !pointwise || !is_float(convolution.result.dtype) {
+        return None;
+    }
+    let [images, channels_in] = [x[0], x[1]];
+    let positions = x[2..].iter().try_fold(1usize, |product, &length| product.checked_mul(length))?;
+    let channels_out = weight[0];
+    let kernel = Product {
+        gemm: Gemm::new(channels_out, positions, channels_in, threads),
+        a: Side::new(0, convolution.weight.dtype(), channels_out, channels_in, false),
+        b: Side::new(1, convolution.x.dtype(), channels_in, positions, false),
+        bias: convolution.bias.map(|bias| (bias.dtype(), BiasAlong::Rows)),
+        batch: (0..images).map(|image| [0, image]).collect(),
+        dtype: convolution.result.dtype,
+        size: channels_out.checked_mul(positions)?,
+    };
+    Some(Choice::kernel(kernel, operands))
+}

@@ -1,0 +1,228 @@
+//! Where values live, and how a step reads several of them while it writes another.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use anemone_mil::for_each_data;
+use anemone_mil::program::ValueId;
+use anemone_mil::tensor::{Data, Tensor};
+use anemone_mil::types::{DType, TensorType};
+use bytemuck::{AnyBitPattern, NoUninit, Pod, Zeroable};
+use half::{bf16, f16};
+
+use crate::execution::Constants;
+
+/// A cache line, the unit of the plan: every value starts at one.
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+#[repr(C, align(64))]
+pub struct Line([u8; LINE_BYTES]);
+
+/// Bytes of a [`Line`].
+pub const LINE_BYTES: usize = 64;
+
+/// Where a value lives while the function runs.
+#[derive(Debug, Clone)]
+pub enum Place {
+    /// In the tensor that the caller passes as this input.
+    Input(usize),
+    /// In a constant, or in what an op made of constants.
+    Constant(ValueId),
+    /// In a literal in the program.
+    Literal(Arc<Tensor>),
+    /// In the planned memory: so many bytes from this line on.
+    Planned { line: usize, bytes: usize },
+    /// In the tensor that the caller gives for this output.
+    Output(usize),
+    /// In a tensor that an op without a kernel made.
+    Held(usize),
+}
+
+/// The lines that a planned place takes.
+pub fn lines(line: usize, bytes: usize) -> Range<usize> {
+    line..line + bytes.div_ceil(LINE_BYTES)
+}
+
+/// Everything that a step may read.
+#[derive(Clone, Copy)]
+pub struct Memory<'a> {
+    /// The planned memory before the place that the step writes, and after it.
+    pub planned: [&'a [Line]; 2],
+    /// The line at which the second part of `planned` starts.
+    pub resumes: usize,
+    /// The caller's inputs.
+    pub inputs: &'a [&'a Tensor],
+    /// The caller's outputs; the one that the step writes is empty.
+    pub outputs: &'a [Tensor],
+    /// Results of ops without a kernel.
+    pub held: &'a [Option<Arc<Tensor>>],
+    /// Constants and what was made of them.
+    pub constants: &'a Constants,
+}
+
+impl<'a> Memory<'a> {
+    /// The bytes at a place.
+    pub fn bytes(&self, place: &'a Place) -> &'a [u8] {
+        match place {
+            Place::Planned { line, bytes } => {
+                let range = lines(*line, *bytes);
+                let part = match range.start.checked_sub(self.resumes) {
+                    Some(start) => &self.planned[1][start..range.end - self.resumes],
+                    None => &self.planned[0][range],
+                };
+                &bytemuck::cast_slice(part)[..*bytes]
+            }
+            _ => self.tensor(place).map_or(&[], |tensor| bytes_of(tensor.data())),
+        }
+    }
+
+    /// The tensor at a place that is one.
+    pub fn tensor(&self, place: &'a Place) -> Option<&'a Tensor> {
+        match place {
+            Place::Input(index) => self.inputs.get(*index).copied(),
+            Place::Output(index) => self.outputs.get(*index),
+            Place::Held(index) => self.held.get(*index)?.as_deref(),
+            Place::Constant(id) => self.constants.get(*id).map(Arc::as_ref),
+            Place::Literal(tensor) => Some(tensor),
+            Place::Planned { .. } => None,
+        }
+    }
+}
+
+impl Memory<'_> {
+    /// Copies the values at a place into a tensor's; there are as many, of the same type. A bool is a byte
+    /// that is not 0.
+    pub fn copy(&self, place: &Place, to: &mut Data) {
+        match to {
+            Data::Bool(bools) => {
+                bools.iter_mut().zip(self.bytes(place)).for_each(|(to, &from)| *to = from != 0);
+            }
+            Data::String(strings) => {
+                if let Some(from) = self.tensor(place).and_then(|tensor| tensor.as_slice::<String>()) {
+                    strings.clone_from_slice(from);
+                }
+            }
+            numbers => bytes_of_mut(numbers).copy_from_slice(self.bytes(place)),
+        }
+    }
+
+    /// The values at a place as a tensor; the type is what the plan knows of it.
+    pub fn shared_tensor(&self, place: &Place, ty: &TensorType) -> Option<Arc<Tensor>> {
+        let shared = match place {
+            Place::Held(index) => self.held.get(*index)?.clone(),
+            Place::Constant(id) => self.constants.get(*id).cloned(),
+            Place::Literal(tensor) => Some(tensor.clone()),
+            _ => None,
+        };
+        let dims = ty.shape.to_known();
+        if let Some(tensor) = shared {
+            return match dims {
+                Some(dims) if dims != tensor.shape() => {
+                    Tensor::clone(&tensor).reshaped(&dims).ok().map(Arc::new)
+                }
+                _ => Some(tensor),
+            };
+        }
+        let mut tensor = Tensor::zeros(ty.dtype, &dims?)?;
+        self.copy(place, tensor.data_mut());
+        Some(Arc::new(tensor))
+    }
+}
+
+/// The operands of a kernel.
+#[derive(Clone, Copy)]
+pub struct Sources<'a> {
+    places: &'a [Place],
+    memory: Memory<'a>,
+}
+
+impl<'a> Sources<'a> {
+    /// The values at these places.
+    pub fn new(places: &'a [Place], memory: Memory<'a>) -> Sources<'a> {
+        Sources { places, memory }
+    }
+
+    /// The bytes of an operand.
+    pub fn bytes(&self, index: usize) -> &'a [u8] {
+        self.places.get(index).map_or(&[], |place| self.memory.bytes(place))
+    }
+
+    /// The elements of an operand, which are stored as `T`.
+    pub fn values<T: AnyBitPattern>(&self, index: usize) -> &'a [T] {
+        // Planned values start at a cache line, all others are vectors of `T`: the cast cannot fail.
+        bytemuck::cast_slice(self.bytes(index))
+    }
+
+    /// The elements of an operand of fp16 or fp32.
+    pub fn floats(&self, index: usize, dtype: DType) -> Floats<'a> {
+        match dtype {
+            DType::Fp16 => Floats::F16(self.values(index)),
+            _ => Floats::F32(self.values(index)),
+        }
+    }
+}
+
+/// Elements of fp16 or fp32.
+#[derive(Debug, Clone, Copy)]
+pub enum Floats<'a> {
+    /// fp16.
+    F16(&'a [f16]),
+    /// fp32.
+    F32(&'a [f32]),
+}
+
+impl<'a> Floats<'a> {
+    /// The elements from `start` on.
+    #[must_use]
+    pub fn from(self, start: usize) -> Floats<'a> {
+        match self {
+            Floats::F16(values) => Floats::F16(&values[start..]),
+            Floats::F32(values) => Floats::F32(&values[start..]),
+        }
+    }
+
+    /// One element.
+    pub fn get(self, index: usize) -> f32 {
+        match self {
+            Floats::F16(values) => values[index].to_f32(),
+            Floats::F32(values) => values[index],
+        }
+    }
+}
+
+/// The bytes of a tensor's values; none for strings.
+pub fn bytes_of(data: &Data) -> &[u8] {
+    fn view<T: NoUninit>(values: &[T]) -> &[u8] {
+        bytemuck::cast_slice(values)
+    }
+    for_each_data!(data, values => view(values), strings _values => &[])
+}
+
+/// The bytes of a tensor's values, to be written; none for strings and bools, not all of whose bytes are
+/// values.
+pub fn bytes_of_mut(data: &mut Data) -> &mut [u8] {
+    match data {
+        Data::F16(values) => bytemuck::cast_slice_mut::<f16, u8>(values),
+        Data::F32(values) => bytemuck::cast_slice_mut::<f32, u8>(values),
+        Data::F64(values) => bytemuck::cast_slice_mut::<f64, u8>(values),
+        Data::Bf16(values) => bytemuck::cast_slice_mut::<bf16, u8>(values),
+        Data::I8(values) => bytemuck::cast_slice_mut::<i8, u8>(values),
+        Data::I16(values) => bytemuck::cast_slice_mut::<i16, u8>(values),
+        Data::I32(values) => bytemuck::cast_slice_mut::<i32, u8>(values),
+        Data::I64(values) => bytemuck::cast_slice_mut::<i64, u8>(values),
+        Data::U8(values) => values,
+        Data::U16(values) => bytemuck::cast_slice_mut::<u16, u8>(values),
+        Data::U32(values) => bytemuck::cast_slice_mut::<u32, u8>(values),
+        Data::U64(values) => bytemuck::cast_slice_mut::<u64, u8>(values),
+        Data::Bool(_) | Data::String(_) => &mut [],
+    }
+}
+
+/// Whether values of this type can live in planned memory and be copied out of it.
+pub fn can_be_planned(dtype: DType) -> bool {
+    dtype != DType::String
+}
+
+/// Bytes that one element takes in memory; narrow integers take one.
+pub fn element_bytes(dtype: DType) -> usize {
+    (dtype.bits() as usize).div_ceil(8).max(1)
+}

@@ -1,0 +1,315 @@
+//! From a function to steps: which kernel runs each op, and where every value lives.
+//!
+//! Values that have the same bytes (an input and its reshaped form) form one storage. A storage made by a
+//! kernel lives in the caller's output tensor if it is one of the results, otherwise in the planned memory,
+//! from the step that writes it to the last one that reads it; storages whose lives do not meet share
+//! memory.
+
+use std::collections::HashMap;
+
+use anemone_mil::bind;
+use anemone_mil::ops::{OpDef, OpError, Operand, Operands};
+use anemone_mil::program::{Op, OpId, ValueId};
+use anemone_mil::runtime::RuntimeError;
+use anemone_mil::specialize::op_error;
+use anemone_mil::types::{DType, TensorType};
+use anemone_mil::verify::CONST;
+
+use crate::NAME;
+use crate::execution::Constants;
+use crate::kernels::{self, Choice, Kernel, Work};
+use crate::memory::{LINE_BYTES, Place, can_be_planned, element_bytes};
+use crate::threads::Threads;
+
+/// One step of a run.
+pub struct Step {
+    /// The op.
+    pub op: OpId,
+    /// How it is run.
+    pub action: Action,
+}
+
+/// How a step is run.
+pub enum Action {
+    /// A kernel computes one result.
+    Kernel {
+        /// The kernel.
+        kernel: Box<dyn Kernel>,
+        /// Which of the op's results.
+        result: usize,
+        /// Its operands.
+        sources: Vec<Place>,
+        /// Where the result goes: planned memory or an output.
+        to: Place,
+    },
+    /// The op's meaning computes all results, which are held.
+    Meaning {
+        /// The places of the results among the held tensors.
+        results: Vec<usize>,
+    },
+}
+
+/// The steps of a function and the memory that they need.
+pub struct Plan {
+    /// The steps in order.
+    pub steps: Vec<Step>,
+    /// Where each value lives; `None` for states and what no op made.
+    pub places: Vec<Option<Place>>,
+    /// Cache lines of planned memory.
+    pub lines: usize,
+    /// fp32 values of working memory.
+    pub scratch: usize,
+    /// Tensors held for ops without a kernel.
+    pub held: usize,
+}
+
+/// A sound program that this runtime cannot run.
+pub fn unsupported(reason: impl Into<String>) -> RuntimeError {
+    RuntimeError::Unsupported { runtime: NAME, reason: reason.into() }
+}
+
+/// A storage: values that have the same bytes.
+struct Storage {
+    place: Option<Place>,
+    bytes: usize,
+    dtype: DType,
+    /// The step after which nothing reads it.
+    last_use: usize,
+}
+
+struct Draft {
+    op: OpId,
+    work: DraftWork,
+}
+
+enum DraftWork {
+    Kernel { result: usize, storage: usize, work: Work },
+    Meaning { results: Vec<usize> },
+}
+
+struct Planner<'a> {
+    constants: &'a Constants,
+    threads: &'a Threads,
+    /// The storage of each value.
+    storage_of: HashMap<ValueId, usize>,
+    storages: Vec<Storage>,
+    drafts: Vec<Draft>,
+    held: usize,
+}
+
+/// Plans a function whose constants are known.
+pub fn plan(constants: &Constants, threads: &Threads) -> Result<Plan, RuntimeError> {
+    let mut planner = Planner {
+        constants,
+        threads,
+        storage_of: HashMap::new(),
+        storages: Vec::new(),
+        drafts: Vec::new(),
+        held: 0,
+    };
+    planner.enter_known();
+    let function = constants.specialized().function();
+    for &id in &function.body.ops {
+        planner.add_op(id)?;
+    }
+    planner.settle()
+}
+
+impl Planner<'_> {
+    fn add_storage(&mut self, id: Option<ValueId>, place: Option<Place>, ty: &TensorType) -> Option<usize> {
+        let elements = usize::try_from(ty.shape.elements().unwrap_or(0)).ok()?;
+        let bytes = elements.checked_mul(element_bytes(ty.dtype))?;
+        self.storages.push(Storage { place, bytes, dtype: ty.dtype, last_use: 0 });
+        let storage = self.storages.len() - 1;
+        if let Some(id) = id {
+            self.storage_of.insert(id, storage);
+        }
+        Some(storage)
+    }
+
+    /// Inputs, constants and what was made of them have their places.
+    fn enter_known(&mut self) {
+        let specialized = self.constants.specialized();
+        for (index, (&id, port)) in specialized.input_ids.iter().zip(&specialized.inputs).enumerate() {
+            self.add_storage(Some(id), Some(Place::Input(index)), &port.ty);
+        }
+        let constants: Vec<ValueId> = self.constants.ids().collect();
+        for id in constants {
+            if let Some(tensor) = self.constants.get(id) {
+                let ty = tensor.ty();
+                self.add_storage(Some(id), Some(Place::Constant(id)), &ty);
+            }
+        }
+    }
+
+    fn add_op(&mut self, id: OpId) -> Result<(), RuntimeError> {
+        let specialized = self.constants.specialized();
+        let function = specialized.function();
+        let op = function.op(id);
+        if op.name == CONST || op.results.iter().any(|&result| self.storage_of.contains_key(&result)) {
+            return Ok(());
+        }
+        let Some(row) = specialized.program.row(specialized.function, id) else {
+            return Err(unsupported(format!("the op `{}`", op.name)));
+        };
+        let choice = choose(self.constants, op, row, self.threads).map_err(|e| op_error(function, id, e))?;
+        match choice {
+            Some(Choice::Alias(operand)) if operand.id.is_some_and(|x| self.storage_of.contains_key(&x)) => {
+                if let (Some(x), Some(&result)) = (operand.id, op.results.first()) {
+                    self.storage_of.insert(result, self.storage_of[&x]);
+                }
+            }
+            Some(Choice::Kernels(works)) => self.add_kernels(id, op, works)?,
+            _ => self.add_meaning(id, op),
+        }
+        Ok(())
+    }
+
+    fn add_kernels(&mut self, id: OpId, op: &Op, works: Vec<Work>) -> Result<(), RuntimeError> {
+        for (result, (work, &value)) in works.into_iter().zip(&op.results).enumerate() {
+            let step = self.drafts.len();
+            for operand in &work.operands {
+                self.read(operand.id, step);
+            }
+            let ty = self.constants.specialized().types[value.0 as usize].clone();
+            let storage = ty.and_then(|ty| self.add_storage(Some(value), None, &ty));
+            let storage = storage.ok_or_else(|| {
+                let name = &self.constants.specialized().function().value(value).name;
+                unsupported(format!("the size of `{name}`"))
+            })?;
+            self.storages[storage].last_use = step;
+            self.drafts.push(Draft { op: id, work: DraftWork::Kernel { result, storage, work } });
+        }
+        Ok(())
+    }
+
+    fn add_meaning(&mut self, id: OpId, op: &Op) {
+        let step = self.drafts.len();
+        for (_, argument) in op.arguments.iter() {
+            for value in argument.values() {
+                self.read(Some(value), step);
+            }
+        }
+        let mut results = Vec::with_capacity(op.results.len());
+        for &value in &op.results {
+            let storage =
+                Storage { place: Some(Place::Held(self.held)), bytes: 0, dtype: DType::String, last_use: 0 };
+            self.storages.push(storage);
+            self.storage_of.insert(value, self.storages.len() - 1);
+            results.push(self.held);
+            self.held += 1;
+        }
+        self.drafts.push(Draft { op: id, work: DraftWork::Meaning { results } });
+    }
+
+    fn read(&mut self, id: Option<ValueId>, step: usize) {
+        if let Some(&storage) = id.and_then(|id| self.storage_of.get(&id)) {
+            self.storages[storage].last_use = step;
+        }
+    }
+
+    /// Gives every storage a place.
+    fn settle(mut self) -> Result<Plan, RuntimeError> {
+        let specialized = self.constants.specialized();
+        let outputs = &specialized.function().body.outputs;
+        for (index, id) in outputs.iter().enumerate() {
+            let Some(&storage) = self.storage_of.get(id) else { continue };
+            let storage = &mut self.storages[storage];
+            storage.last_use = usize::MAX;
+            // Not every byte is a bool, so kernels do not write into tensors of bools.
+            if storage.place.is_none() && storage.dtype != DType::Bool {
+                storage.place = Some(Place::Output(index));
+            }
+        }
+        let lines = self.place_planned()?;
+        let place_of = |storage: usize| self.storages[storage].place.clone();
+        let mut scratch = 0;
+        let mut steps = Vec::with_capacity(self.drafts.len());
+        for draft in self.drafts {
+            let action = match draft.work {
+                DraftWork::Meaning { results } => Action::Meaning { results },
+                DraftWork::Kernel { result, storage, work } => {
+                    scratch = scratch.max(work.kernel.scratch());
+                    let source = |operand: &Operand| match (operand.id, &operand.value) {
+                        (Some(id), _) => self.storage_of.get(&id).and_then(|&storage| place_of(storage)),
+                        (None, value) => value.clone().map(Place::Literal),
+                    };
+                    let sources: Option<Vec<Place>> = work.operands.iter().map(source).collect();
+                    let (Some(sources), Some(to)) = (sources, place_of(storage)) else {
+                        return Err(unsupported("an operand without a value"));
+                    };
+                    Action::Kernel { kernel: work.kernel, result, sources, to }
+                }
+            };
+            steps.push(Step { op: draft.op, action });
+        }
+        let value_count = specialized.function().values.len();
+        let ids = (0..value_count).map(|index| ValueId(index as u32));
+        let places =
+            ids.map(|id| self.storage_of.get(&id).and_then(|&s| self.storages[s].place.clone())).collect();
+        Ok(Plan { steps, places, lines, scratch, held: self.held })
+    }
+
+    /// Places what lives in planned memory: each storage, in the order of the steps that write them, at the
+    /// first gap between those that live at the same time. Gives the number of lines.
+    fn place_planned(&mut self) -> Result<usize, RuntimeError> {
+        // Ranges of lines with the step after which each is free, in the order of lines.
+        let mut taken: Vec<(usize, usize, usize)> = Vec::new();
+        let mut total = 0;
+        for (step, draft) in self.drafts.iter().enumerate() {
+            let DraftWork::Kernel { storage, .. } = draft.work else { continue };
+            let storage = &mut self.storages[storage];
+            if storage.place.is_some() {
+                continue;
+            }
+            taken.retain(|&(_, _, last_use)| last_use >= step);
+            let length = storage.bytes.div_ceil(LINE_BYTES);
+            let mut line = 0usize;
+            let mut at = taken.len();
+            for (index, &(start, end, _)) in taken.iter().enumerate() {
+                if start >= line && start - line >= length {
+                    at = index;
+                    break;
+                }
+                line = line.max(end);
+            }
+            let end = line.checked_add(length).ok_or_else(|| unsupported("a function of this size"))?;
+            taken.insert(at, (line, end, storage.last_use));
+            total = total.max(end);
+            storage.place = Some(Place::Planned { line, bytes: storage.bytes });
+        }
+        Ok(total)
+    }
+}
+
+/// The way to run an op; `None` for its meaning.
+pub fn choose(
+    constants: &Constants,
+    op: &Op,
+    row: &OpDef,
+    threads: &Threads,
+) -> Result<Option<Choice>, OpError> {
+    let specialized = constants.specialized();
+    let operands = bind::operands(op, row, constants)?;
+    let known = |ty: &TensorType| ty.shape.to_known().is_some() && can_be_planned(ty.dtype);
+    let mut results = Vec::with_capacity(op.results.len());
+    for &result in &op.results {
+        match &specialized.types[result.0 as usize] {
+            Some(ty) if known(ty) => results.push(ty.clone()),
+            _ => return Ok(None),
+        }
+    }
+    if row.stateful || row.constexpr || !operands_known(&operands) || !op.blocks.is_empty() {
+        return Ok(None);
+    }
+    kernels::choose(row, &operands, &results, threads)
+}
+
+fn operands_known(operands: &Operands<'_>) -> bool {
+    use anemone_mil::ops::Given;
+    let known = |operand: &Operand| operand.shape().to_known().is_some() && !operand.is_state;
+    operands.0.iter().all(|(_, given)| match given {
+        Given::One(operand) => known(operand),
+        Given::Tuple(operands) => operands.iter().all(known),
+    })
+}

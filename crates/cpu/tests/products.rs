@@ -1,0 +1,89 @@
+//! Matrix products on the CPU against the reference, over awkward shapes.
+
+mod common;
+
+use anemone_mil::tensor::Tensor;
+use anemone_mil::types::DType;
+use common::{Case, cpu, float, length, ordinary, special};
+use proptest::prelude::*;
+
+fn matrix(seed: u64, dtype: DType, batch: &[usize], rows: usize, columns: usize, turned: bool) -> Tensor {
+    let mut shape = batch.to_vec();
+    shape.extend(if turned { [columns, rows] } else { [rows, columns] });
+    ordinary(seed, dtype, &shape)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn matmul(seed: u64, dtype in float(), m in length(), k in length(), n in length(),
+              turned: [bool; 2], constant: [bool; 2], batches in 0..4usize) {
+        let (x_batch, y_batch): (&[usize], &[usize]) =
+            [(&[] as &[usize], &[] as &[usize]), (&[3], &[]), (&[2, 1], &[3]), (&[1], &[2, 2])][batches];
+        let x = matrix(seed, dtype, x_batch, m, k, turned[0]);
+        let y = matrix(seed ^ 1, dtype, y_batch, k, n, turned[1]);
+        Case::new("matmul", vec![("x", x), ("y", y)])
+            .with("transpose_x", Tensor::scalar(turned[0]))
+            .with("transpose_y", Tensor::scalar(turned[1]))
+            .constants(&constant)
+            .check(&cpu(2))?;
+    }
+
+    #[test]
+    fn linear(seed: u64, dtype in float(), rows in length(), k in length(), n in length(), bias: bool) {
+        let mut operands = vec![
+            ("x", ordinary(seed, dtype, &[2, rows, k])), ("weight", ordinary(seed ^ 1, dtype, &[n, k])),
+        ];
+        if bias {
+            operands.push(("bias", ordinary(seed ^ 2, dtype, &[n])));
+        }
+        Case::new("linear", operands).constants(&[false, true, true]).check(&cpu(2))?;
+    }
+
+    #[test]
+    fn pointwise_conv(seed: u64, dtype in float(), c_in in length(), c_out in length(), s in length(),
+                      images in 0..3usize, bias: bool, constant: bool) {
+        let mut operands = vec![
+            ("x", ordinary(seed, dtype, &[images, c_in, 1, s])),
+            ("weight", ordinary(seed ^ 1, dtype, &[c_out, c_in, 1, 1])),
+        ];
+        if bias {
+            operands.push(("bias", ordinary(seed ^ 2, dtype, &[c_out])));
+        }
+        Case::new("conv", operands).constants(&[false, constant, true]).check(&cpu(2))?;
+    }
+
+    #[test]
+    fn special_values(seed: u64, dtype in float(), m in 1..20usize, n in 1..40usize) {
+        // Sums of one product each, so that inf and NaN appear where the reference has them.
+        let (x, y) = (special(seed, dtype, &[m, 1]), special(seed ^ 1, dtype, &[1, n]));
+        Case::new("matmul", vec![("x", x), ("y", y)]).check(&cpu(1))?;
+    }
+}
+
+#[test]
+fn blocks_of_every_kind() {
+    // More rows, columns and terms than one block has.
+    for (m, k, n) in [(500, 300, 70), (70, 300, 1100), (13, 600, 2000), (1, 700, 900), (300, 1, 600)] {
+        for dtype in [DType::Fp16, DType::Fp32] {
+            let (x, y) = (ordinary(1, dtype, &[m, k]), ordinary(2, dtype, &[k, n]));
+            Case::new("matmul", vec![("x", x), ("y", y)]).check(&cpu(2)).unwrap();
+        }
+    }
+}
+
+#[test]
+fn the_number_of_threads_does_not_change_a_bit() {
+    use common::{builder, prepare, program, run};
+    let (x, y) = (ordinary(1, DType::Fp32, &[211, 700]), ordinary(2, DType::Fp32, &[700, 130]));
+    let mut function = builder();
+    let inputs = [function.input("x", x.ty()), function.input("y", y.ty())];
+    let product = function.op("matmul", "z", [("x", inputs[0].into()), ("y", inputs[1].into())]).unwrap();
+    let program = program(function.finish([product]));
+    let results: Vec<Tensor> = [1, 2, 3]
+        .map(|threads| run(prepare(&cpu(threads), &program, &[&x, &y]).as_mut(), &[&x, &y]).remove(0))
+        .into();
+    assert_eq!(results[0], results[1]);
+    assert_eq!(results[0], results[2]);
+}
