@@ -21,13 +21,17 @@ mod cast;
 mod constexpr;
 mod convolution;
 mod elementwise;
+mod gather;
 mod join;
 mod matmul;
 mod movement;
 mod normalize;
 mod parameter;
 mod reduce;
+mod repeat;
 pub(crate) mod rules;
+mod scatter;
+mod sequence;
 mod shape;
 mod slice;
 mod state;
@@ -40,11 +44,15 @@ pub use cast::*;
 pub use constexpr::*;
 pub use convolution::*;
 pub use elementwise::*;
+pub use gather::*;
 pub use join::*;
 pub use matmul::*;
 pub use normalize::*;
 pub use parameter::{Constant, OperandForm, Parameter, ParameterKind, State};
 pub use reduce::*;
+pub use repeat::*;
+pub use scatter::*;
+pub use sequence::*;
 pub use shape::*;
 pub use slice::*;
 pub use state::*;
@@ -57,10 +65,14 @@ static FAMILIES: &[&[OpDef]] = &[
     constexpr::ROWS,
     convolution::ROWS,
     elementwise::ROWS,
+    gather::ROWS,
     join::ROWS,
     matmul::ROWS,
     normalize::ROWS,
     reduce::ROWS,
+    repeat::ROWS,
+    scatter::ROWS,
+    sequence::ROWS,
     shape::ROWS,
     slice::ROWS,
     state::ROWS,
@@ -489,3 +501,17 @@ pub const BLANK_ROW: OpDef = OpDef {
     constexpr: false,
     stateful: false,
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_signature_is_there_once() {
+        let mut signatures: Vec<(&str, Opset)> = rows().map(|row| (row.name, row.since)).collect();
+        let count = signatures.len();
+        signatures.sort_unstable();
+        signatures.dedup();
+        assert_eq!(signatures.len(), count);
+    }
+}

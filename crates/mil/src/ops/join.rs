@@ -3,7 +3,7 @@
 use crate::error::ErrorKind;
 use crate::eval::Evaluation;
 use crate::ops::rules::{self, positions, strides, take};
-use crate::ops::{ANY, Accuracy, OpError, Operand};
+use crate::ops::{ANY, Accuracy, OpError, Operand, movement};
 use crate::tensor::Tensor;
 use crate::types::{Dim, Shape, TensorType};
 
@@ -17,23 +17,33 @@ crate::ops! {
     Split = "split"(x: Operand[T], num_splits: Option<i32>, split_sizes: Option<Vec<i32>>, axis: i32)
         since IOS15 where [T: ANY]
         { infer: split_type, eval: split, accuracy: Accuracy::Exact }
+
+    /// The `values`, all of one shape, along a new dimension that stands at `axis` in the result.
+    Stack = "stack"(values: Vec<Operand>, axis: i32) since IOS15
+        { infer: stack_type, eval: stack, accuracy: Accuracy::Exact }
 }
 
 /// The most parts that one `split` makes: a bound on what a hostile program can ask the verifier for.
 const MOST_PARTS: i32 = 65536;
 
-fn concat_type(row: &Concat) -> Result<Vec<TensorType>, OpError> {
-    let Some((first, rest)) = row.values.split_first() else {
+/// The first of the tensors to join and the others, which have its element type.
+fn alike(values: &[Operand]) -> Result<(&Operand, &[Operand]), OpError> {
+    let Some((first, rest)) = values.split_first() else {
         return Err(OpError::rule("values", "must hold at least one tensor"));
     };
+    if let Some(other) = rest.iter().find(|value| value.dtype() != first.dtype()) {
+        let message = format!("all must have the element type of the first, {}", first.dtype());
+        let error = OpError::new(ErrorKind::ElementType, Some("values"), message);
+        return Err(error.found(format!("found {}", other.dtype())));
+    }
+    Ok((first, rest))
+}
+
+fn concat_type(row: &Concat) -> Result<Vec<TensorType>, OpError> {
+    let (first, rest) = alike(&row.values)?;
     let axis = rules::axis("axis", row.axis, first.rank())?;
     let mut shape = first.shape().clone();
     for value in rest {
-        if value.dtype() != first.dtype() {
-            let message = format!("all must have the element type of the first, {}", first.dtype());
-            let error = OpError::new(ErrorKind::ElementType, Some("values"), message);
-            return Err(error.found(format!("found {}", value.dtype())));
-        }
         shape = join_shapes(&shape, value.shape(), axis, row.interleave)?;
     }
     if row.interleave
@@ -42,7 +52,7 @@ fn concat_type(row: &Concat) -> Result<Vec<TensorType>, OpError> {
         let total = length.checked_mul(row.values.len() as u64);
         shape.0[axis] = Dim::Known(total.ok_or_else(|| too_long("values"))?);
     }
-    Ok(vec![TensorType { dtype: first.dtype(), shape }])
+    movement::result("values", first.dtype(), shape.0)
 }
 
 fn too_long(parameter: &str) -> OpError {
@@ -168,4 +178,89 @@ fn split(row: &Split, _: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
         parts.push(take(row.x.tensor()?, &dims, &order)?);
     }
     Ok(parts)
+}
+
+fn stack_type(row: &Stack) -> Result<Vec<TensorType>, OpError> {
+    let (first, rest) = alike(&row.values)?;
+    movement::check_rank("values", first.rank() + 1)?;
+    let axis = rules::axis("axis", row.axis, first.rank() + 1)?;
+    let mut shape = first.shape().clone();
+    for value in rest {
+        if !shape.agrees_with(value.shape()) {
+            return Err(OpError::rule("values", "all must have the same shape")
+                .found(format!("found {shape} and {}", value.shape())));
+        }
+        shape = Shape(shape.0.iter().zip(&value.shape().0).map(|(a, b)| a.or(*b)).collect());
+    }
+    shape.0.insert(axis, Dim::from(row.values.len()));
+    movement::result("values", first.dtype(), shape.0)
+}
+
+fn stack(row: &Stack, _: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
+    let dims = movement::dims(stack_type(row))?;
+    let axis = rules::axis("axis", row.axis, dims.len())?;
+    // Laid end to end, the values vary slowest along the new dimension, and then as in each of them.
+    let mut steps: Vec<i64> = Vec::with_capacity(dims.len());
+    let each = [&dims[..axis], &dims[axis + 1..]].concat();
+    steps.extend(strides(&each).into_iter().map(|step| step as i64));
+    steps.insert(axis, each.iter().product::<usize>() as i64);
+    let values = row.values.iter().map(|value| value.tensor().map(AsRef::as_ref));
+    let laid = rules::lay_end_to_end(&values.collect::<Result<Vec<_>, _>>()?)?;
+    Ok(vec![movement::window(&laid, &dims, 0, &steps)?])
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::ops::testing::*;
+    use crate::ops::{Given, Operand};
+    use crate::tensor::Tensor;
+    use crate::types::{DType, Opset};
+
+    fn tuple(values: Vec<Given>) -> Given {
+        let one = |given| match given {
+            Given::One(operand) => operand,
+            Given::Tuple(_) => panic!("tuples do not nest"),
+        };
+        Given::Tuple(values.into_iter().map(one).collect::<Vec<Operand>>())
+    }
+
+    fn stacked(values: Vec<Given>, axis: i32) -> Vec<(&'static str, Given)> {
+        vec![("values", tuple(values)), ("axis", int(axis))]
+    }
+
+    #[test]
+    fn stack_makes_a_dimension_anywhere() {
+        let pair = || vec![counting(&[2, 2]), ints_like(&[10, 11, 12, 13])];
+        let run = |axis| eval_ints("stack", Opset::IOS15, &stacked(pair(), axis));
+        assert_eq!(run(0), (vec![2, 2, 2], vec![0, 1, 2, 3, 10, 11, 12, 13]));
+        assert_eq!(run(1), (vec![2, 2, 2], vec![0, 1, 10, 11, 2, 3, 12, 13]));
+        assert_eq!(run(-1), (vec![2, 2, 2], vec![0, 10, 1, 11, 2, 12, 3, 13]));
+        assert_eq!(
+            eval_ints("stack", Opset::IOS15, &stacked(vec![int(4), int(5)], 0)),
+            (vec![2], vec![4, 5])
+        );
+    }
+
+    fn ints_like(values: &[i32]) -> Given {
+        constant(Tensor::from_values(&[2, 2], values.to_vec()).unwrap())
+    }
+
+    #[test]
+    fn stack_joins_what_is_known_of_its_values() {
+        let values = vec![typed(DType::Fp16, &[-1, 3]), typed(DType::Fp16, &[2, -1])];
+        assert_eq!(infer("stack", Opset::IOS15, &stacked(values, 1)).unwrap(), "[2, 2, 3]");
+    }
+
+    #[test]
+    fn hostile_stacks_are_refused() {
+        let refuse = |values, axis| refusal("stack", Opset::IOS15, &stacked(values, axis));
+        assert!(refuse(vec![], 0).contains("at least one"));
+        assert!(refuse(vec![int(1), ints(&[1])], 0).contains("found [] and [1]"));
+        assert!(refuse(vec![int(1), bools(&[true])], 0).contains("found bool"));
+        for axis in [2, -3, i32::MIN, i32::MAX] {
+            assert!(refuse(vec![ints(&[1]), ints(&[1])], axis).contains("out of range for rank 2"));
+        }
+        let huge = || typed(DType::Fp16, &[1 << 46]);
+        assert!(refuse(vec![huge(), huge(), huge()], 0).contains("too large"));
+    }
 }

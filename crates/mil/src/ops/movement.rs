@@ -1,6 +1,6 @@
 //! What the ops that move data share: results of bounded size, vectors of lengths, reading by position.
 
-use crate::ops::rules::{positions, take};
+use crate::ops::rules::{known_dims, positions, strides, take};
 use crate::ops::{OpError, Operand};
 use crate::tensor::Tensor;
 use crate::types::{DType, Dim, Shape, TensorType};
@@ -8,6 +8,9 @@ use crate::types::{DType, Dim, Shape, TensorType};
 /// The largest rank of a result: a bound on what a hostile program can ask the verifier for. Core ML itself
 /// stops at 5.
 const MOST_DIMENSIONS: usize = 64;
+
+/// Marks a place of the result that no element of the operand fills.
+pub(super) const OUTSIDE: usize = usize::MAX;
 
 /// The type of a single result.
 ///
@@ -33,6 +36,11 @@ pub(super) fn unknown_result(parameter: &str, dtype: DType, rank: u64) -> Result
     let rank = usize::try_from(rank).unwrap_or(usize::MAX);
     check_rank(parameter, rank)?;
     Ok(vec![TensorType { dtype, shape: Shape(vec![Dim::Unknown; rank]) }])
+}
+
+/// The dimensions of a single result, from its type as inferred while running.
+pub(super) fn dims(types: Result<Vec<TensorType>, OpError>) -> Result<Vec<usize>, OpError> {
+    known_dims(&types?.remove(0).shape)
 }
 
 /// Refuses a rank that is out of the question.
@@ -94,4 +102,53 @@ pub(super) fn window(x: &Tensor, dims: &[usize], start: i64, steps: &[i64]) -> R
     }
     let steps: Vec<isize> = steps.iter().map(|&step| step as isize).collect();
     take(x, dims, &positions(dims, start as isize, &steps))
+}
+
+/// Refuses an operand that is not a scalar.
+pub(super) fn check_scalar(parameter: &str, operand: &Operand) -> Result<(), OpError> {
+    if operand.rank() == 0 {
+        return Ok(());
+    }
+    Err(OpError::rule(parameter, "must be a scalar").found(format!("found {}", operand.ty)))
+}
+
+/// For each place of a tensor that along dimension `i` has the coordinates `coordinates[i]` of a `dims`
+/// tensor: the position there, or [`OUTSIDE`] where one of the coordinates is.
+pub(super) fn compose(dims: &[usize], coordinates: &[Vec<usize>]) -> Vec<usize> {
+    let mut all = vec![0];
+    for (list, step) in coordinates.iter().zip(strides(dims)) {
+        let mut longer = Vec::with_capacity(all.len() * list.len());
+        for &base in &all {
+            longer.extend(list.iter().map(|&coordinate| {
+                if base == OUTSIDE || coordinate == OUTSIDE { OUTSIDE } else { base + coordinate * step }
+            }));
+        }
+        all = longer;
+    }
+    all
+}
+
+/// The position that an index means along a dimension of `length`; negative ones, where they are allowed,
+/// count from the end.
+///
+/// # Errors
+///
+/// When there is no such element.
+pub(super) fn index(
+    parameter: &str,
+    index: i64,
+    length: usize,
+    negative_allowed: bool,
+) -> Result<usize, OpError> {
+    let least = if negative_allowed { -(length as i64) } else { 0 };
+    if index < least || index >= length as i64 {
+        let message = format!("the index {index} is out of range for a dimension of {length}");
+        let error = OpError::rule(parameter, message);
+        return Err(if index < 0 && !negative_allowed {
+            error.found("since ios17 an index must not be negative")
+        } else {
+            error.found(format!("expected {least} to {}", length as i64 - 1))
+        });
+    }
+    Ok(if index < 0 { (index + length as i64) as usize } else { index as usize })
 }

@@ -14,51 +14,49 @@ crate::ops! {
     /// 0 keeps the dimension of `x` at the same position, where both have the same rank.
     Reshape = "reshape"(x: Operand[T], shape: Operand[U]) since IOS15 where [T: ANY, U: INT32]
         { infer: |row| reshaped_type(&row.x, &row.shape, Zeros::FromLeft),
-          eval: |row, evaluation|
-              reshaped(&row.x, reshaped_type(&row.x, &row.shape, Zeros::FromLeft), evaluation),
+          eval: |row, _| reshaped(&row.x, reshaped_type(&row.x, &row.shape, Zeros::FromLeft)),
           accuracy: Accuracy::Exact }
 
     /// As before ios17, but 0 keeps the dimension of `x` at the same position from the right, whatever the
     /// ranks, and is 1 beyond the rank of `x`.
     Reshape17 = "reshape"(x: Operand[T], shape: Operand[U]) since IOS17 where [T: ANY_17, U: INDEX]
         { infer: |row| reshaped_type(&row.x, &row.shape, Zeros::FromRight),
-          eval: |row, evaluation|
-              reshaped(&row.x, reshaped_type(&row.x, &row.shape, Zeros::FromRight), evaluation),
+          eval: |row, _| reshaped(&row.x, reshaped_type(&row.x, &row.shape, Zeros::FromRight)),
           accuracy: Accuracy::Exact }
 
     /// The dimensions of `x` in another order: dimension `i` of the result is dimension `perm[i]` of `x`.
     Transpose = "transpose"(x: Operand[T], perm: Vec<i32>) since IOS15 where [T: ANY]
         { infer: |row| transposed_type(&row.x, &row.perm),
-          eval: |row, evaluation| transposed(&row.x, &row.perm, evaluation), accuracy: Accuracy::Exact }
+          eval: |row, _| transposed(&row.x, &row.perm), accuracy: Accuracy::Exact }
 
     /// As before ios17, and for 8- and 16-bit integers.
     Transpose17 = "transpose"(x: Operand[T], perm: Vec<i32>) since IOS17 where [T: ANY_17]
         { infer: |row| transposed_type(&row.x, &row.perm),
-          eval: |row, evaluation| transposed(&row.x, &row.perm, evaluation), accuracy: Accuracy::Exact }
+          eval: |row, _| transposed(&row.x, &row.perm), accuracy: Accuracy::Exact }
 
     /// `x` with dimensions of length 1 inserted, which stand at `axes` in the result.
     ExpandDims = "expand_dims"(x: Operand[T], axes: Vec<i32>) since IOS15 where [T: ANY]
         { infer: |row| expanded_type(&row.x, &row.axes),
-          eval: |row, evaluation| reshaped(&row.x, expanded_type(&row.x, &row.axes), evaluation),
+          eval: |row, _| reshaped(&row.x, expanded_type(&row.x, &row.axes)),
           accuracy: Accuracy::Exact }
 
     /// As before ios17, and for 8- and 16-bit integers.
     ExpandDims17 = "expand_dims"(x: Operand[T], axes: Vec<i32>) since IOS17 where [T: ANY_17]
         { infer: |row| expanded_type(&row.x, &row.axes),
-          eval: |row, evaluation| reshaped(&row.x, expanded_type(&row.x, &row.axes), evaluation),
+          eval: |row, _| reshaped(&row.x, expanded_type(&row.x, &row.axes)),
           accuracy: Accuracy::Exact }
 
     /// `x` without those of the dimensions `axes` that have length 1; without `axes`, all of them. A `?`
     /// stays.
     Squeeze = "squeeze"(x: Operand[T], axes: Option<Vec<i32>>) since IOS15 where [T: ANY]
         { infer: |row| squeezed_type(&row.x, row.axes.as_deref()),
-          eval: |row, evaluation| reshaped(&row.x, squeezed_type(&row.x, row.axes.as_deref()), evaluation),
+          eval: |row, _| reshaped(&row.x, squeezed_type(&row.x, row.axes.as_deref())),
           accuracy: Accuracy::Exact }
 
     /// As before ios17, and for 8- and 16-bit integers.
     Squeeze17 = "squeeze"(x: Operand[T], axes: Option<Vec<i32>>) since IOS17 where [T: ANY_17]
         { infer: |row| squeezed_type(&row.x, row.axes.as_deref()),
-          eval: |row, evaluation| reshaped(&row.x, squeezed_type(&row.x, row.axes.as_deref()), evaluation),
+          eval: |row, _| reshaped(&row.x, squeezed_type(&row.x, row.axes.as_deref())),
           accuracy: Accuracy::Exact }
 
     /// The dimensions of `x`, as an int32 vector.
@@ -91,12 +89,8 @@ impl Zeros {
 }
 
 /// The same elements under the dimensions of an inferred type.
-fn reshaped(
-    x: &Operand,
-    ty: Result<Vec<TensorType>, OpError>,
-    evaluation: &mut Evaluation,
-) -> Result<Vec<Tensor>, OpError> {
-    let dims = evaluation.allocate(&ty?.remove(0).shape)?;
+fn reshaped(x: &Operand, ty: Result<Vec<TensorType>, OpError>) -> Result<Vec<Tensor>, OpError> {
+    let dims = movement::dims(ty)?;
     let tensor = x.tensor()?.as_ref().clone();
     Ok(vec![tensor.reshaped(&dims).map_err(crate::eval::internal)?])
 }
@@ -179,8 +173,8 @@ fn transposed_type(x: &Operand, perm: &[i32]) -> Result<Vec<TensorType>, OpError
     movement::result("x", x.dtype(), dims.collect())
 }
 
-fn transposed(x: &Operand, perm: &[i32], evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
-    let dims = evaluation.allocate(&transposed_type(x, perm)?.remove(0).shape)?;
+fn transposed(x: &Operand, perm: &[i32]) -> Result<Vec<Tensor>, OpError> {
+    let dims = movement::dims(transposed_type(x, perm))?;
     let own = strides(x.dims()?);
     let steps: Vec<i64> = permutation(x, perm)?.into_iter().map(|from| own[from] as i64).collect();
     Ok(vec![movement::window(x.tensor()?, &dims, 0, &steps)?])

@@ -1,6 +1,5 @@
 //! Ops that cut a rectangular part out of a tensor.
 
-use crate::eval::Evaluation;
 use crate::ops::rules::strides;
 use crate::ops::{ANY, Accuracy, DTypeSet, INDEX, INT32, OpError, Operand, SMALL_INTEGER, movement};
 use crate::tensor::Tensor;
@@ -17,14 +16,14 @@ crate::ops! {
     SliceByIndex = "slice_by_index"(x: Operand[T], begin: Operand[U], end: Operand[U],
         stride: Option<Vec<i32>>[U], begin_mask: Option<Vec<bool>>, end_mask: Option<Vec<bool>>,
         squeeze_mask: Option<Vec<bool>>) since IOS15 where [T: ANY, U: INT32]
-        { infer: |row| row.slice().ty(), eval: |row, evaluation| row.slice().evaluate(evaluation),
+        { infer: |row| row.slice().ty(), eval: |row, _| row.slice().evaluate(),
           accuracy: Accuracy::Exact }
 
     /// As before ios17, and with 8- and 16-bit integers.
     SliceByIndex17 = "slice_by_index"(x: Operand[T], begin: Operand[U], end: Operand[U],
         stride: Option<Vec<i32>>[U], begin_mask: Option<Vec<bool>>, end_mask: Option<Vec<bool>>,
         squeeze_mask: Option<Vec<bool>>) since IOS17 where [T: ANY_17, U: INDEX]
-        { infer: |row| row.slice().ty(), eval: |row, evaluation| row.slice().evaluate(evaluation),
+        { infer: |row| row.slice().ty(), eval: |row, _| row.slice().evaluate(),
           accuracy: Accuracy::Exact }
 
     /// `size` elements from `begin` on along each dimension of `x`; where `size` is -1, all the rest. A
@@ -32,13 +31,13 @@ crate::ops! {
     SliceBySize = "slice_by_size"(x: Operand[T], begin: Operand[U], size: Operand[U])
         since IOS15 where [T: ANY, U: INT32]
         { infer: |row| sized_type(&row.x, &row.begin, &row.size),
-          eval: |row, evaluation| sized(&row.x, &row.begin, &row.size, evaluation), accuracy: Accuracy::Exact }
+          eval: |row, _| sized(&row.x, &row.begin, &row.size), accuracy: Accuracy::Exact }
 
     /// As before ios17, and with 8- and 16-bit integers.
     SliceBySize17 = "slice_by_size"(x: Operand[T], begin: Operand[U], size: Operand[U])
         since IOS17 where [T: ANY_17, U: INDEX]
         { infer: |row| sized_type(&row.x, &row.begin, &row.size),
-          eval: |row, evaluation| sized(&row.x, &row.begin, &row.size, evaluation), accuracy: Accuracy::Exact }
+          eval: |row, _| sized(&row.x, &row.begin, &row.size), accuracy: Accuracy::Exact }
 }
 
 /// A slice by indices, as either signature of `slice_by_index` gives it.
@@ -122,8 +121,8 @@ impl IndexSlice<'_> {
         movement::result("x", self.x.dtype(), dims.collect())
     }
 
-    fn evaluate(&self, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
-        let dims = evaluation.allocate(&self.ty()?.remove(0).shape)?;
+    fn evaluate(&self) -> Result<Vec<Tensor>, OpError> {
+        let dims = movement::dims(self.ty())?;
         let x = self.x.tensor()?;
         if dims.contains(&0) {
             return Ok(vec![movement::window(x, &dims, 0, &[])?]);
@@ -303,13 +302,8 @@ fn sized_type(x: &Operand, begin: &Operand, size: &Operand) -> Result<Vec<Tensor
     movement::result("x", x.dtype(), dims.collect())
 }
 
-fn sized(
-    x: &Operand,
-    begin: &Operand,
-    size: &Operand,
-    evaluation: &mut Evaluation,
-) -> Result<Vec<Tensor>, OpError> {
-    let dims = evaluation.allocate(&sized_type(x, begin, size)?.remove(0).shape)?;
+fn sized(x: &Operand, begin: &Operand, size: &Operand) -> Result<Vec<Tensor>, OpError> {
+    let dims = movement::dims(sized_type(x, begin, size))?;
     let x_tensor = x.tensor()?;
     if dims.contains(&0) {
         return Ok(vec![movement::window(x_tensor, &dims, 0, &[])?]);

@@ -27,6 +27,11 @@ pub fn bools(values: &[bool]) -> Given {
     constant(Tensor::vector(values.to_vec()))
 }
 
+/// A constant string.
+pub fn text(value: &str) -> Given {
+    constant(Tensor::scalar(value.to_string()))
+}
+
 /// A constant int32 tensor holding 0, 1, 2 and so on.
 pub fn counting(dims: &[usize]) -> Given {
     let count = dims.iter().product::<usize>() as i32;
