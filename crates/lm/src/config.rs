@@ -95,7 +95,7 @@ pub struct ModelConfig {
 
 impl Default for ModelConfig {
     fn default() -> Self {
-        Self { vocab: 256, dim: 96 }
+        Self { vocab: 256, dim: 64 }
     }
 }
 
@@ -134,7 +134,7 @@ impl Default for TrainConfig {
         Self {
             batch: 16,
             seq: 128,
-            steps: 800,
+            steps: 600,
             lr: 1e-2,
             lr_floor: 0.05,
             warmup: 40,
@@ -159,7 +159,7 @@ impl TrainConfig {
 ///
 /// ```
 /// use anemone_lm::config::Config;
-/// let config: Config = serde_json::from_str(r#"{"model": {"dim": 64}, "train": {"dtype": "fp32"}}"#)?;
+/// let config: Config = serde_json::from_str(r#"{"model": {"dim": 96}, "train": {"dtype": "fp32"}}"#)?;
 /// config.validate()?;
 /// assert_eq!(config.model.vocab, 256);
 /// assert!(serde_json::from_str::<Config>(r#"{"model": {"dims": 64}}"#).is_err());

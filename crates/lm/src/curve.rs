@@ -195,7 +195,7 @@ mod tests {
         let mut random = Random::new(4);
         let loss = |step: u64| 2.3 + 3.2 * (-(step as f64) / 90.0).exp();
         Curve {
-            title: "built-in model, V = 256, D = 96".to_owned(),
+            title: "built-in model, V = 256, D = 64".to_owned(),
             training: (1..=800).map(|step| (step, loss(step) + 0.05 * random.normal())).collect(),
             validation: (1..=8).map(|i| (100 * i, loss(100 * i) + 0.01)).collect(),
             bigram: Some(2.323),

@@ -15,7 +15,7 @@
 //!
 //! The dimension letters (V, D, B, T, S) and the layout of device tensors are defined in [`config`]; every random
 //! choice draws from [`random`], so a run is determined by its seed. Device tensors are slices of an
-//! [`Element`](element::Element), f32 or f16.
+//! [`Element`], f32 or f16.
 //!
 //! A step of a model without layers or programs, in which each token's row of a `[V, V]` matrix holds the logits
 //! of the next token:
