@@ -69,6 +69,7 @@ pub mod model;
 pub mod optimizer;
 pub mod programs;
 pub mod random;
+pub mod run;
 pub mod stories;
 pub mod tokenizer;
 pub mod train;

@@ -14,12 +14,14 @@ use crate::config::{Config, ConfigError, DeviceDtype, TrainConfig};
 use crate::data::{Batch, Dataset};
 use crate::element::Element;
 use crate::embedding::{self, EmbeddingError};
+use crate::generate::{SampleError, Sampler, position_logits};
 use crate::head::{HeadError, HeadRunner, Runtimes, values, with_element};
 use crate::log::Record;
 use crate::model::Model;
 use crate::optimizer::{AdamW, LossScale, Schedule, clip_factor, global_norm};
 use crate::programs::Target;
 use crate::programs::head::{EPS, Head};
+use crate::random::Random;
 
 /// Why training cannot go on.
 #[derive(Debug, Error)]
@@ -37,6 +39,9 @@ pub enum TrainError {
     /// A checkpoint that is damaged or of another run.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+    /// Logits that nothing can be drawn from.
+    #[error(transparent)]
+    Sample(#[from] SampleError),
     /// A checkpoint whose numbers no run writes.
     #[error("the checkpoint is not one that training wrote: {0}")]
     State(&'static str),
@@ -204,6 +209,43 @@ impl Trainer {
             counted += loss.counted;
         }
         Ok(nats / counted.max(1) as f64)
+    }
+
+    /// Continues a text: `count` tokens, each drawn from the model's distribution after the one before it. An
+    /// empty prompt stands for token 0.
+    ///
+    /// # Errors
+    ///
+    /// A prompt token that the model does not have, a failing runtime, or logits that are no numbers.
+    pub fn generate(
+        &self,
+        prompt: &[u32],
+        count: usize,
+        sampler: Sampler,
+        random: &mut Random,
+        runtimes: Runtimes<'_>,
+    ) -> Result<Vec<u32>, TrainError> {
+        let head = Head { positions: 1, ..head_of(&self.config) };
+        let mut runner = HeadRunner::new(head, runtimes)?;
+        runner.set_weights(&self.model.gain.values, &self.model.classifier.values)?;
+        let dims = [1, self.config.model.dim, 1, 1];
+        let mut x = Tensor::zeros(head.target.mil_dtype(), &dims)
+            .ok_or(TrainError::State("its input does not fit in memory"))?;
+        let mut token = prompt.last().copied().unwrap_or(0);
+        let mut tokens = Vec::with_capacity(count.min(1 << 20));
+        for _ in 0..count {
+            with_element!(self.config.train.dtype, E => {
+                let x = x.as_mut_slice::<E>().unwrap_or_default();
+                embedding::gather(&self.model.embedding.values, self.config.model.dim, &[token], x)?;
+            });
+            let logits = runner.logits(&x)?;
+            let logits = with_element!(self.config.train.dtype, E => {
+                position_logits(values::<E>(logits), 1, 0).unwrap_or_default()
+            });
+            token = sampler.sample(&logits, random)?;
+            tokens.push(token);
+        }
+        Ok(tokens)
     }
 
     fn embed(&mut self, tokens: &[u32]) -> Result<(), TrainError> {

@@ -219,3 +219,51 @@ fn a_resumed_run_repeats_every_loss_to_the_bit() {
     }
     assert_eq!(resumed.validation_loss().unwrap().to_bits(), whole.validation_loss().unwrap().to_bits());
 }
+
+/// Remembers every loss.
+#[derive(Default)]
+struct Losses(Vec<(u64, u64)>);
+
+impl anemone_lm::run::Observer for Losses {
+    fn step(&mut self, record: &anemone_lm::log::Record, _: u64) {
+        self.0.push((record.step, record.loss.to_bits()));
+    }
+    fn checkpoint(&mut self, _: u64, _: &std::path::Path) {}
+}
+
+#[test]
+fn a_run_leaves_its_files_and_refuses_to_write_over_another() {
+    use anemone_lm::run::{DataSource, Run, RunError, checkpoint_path};
+
+    let directory = tempfile::tempdir().unwrap();
+    let text = directory.path().join("text.txt");
+    std::fs::write(&text, &anemone_lm::stories::built_in().as_bytes()[..4000]).unwrap();
+    let out = directory.path().join("out");
+    let mut config = small(DeviceDtype::Fp16);
+    (config.train.steps, config.train.checkpoint_interval, config.train.validation_interval) = (6, 2, 3);
+    let source = DataSource::Files(vec![text.clone()]);
+    let mut losses = Losses::default();
+    let mut run = Run::create(config.clone(), source.clone(), &out, None, RUNTIMES).unwrap();
+    let summary = run.finish(RUNTIMES, &mut losses).unwrap();
+    assert_eq!(losses.0.len(), 6);
+    assert!(summary.validation_loss.is_finite() && summary.bigram_cross_entropy > 0.0);
+    for file in [&summary.checkpoint, &summary.log, &summary.curve] {
+        assert!(std::fs::metadata(file).unwrap().len() > 0);
+    }
+    let log = anemone_lm::log::read(&summary.log).unwrap();
+    assert_eq!(log.iter().filter(|record| record.val_loss.is_some()).count(), 2);
+
+    let again = Run::create(config.clone(), source.clone(), &out, None, RUNTIMES);
+    assert!(matches!(again, Err(RunError::Occupied(_))));
+    let elsewhere = directory.path().join("elsewhere");
+    let taken = Run::create(config, source, &elsewhere, Some(&summary.log), RUNTIMES);
+    assert!(matches!(taken, Err(RunError::LogExists(_))));
+    assert!(matches!(Run::resume(&elsewhere, None, RUNTIMES), Err(RunError::Nothing(_))));
+
+    let mut finished = Run::resume(&out, None, RUNTIMES).unwrap();
+    let summary_again = finished.finish(RUNTIMES, &mut ()).unwrap();
+    assert_eq!(summary_again, summary);
+    std::fs::write(&text, "another text altogether, which is long enough to be split in two parts").unwrap();
+    assert!(Run::resume(&out, None, RUNTIMES).is_err());
+    assert!(checkpoint_path(&out).exists());
+}

@@ -1,0 +1,317 @@
+//! A training run in a directory: what it writes there, and how it goes on after a stop.
+//!
+//! | file | is |
+//! |---|---|
+//! | `checkpoint.safetensors` | weights, optimizer state and everything else that resuming needs |
+//! | `log.jsonl` | one line per step, see [`crate::log`] |
+//! | `curve.svg` | the loss curve, drawn at every checkpoint |
+//!
+//! A checkpoint replaces the one before it atomically, so a run that is killed at any moment leaves a whole one.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::checkpoint::{Checkpoint, CheckpointError};
+use crate::config::Config;
+use crate::curve::{Curve, CurveError};
+use crate::data::{DataError, Dataset, bigram_cross_entropy};
+use crate::generate::{SampleError, Sampler};
+use crate::head::Runtimes;
+use crate::log::{self, Log, LogError, Record};
+use crate::random::Random;
+use crate::tokenizer::{BYTE_VOCAB, Tokenizer, TokenizerError};
+use crate::train::{TrainError, Trainer};
+
+/// Why a run cannot begin, go on or end.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// Training failed.
+    #[error(transparent)]
+    Train(#[from] TrainError),
+    /// The data cannot be had.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// The checkpoint cannot be read or written.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// The log cannot be read or written.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The curve cannot be drawn or written.
+    #[error(transparent)]
+    Curve(#[from] CurveError),
+    /// The sample cannot be drawn.
+    #[error(transparent)]
+    Sample(#[from] SampleError),
+    /// The sample's tokens cannot be turned into text.
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
+    /// The directory cannot be made.
+    #[error("cannot make the directory {}: {source}", path.display())]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// The directory has another run's checkpoint.
+    #[error(
+        "{} holds the checkpoint of a run; resume that run, or choose another directory for this one",
+        .0.display()
+    )]
+    Occupied(PathBuf),
+    /// The log that was asked for is there already.
+    #[error("{} exists already; a new run does not write over it", .0.display())]
+    LogExists(PathBuf),
+    /// The directory has no checkpoint to go on from.
+    #[error("{} holds no checkpoint, so there is no run to resume", .0.display())]
+    Nothing(PathBuf),
+    /// The vocabulary does not hold the tokenizer's tokens.
+    #[error("the vocabulary has {vocab} tokens, and the tokenizer makes {tokens}")]
+    Vocabulary {
+        /// The model's V.
+        vocab: usize,
+        /// The tokenizer's.
+        tokens: usize,
+    },
+    /// The data files are not what they were when the run began.
+    #[error("the data have changed since the run began, so it cannot be resumed; begin another run on them")]
+    ChangedData,
+}
+
+/// Where a run's text comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DataSource {
+    /// The built-in stories.
+    BuiltIn,
+    /// Text files, one after the other.
+    Files(Vec<PathBuf>),
+}
+
+impl DataSource {
+    /// Reads the text, as tokens of `tokenizer` and windows of T = `seq`.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or a text that is too short.
+    pub fn load(&self, tokenizer: &Tokenizer, seq: usize) -> Result<Dataset, DataError> {
+        match self {
+            DataSource::BuiltIn => Dataset::built_in(tokenizer, seq),
+            DataSource::Files(paths) => Dataset::from_files(paths, tokenizer, seq),
+        }
+    }
+}
+
+/// Who is told how a run goes.
+pub trait Observer {
+    /// A step is done, of `steps` in all; its record has the validation loss where that was computed.
+    fn step(&mut self, record: &Record, steps: u64);
+    /// A checkpoint was written after `step` steps.
+    fn checkpoint(&mut self, step: u64, path: &Path);
+}
+
+/// An observer that looks away.
+impl Observer for () {
+    fn step(&mut self, _: &Record, _: u64) {}
+    fn checkpoint(&mut self, _: u64, _: &Path) {}
+}
+
+/// What a finished run leaves.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Summary {
+    /// Steps of the whole run.
+    pub steps: u64,
+    /// Loss over the whole validation text, in nats per token.
+    pub validation_loss: f64,
+    /// Cross entropy of the byte-bigram model, counted on the training text with add-one smoothing, over the
+    /// same validation text, in nats per byte.
+    pub bigram_cross_entropy: f64,
+    /// The checkpoint.
+    pub checkpoint: PathBuf,
+    /// The log.
+    pub log: PathBuf,
+    /// The loss curve.
+    pub curve: PathBuf,
+    /// A text that the model continued from a line break.
+    pub sample: String,
+}
+
+/// Length of the closing sample, in tokens.
+const SAMPLE_TOKENS: usize = 240;
+
+/// A run, ready to take its next step.
+pub struct Run {
+    trainer: Trainer,
+    source: DataSource,
+    directory: PathBuf,
+    log: Log,
+    log_path: PathBuf,
+    bigram: f64,
+}
+
+/// The checkpoint's path in a run's directory.
+pub fn checkpoint_path(directory: &Path) -> PathBuf {
+    directory.join("checkpoint.safetensors")
+}
+
+/// A fingerprint of tokens (FNV-1a, 64 bits): enough to notice that a file was edited.
+fn fingerprint(tokens: &[u32]) -> u64 {
+    tokens.iter().flat_map(|token| token.to_le_bytes()).fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
+
+fn data_fingerprint(data: &Dataset) -> [u64; 2] {
+    [fingerprint(data.train()), fingerprint(data.validation())]
+}
+
+fn load(source: &DataSource, config: &Config) -> Result<Dataset, RunError> {
+    let (vocab, tokens) = (config.model.vocab, Tokenizer::Bytes.vocab());
+    if vocab < tokens {
+        return Err(RunError::Vocabulary { vocab, tokens });
+    }
+    Ok(source.load(&Tokenizer::Bytes, config.train.seq)?)
+}
+
+impl Run {
+    /// A new run in `directory`, which is made where it is missing; its log is `log`, or `log.jsonl` there.
+    ///
+    /// # Errors
+    /// The directory has a run's checkpoint already, the data cannot be had, or a setting is out of range.
+    pub fn create(
+        config: Config,
+        source: DataSource,
+        directory: &Path,
+        log: Option<&Path>,
+        runtimes: Runtimes<'_>,
+    ) -> Result<Run, RunError> {
+        if checkpoint_path(directory).exists() {
+            return Err(RunError::Occupied(directory.to_owned()));
+        }
+        config.validate().map_err(TrainError::from)?;
+        let data = load(&source, &config)?;
+        let bigram = bigram_cross_entropy(data.train(), data.validation())?;
+        let trainer = Trainer::new(config, data, runtimes)?;
+        std::fs::create_dir_all(directory)
+            .map_err(|error| RunError::Directory { path: directory.to_owned(), source: error })?;
+        if let Some(log) = log.filter(|log| log.exists()) {
+            return Err(RunError::LogExists(log.to_owned()));
+        }
+        let log_path = log.map_or_else(|| directory.join("log.jsonl"), Path::to_owned);
+        let log = Log::create(&log_path)?;
+        Ok(Run { trainer, source, directory: directory.to_owned(), log, log_path, bigram })
+    }
+
+    /// The run whose checkpoint `directory` holds, ready for its next step. Its configuration and data are the
+    /// checkpoint's.
+    ///
+    /// # Errors
+    /// There is no checkpoint, it is damaged, or the data have changed.
+    pub fn resume(directory: &Path, log: Option<&Path>, runtimes: Runtimes<'_>) -> Result<Run, RunError> {
+        let path = checkpoint_path(directory);
+        if !path.exists() {
+            return Err(RunError::Nothing(directory.to_owned()));
+        }
+        let checkpoint = Checkpoint::read(&path)?;
+        let config: Config = checkpoint.get("config")?;
+        config.validate().map_err(TrainError::from)?;
+        let source: DataSource = checkpoint.get("data")?;
+        let data = load(&source, &config)?;
+        if checkpoint.get::<[u64; 2]>("data_fingerprint")? != data_fingerprint(&data) {
+            return Err(RunError::ChangedData);
+        }
+        let bigram = bigram_cross_entropy(data.train(), data.validation())?;
+        let trainer = Trainer::resume(config, data, runtimes, &checkpoint)?;
+        let log_path = log.map_or_else(|| directory.join("log.jsonl"), Path::to_owned);
+        let log = Log::resume(&log_path, trainer.steps_done())?;
+        Ok(Run { trainer, source, directory: directory.to_owned(), log, log_path, bigram })
+    }
+
+    /// The trainer.
+    pub fn trainer(&self) -> &Trainer {
+        &self.trainer
+    }
+
+    /// Cross entropy of the byte-bigram model on the validation text, in nats per byte.
+    pub fn bigram_cross_entropy(&self) -> f64 {
+        self.bigram
+    }
+
+    /// Takes the steps that are left, with validation and checkpoints at their intervals and at the end.
+    ///
+    /// # Errors
+    /// Training fails, or a file cannot be written; the last checkpoint is then still whole.
+    pub fn finish(
+        &mut self,
+        runtimes: Runtimes<'_>,
+        observer: &mut dyn Observer,
+    ) -> Result<Summary, RunError> {
+        let train = self.trainer.config().train.clone();
+        let due =
+            |interval: u64, step: u64| step == train.steps || interval > 0 && step.is_multiple_of(interval);
+        let mut validation_loss = None;
+        while self.trainer.steps_done() < train.steps {
+            let mut record = self.trainer.step()?;
+            if due(train.validation_interval, record.step) {
+                record.val_loss = Some(self.trainer.validation_loss()?);
+            }
+            validation_loss = record.val_loss;
+            self.log.append(&record)?;
+            observer.step(&record, train.steps);
+            if due(train.checkpoint_interval, record.step) {
+                self.save(observer)?;
+            }
+        }
+        let validation_loss = match validation_loss {
+            Some(loss) => loss,
+            // A finished run that was resumed: nothing was left to do.
+            None => self.trainer.validation_loss()?,
+        };
+        Ok(Summary {
+            steps: self.trainer.steps_done(),
+            validation_loss,
+            bigram_cross_entropy: self.bigram,
+            checkpoint: checkpoint_path(&self.directory),
+            log: self.log_path.clone(),
+            curve: self.draw_curve()?,
+            sample: self.sample(runtimes)?,
+        })
+    }
+
+    fn save(&mut self, observer: &mut dyn Observer) -> Result<(), RunError> {
+        let mut checkpoint = self.trainer.checkpoint()?;
+        checkpoint.set("data", &self.source)?;
+        checkpoint.set("data_fingerprint", &data_fingerprint(self.trainer.data()))?;
+        let path = checkpoint_path(&self.directory);
+        checkpoint.write(&path)?;
+        self.draw_curve()?;
+        observer.checkpoint(self.trainer.steps_done(), &path);
+        Ok(())
+    }
+
+    fn draw_curve(&self) -> Result<PathBuf, RunError> {
+        let path = self.directory.join("curve.svg");
+        let config = self.trainer.config();
+        let title = format!(
+            "V = {}, D = {}, {} tokens per step, {}",
+            config.model.vocab,
+            config.model.dim,
+            config.train.positions(),
+            config.train.dtype.name()
+        );
+        Curve::from_records(&title, &log::read(&self.log_path)?, Some(self.bigram)).write(&path)?;
+        Ok(path)
+    }
+
+    fn sample(&self, runtimes: Runtimes<'_>) -> Result<String, RunError> {
+        let sampler = Sampler::new(1.0, 1.0)?;
+        let mut random = Random::new(self.trainer.config().train.seed);
+        let prompt = Tokenizer::Bytes.encode(b"\n")?;
+        let tokens = self.trainer.generate(&prompt, SAMPLE_TOKENS, sampler, &mut random, runtimes)?;
+        // A model wider than the tokenizer may pick a token that stands for no byte.
+        let bytes: Vec<u32> = tokens.into_iter().filter(|&token| (token as usize) < BYTE_VOCAB).collect();
+        Ok(String::from_utf8_lossy(&Tokenizer::Bytes.decode(&bytes)?).into_owned())
+    }
+}
