@@ -1,0 +1,112 @@
+//! What is done to one input.
+
+use std::sync::Arc;
+
+use anemone_mil::error::{Errors, Spans};
+use anemone_mil::eval::{Budget, Interpreter};
+use anemone_mil::program::Function;
+use anemone_mil::runtime::Runtime;
+use anemone_mil::tensor::Tensor;
+use anemone_mil::text;
+use anemone_mil::types::{DType, Dim, Shape, TensorType, Type};
+use anemone_mil::verify::{Verified, verify, verify_blobs};
+use anemone_mil::weights::{BlobFile, WeightSource};
+
+/// What a run may use.
+const BUDGET: Budget = Budget { elements: 1 << 18, work: 1 << 20 };
+
+/// How far an input came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    Refused,
+    Parsed,
+    Verified,
+    Ran,
+}
+
+/// Takes a program as far as it goes. Whatever is wrong with it must end as an error, which is rendered as the
+/// command would.
+///
+/// # Panics
+///
+/// When a program that was read is not the same after printing and reading again.
+pub fn exercise(source: &str, weights: &dyn WeightSource) -> Stage {
+    let parsed = match text::parse(source) {
+        Ok(parsed) => parsed,
+        Err(errors) => {
+            render(&errors, source, &Spans::default());
+            return Stage::Refused;
+        }
+    };
+    let printed = text::write_with_comments(&parsed.program, &parsed.comments);
+    let again = text::parse(&printed).map(|again| again.program);
+    assert!(again.as_ref().is_ok_and(|again| *again == parsed.program), "printed and read again: {again:?}");
+    let verified = match verify(parsed.program) {
+        Ok(verified) => Arc::new(verified),
+        Err(errors) => {
+            render(&errors, source, &parsed.spans);
+            return Stage::Parsed;
+        }
+    };
+    if let Err(errors) = verify_blobs(verified.program(), weights) {
+        render(&errors, source, &parsed.spans);
+    }
+    // Every function runs, whether one before it did or not.
+    let ran =
+        verified.program().functions.iter().filter(|function| runs(&verified, function, weights)).count();
+    if ran > 0 { Stage::Ran } else { Stage::Verified }
+}
+
+fn render(errors: &Errors, source: &str, spans: &Spans) {
+    assert!(!errors.0.is_empty(), "refused without a reason");
+    assert!(!errors.render("input.mil", source, spans).is_empty());
+}
+
+/// Reads all that a weight file holds; damage must end as an error.
+pub fn exercise_file(file: &BlobFile) {
+    for record in file.records().flatten() {
+        let bits = u64::from(record.dtype.bits());
+        let count = (record.size_bytes * 8).saturating_sub(record.padding_bits.min(7)) / bits;
+        let ty = TensorType { dtype: record.dtype, shape: Shape(vec![Dim::Known(count)]) };
+        if let Ok(tensor) = file.read(record.offset, &ty) {
+            assert!(tensor.len() as u64 <= file.size_bytes() * 8, "more values than the file has bits");
+        }
+    }
+}
+
+/// Whether a function runs to its end.
+fn runs(verified: &Arc<Verified>, function: &Function, weights: &dyn WeightSource) -> bool {
+    let declared = function.body.inputs.iter().map(|&id| &function.value(id).ty);
+    let inputs = declared.filter(|ty| !matches!(ty, Type::State(_))).map(input);
+    let Some(inputs) = inputs.collect::<Option<Vec<Tensor>>>() else { return false };
+    let types: Vec<TensorType> = inputs.iter().map(Tensor::ty).collect();
+    let interpreter = Interpreter { exact: false, budget: BUDGET };
+    let Ok(mut executable) = interpreter.prepare(verified, &function.name, &types, weights) else {
+        return false;
+    };
+    let mut outputs = vec![Tensor::scalar(0.0f32); executable.outputs().len()];
+    executable.run(&inputs.iter().collect::<Vec<_>>(), &mut outputs).is_ok()
+}
+
+/// An input of a declared type, small and large values and zeros in it; a `?` becomes 3.
+fn input(ty: &Type) -> Option<Tensor> {
+    let TensorType { dtype, shape } = ty.as_tensor()?;
+    let dims: Vec<Dim> = shape.0.iter().map(|dim| dim.or(Dim::Known(3))).collect();
+    let shape = Shape(dims);
+    let count = shape.elements().filter(|&count| count <= BUDGET.elements)?;
+    let dims = shape.to_known()?;
+    match dtype {
+        DType::Fp16 | DType::Fp32 | DType::Fp64 | DType::Bf16 => {
+            const VALUES: [f64; 11] =
+                [0.5, -1.0, 3.0, 0.0, 1e-3, -0.0, 65504.0, -7.25, f64::INFINITY, f64::NAN, 1e-30];
+            let values: Vec<f64> = (0..count as usize).map(|i| VALUES[i % VALUES.len()]).collect();
+            Tensor::from_f64(dtype, &dims, &values).ok()
+        }
+        _ => {
+            let (least, most) = dtype.integer_range().unwrap_or((0, 1));
+            let values = [0, 1, 2, -1, most, 3, least].map(|v| v.clamp(least, most) as i64);
+            let values: Vec<i64> = (0..count as usize).map(|i| values[i % values.len()]).collect();
+            Tensor::from_i64(dtype, &dims, &values).ok().or_else(|| Tensor::zeros(dtype, &dims))
+        }
+    }
+}
