@@ -40,9 +40,9 @@ impl<'a> Input<'a> {
     /// Input number `index`.
     pub fn new(seeds: &'a [Seed], index: u64) -> Input<'a> {
         let mut random = Random::stream(0, index);
-        let (mutates_text, mutates_files) = match random.below(10) {
-            0..8 => (true, false),
-            8 => (false, true),
+        let (mutates_text, mutates_files) = match random.below(20) {
+            0..18 => (true, false),
+            18 => (false, true),
             _ => (true, true),
         };
         let seed = pick(&mut random, seeds, |seed| !mutates_files || !seed.files.is_empty());
