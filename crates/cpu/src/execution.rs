@@ -121,7 +121,7 @@ pub struct Execution {
 /// The memory of a run.
 struct Buffers {
     planned: Vec<Line>,
-    scratch: Vec<f32>,
+    scratch: Vec<f64>,
     held: Vec<Option<Arc<Tensor>>>,
 }
 
@@ -171,9 +171,9 @@ impl Execution {
         }
         for (port, output) in ports.iter().zip(outputs) {
             // A `?` is settled by the op that computes the output, which then replaces the tensor.
-            let Some(dims) = port.ty.shape.to_known() else { continue };
-            if output.dtype() != port.ty.dtype || output.shape() != dims {
-                let zeros = Tensor::zeros(port.ty.dtype, &dims);
+            if is_known(&port.ty) && !output.has_type(&port.ty) {
+                let dims = port.ty.shape.to_known();
+                let zeros = dims.and_then(|dims| Tensor::zeros(port.ty.dtype, &dims));
                 *output =
                     zeros.ok_or_else(|| unsupported(format!("an output of the size of `{}`", port.name)))?;
             }
@@ -277,7 +277,14 @@ impl Run<'_> {
         let tensors = operands
             .and_then(|operands| self.evaluation.apply(row, &operands))
             .map_err(|error| op_error(function, id, error))?;
-        for (&held, tensor) in results.iter().zip(tensors) {
+        for ((&held, tensor), &value) in results.iter().zip(tensors).zip(&op.results) {
+            // Kernels rely on the sizes that were planned.
+            let planned = &specialized.types[value.0 as usize];
+            if !planned.as_ref().is_some_and(|ty| ty.shape.agrees_with(&tensor.ty().shape)) {
+                let (name, found) = (&function.value(value).name, tensor.ty());
+                let message = format!("`{name}` is {found}, which is not what the function declares");
+                return Err(RuntimeError::Interface(message));
+            }
             self.buffers.held[held] = Some(Arc::new(tensor));
         }
         Ok(())
@@ -295,7 +302,7 @@ impl Run<'_> {
             if matches!(place, Place::Output(at) if *at == index) {
                 continue;
             }
-            if specialized.outputs[index].ty.shape.to_known().is_some() {
+            if is_known(&specialized.outputs[index].ty) {
                 let mut data = take(&mut self.outputs[index]);
                 self.memory().copy(place, &mut data);
                 *self.outputs[index].data_mut() = data;
@@ -305,6 +312,11 @@ impl Run<'_> {
         }
         Ok(())
     }
+}
+
+/// Whether every dimension is known; allocates nothing.
+fn is_known(ty: &TensorType) -> bool {
+    ty.shape.0.iter().all(|dim| dim.known().is_some())
 }
 
 /// Takes a tensor's values and leaves none; allocates nothing. They must be put back.

@@ -11,8 +11,8 @@ mod tile;
 
 use anemone_mil::types::DType;
 use half::f16;
-use half::slice::HalfFloatSliceExt;
 
+use crate::element::Float;
 use crate::memory::Floats;
 use crate::threads::Threads;
 
@@ -155,7 +155,7 @@ impl Gemm {
     }
 
     /// Writes the transposed product to the result.
-    fn turn<T: Element>(&self, turned: &[f32], bias: Bias<'_>, c: &mut [T], threads: &Threads) {
+    fn turn<T: Float>(&self, turned: &[f32], bias: Bias<'_>, c: &mut [T], threads: &Threads) {
         const STRIP: usize = 256;
         let (m, n) = (self.m, self.n);
         threads.each_chunk(c, n, 1, |i, row| {
@@ -172,7 +172,7 @@ impl Gemm {
     }
 
     /// The product, or its transpose, straight to row-major `c`.
-    fn multiply<T: Element>(
+    fn multiply<T: Float>(
         &self,
         a: Matrix<'_>,
         b: Matrix<'_>,
@@ -240,25 +240,5 @@ fn add_bias(sums: &mut [f32], bias: Bias<'_>, row: usize, first_column: usize) {
                 *sum += values.get(first_column + j);
             }
         }
-    }
-}
-
-/// An element type of results.
-trait Element: Send + Sync {
-    /// Rounds each value once.
-    fn round(values: &[f32], to: &mut [Self])
-    where
-        Self: Sized;
-}
-
-impl Element for f32 {
-    fn round(values: &[f32], to: &mut [f32]) {
-        to.copy_from_slice(values);
-    }
-}
-
-impl Element for f16 {
-    fn round(values: &[f32], to: &mut [f16]) {
-        to.convert_from_f32_slice(values);
     }
 }

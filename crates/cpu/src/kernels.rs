@@ -7,18 +7,24 @@ use anemone_mil::types::TensorType;
 use crate::memory::Sources;
 use crate::threads::Threads;
 
+mod broadcast;
+mod elementwise;
+mod movement;
 mod product;
+mod reduce;
+mod softmax;
+mod unary;
 
 /// Fast code for one result of an op.
 pub trait Kernel: Send + Sync {
-    /// The fp32 values of working memory that [`Kernel::run`] needs.
+    /// The fp64 values of working memory that [`Kernel::run`] needs.
     fn scratch(&self) -> usize {
         0
     }
 
     /// Computes the result from the operands. `result` is aligned for, and has the size of, the result's
     /// type. Allocates nothing.
-    fn run(&self, operands: Sources<'_>, result: &mut [u8], scratch: &mut [f32], threads: &Threads);
+    fn run(&self, operands: Sources<'_>, result: &mut [u8], scratch: &mut [f64], threads: &Threads);
 }
 
 /// A kernel and the operands that it reads, in its order.
@@ -60,6 +66,21 @@ pub fn choose(
     match row.name {
         "identity" | "reshape" | "expand_dims" | "squeeze" => alias(operands, results),
         "conv" | "matmul" | "linear" => product::choose(row, operands, threads),
+        "add" | "sub" | "mul" | "real_div" | "floor_div" | "maximum" | "minimum" | "pow" | "equal"
+        | "not_equal" | "less" | "less_equal" | "greater" | "greater_equal" | "select" => {
+            elementwise::choose(row.name, operands, results)
+        }
+        "abs" | "sign" | "square" | "sqrt" | "rsqrt" | "inverse" | "log" | "exp" | "exp2" | "sin" | "cos"
+        | "erf" | "floor" | "ceil" | "round" | "clip" | "relu" | "tanh" | "sigmoid" | "silu" | "gelu"
+        | "softplus" => unary::choose(row, operands),
+        "reduce_sum" | "reduce_mean" | "reduce_max" | "reduce_min" | "reduce_sum_square" => {
+            reduce::choose(row, operands)
+        }
+        "softmax" => softmax::choose(operands),
+        "transpose" => movement::transpose(operands),
+        "split" => movement::split(operands, results),
+        "concat" => movement::concat(operands, results),
+        "cast" => movement::cast(operands, results),
         _ => Ok(None),
     }
 }

@@ -11,6 +11,7 @@
 //! once, to nearest even, so they agree with [`anemone_mil::eval`] within each op's
 //! [`Accuracy`](anemone_mil::ops::Accuracy). Results depend neither on timing nor on the number of threads.
 
+mod element;
 mod execution;
 mod gemm;
 mod kernels;

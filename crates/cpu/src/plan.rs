@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 
 use anemone_mil::bind;
-use anemone_mil::ops::{OpDef, OpError, Operand, Operands};
+use anemone_mil::ops::{Given, OpDef, OpError, Operand, Operands};
 use anemone_mil::program::{Op, OpId, ValueId};
 use anemone_mil::runtime::RuntimeError;
 use anemone_mil::specialize::op_error;
@@ -57,7 +57,7 @@ pub struct Plan {
     pub places: Vec<Option<Place>>,
     /// Cache lines of planned memory.
     pub lines: usize,
-    /// fp32 values of working memory.
+    /// fp64 values of working memory.
     pub scratch: usize,
     /// Tensors held for ops without a kernel.
     pub held: usize,
@@ -299,15 +299,21 @@ pub fn choose(
             _ => return Ok(None),
         }
     }
-    if row.stateful || row.constexpr || !operands_known(&operands) || !op.blocks.is_empty() {
+    // Nothing to compute, and so no kernel that would have to care.
+    let empty = results.iter().all(|ty| ty.shape.elements() == Some(0));
+    if empty || row.stateful || row.constexpr || !op.blocks.is_empty() || !operands_known(&operands) {
         return Ok(None);
     }
     kernels::choose(row, &operands, &results, threads)
 }
 
+/// Whether all operands have known dimensions, of which no product overflows, though others be 0.
 fn operands_known(operands: &Operands<'_>) -> bool {
-    use anemone_mil::ops::Given;
-    let known = |operand: &Operand| operand.shape().to_known().is_some() && !operand.is_state;
+    let known = |operand: &Operand| {
+        let dims = operand.shape().to_known();
+        let product = dims.and_then(|dims| dims.iter().try_fold(8usize, |all, &d| all.checked_mul(d.max(1))));
+        product.is_some() && !operand.is_state
+    };
     operands.0.iter().all(|(_, given)| match given {
         Given::One(operand) => known(operand),
         Given::Tuple(operands) => operands.iter().all(known),

@@ -144,7 +144,7 @@ pub fn check_inputs(ports: &[Port], inputs: &[&Tensor]) -> Result<(), RuntimeErr
         return Err(RuntimeError::Interface(message));
     }
     for (port, input) in ports.iter().zip(inputs) {
-        if port.ty != input.ty() {
+        if !input.has_type(&port.ty) {
             let message = format!("the input `{}` is {}, {} was given", port.name, port.ty, input.ty());
             return Err(RuntimeError::Interface(message));
         }

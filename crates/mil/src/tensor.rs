@@ -2,7 +2,7 @@
 
 use half::{bf16, f16};
 
-use crate::types::{DType, Shape, TensorType, Type};
+use crate::types::{DType, Dim, Shape, TensorType, Type};
 
 /// The values of a tensor, one variant per way of storing them.
 ///
@@ -302,6 +302,12 @@ impl Tensor {
     /// The tensor's type.
     pub fn ty(&self) -> TensorType {
         TensorType::new(self.dtype, &self.shape)
+    }
+
+    /// Whether the tensor has exactly this type; allocates nothing.
+    pub fn has_type(&self, ty: &TensorType) -> bool {
+        let dims = self.shape.iter().map(|&length| Dim::from(length));
+        self.dtype == ty.dtype && dims.eq(ty.shape.0.iter().copied())
     }
 
     /// Whether the tensor's values can be those of a scalar or tensor type (a `?` takes any length).

@@ -7,6 +7,7 @@ use anemone_mil::ops::{
 use anemone_mil::types::{DType, Shape};
 
 use super::{Choice, Kernel};
+use crate::element::is_float;
 use crate::gemm::{Bias, Gemm, Matrix, Output};
 use crate::memory::{Sources, element_bytes};
 use crate::threads::Threads;
@@ -57,10 +58,11 @@ impl Side {
 
 impl Kernel for Product {
     fn scratch(&self) -> usize {
-        self.gemm.scratch()
+        self.gemm.scratch().div_ceil(2)
     }
 
-    fn run(&self, operands: Sources<'_>, result: &mut [u8], scratch: &mut [f32], threads: &Threads) {
+    fn run(&self, operands: Sources<'_>, result: &mut [u8], scratch: &mut [f64], threads: &Threads) {
+        let scratch: &mut [f32] = bytemuck::cast_slice_mut(scratch);
         let bias = match self.bias {
             None => Bias::None,
             Some((dtype, BiasAlong::Rows)) => Bias::Rows(operands.floats(2, dtype)),
@@ -91,10 +93,6 @@ pub fn choose(row: &OpDef, operands: &Operands<'_>, threads: &Threads) -> Result
         }
         _ => Ok(convolution(&Convolution::of(&Conv::bind(operands)?)?, threads)),
     }
-}
-
-fn is_float(dtype: DType) -> bool {
-    matches!(dtype, DType::Fp16 | DType::Fp32)
 }
 
 /// The operands of a product, if all are of fp16 or fp32.

@@ -103,14 +103,9 @@ impl Case {
         Some((program(function.finish([result])), inputs))
     }
 
-    /// Whether the op takes these operands at all.
-    pub fn is_sound(&self) -> bool {
-        self.build(Tensor::clone).is_some()
-    }
-
     /// Runs the op on the CPU and compares every element with the exact reference, within the op's accuracy.
     pub fn check(&self, cpu: &Cpu) -> Result<(), TestCaseError> {
-        let Some((program, inputs)) = self.build(Tensor::clone) else { return Ok(()) };
+        let (program, inputs) = self.build(Tensor::clone).expect("the op takes these operands");
         let inputs: Vec<&Tensor> = inputs.iter().collect();
         let actual = run(prepare(cpu, &program, &inputs).as_mut(), &inputs).remove(0);
         let rounded = run(prepare(&reference(false), &program, &inputs).as_mut(), &inputs).remove(0);

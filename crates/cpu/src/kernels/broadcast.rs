@@ -1,0 +1,115 @@
+//! Walking through operands that broadcast to a result.
+
+/// How the elements of a result find those of its operands: the result as runs of neighbours, along each of
+/// which an operand gives neighbours too, or one value again and again.
+#[derive(Debug, Clone)]
+pub struct Broadcast {
+    /// Elements of one run.
+    run: usize,
+    /// Lengths of the dimensions outside the run, outermost first.
+    outer: Vec<usize>,
+    /// For each operand: distances along the outer dimensions, and whether the run moves through it.
+    operands: Vec<(Vec<usize>, bool)>,
+}
+
+impl Broadcast {
+    /// The walk of operands of these dimensions through a result of `dims`.
+    pub fn new(dims: &[usize], operands: &[Vec<usize>]) -> Broadcast {
+        let steps: Vec<Vec<usize>> = operands.iter().map(|own| steps(own, dims)).collect();
+        // Neighbouring dimensions through which every operand moves, or stays, as through one.
+        let mut lengths: Vec<usize> = Vec::new();
+        let mut merged: Vec<Vec<usize>> = vec![Vec::new(); operands.len()];
+        for (i, &length) in dims.iter().enumerate() {
+            if length == 1 {
+                continue;
+            }
+            let joins = !lengths.is_empty()
+                && merged.iter().zip(&steps).all(|(merged, step)| {
+                    merged.last().is_some_and(|&before| before == step[i].saturating_mul(length))
+                });
+            if joins {
+                if let Some(last) = lengths.last_mut() {
+                    *last *= length;
+                }
+                merged.iter_mut().zip(&steps).for_each(|(merged, step)| {
+                    merged.pop();
+                    merged.push(step[i]);
+                });
+            } else {
+                lengths.push(length);
+                merged.iter_mut().zip(&steps).for_each(|(merged, step)| merged.push(step[i]));
+            }
+        }
+        let run = lengths.pop().unwrap_or(1);
+        let split = |mut steps: Vec<usize>| {
+            let moves = steps.pop().unwrap_or(0) != 0;
+            (steps, moves)
+        };
+        Broadcast { run, outer: lengths, operands: merged.into_iter().map(split).collect() }
+    }
+
+    /// The parts into which the result's elements from `start` on fall at the ends of runs and after `most`
+    /// elements: calls `visit` with the part's range from `start`.
+    pub fn parts(&self, start: usize, length: usize, most: usize, mut visit: impl FnMut(usize, usize)) {
+        let mut done = 0;
+        while done < length {
+            let left = self.run - (start + done) % self.run;
+            let part = left.min(length - done).min(most);
+            visit(done, part);
+            done += part;
+        }
+    }
+
+    /// The elements of an operand that a part of `length` elements of the result, from `position` on, reads:
+    /// as many, or one.
+    pub fn slice<'a, T>(&self, operand: usize, values: &'a [T], position: usize, length: usize) -> &'a [T] {
+        let (steps, moves) = &self.operands[operand];
+        let (mut index, within) = (position / self.run, position % self.run);
+        let mut start = if *moves { within } else { 0 };
+        for (&length, &step) in self.outer.iter().zip(steps).rev() {
+            start += index % length * step;
+            index /= length;
+        }
+        &values[start..start + if *moves { length } else { 1 }]
+    }
+}
+
+/// Distances between an operand's elements along the result's dimensions; 0 where it repeats.
+fn steps(own: &[usize], dims: &[usize]) -> Vec<usize> {
+    let missing = dims.len() - own.len();
+    let mut steps = vec![0; dims.len()];
+    let mut step = 1usize;
+    for (i, &length) in own.iter().enumerate().rev() {
+        steps[missing + i] = if length == 1 { 0 } else { step };
+        step = step.saturating_mul(length);
+    }
+    steps
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The operand's elements for each of the result's, found part by part.
+    fn walk(dims: &[usize], own: &[usize], most: usize) -> Vec<usize> {
+        let values: Vec<usize> = (0..own.iter().product()).collect();
+        let broadcast = Broadcast::new(dims, &[dims.to_vec(), own.to_vec()]);
+        let count: usize = dims.iter().product();
+        let mut found = Vec::new();
+        broadcast.parts(0, count, most, |start, length| {
+            let part = broadcast.slice(1, &values, start, length);
+            found.extend((0..length).map(|i| part[if part.len() == 1 { 0 } else { i }]));
+        });
+        found
+    }
+
+    #[test]
+    fn operands_repeat_as_numpy_broadcasts() {
+        assert_eq!(walk(&[2, 3], &[3], 100), [0, 1, 2, 0, 1, 2]);
+        assert_eq!(walk(&[2, 3], &[2, 1], 2), [0, 0, 0, 1, 1, 1]);
+        assert_eq!(walk(&[1, 2, 1, 3], &[1, 1, 1, 3], 100), [0, 1, 2, 0, 1, 2]);
+        assert_eq!(walk(&[2, 2, 2], &[2, 1, 2], 1), [0, 1, 0, 1, 2, 3, 2, 3]);
+        assert_eq!(walk(&[2, 2], &[], 100), [0, 0, 0, 0]);
+        assert_eq!(walk(&[2, 3], &[2, 3], 100), [0, 1, 2, 3, 4, 5]);
+    }
+}

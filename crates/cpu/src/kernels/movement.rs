@@ -1,0 +1,267 @@
+//! Ops that move elements without looking at them: `transpose`, `concat`, `split`; and `cast`.
+
+use anemone_mil::ops::{Concat, OpError, Operand, Operands, Row, Split};
+use anemone_mil::types::{DType, TensorType};
+use bytemuck::Pod;
+use half::f16;
+
+use super::elementwise::CHUNK;
+use super::{Choice, Kernel, Work};
+use crate::element::{Float, is_float};
+use crate::memory::{Sources, element_bytes};
+use crate::threads::Threads;
+
+/// A position along an axis, counted from the end where it is negative.
+fn position(axis: i32, rank: usize) -> Option<usize> {
+    let axis = if axis < 0 { i64::from(axis) + rank as i64 } else { i64::from(axis) };
+    usize::try_from(axis).ok().filter(|&axis| axis < rank)
+}
+
+/// `transpose`: dimension i of the result is dimension `perm[i]` of `x`.
+pub fn transpose(operands: &Operands<'_>) -> Result<Option<Choice>, OpError> {
+    let (x, perm): (Operand, Vec<i32>) = (operands.bind("x", None)?, operands.bind("perm", None)?);
+    let Some(dims) = x.shape().to_known() else { return Ok(None) };
+    let perm: Option<Vec<usize>> = perm.iter().map(|&axis| position(axis, dims.len())).collect();
+    let Some(perm) = perm else { return Ok(None) };
+    let mut own = vec![1usize; dims.len()];
+    for i in (1..dims.len()).rev() {
+        own[i - 1] = own[i].saturating_mul(dims[i]);
+    }
+    let window = Window {
+        bytes: element_bytes(x.dtype()),
+        start: 0,
+        dims: perm.iter().map(|&axis| (dims[axis], own[axis])).collect(),
+    };
+    Ok(Some(Choice::kernel(window.merged(), vec![x])))
+}
+
+/// `split` along an axis: one window per part.
+pub fn split(operands: &Operands<'_>, results: &[TensorType]) -> Result<Option<Choice>, OpError> {
+    let row = Split::bind(operands)?;
+    let Some(dims) = row.x.shape().to_known() else { return Ok(None) };
+    let Some(axis) = position(row.axis, dims.len()) else { return Ok(None) };
+    let inner: usize = dims[axis + 1..].iter().product();
+    let outer: usize = dims[..axis].iter().product();
+    let mut start = 0;
+    let mut works = Vec::with_capacity(results.len());
+    for result in results {
+        let Some(length) = result.shape.0[axis].known().and_then(|length| usize::try_from(length).ok())
+        else {
+            return Ok(None);
+        };
+        let window = Window {
+            bytes: element_bytes(row.x.dtype()),
+            start: start * inner,
+            dims: vec![(outer, dims[axis] * inner), (length * inner, 1)],
+        };
+        start += length;
+        works.push(Work { kernel: Box::new(window.merged()), operands: vec![row.x.clone()] });
+    }
+    Ok(Some(Choice::Kernels(works)))
+}
+
+/// `concat` along an axis, value after value.
+pub fn concat(operands: &Operands<'_>, results: &[TensorType]) -> Result<Option<Choice>, OpError> {
+    let row = Concat::bind(operands)?;
+    let dims: Option<Vec<Vec<usize>>> = row.values.iter().map(|value| value.shape().to_known()).collect();
+    let rank = results.first().map_or(0, |result| result.shape.rank());
+    let (Some(dims), Some(axis)) = (dims, position(row.axis, rank)) else { return Ok(None) };
+    if row.interleave {
+        return Ok(None);
+    }
+    let bytes = results.first().map_or(1, |result| element_bytes(result.dtype));
+    let runs = dims.iter().map(|dims| dims[axis..].iter().product::<usize>() * bytes).collect();
+    Ok(Some(Choice::kernel(Join { runs }, row.values)))
+}
+
+/// `cast` between fp16, fp32, int32 and bool.
+pub fn cast(operands: &Operands<'_>, results: &[TensorType]) -> Result<Option<Choice>, OpError> {
+    let x: Operand = operands.bind("x", None)?;
+    let Some(result) = results.first() else { return Ok(None) };
+    if x.dtype() == result.dtype {
+        return Ok(Some(Choice::Alias(x)));
+    }
+    let known = |dtype| is_float(dtype) || matches!(dtype, DType::Int32 | DType::Bool);
+    let kernel = Cast { from: x.dtype(), to: result.dtype };
+    Ok((known(kernel.from) && known(kernel.to)).then(|| Choice::kernel(kernel, vec![x])))
+}
+
+/// Elements of an operand at distances of their own along each dimension.
+#[derive(Debug)]
+struct Window {
+    /// Bytes of an element.
+    bytes: usize,
+    /// The first element.
+    start: usize,
+    /// Length of each dimension and distance between its elements in the operand.
+    dims: Vec<(usize, usize)>,
+}
+
+impl Window {
+    /// The same window in as few dimensions as possible.
+    fn merged(mut self) -> Window {
+        let mut merged: Vec<(usize, usize)> = Vec::with_capacity(self.dims.len());
+        for &(length, step) in self.dims.iter().filter(|&&(length, _)| length != 1) {
+            match merged.last_mut() {
+                Some(last) if last.1 == step.saturating_mul(length) => *last = (last.0 * length, step),
+                _ => merged.push((length, step)),
+            }
+        }
+        if merged.is_empty() {
+            merged.push((1, 1));
+        }
+        self.dims = merged;
+        self
+    }
+
+    fn copy<T: Pod + Send + Sync>(&self, x: &[T], result: &mut [T], threads: &Threads) {
+        let Some((&(run, step), outer)) = self.dims.split_last() else { return };
+        threads.each_chunk(result, CHUNK, 2, |index, result| {
+            let mut done = 0;
+            while done < result.len() {
+                let position = index * CHUNK + done;
+                let (mut row, within) = (position / run, position % run);
+                let mut start = self.start + within * step;
+                for &(length, step) in outer.iter().rev() {
+                    start += row % length * step;
+                    row /= length;
+                }
+                let part = (run - within).min(result.len() - done);
+                let to = &mut result[done..done + part];
+                if step == 1 {
+                    to.copy_from_slice(&x[start..start + part]);
+                } else {
+                    to.iter_mut().zip(x[start..].iter().step_by(step)).for_each(|(to, from)| *to = *from);
+                }
+                done += part;
+            }
+        });
+    }
+}
+
+impl Kernel for Window {
+    fn run(&self, operands: Sources<'_>, result: &mut [u8], _: &mut [f64], threads: &Threads) {
+        match self.bytes {
+            1 => self.copy::<u8>(operands.values(0), result, threads),
+            2 => self.copy::<u16>(operands.values(0), bytemuck::cast_slice_mut(result), threads),
+            4 => self.copy::<u32>(operands.values(0), bytemuck::cast_slice_mut(result), threads),
+            _ => self.copy::<u64>(operands.values(0), bytemuck::cast_slice_mut(result), threads),
+        }
+    }
+}
+
+/// Runs of bytes of each operand in turn.
+struct Join {
+    /// For each operand, the bytes of one run.
+    runs: Vec<usize>,
+}
+
+impl Kernel for Join {
+    fn run(&self, operands: Sources<'_>, result: &mut [u8], _: &mut [f64], threads: &Threads) {
+        let row: usize = self.runs.iter().sum();
+        threads.each_chunk(result, row, 1, |index, result| {
+            let mut rest = result;
+            for (operand, &run) in self.runs.iter().enumerate() {
+                let (to, after) = rest.split_at_mut(run);
+                to.copy_from_slice(&operands.bytes(operand)[index * run..][..run]);
+                rest = after;
+            }
+        });
+    }
+}
+
+struct Cast {
+    from: DType,
+    to: DType,
+}
+
+/// A value of a type that `cast` takes, from fp64 as the op converts: to floating point rounded to nearest,
+/// to integers toward zero and to the nearest that there is, to bool whether it is not 0.
+trait Number: Pod + Send + Sync {
+    fn of(value: f64) -> Self;
+    fn wide(self) -> f64;
+}
+
+impl Number for f16 {
+    fn of(value: f64) -> f16 {
+        <f16 as Float>::from_f64(value)
+    }
+    fn wide(self) -> f64 {
+        self.to_f64()
+    }
+}
+
+impl Number for f32 {
+    fn of(value: f64) -> f32 {
+        value as f32
+    }
+    fn wide(self) -> f64 {
+        f64::from(self)
+    }
+}
+
+impl Number for i32 {
+    fn of(value: f64) -> i32 {
+        value as i32
+    }
+    fn wide(self) -> f64 {
+        f64::from(self)
+    }
+}
+
+/// A bool.
+impl Number for u8 {
+    fn of(value: f64) -> u8 {
+        u8::from(value != 0.0)
+    }
+    fn wide(self) -> f64 {
+        f64::from(self)
+    }
+}
+
+impl Cast {
+    fn to<A: Number>(&self, x: &[A], result: &mut [u8], threads: &Threads) {
+        match self.to {
+            DType::Fp16 => convert::<A, f16>(x, bytemuck::cast_slice_mut(result), threads),
+            DType::Fp32 => convert::<A, f32>(x, bytemuck::cast_slice_mut(result), threads),
+            DType::Int32 => convert::<A, i32>(x, bytemuck::cast_slice_mut(result), threads),
+            _ => convert::<A, u8>(x, result, threads),
+        }
+    }
+}
+
+fn convert<A: Number, B: Number>(x: &[A], result: &mut [B], threads: &Threads) {
+    threads.each_chunk(result, CHUNK, 4, |index, result| {
+        for (to, &from) in result.iter_mut().zip(&x[index * CHUNK..]) {
+            *to = B::of(from.wide());
+        }
+    });
+}
+
+impl Kernel for Cast {
+    fn run(&self, operands: Sources<'_>, result: &mut [u8], _: &mut [f64], threads: &Threads) {
+        match (self.from, self.to) {
+            (DType::Fp16, DType::Fp32) => {
+                let x = operands.values::<f16>(0);
+                threads.each_chunk(bytemuck::cast_slice_mut(result), CHUNK, 1, |index, result| {
+                    f16::widen(&x[index * CHUNK..][..result.len()], result);
+                });
+            }
+            (DType::Fp32, DType::Fp16) => {
+                let x = operands.values::<f32>(0);
+                threads.each_chunk(
+                    bytemuck::cast_slice_mut(result),
+                    CHUNK,
+                    1,
+                    |index, result: &mut [f16]| {
+                        f16::round(&x[index * CHUNK..][..result.len()], result);
+                    },
+                );
+            }
+            (DType::Fp16, _) => self.to::<f16>(operands.values(0), result, threads),
+            (DType::Fp32, _) => self.to::<f32>(operands.values(0), result, threads),
+            (DType::Int32, _) => self.to::<i32>(operands.values(0), result, threads),
+            _ => self.to::<u8>(operands.values(0), result, threads),
+        }
+    }
+}

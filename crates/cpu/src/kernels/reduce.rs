@@ -1,0 +1,204 @@
+//! Sums, means and extremes over neighbouring axes, accumulated in fp64.
+
+use anemone_mil::ops::{
+    OpDef, OpError, Operand, Operands, ReduceMax, ReduceMean, ReduceMin, ReduceSum, ReduceSumSquare, Row,
+};
+use anemone_mil::types::DType;
+use half::f16;
+use pulp::{Simd, WithSimd};
+
+use super::{Choice, Kernel};
+use crate::element::{Float, is_float};
+use crate::memory::Sources;
+use crate::threads::Threads;
+
+/// Elements that are widened together.
+const BLOCK: usize = 512;
+/// Neighbouring results that a thread computes together.
+const COLUMNS: usize = 64;
+/// Partial results of a run of memory.
+const LANES: usize = 16;
+
+/// The kernel for a reduction of floating-point values over neighbouring axes.
+pub fn choose(row: &OpDef, operands: &Operands<'_>) -> Result<Option<Choice>, OpError> {
+    /// Binds a row and takes `x` and the axes from it.
+    macro_rules! of {
+        ($row:ty) => {{
+            let row = <$row>::bind(operands)?;
+            (row.x, row.axes)
+        }};
+    }
+    let (x, axes) = match row.name {
+        "reduce_sum" => of!(ReduceSum),
+        "reduce_mean" => of!(ReduceMean),
+        "reduce_max" => of!(ReduceMax),
+        "reduce_min" => of!(ReduceMin),
+        "reduce_sum_square" => of!(ReduceSumSquare),
+        _ => return Ok(None),
+    };
+    let Some(shape) = Reduced::new(&x, axes.as_deref()) else { return Ok(None) };
+    let count = shape.axis as f64;
+    let add = |sum: f64, x: f64| sum + x;
+    Ok(match row.name {
+        "reduce_sum" => reduce(x, shape, 0.0, add, add, |sum| sum),
+        "reduce_mean" => reduce(x, shape, 0.0, add, add, move |sum| sum / count),
+        "reduce_sum_square" => reduce(x, shape, 0.0, |sum, x| sum + x * x, add, |sum| sum),
+        // Nothing has no extreme: the op's meaning says so.
+        _ if shape.axis == 0 => None,
+        "reduce_max" => reduce(x, shape, f64::NEG_INFINITY, larger, larger, |x| x),
+        _ => reduce(x, shape, f64::INFINITY, smaller, smaller, |x| x),
+    })
+}
+
+#[inline(always)]
+fn larger(x: f64, y: f64) -> f64 {
+    if x > y || x.is_nan() { x } else { y }
+}
+
+#[inline(always)]
+fn smaller(x: f64, y: f64) -> f64 {
+    if x < y || x.is_nan() { x } else { y }
+}
+
+/// An operand as `[outer, axis, inner]`, to be reduced over `axis`.
+#[derive(Debug, Clone, Copy)]
+struct Reduced {
+    axis: usize,
+    inner: usize,
+}
+
+impl Reduced {
+    /// `None` where the reduced axes are not neighbours, or `x` is not of floating point.
+    fn new(x: &Operand, axes: Option<&[i32]>) -> Option<Reduced> {
+        let dims = x.shape().to_known().filter(|_| is_float(x.dtype()))?;
+        let rank = i64::try_from(dims.len()).ok()?;
+        let reduced = |position: usize| match axes {
+            None => true,
+            Some(axes) => axes.iter().any(|&axis| {
+                let axis = i64::from(axis);
+                (if axis < 0 { axis + rank } else { axis }) == position as i64
+            }),
+        };
+        let long: Vec<(usize, bool)> =
+            (0..dims.len()).map(|i| (dims[i], reduced(i))).filter(|&(length, _)| length != 1).collect();
+        let first = long.iter().position(|&(_, reduced)| reduced).unwrap_or(long.len());
+        let after = long[first..].iter().position(|&(_, reduced)| !reduced);
+        let (middle, last) = long[first..].split_at(after.unwrap_or(long.len() - first));
+        if last.iter().any(|&(_, reduced)| reduced) {
+            return None;
+        }
+        let product = |dims: &[(usize, bool)]| dims.iter().map(|&(length, _)| length).product();
+        Some(Reduced { axis: product(middle), inner: product(last) })
+    }
+}
+
+fn reduce(
+    x: Operand,
+    shape: Reduced,
+    first: f64,
+    step: impl Fn(f64, f64) -> f64 + Copy + Send + Sync + 'static,
+    merge: impl Fn(f64, f64) -> f64 + Copy + Send + Sync + 'static,
+    finish: impl Fn(f64) -> f64 + Copy + Send + Sync + 'static,
+) -> Option<Choice> {
+    Some(Choice::kernel(Reduce { dtype: x.dtype(), shape, first, step, merge, finish }, vec![x]))
+}
+
+struct Reduce<S, M, F> {
+    dtype: DType,
+    shape: Reduced,
+    /// The result of nothing.
+    first: f64,
+    /// A result and one more element.
+    step: S,
+    /// Two results of different elements.
+    merge: M,
+    /// From the result of all elements to the op's.
+    finish: F,
+}
+
+/// Steps each result with the element at its position.
+struct Step<'a, S> {
+    results: &'a mut [f64],
+    values: &'a [f32],
+    step: S,
+}
+
+impl<S: Fn(f64, f64) -> f64> WithSimd for Step<'_, S> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<V: Simd>(self, _: V) {
+        for values in self.values.chunks(self.results.len()) {
+            for (result, &value) in self.results.iter_mut().zip(values) {
+                *result = (self.step)(*result, f64::from(value));
+            }
+        }
+    }
+}
+
+impl<S, M, F> Reduce<S, M, F>
+where
+    S: Fn(f64, f64) -> f64 + Copy + Send + Sync,
+    M: Fn(f64, f64) -> f64 + Copy + Send + Sync,
+    F: Fn(f64) -> f64 + Copy + Send + Sync,
+{
+    fn compute<T: Float>(&self, x: &[T], result: &mut [T], threads: &Threads) {
+        let Reduced { axis, inner } = self.shape;
+        if inner == 1 {
+            return threads.each_chunk(result, 1, axis, |index, result| {
+                result[0] = self.run_of_memory(&x[index * axis..][..axis], threads);
+            });
+        }
+        threads.each_chunk(result, COLUMNS, axis, |index, result| {
+            let mut done = 0;
+            while done < result.len() {
+                let position = index * COLUMNS + done;
+                let (outer, column) = (position / inner, position % inner);
+                let width = (inner - column).min(result.len() - done);
+                let x = &x[outer * axis * inner..][..axis * inner];
+                self.columns(x, column, &mut result[done..done + width], threads);
+                done += width;
+            }
+        });
+    }
+
+    fn run_of_memory<T: Float>(&self, x: &[T], threads: &Threads) -> T {
+        let (mut block, mut results) = ([0.0; BLOCK], [self.first; LANES]);
+        for x in x.chunks(BLOCK) {
+            let block = &mut block[..x.len()];
+            T::widen(x, block);
+            threads.arch().dispatch(Step { results: &mut results, values: block, step: self.step });
+        }
+        let merged = results.iter().fold(self.first, |merged, &one| (self.merge)(merged, one));
+        T::from_f64((self.finish)(merged))
+    }
+
+    /// Some neighbouring columns of `x [axis, inner]`.
+    fn columns<T: Float>(&self, x: &[T], column: usize, result: &mut [T], threads: &Threads) {
+        let (mut block, mut results) = ([0.0; COLUMNS], [self.first; COLUMNS]);
+        let (block, results) = (&mut block[..result.len()], &mut results[..result.len()]);
+        for row in x.chunks_exact(self.shape.inner) {
+            T::widen(&row[column..column + result.len()], block);
+            threads.arch().dispatch(Step { results, values: block, step: self.step });
+        }
+        for (to, &value) in result.iter_mut().zip(&*results) {
+            *to = T::from_f64((self.finish)(value));
+        }
+    }
+}
+
+impl<S, M, F> Kernel for Reduce<S, M, F>
+where
+    S: Fn(f64, f64) -> f64 + Copy + Send + Sync,
+    M: Fn(f64, f64) -> f64 + Copy + Send + Sync,
+    F: Fn(f64) -> f64 + Copy + Send + Sync,
+{
+    fn run(&self, operands: Sources<'_>, result: &mut [u8], _: &mut [f64], threads: &Threads) {
+        match self.dtype {
+            DType::Fp16 => {
+                self.compute::<f16>(operands.values(0), bytemuck::cast_slice_mut(result), threads);
+            }
+            _ => self.compute::<f32>(operands.values(0), bytemuck::cast_slice_mut(result), threads),
+        }
+    }
+}

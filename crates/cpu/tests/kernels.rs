@@ -1,0 +1,154 @@
+//! Every kernel against the reference, over awkward shapes and special values.
+
+mod common;
+
+use anemone_mil::tensor::Tensor;
+use anemone_mil::types::DType;
+use common::{Case, bools, cpu, float, integers, length, ordinary, special};
+use proptest::prelude::*;
+use proptest::sample::select;
+
+/// Two shapes that broadcast together.
+fn broadcasting() -> impl Strategy<Value = (Vec<usize>, Vec<usize>)> {
+    let dims = proptest::collection::vec((length(), 0..4usize), 0..4usize);
+    (dims, 0..3usize).prop_map(|(dims, dropped)| {
+        let x = dims.iter().map(|&(length, which)| if which == 0 { 1 } else { length }).collect();
+        let y: Vec<usize> = dims.iter().map(|&(length, which)| if which == 1 { 1 } else { length }).collect();
+        let dropped = dropped.min(y.len());
+        (x, y[dropped..].to_vec())
+    })
+}
+
+fn shape() -> impl Strategy<Value = Vec<usize>> {
+    proptest::collection::vec(length(), 1..4usize)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn binary(seed: u64, dtype in float(), shapes in broadcasting(), constant: [bool; 2],
+              op in select(vec!["add", "sub", "mul", "real_div", "floor_div", "maximum", "minimum", "pow",
+                                "equal", "not_equal", "less", "less_equal", "greater", "greater_equal"])) {
+        let (x, y) = (special(seed, dtype, &shapes.0), special(seed ^ 1, dtype, &shapes.1));
+        Case::new(op, vec![("x", x), ("y", y)]).constants(&constant).check(&cpu(2))?;
+    }
+
+    #[test]
+    fn selection(seed: u64, dtype in float(), shapes in broadcasting(), whole: bool) {
+        let (a, b) = (special(seed, dtype, &shapes.0), special(seed ^ 1, dtype, &shapes.1));
+        let cond = bools(seed, if whole { &shapes.0 } else { &[] });
+        Case::new("select", vec![("cond", cond), ("a", a), ("b", b)]).check(&cpu(2))?;
+    }
+
+    #[test]
+    fn unary(seed: u64, dtype in float(), shape in shape(),
+             op in select(vec!["abs", "sign", "square", "sqrt", "rsqrt", "inverse", "log", "exp", "exp2",
+                               "erf", "floor", "ceil", "round", "relu", "tanh", "sigmoid", "silu",
+                               "softplus", "gelu"])) {
+        Case::new(op, vec![("x", special(seed, dtype, &shape))]).check(&cpu(2))?;
+    }
+
+    #[test]
+    fn periodic(seed: u64, dtype in float(), shape in shape(), op in select(vec!["sin", "cos"])) {
+        Case::new(op, vec![("x", ordinary(seed, dtype, &shape))]).check(&cpu(2))?;
+    }
+
+    #[test]
+    fn unary_with_parameters(seed: u64, dtype in float(), shape in shape(), epsilon in 0.0..2.0f64,
+                             which in 0..6usize) {
+        let x = special(seed, dtype, &shape);
+        let scalar = |value| Tensor::from_f64(dtype, &[], &[value]).unwrap();
+        let mode = |name: &str| Tensor::scalar(name.to_string());
+        let case = match which {
+            0 => Case::new("rsqrt", vec![("x", x)]).with("epsilon", scalar(epsilon)),
+            1 => Case::new("log", vec![("x", x)]).with("epsilon", scalar(epsilon)),
+            2 => Case::new("inverse", vec![("x", x)]).with("epsilon", scalar(epsilon)),
+            3 => Case::new("clip", vec![("x", x)])
+                .with("alpha", scalar(-epsilon)).with("beta", scalar(epsilon + 0.5)),
+            4 => Case::new("gelu", vec![("x", x)]).with("mode", mode("TANH_APPROXIMATION")),
+            _ => Case::new("gelu", vec![("x", x)]).with("mode", mode("SIGMOID_APPROXIMATION")),
+        };
+        case.check(&cpu(2))?;
+    }
+
+    #[test]
+    fn softmax(seed: u64, dtype in float(), shape in shape(), axis in 0..3i32, back: bool, specials: bool,
+               scale in 0..7i32) {
+        let rank = shape.len() as i32;
+        let axis = axis % rank - if back { rank } else { 0 };
+        let x = if specials { special(seed, dtype, &shape) } else { ordinary(seed, dtype, &shape) };
+        let factor = 2f64.powi(scale);
+        let values: Vec<f64> = x.to_f64().unwrap().into_iter().map(|value| value * factor).collect();
+        let x = Tensor::from_f64(dtype, &shape, &values).unwrap();
+        Case::new("softmax", vec![("x", x)]).with("axis", Tensor::scalar(axis)).check(&cpu(2))?;
+    }
+
+    #[test]
+    fn reductions(seed: u64, dtype in float(), shape in shape(), reduced: [bool; 3], keep: bool, all: bool,
+                  specials: bool,
+                  op in select(vec!["reduce_sum", "reduce_mean", "reduce_max", "reduce_min",
+                                    "reduce_sum_square"])) {
+        let exact = op == "reduce_max" || op == "reduce_min";
+        let x = if specials && exact { special(seed, dtype, &shape) } else { ordinary(seed, dtype, &shape) };
+        let axes: Vec<i32> = (0..shape.len()).filter(|&i| reduced[i]).map(|i| i as i32).collect();
+        let empty = (0..shape.len()).any(|i| (all || reduced[i]) && shape[i] == 0);
+        prop_assume!(!(empty && exact) && (all || !axes.is_empty()));
+        let mut case = Case::new(op, vec![("x", x)]).with("keep_dims", Tensor::scalar(keep));
+        if !all {
+            case = case.with("axes", Tensor::vector(axes));
+        }
+        case.check(&cpu(2))?;
+    }
+
+    #[test]
+    fn transposes(seed: u64, dtype in float(), shape in shape(), turn in 0..6usize) {
+        let orders: [&[i32]; 6] = [&[0, 1, 2], &[0, 2, 1], &[1, 0, 2], &[1, 2, 0], &[2, 0, 1], &[2, 1, 0]];
+        let perm: Vec<i32> = orders[turn].iter().copied().filter(|&i| (i as usize) < shape.len()).collect();
+        for x in [special(seed, dtype, &shape), integers(seed, &shape), bools(seed, &shape)] {
+            Case::new("transpose", vec![("x", x)]).with("perm", Tensor::vector(perm.clone())).check(&cpu(2))?;
+        }
+    }
+
+    #[test]
+    fn casts(seed: u64, shape in shape(), from in 0..4usize,
+             to in select(vec!["fp16", "fp32", "int32", "bool"])) {
+        let x = match from {
+            0 => special(seed, DType::Fp16, &shape),
+            1 => special(seed, DType::Fp32, &shape),
+            2 => integers(seed, &shape),
+            _ => bools(seed, &shape),
+        };
+        Case::new("cast", vec![("x", x)]).with("dtype", Tensor::scalar(to.to_string())).check(&cpu(2))?;
+    }
+}
+
+#[test]
+fn large_tensors_are_shared_among_threads() {
+    let dtype = DType::Fp16;
+    let shapes: [(&[usize], &[usize]); 4] = [
+        (&[70_001], &[70_001]),
+        (&[1, 300, 1, 257], &[1, 300, 1, 1]),
+        (&[1, 300, 1, 257], &[1, 1, 1, 257]),
+        (&[70_001], &[]),
+    ];
+    for (x, y) in shapes {
+        let (x, y) = (special(3, dtype, x), special(4, dtype, y));
+        for op in ["add", "less", "pow"] {
+            Case::new(op, vec![("x", x.clone()), ("y", y.clone())]).check(&cpu(2)).unwrap();
+        }
+    }
+    let x = ordinary(5, dtype, &[1, 1000, 1, 70]);
+    for (axis, op) in [(1, "reduce_sum"), (3, "reduce_sum"), (1, "reduce_max"), (3, "reduce_mean")] {
+        let case = Case::new(op, vec![("x", x.clone())]).with("axes", Tensor::vector(vec![axis]));
+        case.check(&cpu(2)).unwrap();
+    }
+    for axis in [1, 3] {
+        for dtype in [DType::Fp16, DType::Fp32] {
+            let x = ordinary(6, dtype, &[2, 700, 1, 70]);
+            Case::new("softmax", vec![("x", x)]).with("axis", Tensor::scalar(axis)).check(&cpu(2)).unwrap();
+        }
+    }
+    let x = integers(7, &[300, 301]);
+    Case::new("transpose", vec![("x", x)]).with("perm", Tensor::vector(vec![1, 0])).check(&cpu(2)).unwrap();
+}

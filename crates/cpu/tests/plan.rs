@@ -1,0 +1,167 @@
+//! What holds of whole functions: memory shared between values, constants replaced, outputs in place.
+
+mod common;
+
+use anemone_mil::builder::{FunctionBuilder, Input};
+use anemone_mil::program::ValueId;
+use anemone_mil::runtime::allocate_outputs;
+use anemone_mil::tensor::Tensor;
+use anemone_mil::types::DType;
+use common::{bools, builder, cpu, float, ordinary, prepare, program, reference, run, special};
+use proptest::prelude::*;
+
+fn op<'a>(
+    function: &mut FunctionBuilder,
+    op: &str,
+    inputs: impl IntoIterator<Item = (&'a str, Input)>,
+) -> ValueId {
+    function.op(op, "t", inputs).expect("the op takes these operands")
+}
+
+/// Adds one of the ops whose results have no room for differences, so that chains of them have none.
+fn add_step(function: &mut FunctionBuilder, values: &[ValueId], step: (u8, usize, usize)) -> Vec<ValueId> {
+    let (kind, a, b) = step;
+    let (x, y) = (values[a % values.len()], values[b % values.len()]);
+    let pair = |function: &mut FunctionBuilder, name| op(function, name, [("x", x.into()), ("y", y.into())]);
+    let reshape = |function: &mut FunctionBuilder, x: ValueId, shape: &[i32]| {
+        op(function, "reshape", [("x", x.into()), ("shape", shape.into())])
+    };
+    match kind {
+        0 => vec![pair(function, "add")],
+        1 => vec![pair(function, "mul")],
+        2 => vec![pair(function, "maximum")],
+        3 => vec![op(function, "identity", [("x", x.into())])],
+        4 => {
+            let flat = reshape(function, x, &[-1]);
+            vec![reshape(function, flat, &[1, 4, 6])]
+        }
+        5 => {
+            let joined = op(function, "concat", [("values", vec![x, y].into()), ("axis", 1.into())]);
+            let parts = [("x", joined.into()), ("num_splits", 2.into()), ("axis", 1.into())];
+            function.op_with_results("split", &["t", "t"], parts).expect("8 rows in 2 parts")
+        }
+        6 => {
+            let turned = op(function, "transpose", [("x", x.into()), ("perm", [0, 2, 1].into())]);
+            vec![reshape(function, turned, &[1, 4, 6])]
+        }
+        7 => {
+            let less = pair(function, "less");
+            vec![op(function, "select", [("cond", less.into()), ("a", x.into()), ("b", y.into())])]
+        }
+        // No kernel: the op's meaning runs.
+        _ => {
+            let axes = [("x", x.into()), ("axes", [0].into()), ("keep_dims", true.into())];
+            vec![op(function, "reduce_prod", axes)]
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn chains_have_the_bits_of_the_reference(
+        seed: u64,
+        dtype in float(),
+        steps in proptest::collection::vec((0..9u8, 0..100usize, 0..100usize), 0..24),
+        outputs in proptest::collection::vec(0..100usize, 1..5),
+        threads in 1..3usize,
+    ) {
+        let mut function = builder();
+        let inputs = [ordinary(seed, dtype, &[1, 4, 6]), special(seed ^ 1, dtype, &[1, 4, 6])];
+        let constant = ordinary(seed ^ 2, dtype, &[1, 4, 6]);
+        let mut values = vec![
+            function.input("x", inputs[0].ty()),
+            function.input("y", inputs[1].ty()),
+            function.constant("c", constant.clone()),
+        ];
+        for step in steps {
+            let added = add_step(&mut function, &values, step);
+            values.extend(added);
+        }
+        let outputs: Vec<ValueId> = outputs.iter().map(|&i| values[values.len() - 1 - i % values.len()]).collect();
+        let program = program(function.finish(outputs));
+        let inputs: Vec<&Tensor> = inputs.iter().collect();
+        let mut expected = prepare(&reference(false), &program, &inputs);
+        let mut actual = prepare(&cpu(threads), &program, &inputs);
+        let first = run(actual.as_mut(), &inputs);
+        prop_assert!(same(&first, &run(expected.as_mut(), &inputs)));
+        prop_assert_eq!(&first, &run(actual.as_mut(), &inputs));
+        // Another value of the constant reaches everything that was made of the first.
+        let other = special(seed ^ 3, dtype, &[1, 4, 6]);
+        expected.set_constant("c", &other).unwrap();
+        actual.set_constant("c", &other).unwrap();
+        prop_assert!(same(&run(actual.as_mut(), &inputs), &run(expected.as_mut(), &inputs)));
+    }
+}
+
+/// Equal values; NaN equals NaN, whatever its bits, and 0 equals −0.
+fn same(a: &[Tensor], b: &[Tensor]) -> bool {
+    a.len() == b.len()
+        && a.iter().zip(b).all(|(a, b)| match (a.to_f64(), b.to_f64()) {
+            (Some(x), Some(y)) => {
+                a.ty() == b.ty() && x.iter().zip(&y).all(|(x, y)| x == y || x.is_nan() && y.is_nan())
+            }
+            _ => a == b,
+        })
+}
+
+#[test]
+fn outputs_that_no_kernel_writes_are_copied() {
+    let mut function = builder();
+    let (x, flags) = (ordinary(1, DType::Fp32, &[3]), bools(2, &[3]));
+    let (x_id, flags_id) = (function.input("x", x.ty()), function.input("flags", flags.ty()));
+    let c = ordinary(3, DType::Fp32, &[3]);
+    let c_id = function.constant("c", c.clone());
+    let sum = function.op("add", "sum", [("x", x_id.into()), ("y", c_id.into())]).unwrap();
+    let less = function.op("less", "less", [("x", x_id.into()), ("y", c_id.into())]).unwrap();
+    let program = program(function.finish([x_id, c_id, sum, sum, flags_id, less, less]));
+    let inputs = [&x, &flags];
+    let expected = run(prepare(&reference(false), &program, &inputs).as_mut(), &inputs);
+    let mut executable = prepare(&cpu(2), &program, &inputs);
+    assert_eq!(run(executable.as_mut(), &inputs), expected);
+    // Tensors of other types are replaced.
+    let mut outputs: Vec<Tensor> = expected.iter().map(|_| Tensor::scalar(1i32)).collect();
+    executable.run(&inputs, &mut outputs).unwrap();
+    assert_eq!(outputs, expected);
+    assert!(executable.run(&inputs, &mut outputs[..2]).is_err());
+    assert!(executable.run(&inputs[..1], &mut outputs).is_err());
+}
+
+#[test]
+fn constants_are_replaced_wherever_they_went() {
+    let dtype = DType::Fp16;
+    let mut function = builder();
+    let x = ordinary(1, dtype, &[1, 8, 1, 5]);
+    let x_id = function.input("x", x.ty());
+    let weight = function.constant("weight", ordinary(2, dtype, &[7, 8, 1, 1]));
+    let epsilon = function.constant("epsilon", Tensor::from_f64(dtype, &[], &[0.5]).unwrap());
+    let logits = function.op("conv", "logits", [("x", x_id.into()), ("weight", weight.into())]).unwrap();
+    let positive = function.op("abs", "positive", [("x", logits.into())]).unwrap();
+    let root = function.op("rsqrt", "root", [("x", positive.into()), ("epsilon", epsilon.into())]).unwrap();
+    let turned =
+        function.op("reshape", "turned", [("x", weight.into()), ("shape", (&[7, 8][..]).into())]).unwrap();
+    let program = program(function.finish([logits, root, turned]));
+    let mut expected = prepare(&reference(false), &program, &[&x]);
+    let mut actual = prepare(&cpu(2), &program, &[&x]);
+    let agree = |actual: &[Tensor], expected: &[Tensor]| {
+        for (a, b) in actual.iter().zip(expected) {
+            for (a, b) in a.to_f64().unwrap().into_iter().zip(b.to_f64().unwrap()) {
+                assert!((a - b).abs() <= 0.01 * b.abs() + 0.001, "{a} {b}");
+            }
+        }
+    };
+    agree(&run(actual.as_mut(), &[&x]), &run(expected.as_mut(), &[&x]));
+    for (name, value) in [
+        ("weight", ordinary(9, dtype, &[7, 8, 1, 1])),
+        ("epsilon", Tensor::from_f64(dtype, &[], &[7.0]).unwrap()),
+    ] {
+        expected.set_constant(name, &value).unwrap();
+        actual.set_constant(name, &value).unwrap();
+        agree(&run(actual.as_mut(), &[&x]), &run(expected.as_mut(), &[&x]));
+    }
+    assert!(actual.set_constant("turned_shape", &Tensor::vector(vec![8, 7])).is_err());
+    assert!(actual.set_constant("weight", &ordinary(1, dtype, &[8, 7, 1, 1])).is_err());
+    assert!(actual.set_constant("logits", &ordinary(1, dtype, &[1, 7, 1, 5])).is_err());
+    assert_eq!(allocate_outputs(actual.as_ref()).unwrap()[0].shape(), [1, 7, 1, 5]);
+}
