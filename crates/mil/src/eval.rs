@@ -5,6 +5,7 @@
 //! A budget of elements and of work lets a hostile program end with an error.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use crate::error::ErrorKind;
 use crate::ops::{Accuracy, OpDef, OpError, Operand, Operands};
@@ -70,15 +71,16 @@ impl Evaluation {
         name: &str,
         value: &Tensor,
     ) -> Result<(), RuntimeError> {
-        let id = specialized.function().value_named(name);
-        match id.and_then(|id| self.states.get_mut(&id)) {
-            Some(held) if held.ty() == value.ty() => {
-                *held = value.clone();
+        match specialized.states.iter().find(|(_, port)| port.name == name) {
+            Some((id, port)) if port.ty == value.ty() => {
+                let value = Arc::new(value.clone());
+                let value = if self.exact { widen(value) } else { value };
+                self.states.insert(*id, Arc::unwrap_or_clone(value));
                 Ok(())
             }
-            Some(held) => Err(RuntimeError::Interface(format!(
+            Some((_, port)) => Err(RuntimeError::Interface(format!(
                 "the state `{name}` is {}, {} was given",
-                held.ty(),
+                port.ty,
                 value.ty()
             ))),
             None => Err(RuntimeError::Interface(format!("no state is named `{name}`"))),
@@ -188,6 +190,16 @@ impl Evaluation {
             None => Err(no_state()),
         }
     }
+}
+
+/// A tensor in f64 if it is of floating point, so that a run without rounding meets one way of storing it.
+pub(crate) fn widen(tensor: Arc<Tensor>) -> Arc<Tensor> {
+    if tensor.dtype() == DType::Fp64 {
+        return tensor;
+    }
+    let values = tensor.to_f64();
+    let wide = values.and_then(|values| Tensor::from_f64(DType::Fp64, tensor.shape(), &values).ok());
+    wide.map_or(tensor, Arc::new)
 }
 
 /// Results of which none has an element.

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::bind::{self, Scope};
-use crate::eval::{Budget, Evaluation};
-use crate::ops::Operand;
+use crate::eval::{Budget, Evaluation, widen};
+use crate::ops::{Given, Operand, Operands};
 use crate::program::{BlobReference, ValueId};
 use crate::runtime::{Executable, Port, Runtime, RuntimeError, check_inputs};
 use crate::specialize::{Specialized, op_error};
@@ -45,7 +45,8 @@ impl Runtime for Interpreter {
         let mut evaluation = Evaluation::new(self.exact, self.budget);
         for (id, port) in &specialized.states {
             let dims = evaluation.allocate(&port.ty.shape);
-            let zeros = dims.ok().and_then(|dims| Tensor::zeros(port.ty.dtype, &dims));
+            let dtype = if self.exact && port.ty.dtype.is_float() { DType::Fp64 } else { port.ty.dtype };
+            let zeros = dims.ok().and_then(|dims| Tensor::zeros(dtype, &dims));
             let zeros = zeros.ok_or_else(|| {
                 RuntimeError::Interface(format!("the state `{}` does not fit in memory", port.name))
             })?;
@@ -104,20 +105,39 @@ impl Interpretation {
         for &id in &function.body.ops {
             let Some(row) = specialized.program.row(specialized.function, id) else { continue };
             let op = function.op(id);
-            let results =
-                bind::operands(op, row, &frame).and_then(|operands| self.evaluation.apply(row, &operands));
+            let results = bind::operands(op, row, &frame).and_then(|mut operands| {
+                if self.evaluation.is_exact() {
+                    widen_operands(&mut operands);
+                }
+                self.evaluation.apply(row, &operands)
+            });
             let results = results.map_err(|error| op_error(function, id, error))?;
             for (&value, tensor) in op.results.iter().zip(results) {
                 frame.values.insert(value, Arc::new(tensor));
             }
         }
+        let exact = self.evaluation.is_exact();
         let output = |id: &ValueId| {
             let value = frame.value(*id).and_then(|operand| operand.value);
+            let value = value.map(|value| if exact { widen(value) } else { value });
             value.ok_or_else(|| {
                 RuntimeError::Interface(format!("the output `{}` has no value", function.value(*id).name))
             })
         };
         function.body.outputs.iter().map(output).collect()
+    }
+}
+
+/// Widens the values of operands; their declared element types stay.
+fn widen_operands(operands: &mut Operands<'_>) {
+    for (_, given) in &mut operands.0 {
+        let operands = match given {
+            Given::One(operand) => std::slice::from_mut(operand),
+            Given::Tuple(operands) => operands,
+        };
+        for operand in operands {
+            operand.value = operand.value.take().map(widen);
+        }
     }
 }
 
