@@ -241,6 +241,14 @@ impl Error {
         self.help = Some(help.into());
         self
     }
+
+    /// Where the error stands in the text; `spans` are those of the program read from it.
+    pub fn span(&self, spans: &Spans) -> Option<Span> {
+        match self.location {
+            Location::Span(span) => Some(span),
+            Location::Place(place) => spans.find(place),
+        }
+    }
 }
 
 impl fmt::Display for Error {
@@ -258,7 +266,7 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// Every mistake found, in the order of the text; never empty.
+/// Every mistake found; never empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Errors(pub Vec<Error>);
 
@@ -283,22 +291,26 @@ impl fmt::Display for Errors {
 impl std::error::Error for Errors {}
 
 impl Errors {
-    /// The errors as text for people: each with its line of the source, a caret under the place, what was
-    /// found there, and the likely fix.
+    /// The errors in the order of the text, with their places in it; those without a place, which are about the
+    /// whole, come first. `spans` are those of the program read from the text.
+    pub fn in_order(&self, spans: &Spans) -> Vec<(Option<Span>, &Error)> {
+        let mut placed: Vec<_> = self.0.iter().map(|error| (error.span(spans), error)).collect();
+        placed.sort_by_key(|(span, _)| span.map(|span| (span.start, span.end)));
+        placed
+    }
+
+    /// The errors as text for people, in the order of the source: each with its line, a caret under the place,
+    /// what was found there, and the likely fix.
     ///
     /// `name` is the file's name, `source` its text; `spans` are those of the program read from it.
     pub fn render(&self, name: &str, source: &str, spans: &Spans) -> String {
         let rendered: Vec<String> =
-            self.0.iter().map(|error| render_one(error, name, source, spans)).collect();
+            self.in_order(spans).iter().map(|(span, error)| render_one(error, *span, name, source)).collect();
         rendered.join("\n\n")
     }
 }
 
-fn render_one(error: &Error, name: &str, source: &str, spans: &Spans) -> String {
-    let span = match error.location {
-        Location::Span(span) => Some(span),
-        Location::Place(place) => spans.find(place),
-    };
+fn render_one(error: &Error, span: Option<Span>, name: &str, source: &str) -> String {
     let mut group = Group::with_title(Level::ERROR.primary_title(error.message.as_str()));
     if let Some(span) = span {
         let annotation = AnnotationKind::Primary.span(char_range(source, span)).label(error.label.as_str());

@@ -1,27 +1,31 @@
 //! Checks that a program is well formed and that every op accepts its operands.
 //!
-//! The checks are generic: what an op takes and gives comes from its row. Declared types are kept where the
-//! type rule leaves a dimension open, so that one mistake does not show up again at every later use.
+//! The checks are generic: what an op takes and gives comes from its row. One mistake is one error: where the
+//! type rule leaves a dimension open the declared type counts, what follows from a mistake already reported is
+//! left out, and the same mistake in many places is reported at the first.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use crate::bind::{self, NAME_ATTRIBUTE, Scope};
-use crate::error::{Error, ErrorKind, Errors, FunctionPart, OpPart, Place};
+use crate::bind::{self, Scope};
+use crate::error::{Error, ErrorKind, Errors, FunctionPart, OpPart};
 use crate::ops::{self, OpDef, OpError, Operand};
-use crate::program::{
-    Argument, BlobReference, Block, Function, Literal, LiteralValue, Op, OpId, Program, ValueId,
-};
-use crate::suggest::nearest;
+use crate::program::{BlobReference, Block, Function, Op, OpId, Program, ValueId, Version};
 use crate::tensor::Tensor;
 use crate::types::{Opset, Shape, TensorType, Type};
-use crate::weights::WeightSource;
 
 mod arguments;
+mod blobs;
 mod declarations;
+mod dialect;
+mod repeated;
+mod report;
 
 pub use arguments::check as check_arguments;
+pub use blobs::verify_blobs;
 pub use declarations::is_identifier;
+use repeated::Repeated;
 
 /// A program that every check accepts, with the row of each op.
 #[derive(Debug, Clone)]
@@ -60,56 +64,19 @@ pub fn verify(program: Program) -> Result<Verified, Errors> {
     declarations::check_program(&program, &mut errors);
     let mut rows = Vec::with_capacity(program.functions.len());
     for (index, function) in program.functions.iter().enumerate() {
-        rows.push(check_function(&program, index, function, &mut errors));
+        rows.push(check_function(program.version, index, function, &mut errors));
     }
     if errors.is_empty() { Ok(Verified { program, rows }) } else { Err(Errors(errors)) }
-}
-
-/// Checks that every blob a program refers to is there and is what the program declares.
-///
-/// # Errors
-///
-/// One error per blob that cannot be read as its declared type.
-pub fn verify_blobs(program: &Program, weights: &dyn WeightSource) -> Result<(), Errors> {
-    let mut errors = Vec::new();
-    for (index, function) in program.functions.iter().enumerate() {
-        for (op_index, op) in function.ops.iter().enumerate() {
-            let place = |part| Place::Function(index, FunctionPart::Op(OpId(op_index as u32), part));
-            for (position, (_, literal)) in op.attributes.iter().enumerate() {
-                check_blob(literal, place(OpPart::Attribute(position)), weights, &mut errors);
-            }
-            for (position, (_, argument)) in op.arguments.iter().enumerate() {
-                let items = match argument {
-                    Argument::Tuple(items) => items.as_slice(),
-                    single => std::slice::from_ref(single),
-                };
-                for item in items {
-                    if let Argument::Literal(literal) = item {
-                        check_blob(literal, place(OpPart::Argument(position)), weights, &mut errors);
-                    }
-                }
-            }
-        }
-    }
-    if errors.is_empty() { Ok(()) } else { Err(Errors(errors)) }
-}
-
-fn check_blob(literal: &Literal, place: Place, weights: &dyn WeightSource, errors: &mut Vec<Error>) {
-    let (LiteralValue::Blob(reference), Some(ty)) = (&literal.value, literal.ty.as_tensor()) else { return };
-    if let Err(error) = weights.load(reference, &ty) {
-        errors.push(Error::in_place(
-            ErrorKind::Blob,
-            place,
-            format!("the blob at offset {} of `{}` cannot be read", reference.offset, reference.path),
-            error.to_string(),
-        ));
-    }
 }
 
 /// What verification knows of a function's values so far.
 struct Known {
     types: Vec<Type>,
     constants: HashMap<ValueId, Option<Arc<Tensor>>>,
+    /// Values that are counted as constants only because the op that gives them is at fault.
+    assumed_constant: HashSet<ValueId>,
+    /// Values whose declared type is itself a reported mistake: what uses them may be right all the same.
+    doubtful: HashSet<ValueId>,
 }
 
 impl Scope for Known {
@@ -129,17 +96,19 @@ impl Scope for Known {
 }
 
 struct FunctionCheck<'a, 'e> {
+    version: Version,
     index: usize,
     function: &'a Function,
     known: Known,
     defined: HashSet<ValueId>,
     visited: HashSet<OpId>,
     rows: Vec<Option<&'static OpDef>>,
+    missing_ops: Repeated<(String, Opset)>,
     errors: &'e mut Vec<Error>,
 }
 
 fn check_function(
-    program: &Program,
+    version: Version,
     index: usize,
     function: &Function,
     errors: &mut Vec<Error>,
@@ -149,43 +118,31 @@ fn check_function(
         errors.push(error);
         return none;
     }
-    declarations::check_function(program, index, function, errors);
+    declarations::check_function(index, function, errors);
     let types = function.values.iter().map(|value| value.ty.clone()).collect();
     let mut check = FunctionCheck {
+        version,
         index,
         function,
-        known: Known { types, constants: HashMap::new() },
+        known: Known {
+            types,
+            constants: HashMap::new(),
+            assumed_constant: HashSet::new(),
+            doubtful: HashSet::new(),
+        },
         defined: function.body.inputs.iter().copied().collect(),
         visited: HashSet::new(),
         rows: none,
+        missing_ops: Repeated::default(),
         errors,
     };
     check.block(&function.body);
-    for (position, output) in function.body.outputs.iter().enumerate() {
-        if !check.defined.contains(output) {
-            let name = &function.value(*output).name;
-            check.error(
-                ErrorKind::UndefinedName,
-                FunctionPart::Output(position),
-                format!("nothing defines the output `{name}`"),
-                "not defined in this function",
-            );
-        }
-    }
+    check.missing_ops.finish(check.errors);
+    check.outputs();
     check.rows
 }
 
 impl FunctionCheck<'_, '_> {
-    fn error(
-        &mut self,
-        kind: ErrorKind,
-        part: FunctionPart,
-        message: impl Into<String>,
-        label: impl Into<String>,
-    ) {
-        self.errors.push(Error::in_place(kind, Place::Function(self.index, part), message, label));
-    }
-
     fn block(&mut self, block: &Block) {
         for &id in &block.ops {
             let op = self.function.op(id);
@@ -207,8 +164,25 @@ impl FunctionCheck<'_, '_> {
                 self.constant(id, op);
             } else if operands_defined {
                 self.op(id, op);
+            } else {
+                self.doubt(op);
             }
             self.define_results(id, op);
+        }
+    }
+
+    fn outputs(&mut self) {
+        for (position, &output) in self.function.body.outputs.iter().enumerate() {
+            let value = self.function.value(output);
+            let part = FunctionPart::Output(position);
+            if !self.defined.contains(&output) {
+                let message = format!("nothing defines the output `{}`", value.name);
+                self.error(ErrorKind::UndefinedName, part, message, "not defined in this function");
+            } else if let Type::State(_) = value.ty {
+                let message = format!("the state `{}` cannot be an output", value.name);
+                self.error(ErrorKind::OperandKind, part, message, "expected a tensor, found a state");
+                self.help("give a tensor that was read from the state");
+            }
         }
     }
 
@@ -250,96 +224,76 @@ impl FunctionCheck<'_, '_> {
             Ok((result, value)) => {
                 self.known.constants.insert(result, value);
             }
-            Err((part, message, label)) => {
-                self.error(ErrorKind::Constant, FunctionPart::Op(id, part), message, label);
-                self.assume_constant(op);
+            Err(fault) => {
+                let part = FunctionPart::Op(id, fault.part);
+                self.error(ErrorKind::Constant, part, fault.message, fault.label);
+                self.doubt(op);
             }
         }
     }
 
     fn op(&mut self, id: OpId, op: &Op) {
-        let opset = op.opset.unwrap_or(self.function.opset);
+        let opset = self.opset_of(op);
         let Some(row) = ops::lookup(&op.name, opset) else {
             self.unknown_op(id, op, opset);
             self.assume_constant(op);
             return;
         };
         self.rows[id.0 as usize] = Some(row);
-        let before = self.errors.len();
-        let inferred = match bind::operands(op, row, &self.known) {
-            Ok(operands) => {
-                let refused = arguments::check(op, row, opset, &operands);
-                let stop = !refused.is_empty();
+        match self.infer(op, row, opset) {
+            Ok(types) => self.results(id, op, &types),
+            Err(refused) => {
                 for error in refused {
-                    self.op_error(id, op, error);
+                    if self.follows_from_another(op, &error) {
+                        self.doubt(op);
+                    } else {
+                        self.op_error(id, op, error);
+                    }
                 }
-                if stop { None } else { Some((row.infer)(&operands)) }
+                self.assume_constant(op);
             }
-            Err(error) => {
-                self.op_error(id, op, error);
-                None
-            }
-        };
-        match inferred {
-            Some(Ok(types)) => self.results(id, op, &types),
-            Some(Err(error)) => self.op_error(id, op, error),
-            None => {}
         }
-        // A faulty op may stand for a constant; what uses it is not at fault.
-        if row.constexpr || self.errors.len() > before {
-            self.assume_constant(op);
+        if row.constexpr {
+            for &result in &op.results {
+                self.known.constants.entry(result).or_insert(None);
+            }
         }
     }
 
+    /// The opset of an op; one that is too old for any op is reported where it is declared.
+    fn opset_of(&self, op: &Op) -> Opset {
+        op.opset.unwrap_or(self.function.opset).max(Opset::IOS15)
+    }
+
+    fn infer(&self, op: &Op, row: &OpDef, opset: Opset) -> Result<Vec<TensorType>, Vec<OpError>> {
+        let operands =
+            bind::operands(op, row, &self.known).map_err(|error| vec![self.naming_type(op, error)])?;
+        let refused = arguments::check(op, row, opset, &operands);
+        if !refused.is_empty() {
+            return Err(refused);
+        }
+        (row.infer)(&operands).map_err(|error| vec![error])
+    }
+
+    fn has_doubtful_operand(&self, op: &Op) -> bool {
+        let mut operands = op.arguments.iter().flat_map(|(_, argument)| argument.values());
+        operands.any(|id| self.known.doubtful.contains(&id))
+    }
+
+    /// Counts the results of an op that is at fault as constants: what needs one is not at fault too.
     fn assume_constant(&mut self, op: &Op) {
         for &result in &op.results {
-            self.known.constants.entry(result).or_insert(None);
+            if let Entry::Vacant(entry) = self.known.constants.entry(result) {
+                entry.insert(None);
+                self.known.assumed_constant.insert(result);
+            }
         }
     }
 
-    fn unknown_op(&mut self, id: OpId, op: &Op, opset: Opset) {
-        let part = FunctionPart::Op(id, OpPart::Name);
-        if let Some(first) = ops::signatures(&op.name).map(|row| row.since).min() {
-            self.error(
-                ErrorKind::Version,
-                part,
-                format!("`{}` is not in {opset}", op.name),
-                format!("available since {first}"),
-            );
-            return;
-        }
-        let mut error = Error::in_place(
-            ErrorKind::UnknownOp,
-            Place::Function(self.index, part),
-            format!("unknown op `{}`", op.name),
-            "no op of this name can be verified or run",
-        );
-        if let Some(near) = nearest(&op.name, ops::rows().map(|row| row.name)) {
-            error = error.with_help(format!("the nearest op is `{near}`"));
-        }
-        self.errors.push(error);
-    }
-
-    fn op_error(&mut self, id: OpId, op: &Op, error: OpError) {
-        let part = match error.parameter.as_deref() {
-            Some(name) => match (op.arguments.position(name), op.attributes.position(name)) {
-                (Some(position), _) => OpPart::Argument(position),
-                (None, Some(position)) if name != NAME_ATTRIBUTE => OpPart::Attribute(position),
-                _ => OpPart::Name,
-            },
-            None => OpPart::Name,
-        };
-        let message = match &error.parameter {
-            Some(parameter) => format!("`{}`, parameter `{parameter}`: {}", op.name, error.message),
-            None => format!("`{}`: {}", op.name, error.message),
-        };
-        self.errors.push(Error {
-            kind: error.kind,
-            message,
-            location: crate::error::Location::Place(Place::Function(self.index, FunctionPart::Op(id, part))),
-            label: error.label,
-            help: error.help,
-        });
+    /// As [`FunctionCheck::assume_constant`], and the declared types may be wrong as well.
+    fn doubt(&mut self, op: &Op) {
+        self.assume_constant(op);
+        self.known.doubtful.extend(&op.results);
     }
 
     fn results(&mut self, id: OpId, op: &Op, inferred: &[TensorType]) {
@@ -350,6 +304,9 @@ impl FunctionCheck<'_, '_> {
                 format!("`{}` gives {} here", op.name, count(inferred.len(), "result")),
                 format!("bound to {}", count(op.results.len(), "name")),
             );
+            if let ([], [ty, ..]) = (op.results.as_slice(), inferred) {
+                self.help(format!("bind what it gives, as in `{ty} y = {}(…)`", op.name));
+            }
             return;
         }
         for (position, (&result, inferred)) in op.results.iter().zip(inferred).enumerate() {
@@ -366,19 +323,24 @@ impl FunctionCheck<'_, '_> {
                     }
                 }
                 _ => {
-                    let message = format!("`{}` is declared as {}", value.name, value.ty);
-                    self.error(
-                        ErrorKind::DeclaredType,
-                        FunctionPart::Op(id, OpPart::Result(position)),
-                        message,
-                        format!("`{}` gives {inferred}", op.name),
-                    );
+                    if !self.has_doubtful_operand(op) {
+                        let message = format!("`{}` is declared as {}", value.name, value.ty);
+                        let label = format!("`{}` gives {inferred}", op.name);
+                        let part = FunctionPart::Op(id, OpPart::Result(position));
+                        self.error(ErrorKind::DeclaredType, part, message, label);
+                    }
+                    self.known.doubtful.insert(result);
                 }
             }
         }
     }
 }
 
+/// A number with its noun: "no results", "1 result", "2 results".
 pub(crate) fn count(number: usize, noun: &str) -> String {
-    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
+    match number {
+        0 => format!("no {noun}s"),
+        1 => format!("1 {noun}"),
+        _ => format!("{number} {noun}s"),
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anemone_mil::error::{Error, ErrorKind, Errors, Location, Spans};
+use anemone_mil::error::{Error, ErrorKind, Errors, Span, Spans};
 use anemone_mil::program::{Function, Program};
 use anemone_mil::text::{self, Comments};
 use anemone_mil::verify::{CONST, Verified, verify, verify_blobs};
@@ -126,16 +126,12 @@ pub struct JsonError {
 }
 
 impl JsonError {
-    /// Each mistake, with its place in `text`.
+    /// Each mistake, with its place in `text` and in its order.
     pub fn all(errors: &Errors, text: &str, spans: &Spans) -> Vec<JsonError> {
-        errors.0.iter().map(|error| JsonError::new(error, text, spans)).collect()
+        errors.in_order(spans).iter().map(|(span, error)| JsonError::new(error, *span, text)).collect()
     }
 
-    fn new(error: &Error, text: &str, spans: &Spans) -> JsonError {
-        let span = match error.location {
-            Location::Span(span) => Some(span),
-            Location::Place(place) => spans.find(place),
-        };
+    fn new(error: &Error, span: Option<Span>, text: &str) -> JsonError {
         let place = span.map(|span| line_and_column(text, span.start as usize));
         JsonError {
             kind: format!("{:?}", error.kind),

@@ -127,9 +127,15 @@ fn check_channels(given: &Given<'_>) -> Result<u64, OpError> {
     if let (Dim::Known(c_in), Dim::Known(per_group)) = (c_in, given.weight.shape().0[1])
         && per_group.checked_mul(groups) != Some(c_in)
     {
-        let wanted = format!("`x` has {c_in} channels in {groups} groups");
+        let wanted = match groups {
+            1 => format!("must take the {c_in} channels of `x`"),
+            _ if c_in % groups == 0 => {
+                format!("must take {} channels: those of `x`, {c_in}, in {groups} groups", c_in / groups)
+            }
+            _ => format!("the {c_in} channels of `x` cannot be taken in {groups} groups"),
+        };
         return Err(OpError::rule("weight", wanted)
-            .found(format!("each filter of {} takes {per_group} channels", given.weight.shape())));
+            .found(format!("each filter of {} takes {per_group}", given.weight.shape())));
     }
     if let Dim::Known(c_out) = c_out
         && c_out % groups != 0
@@ -189,8 +195,10 @@ fn pads(
             })?;
             let entries: Vec<u64> = pad.iter().filter_map(|&entry| u64::try_from(entry).ok()).collect();
             if entries.len() != pad.len() || entries.len() != 2 * spatial {
-                return Err(OpError::rule("pad", format!("must hold {} numbers from 0 on", 2 * spatial))
-                    .found(format!("found {pad:?}")));
+                let message = format!("must hold {} numbers, none negative", 2 * spatial);
+                return Err(OpError::rule("pad", message)
+                    .found(format!("found {pad:?}"))
+                    .with_help("two for each spatial dimension: before and after it"));
             }
             Ok(entries.chunks_exact(2).map(|pair| Some((pair[0], pair[1]))).collect())
         }

@@ -31,10 +31,10 @@ fn alike(values: &[Operand]) -> Result<(&Operand, &[Operand]), OpError> {
     let Some((first, rest)) = values.split_first() else {
         return Err(OpError::rule("values", "must hold at least one tensor"));
     };
-    if let Some(other) = rest.iter().find(|value| value.dtype() != first.dtype()) {
+    if let Some(index) = values.iter().position(|value| value.dtype() != first.dtype()) {
         let message = format!("all must have the element type of the first, {}", first.dtype());
         let error = OpError::new(ErrorKind::ElementType, Some("values"), message);
-        return Err(error.found(format!("found {}", other.dtype())));
+        return Err(error.found(format!("found {} in place {}", values[index].dtype(), index + 1)));
     }
     Ok((first, rest))
 }
@@ -116,11 +116,15 @@ fn part_lengths(row: &Split, length: Dim) -> Result<Vec<Dim>, OpError> {
     match (&row.split_sizes, row.num_splits) {
         (Some(sizes), number) => {
             if number.is_some_and(|number| usize::try_from(number) != Ok(sizes.len())) {
-                return Err(OpError::rule("num_splits", "must be the number of `split_sizes`"));
+                let message = format!("must be the number of `split_sizes`, {}", sizes.len());
+                return Err(OpError::rule("num_splits", message)
+                    .found(format!("found {}", number.unwrap_or_default())));
             }
             let parts: Option<Vec<u64>> = sizes.iter().map(|&size| u64::try_from(size).ok()).collect();
             let Some(parts) = parts else {
-                return Err(OpError::rule("split_sizes", "must not be negative"));
+                return Err(
+                    OpError::rule("split_sizes", "must not be negative").found(format!("found {sizes:?}"))
+                );
             };
             let total: u64 = parts.iter().sum();
             match length {
@@ -150,7 +154,8 @@ fn part_lengths(row: &Split, length: Dim) -> Result<Vec<Dim>, OpError> {
             ErrorKind::MissingParameter,
             None,
             "either `num_splits` or `split_sizes` must be given",
-        )),
+        )
+        .found("expected one of the two")),
     }
 }
 

@@ -87,11 +87,18 @@ impl<'a> MatrixProduct<'a> {
         let (x_batch, m, x_k) = matrix(x.1.shape(), x.2, true);
         let (y_batch, y_k, n) = matrix(y.1.shape(), y.2, false);
         if !x_k.agrees_with(y_k) {
-            let message = format!("the sums of a matrix product need equal lengths; `{}` gives {x_k}", x.0);
-            return Err(OpError::rule(y.0, message).found(format!("{} gives {y_k}", y.1.shape())));
+            let of = |shape: &Shape, transposed| {
+                format!("{shape}{}", if transposed { ", transposed," } else { "" })
+            };
+            let x_shape = of(x.1.shape(), x.2);
+            let message = format!("the inner dimensions must be equal; that of `{}` {x_shape} is {x_k}", x.0);
+            return Err(
+                OpError::rule(y.0, message).found(format!("that of {} is {y_k}", of(y.1.shape(), y.2)))
+            );
         }
         let batch = broadcast(&x_batch, &y_batch).ok_or_else(|| {
             OpError::rule(y.0, format!("the batch dimensions {x_batch} and {y_batch} do not broadcast"))
+                .found("each pair must be equal, or one of them 1")
         })?;
         let mut dims = batch.0.clone();
         dims.extend((x.1.rank() > 1).then_some(m));

@@ -69,16 +69,14 @@ pub trait Parameter: Sized {
 fn single(given: &Given) -> Result<&Operand, OpError> {
     match given {
         Given::One(operand) => Ok(operand),
-        Given::Tuple(_) => {
-            Err(OpError::new(ErrorKind::OperandKind, None, "this parameter takes one value, not a tuple"))
-        }
+        Given::Tuple(_) => Err(OpError::new(ErrorKind::OperandKind, None, "must be one value, not a tuple")),
     }
 }
 
 fn known<T>(value: Option<T>, what: &str) -> Result<T, OpError> {
     value.ok_or_else(|| {
-        OpError::new(ErrorKind::NotConstant, None, format!("this parameter must be a constant {what}"))
-            .found("its value is not written in the program")
+        OpError::new(ErrorKind::NotConstant, None, format!("must be a constant {what}"))
+            .found("found one whose value is not written in the program")
     })
 }
 
@@ -133,7 +131,7 @@ impl Parameter for Vec<Operand> {
         match given {
             Given::Tuple(operands) => Ok(operands.clone()),
             Given::One(_) => {
-                Err(OpError::new(ErrorKind::OperandKind, None, "this parameter takes a tuple, not one value"))
+                Err(OpError::new(ErrorKind::OperandKind, None, "must be a tuple, not one value"))
             }
         }
     }

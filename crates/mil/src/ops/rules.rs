@@ -63,7 +63,8 @@ pub(super) fn axes(parameter: &str, given: &[i32], rank: usize) -> Result<Vec<us
     for &one in given {
         let position = axis(parameter, one, rank)?;
         if std::mem::replace(&mut seen[position], true) {
-            return Err(OpError::rule(parameter, format!("axis {one} is given twice")));
+            let error = OpError::rule(parameter, format!("axis {one} is given twice"));
+            return Err(error.found(format!("found {given:?}")));
         }
         positions.push(position);
     }

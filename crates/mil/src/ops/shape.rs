@@ -119,7 +119,9 @@ fn reshaped_type(x: &Operand, shape: &Operand, zeros: Zeros) -> Result<Vec<Tenso
                 open = Some(position);
                 Dim::Known(1)
             }
-            -1 => return Err(OpError::rule("shape", "may hold one -1 only").found(format!("{wanted:?}"))),
+            -1 => {
+                return Err(OpError::rule("shape", "may hold one -1 only").found(format!("found {wanted:?}")));
+            }
             _ => {
                 return Err(OpError::rule("shape", "holds lengths, 0 and -1").found(format!("found {entry}")));
             }

@@ -4,21 +4,18 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind, FunctionPart, OpPart, Place};
-use crate::program::{
-    Argument, BlobReference, Block, Dialect, Function, Literal, LiteralValue, Op, OpId, Program, ValueId,
-    Version,
-};
+use crate::program::{Block, Function, LiteralValue, Op, OpId, Program, Value, ValueId};
 use crate::tensor::Tensor;
 use crate::types::{DType, Opset, Type};
 
-/// Checks the version and that functions have different names.
+use super::{Repeated, dialect};
+
+/// Checks the version, that functions have different names, and what the whole program declares.
 pub fn check_program(program: &Program, errors: &mut Vec<Error>) {
     if program.version.major != 1 {
         let message = format!("program({}) is not a version of MIL known here", program.version);
-        errors.push(Error::in_place(ErrorKind::Version, Place::Version, message, "expected 1.x"));
-    }
-    for (index, (_, literal)) in program.attributes.iter().enumerate() {
-        check_dialect_of(program.version, literal, Place::ProgramAttribute(index), errors);
+        let error = Error::in_place(ErrorKind::Version, Place::Version, message, "expected 1.x");
+        errors.push(error.with_help("declare program(1.3), or program(1.0) for opsets up to ios17"));
     }
     let mut names = HashSet::new();
     for (index, function) in program.functions.iter().enumerate() {
@@ -30,6 +27,9 @@ pub fn check_program(program: &Program, errors: &mut Vec<Error>) {
                 "this name is taken",
             ));
         }
+    }
+    if program.version.major == 1 {
+        dialect::check(program, errors);
     }
 }
 
@@ -58,43 +58,35 @@ pub fn check_ids(index: usize, function: &Function) -> Result<(), Error> {
     ))
 }
 
-/// Checks names, the opset against the version, and every declared type and literal against both.
-pub fn check_function(program: &Program, index: usize, function: &Function, errors: &mut Vec<Error>) {
+/// Checks names, the opset, and every declared type against it.
+pub fn check_function(index: usize, function: &Function, errors: &mut Vec<Error>) {
     let place = |part| Place::Function(index, part);
-    if function.opset > Opset::IOS17 && program.version < Version::V1_3 {
-        let message = format!("{} needs program(1.3)", function.opset);
-        let label = format!("this is program({})", program.version);
-        errors.push(Error::in_place(ErrorKind::Version, place(FunctionPart::Opset), message, label));
-    }
+    check_opset(function.opset, place(FunctionPart::Opset), errors);
     check_names(index, function, errors);
+    let mut newer = Repeated::default();
     for (position, &input) in function.body.inputs.iter().enumerate() {
         let part = place(FunctionPart::Input(position));
-        check_type(program.version, function.opset, &function.value(input).ty, part, errors);
-    }
-    for (position, (_, literal)) in function.attributes.iter().enumerate() {
-        check_dialect_of(program.version, literal, place(FunctionPart::Attribute(position)), errors);
+        check_type(function.opset, &function.value(input).ty, part, &mut newer, errors);
     }
     for (op_index, op) in function.ops.iter().enumerate() {
         let part = |part| place(FunctionPart::Op(OpId(op_index as u32), part));
+        if let Some(opset) = op.opset {
+            check_opset(opset, part(OpPart::Name), errors);
+        }
         let opset = op.opset.unwrap_or(function.opset);
         for (position, result) in op.results.iter().enumerate() {
             let ty = &function.value(*result).ty;
-            check_type(program.version, opset, ty, part(OpPart::Result(position)), errors);
+            check_type(opset, ty, part(OpPart::Result(position)), &mut newer, errors);
         }
-        for (position, (_, literal)) in op.attributes.iter().enumerate() {
-            check_dialect_of(program.version, literal, part(OpPart::Attribute(position)), errors);
-        }
-        for (position, (_, argument)) in op.arguments.iter().enumerate() {
-            let items = match argument {
-                Argument::Tuple(items) => items.as_slice(),
-                single => std::slice::from_ref(single),
-            };
-            for item in items {
-                if let Argument::Literal(literal) = item {
-                    check_dialect_of(program.version, literal, part(OpPart::Argument(position)), errors);
-                }
-            }
-        }
+    }
+    newer.finish(errors);
+}
+
+fn check_opset(opset: Opset, place: Place, errors: &mut Vec<Error>) {
+    if opset < Opset::IOS15 {
+        let message = format!("no op is in {opset}");
+        let label = format!("the oldest opset is {}", Opset::IOS15);
+        errors.push(Error::in_place(ErrorKind::Version, place, message, label));
     }
 }
 
@@ -137,24 +129,32 @@ fn dtype_since(dtype: DType) -> Opset {
     }
 }
 
-fn check_type(version: Version, opset: Opset, ty: &Type, place: Place, errors: &mut Vec<Error>) {
-    check_dialect(version, ty, place, errors);
+/// Checks that a type is in an opset. A type that is not is reported once, by its name.
+fn check_type(
+    opset: Opset,
+    ty: &Type,
+    place: Place,
+    newer: &mut Repeated<(String, Opset)>,
+    errors: &mut Vec<Error>,
+) {
+    // An opset that is too old for anything is reported where it is declared.
+    let opset = opset.max(Opset::IOS15);
     let mut refuse = |what: String, since: Opset| {
         let message = format!("{what} is not in {opset}");
-        let label = format!("available since {since}");
-        errors.push(Error::in_place(ErrorKind::Version, place, message, label));
+        let error = Error::in_place(ErrorKind::Version, place, message, format!("available since {since}"));
+        newer.report((what, opset), error, errors);
     };
     let inner = match ty {
         Type::State(inner) => {
             if opset < Opset::IOS18 {
-                refuse("state".to_string(), Opset::IOS18);
+                refuse("the type state".to_string(), Opset::IOS18);
             }
             inner
         }
         other => other,
     };
     if let Some(dtype) = inner.dtype().filter(|&dtype| dtype_since(dtype) > opset) {
-        refuse(dtype.to_string(), dtype_since(dtype));
+        refuse(format!("the element type {dtype}"), dtype_since(dtype));
     }
     if let Type::State(inner) = ty
         && inner.as_tensor().is_none()
@@ -168,61 +168,38 @@ fn check_type(version: Version, opset: Opset, ty: &Type, place: Place, errors: &
     }
 }
 
-fn check_dialect_of(version: Version, literal: &Literal, place: Place, errors: &mut Vec<Error>) {
-    check_dialect(version, &literal.ty, place, errors);
-    if let LiteralValue::Blob(BlobReference { dialect: Dialect::Scalar, .. }) = &literal.value
-        && version.dialect() == Dialect::RankZero
-        && !has_bare_scalar(&literal.ty)
-    {
-        bare_scalar(version, DType::String, place, errors);
-    }
+/// What is wrong with a constant.
+pub struct ConstantFault {
+    /// The part of the op at fault.
+    pub part: OpPart,
+    /// What is wrong.
+    pub message: String,
+    /// What was found.
+    pub label: String,
 }
 
-fn check_dialect(version: Version, ty: &Type, place: Place, errors: &mut Vec<Error>) {
-    if version.dialect() == Dialect::RankZero
-        && let Some(dtype) = first_bare_scalar(ty)
-    {
-        bare_scalar(version, dtype, place, errors);
-    }
+fn fault<T>(part: OpPart, message: String, label: String) -> Result<T, ConstantFault> {
+    Err(ConstantFault { part, message, label })
 }
 
-fn bare_scalar(version: Version, dtype: DType, place: Place, errors: &mut Vec<Error>) {
-    let message = format!("program({version}) has no bare scalars");
-    let error = Error::in_place(ErrorKind::Version, place, message, format!("`{dtype}` stands alone"));
-    errors.push(error.with_help(format!("write `tensor<{dtype}, []>`, or declare program(1.3)")));
-}
-
-fn has_bare_scalar(ty: &Type) -> bool {
-    first_bare_scalar(ty).is_some()
-}
-
-fn first_bare_scalar(ty: &Type) -> Option<DType> {
-    match ty {
-        Type::Scalar(dtype) => Some(*dtype),
-        Type::Tensor(_) | Type::TensorBuffer { .. } => None,
-        Type::List(inner, _) | Type::State(inner) => first_bare_scalar(inner),
-        Type::Tuple(items) => items.iter().find_map(first_bare_scalar),
-        Type::Dict(key, value) => first_bare_scalar(key).or_else(|| first_bare_scalar(value)),
-    }
-}
-
-/// A constant's result and value (`None` where a blob file keeps it), or the part at fault, what is wrong
-/// with it, and what was found.
-pub fn check_constant(
-    function: &Function,
-    op: &Op,
-) -> Result<(ValueId, Option<Arc<Tensor>>), (OpPart, String, String)> {
+/// A constant's result and value; `None` where a blob file keeps it.
+///
+/// # Errors
+///
+/// When the op is not a well-formed `const`.
+pub fn check_constant(function: &Function, op: &Op) -> Result<(ValueId, Option<Arc<Tensor>>), ConstantFault> {
     let [result] = op.results.as_slice() else {
-        return Err((OpPart::Name, "a constant binds one name".to_string(), String::new()));
+        let label = format!("bound to {}", super::count(op.results.len(), "name"));
+        return fault(OpPart::Name, "a constant has one result".to_string(), label);
     };
     if let Some((name, _)) = op.arguments.at(0) {
         let message = format!("a constant takes no argument, not even `{name}`");
-        return Err((OpPart::Argument(0), message, "its value is the attribute `val`".to_string()));
+        return fault(OpPart::Argument(0), message, "its value is the attribute `val`".to_string());
     }
-    let declared = &function.value(*result).ty;
+    let Value { name, ty: declared } = function.value(*result);
     let (Some(position), Some(literal)) = (op.attributes.position("val"), op.attributes.get("val")) else {
         let label = format!("expected `val = {declared}(…)` among its attributes");
-        return Err((OpPart::Name, "a constant without a value".to_string(), label));
+        return fault(OpPart::Name, "a constant without a value".to_string(), label);
     };
     let part = OpPart::Attribute(position);
     let agrees = match (declared.as_tensor(), literal.ty.as_tensor()) {
@@ -232,31 +209,27 @@ pub fn check_constant(
         _ => *declared == literal.ty,
     };
     if !agrees {
-        let message = format!(
-            "`{}` is declared as {declared}, its value is another type",
-            function.value(*result).name
-        );
-        return Err((part, message, format!("found {}", literal.ty)));
+        let message = format!("`{name}` is declared as {declared}");
+        return fault(part, message, format!("its value has the type {}", literal.ty));
     }
     match &literal.value {
         LiteralValue::Tensor(tensor) if !tensor.fits(declared) => {
-            let message = format!("the value does not fit {declared}");
-            Err((part, message, format!("found {}", tensor.ty())))
+            fault(part, format!("the value does not fit {declared}"), format!("found {}", tensor.ty()))
         }
         LiteralValue::Tensor(tensor) => Ok((*result, Some(tensor.clone()))),
-        LiteralValue::Blob(_) => match literal.ty.as_tensor().and_then(|ty| ty.shape.elements()) {
-            Some(_) if literal.ty.dtype().is_some_and(|dtype| dtype.blob_code().is_some()) => {
-                Ok((*result, None))
-            }
-            Some(_) => {
-                let message = format!("a blob file cannot hold {}", literal.ty);
-                Err((part, message, "no blob has this element type".to_string()))
-            }
-            None => {
-                let message = "the shape of a blob must be known".to_string();
-                Err((part, message, format!("found {}", literal.ty)))
-            }
-        },
+        LiteralValue::Blob(_) => check_blob_type(&literal.ty, part).map(|()| (*result, None)),
         _ => Ok((*result, None)),
     }
+}
+
+/// Checks that a blob file can hold values of this type.
+fn check_blob_type(ty: &Type, part: OpPart) -> Result<(), ConstantFault> {
+    if ty.as_tensor().and_then(|ty| ty.shape.elements()).is_none() {
+        return fault(part, "the shape of a blob must be known".to_string(), format!("found {ty}"));
+    }
+    if ty.dtype().is_none_or(|dtype| dtype.blob_code().is_none()) {
+        let label = "no blob has this element type".to_string();
+        return fault(part, format!("a blob file cannot hold {ty}"), label);
+    }
+    Ok(())
 }

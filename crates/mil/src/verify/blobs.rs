@@ -1,0 +1,72 @@
+//! The checks that need the weight files.
+
+use crate::error::{Error, ErrorKind, Errors, FunctionPart, OpPart, Place};
+use crate::program::{Argument, BlobReference, Literal, LiteralValue, OpId, Program};
+use crate::weights::{ALIGNMENT, WeightSource};
+
+use super::Repeated;
+
+/// Checks that every blob a program refers to is there and is what the program declares. Values are not read.
+///
+/// # Errors
+///
+/// One error per file that cannot be used, and one per blob that is not one of its declared type.
+pub fn verify_blobs(program: &Program, weights: &dyn WeightSource) -> Result<(), Errors> {
+    let mut check = BlobCheck { weights, files: Repeated::default(), errors: Vec::new() };
+    for (index, function) in program.functions.iter().enumerate() {
+        for (op_index, op) in function.ops.iter().enumerate() {
+            let place = |part| Place::Function(index, FunctionPart::Op(OpId(op_index as u32), part));
+            for (position, (_, argument)) in op.arguments.iter().enumerate() {
+                let items = match argument {
+                    Argument::Tuple(items) => items.as_slice(),
+                    single => std::slice::from_ref(single),
+                };
+                for item in items {
+                    if let Argument::Literal(literal) = item {
+                        check.literal(literal, place(OpPart::Argument(position)));
+                    }
+                }
+            }
+            for (position, (_, literal)) in op.attributes.iter().enumerate() {
+                check.literal(literal, place(OpPart::Attribute(position)));
+            }
+        }
+    }
+    check.files.finish(&mut check.errors);
+    if check.errors.is_empty() { Ok(()) } else { Err(Errors(check.errors)) }
+}
+
+struct BlobCheck<'a> {
+    weights: &'a dyn WeightSource,
+    /// Files that cannot be used, by path.
+    files: Repeated<String>,
+    errors: Vec<Error>,
+}
+
+impl BlobCheck<'_> {
+    fn literal(&mut self, literal: &Literal, place: Place) {
+        let (LiteralValue::Blob(reference), Some(ty)) = (&literal.value, literal.ty.as_tensor()) else {
+            return;
+        };
+        let path = &reference.path;
+        if let Err(error) = self.weights.file(path) {
+            let message = format!("the weight file `{path}` cannot be used");
+            let error = Error::in_place(ErrorKind::Blob, place, message, error.to_string());
+            self.files.report(path.clone(), error, &mut self.errors);
+        } else if let Err(error) = self.weights.check(reference, &ty) {
+            let message = format!("`{path}` holds no {ty} at offset {}", reference.offset);
+            let mut found = Error::in_place(ErrorKind::Blob, place, message, error.to_string());
+            if let Some(record) = self.record_of_data(reference) {
+                found = found.with_help(format!("the blob with its values there has its record at {record}"));
+            }
+            self.errors.push(found);
+        }
+    }
+
+    /// The offset of the record that would be meant if a reference gave the position of the values.
+    fn record_of_data(&self, reference: &BlobReference) -> Option<u64> {
+        let record =
+            self.weights.file(&reference.path).ok()?.record(reference.offset.checked_sub(ALIGNMENT)?);
+        record.ok().filter(|record| record.data_offset == reference.offset).map(|record| record.offset)
+    }
+}

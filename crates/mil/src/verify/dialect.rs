@@ -1,0 +1,123 @@
+//! The check that a program is written in the dialect of its version: bare scalars and opsets from ios18 on need
+//! program(1.3).
+
+use crate::error::{Error, ErrorKind, FunctionPart, OpPart, Place};
+use crate::program::{Argument, BlobReference, Dialect, Function, Literal, LiteralValue, OpId, Program};
+use crate::types::{DType, Opset, Type};
+
+use super::Repeated;
+
+/// Reports the first place that needs a newer version, if any does: one changed number mends all of them.
+pub fn check(program: &Program, errors: &mut Vec<Error>) {
+    if program.version.dialect() != Dialect::RankZero {
+        return;
+    }
+    let mut check =
+        DialectCheck { program, newer_opsets: Repeated::default(), scalars: Repeated::default(), errors };
+    for (index, function) in program.functions.iter().enumerate() {
+        check.opsets(index, function);
+    }
+    check.newer_opsets.finish(check.errors);
+    // A program in a newer opset is meant as program(1.3), where bare scalars are right.
+    if !check.newer_opsets.is_empty() {
+        return;
+    }
+    for (position, (_, literal)) in program.attributes.iter().enumerate() {
+        check.literal(literal, Place::ProgramAttribute(position));
+    }
+    for (index, function) in program.functions.iter().enumerate() {
+        check.function(index, function);
+    }
+    check.scalars.finish(check.errors);
+}
+
+struct DialectCheck<'a> {
+    program: &'a Program,
+    newer_opsets: Repeated<()>,
+    scalars: Repeated<()>,
+    errors: &'a mut Vec<Error>,
+}
+
+impl DialectCheck<'_> {
+    fn opsets(&mut self, index: usize, function: &Function) {
+        self.opset(function.opset, Place::Function(index, FunctionPart::Opset));
+        for (op_index, op) in function.ops.iter().enumerate() {
+            if let Some(opset) = op.opset {
+                let part = FunctionPart::Op(OpId(op_index as u32), OpPart::Name);
+                self.opset(opset, Place::Function(index, part));
+            }
+        }
+    }
+
+    fn opset(&mut self, opset: Opset, place: Place) {
+        if opset > Opset::IOS17 {
+            let message = format!("{opset} needs program(1.3)");
+            let label = format!("this is program({})", self.program.version);
+            let error = Error::in_place(ErrorKind::Version, place, message, label);
+            let error = error.with_help("declare program(1.3), or an opset up to ios17");
+            self.newer_opsets.report((), error, self.errors);
+        }
+    }
+
+    fn function(&mut self, index: usize, function: &Function) {
+        let place = |part| Place::Function(index, part);
+        for (position, &input) in function.body.inputs.iter().enumerate() {
+            self.ty(&function.value(input).ty, place(FunctionPart::Input(position)));
+        }
+        for (position, (_, literal)) in function.attributes.iter().enumerate() {
+            self.literal(literal, place(FunctionPart::Attribute(position)));
+        }
+        for (op_index, op) in function.ops.iter().enumerate() {
+            let part = |part| place(FunctionPart::Op(OpId(op_index as u32), part));
+            for (position, &result) in op.results.iter().enumerate() {
+                self.ty(&function.value(result).ty, part(OpPart::Result(position)));
+            }
+            for (position, (_, argument)) in op.arguments.iter().enumerate() {
+                let items = match argument {
+                    Argument::Tuple(items) => items.as_slice(),
+                    single => std::slice::from_ref(single),
+                };
+                for item in items {
+                    if let Argument::Literal(literal) = item {
+                        self.literal(literal, part(OpPart::Argument(position)));
+                    }
+                }
+            }
+            for (position, (_, literal)) in op.attributes.iter().enumerate() {
+                self.literal(literal, part(OpPart::Attribute(position)));
+            }
+        }
+    }
+
+    fn literal(&mut self, literal: &Literal, place: Place) {
+        if first_bare_scalar(&literal.ty).is_some() {
+            self.ty(&literal.ty, place);
+        } else if let LiteralValue::Blob(BlobReference { dialect: Dialect::Scalar, .. }) = &literal.value {
+            self.bare_scalar(DType::String, place);
+        }
+    }
+
+    fn ty(&mut self, ty: &Type, place: Place) {
+        if let Some(dtype) = first_bare_scalar(ty) {
+            self.bare_scalar(dtype, place);
+        }
+    }
+
+    fn bare_scalar(&mut self, dtype: DType, place: Place) {
+        let message = format!("program({}) has no bare scalars", self.program.version);
+        let label = format!("`{dtype}` stands alone");
+        let error = Error::in_place(ErrorKind::Version, place, message, label);
+        let error = error.with_help(format!("write `tensor<{dtype}, []>`, or declare program(1.3)"));
+        self.scalars.report((), error, self.errors);
+    }
+}
+
+fn first_bare_scalar(ty: &Type) -> Option<DType> {
+    match ty {
+        Type::Scalar(dtype) => Some(*dtype),
+        Type::Tensor(_) | Type::TensorBuffer { .. } => None,
+        Type::List(inner, _) | Type::State(inner) => first_bare_scalar(inner),
+        Type::Tuple(items) => items.iter().find_map(first_bare_scalar),
+        Type::Dict(key, value) => first_bare_scalar(key).or_else(|| first_bare_scalar(value)),
+    }
+}

@@ -1,0 +1,108 @@
+//! How the mistakes of a function are put into words, and which are left out.
+
+use crate::bind::NAME_ATTRIBUTE;
+use crate::error::{Error, ErrorKind, FunctionPart, Location, OpPart, Place};
+use crate::ops::{self, OpError};
+use crate::program::{Argument, Dialect, Op, OpId, ValueId, Version};
+use crate::suggest::nearest;
+use crate::types::Opset;
+
+use super::FunctionCheck;
+
+impl FunctionCheck<'_, '_> {
+    pub(super) fn error(
+        &mut self,
+        kind: ErrorKind,
+        part: FunctionPart,
+        message: impl Into<String>,
+        label: impl Into<String>,
+    ) {
+        self.errors.push(Error::in_place(kind, Place::Function(self.index, part), message, label));
+    }
+
+    /// Adds the likely fix to the last error.
+    pub(super) fn help(&mut self, help: impl Into<String>) {
+        if let Some(error) = self.errors.last_mut() {
+            error.help = Some(help.into());
+        }
+    }
+
+    pub(super) fn unknown_op(&mut self, id: OpId, op: &Op, opset: Opset) {
+        let key = (op.name.clone(), opset);
+        if self.missing_ops.again(&key) {
+            return;
+        }
+        let place = Place::Function(self.index, FunctionPart::Op(id, OpPart::Name));
+        let error = match ops::signatures(&op.name).map(|row| row.since).min() {
+            Some(first) => {
+                let message = format!("`{}` is not in {opset}", op.name);
+                let label = format!("available since {first}");
+                let in_program = if self.version.dialect() == Dialect::RankZero && first > Opset::IOS17 {
+                    format!(" in program({})", Version::V1_3)
+                } else {
+                    String::new()
+                };
+                let help = match op.opset {
+                    Some(_) => format!("write `{}<{first}>`{in_program}", op.name),
+                    None => format!("declare the function `{}<{first}>`{in_program}", self.function.name),
+                };
+                Error::in_place(ErrorKind::Version, place, message, label).with_help(help)
+            }
+            None => {
+                let message = format!("unknown op `{}`", op.name);
+                let label = "no op of this name can be verified or run";
+                let error = Error::in_place(ErrorKind::UnknownOp, place, message, label);
+                match nearest(&op.name, ops::rows().map(|row| row.name)) {
+                    Some(near) => error.with_help(format!("the nearest op is `{near}`")),
+                    None => error,
+                }
+            }
+        };
+        self.missing_ops.report(key, error, self.errors);
+    }
+
+    pub(super) fn op_error(&mut self, id: OpId, op: &Op, error: OpError) {
+        let part = match error.parameter.as_deref() {
+            Some(name) => match (op.arguments.position(name), op.attributes.position(name)) {
+                (Some(position), _) => OpPart::Argument(position),
+                (None, Some(position)) if name != NAME_ATTRIBUTE => OpPart::Attribute(position),
+                _ => OpPart::Name,
+            },
+            None => OpPart::Name,
+        };
+        let message = match &error.parameter {
+            Some(parameter) => format!("`{}`, parameter `{parameter}`: {}", op.name, error.message),
+            None => format!("`{}`: {}", op.name, error.message),
+        };
+        self.errors.push(Error {
+            kind: error.kind,
+            message,
+            location: Location::Place(Place::Function(self.index, FunctionPart::Op(id, part))),
+            label: error.label,
+            help: error.help,
+        });
+    }
+
+    /// The refusal of something that is no tensor, with its type where it has one.
+    pub(super) fn naming_type(&self, op: &Op, error: OpError) -> OpError {
+        let argument = error.parameter.as_deref().and_then(|name| op.arguments.get(name));
+        match argument {
+            Some(Argument::Value(id)) => error.found(format!("found {}", self.function.value(*id).ty)),
+            Some(Argument::Literal(literal)) => error.found(format!("found {}", literal.ty)),
+            _ => error,
+        }
+    }
+
+    /// Whether an op may be refused only for a mistake that has been reported.
+    pub(super) fn follows_from_another(&self, op: &Op, error: &OpError) -> bool {
+        use ErrorKind::{MissingParameter, Redefinition, UnknownParameter, Version};
+        if matches!(error.kind, MissingParameter | UnknownParameter | Redefinition | Version) {
+            return false;
+        }
+        let of_parameter = error.parameter.as_deref().and_then(|name| op.arguments.get(name));
+        let assumed = |id: &ValueId| self.known.assumed_constant.contains(id);
+        self.has_doubtful_operand(op)
+            || (error.kind == ErrorKind::NotConstant
+                && of_parameter.is_some_and(|argument| argument.values().iter().any(assumed)))
+    }
+}
