@@ -42,11 +42,11 @@ fn open(dims: &[Option<u64>]) -> TensorType {
 }
 
 fn ints(shape: &[usize], values: &[i32]) -> Tensor {
-    Tensor::from_values(shape, values.to_vec()).unwrap()
+    Tensor::from_values(shape, values.to_vec()).expect("as many values as the shape holds")
 }
 
 fn floats(shape: &[usize], values: &[f32]) -> Tensor {
-    Tensor::from_values(shape, values.to_vec()).unwrap()
+    Tensor::from_values(shape, values.to_vec()).expect("as many values as the shape holds")
 }
 
 fn empty(shape: &[usize]) -> Tensor {
