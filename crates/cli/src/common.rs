@@ -4,11 +4,20 @@ use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anemone_lm::config::ConfigError;
+use anemone_lm::head::HeadError;
+use anemone_lm::run::RunError;
+use anemone_mil::runtime::RuntimeError;
 use thiserror::Error;
 
+pub mod config;
 pub mod cost;
 pub mod files;
+pub mod memory;
+pub mod npy;
 pub mod output;
+pub mod random;
+pub mod runtime;
 pub mod source;
 
 pub use output::{Output, Verbosity};
@@ -59,6 +68,39 @@ pub enum Failure {
     /// Mistakes in a program, rendered with its text.
     #[error("{0}")]
     Program(String),
+    /// An array that is not what it is to be.
+    #[error(transparent)]
+    Array(#[from] npy::ArrayError),
+    /// A runtime refuses or fails.
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
+    /// `run` is given the wrong things.
+    #[error(transparent)]
+    Run(#[from] crate::run::RunError),
+    /// A configuration that cannot be had.
+    #[error(transparent)]
+    ConfigFile(#[from] config::ConfigFailure),
+    /// The output directory holds a run already.
+    #[error(
+        "{dir} holds a run already; go on with it by `--resume {dir}`, or choose another directory with `--out`",
+        dir = .0.display()
+    )]
+    Occupied(PathBuf),
+    /// Training fails, or cannot begin or go on.
+    #[error(transparent)]
+    Training(#[from] RunError),
+    /// The head fails.
+    #[error(transparent)]
+    Head(#[from] HeadError),
+    /// Threads cannot be started.
+    #[error("threads cannot be started: {0}")]
+    Threads(#[from] rayon::ThreadPoolBuildError),
+    /// A setting out of its range.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Programs or weights that cannot be written.
+    #[error(transparent)]
+    Emit(#[from] crate::emit::EmitError),
     /// Some of several files failed, and each has said why.
     #[error("{0}")]
     Files(String),

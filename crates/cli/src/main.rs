@@ -5,16 +5,20 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod bench;
 mod check;
 mod common;
+mod emit;
 mod fmt;
+mod run;
 mod show;
+mod train;
 
 use common::{Failure, Output, Verbosity};
 
 /// Train language models with MIL programs; check, print, run and time them.
 #[derive(Debug, Parser)]
-#[command(name = "anemone", version, arg_required_else_help = true)]
+#[command(name = "anemone", version, arg_required_else_help = true, term_width = 0)]
 struct Cli {
     #[command(flatten)]
     global: Global,
@@ -38,10 +42,18 @@ struct Global {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Train a model; without flags, a small one on built-in stories in about a minute
+    Train(train::Args),
+    /// Time pieces of work on this machine
+    Bench(bench::Args),
     /// Print programs as Apple's compiler would
     Fmt(fmt::Args),
     /// Verify programs, and the weights they refer to
     Check(check::Args),
+    /// Write programs, and the weights they refer to
+    Emit(emit::Args),
+    /// Run a program on arrays in .npy files
+    Run(run::Args),
     /// Describe a program: inputs, outputs, operations, parameters, FLOPs and bytes
     Show(show::Args),
 }
@@ -49,8 +61,12 @@ enum Command {
 impl Cli {
     fn run(&self, output: &Output) -> Result<(), Failure> {
         match &self.command {
+            Command::Train(args) => train::run(args, output),
+            Command::Bench(args) => bench::run(args, output),
             Command::Fmt(args) => fmt::run(args, output),
             Command::Check(args) => check::run(args, output),
+            Command::Emit(args) => emit::run(args, output),
+            Command::Run(args) => run::run(args, output),
             Command::Show(args) => show::run(args, output),
         }
     }

@@ -1,10 +1,16 @@
 //! The command as people and scripts meet it: the built binary, its output and its exit status.
 
+#![allow(clippy::unwrap_used, clippy::panic)] // A test fails by panicking.
+
 mod command {
     pub mod support;
 
+    mod bench;
     mod check;
+    mod emit;
     mod fmt;
+    mod run;
     mod show;
+    mod train;
     mod usage;
 }

@@ -72,6 +72,14 @@ impl Cpu {
         Ok(Cpu { threads: Arc::new(threads) })
     }
 
+    /// The vector instructions that kernels use on this machine: `avx512`, `avx2`, `neon` or `scalar`.
+    pub fn path(&self) -> &'static str {
+        // Which variants there are depends on the target; their names do not.
+        let arch = format!("{:?}", self.threads.arch());
+        let known = [("V4", "avx512"), ("V3", "avx2"), ("Neon", "neon")];
+        known.iter().find(|(variant, _)| arch.starts_with(variant)).map_or("scalar", |(_, path)| path)
+    }
+
     /// The number of threads.
     pub fn threads(&self) -> usize {
         self.threads.count()

@@ -259,8 +259,12 @@ pub(crate) fn values<E: Element + tensor::Element>(tensor: &Tensor) -> &[E] {
     tensor.as_slice().unwrap_or_default()
 }
 
-/// `to[d, v] = from[v, d]`, in blocks that stay in the cache.
-fn transpose<E: Copy>(from: &[E], to: &mut [E], vocab: usize, dim: usize) {
+/// `to[d, v] = from[v, d]` for E `[V, D]`, in blocks that stay in the cache.
+///
+/// # Panics
+///
+/// When one of the slices is shorter than V·D.
+pub fn transpose<E: Copy>(from: &[E], to: &mut [E], vocab: usize, dim: usize) {
     const BLOCK: usize = 32;
     for v0 in (0..vocab).step_by(BLOCK) {
         for d0 in (0..dim).step_by(BLOCK) {

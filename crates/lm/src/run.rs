@@ -77,6 +77,16 @@ pub enum RunError {
         /// The tokenizer's.
         tokens: usize,
     },
+    /// The runtime is not the one that the run began on, so its losses would differ.
+    #[error(
+        "the run began on the runtime {began}, and cannot go on on {given} with the same losses; use {began}"
+    )]
+    Runtime {
+        /// The one it began on.
+        began: String,
+        /// The one given.
+        given: &'static str,
+    },
     /// The data files are not what they were when the run began.
     #[error("the data have changed since the run began, so it cannot be resumed; begin another run on them")]
     ChangedData,
@@ -145,6 +155,7 @@ const SAMPLE_TOKENS: usize = 240;
 pub struct Run {
     trainer: Trainer,
     source: DataSource,
+    runtime: &'static str,
     directory: PathBuf,
     log: Log,
     log_path: PathBuf,
@@ -201,11 +212,12 @@ impl Run {
         }
         let log_path = log.map_or_else(|| directory.join("log.jsonl"), Path::to_owned);
         let log = Log::create(&log_path)?;
-        Ok(Run { trainer, source, directory: directory.to_owned(), log, log_path, bigram })
+        let runtime = runtimes.head.name();
+        Ok(Run { trainer, source, runtime, directory: directory.to_owned(), log, log_path, bigram })
     }
 
     /// The run whose checkpoint `directory` holds, ready for its next step. Its configuration and data are the
-    /// checkpoint's.
+    /// checkpoint's, and `runtimes.head` must be the one that it began on.
     ///
     /// # Errors
     /// There is no checkpoint, it is damaged, or the data have changed.
@@ -217,6 +229,10 @@ impl Run {
         let checkpoint = Checkpoint::read(&path)?;
         let config: Config = checkpoint.get("config")?;
         config.validate().map_err(TrainError::from)?;
+        let (began, given): (String, _) = (checkpoint.get("runtime")?, runtimes.head.name());
+        if began != given {
+            return Err(RunError::Runtime { began, given });
+        }
         let source: DataSource = checkpoint.get("data")?;
         let data = load(&source, &config)?;
         if checkpoint.get::<[u64; 2]>("data_fingerprint")? != data_fingerprint(&data) {
@@ -226,7 +242,8 @@ impl Run {
         let trainer = Trainer::resume(config, data, runtimes, &checkpoint)?;
         let log_path = log.map_or_else(|| directory.join("log.jsonl"), Path::to_owned);
         let log = Log::resume(&log_path, trainer.steps_done())?;
-        Ok(Run { trainer, source, directory: directory.to_owned(), log, log_path, bigram })
+        let runtime = runtimes.head.name();
+        Ok(Run { trainer, source, runtime, directory: directory.to_owned(), log, log_path, bigram })
     }
 
     /// The trainer.
@@ -282,6 +299,7 @@ impl Run {
 
     fn save(&mut self, observer: &mut dyn Observer) -> Result<(), RunError> {
         let mut checkpoint = self.trainer.checkpoint()?;
+        checkpoint.set("runtime", &self.runtime)?;
         checkpoint.set("data", &self.source)?;
         checkpoint.set("data_fingerprint", &data_fingerprint(self.trainer.data()))?;
         let path = checkpoint_path(&self.directory);

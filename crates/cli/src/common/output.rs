@@ -60,9 +60,14 @@ impl Output {
         write!(stdout, "{text}").and_then(|()| stdout.flush()).map_err(Failure::Stdout)
     }
 
+    /// Whether messages are wanted.
+    pub fn has_messages(&self) -> bool {
+        self.verbosity >= Verbosity::Normal
+    }
+
     /// Says something that is no result, unless `-q` is given.
     pub fn message(&self, text: impl Display) {
-        if self.verbosity >= Verbosity::Normal {
+        if self.has_messages() {
             say(text);
         }
     }

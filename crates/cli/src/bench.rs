@@ -1,0 +1,275 @@
+//! `anemone bench`: how long pieces of work take on this machine.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use anemone_lm::config::DeviceDtype;
+use anemone_lm::head::{HeadRunner, Runtimes};
+use anemone_lm::optimizer::LossScale;
+use anemone_lm::programs::head::{EPS, Head};
+use anemone_lm::programs::{ProgramError, Target};
+use anemone_lm::random::Random;
+use anemone_mil::program::{BlobReference, Program};
+use anemone_mil::runtime::{Runtime, allocate_outputs};
+use anemone_mil::tensor::Tensor;
+use anemone_mil::types::TensorType;
+use anemone_mil::verify::verify;
+use anemone_mil::weights::{BlobError, BlobFile, WeightSource};
+use serde::Serialize;
+
+use crate::common::config::{DtypeName, HeadDimensions};
+use crate::common::random::normal;
+use crate::common::runtime::RuntimeName;
+use crate::common::{Failure, Output, cost, memory};
+use crate::emit::EmitError;
+
+/// Flags of `bench`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum What {
+    /// Time the classifier head: each of its programs, and a whole step with loss, dx and dE
+    Head(HeadArgs),
+}
+
+#[derive(Debug, clap::Args)]
+struct HeadArgs {
+    #[command(flatten)]
+    dimensions: HeadDimensions,
+    /// Element type of activations and weights
+    #[arg(long, value_enum, value_name = "DTYPE", default_value = "fp16")]
+    dtype: DtypeName,
+    /// What runs the programs
+    #[arg(long, value_enum, value_name = "RUNTIME", default_value = "cpu")]
+    runtime: RuntimeName,
+    /// Timed runs of each piece of work, after one that is not timed
+    #[arg(long, value_name = "N", default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    repeats: u32,
+    /// Threads (default: as many as the machine runs at once)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    threads: Option<u32>,
+}
+
+/// One piece of work, timed.
+#[derive(Debug, Serialize)]
+struct Line {
+    what: &'static str,
+    /// Median and least time of a run.
+    ms: f64,
+    ms_min: f64,
+    /// 10⁹ FLOPs per second, at the median.
+    gflops: f64,
+    /// Peak resident set in MiB.
+    peak_mb: Option<f64>,
+    path: String,
+    threads: usize,
+    runtime: &'static str,
+    dtype: &'static str,
+    vocab: usize,
+    dim: usize,
+    seq: usize,
+    repeats: u32,
+}
+
+/// Times pieces of work, and prints a line for each.
+///
+/// # Errors
+///
+/// When a dimension is out of range, or a runtime refuses or fails.
+pub fn run(args: &Args, output: &Output) -> Result<(), Failure> {
+    match &args.what {
+        What::Head(args) => Bench::new(args, output)?.run(),
+    }
+}
+
+struct Bench<'a> {
+    args: &'a HeadArgs,
+    head: Head,
+    runtime: Box<dyn Runtime>,
+    threads: usize,
+    path: String,
+    output: &'a Output,
+}
+
+impl<'a> Bench<'a> {
+    fn new(args: &'a HeadArgs, output: &'a Output) -> Result<Bench<'a>, Failure> {
+        args.dimensions.validate()?;
+        let HeadDimensions { vocab, dim, seq } = args.dimensions;
+        let target = Target::new(DeviceDtype::from(args.dtype));
+        let head = Head { vocab, dim, positions: seq, eps: EPS, target };
+        let threads = args.threads.map(|threads| threads as usize);
+        // The host's part of a step runs on the global pool, whose size can be set once: now.
+        if let Some(count) = threads {
+            rayon::ThreadPoolBuilder::new().num_threads(count).build_global()?;
+        }
+        let opened = args.runtime.open(threads)?;
+        let (threads, path) = (opened.threads, opened.path);
+        Ok(Bench { args, head, runtime: opened.runtime, threads, path, output })
+    }
+
+    fn run(&self) -> Result<(), Failure> {
+        let (vocab, dim) = (self.head.vocab, self.head.dim);
+        self.program("rmsnorm", self.head.final_rmsnorm(), dim)?;
+        self.program("logits", self.head.classifier_forward(), dim)?;
+        self.program("softmax", self.head.softmax(), vocab)?;
+        self.program("backward", self.head.classifier_backward(), vocab)?;
+        self.step()
+    }
+
+    /// A tensor `[1, C, 1, S]` of numbers from N(0, 1).
+    fn activation(&self, channels: usize, stream: u64) -> Result<Tensor, Failure> {
+        let dims = [1, channels, 1, self.head.positions];
+        let ty = TensorType::new(self.head.target.mil_dtype(), &dims);
+        Ok(normal(&ty, &dims, Random::stream(0, stream), 0.0, 1.0).map_err(EmitError::from)?)
+    }
+
+    /// Times a program with one input of so many channels.
+    fn program(
+        &self,
+        what: &'static str,
+        program: Result<Program, ProgramError>,
+        channels: usize,
+    ) -> Result<(), Failure> {
+        memory::reset_peak();
+        let program = program.map_err(EmitError::from)?;
+        let flops = flops(&program);
+        let verified = verify(program).map_err(|errors| Failure::Program(errors.to_string()))?;
+        let input = self.activation(channels, 1)?;
+        let mut executable =
+            self.runtime.prepare(&Arc::new(verified), "main", &[input.ty()], &NormalWeights)?;
+        let mut outputs = allocate_outputs(executable.as_ref())?;
+        self.time(what, flops, || Ok(executable.run(&[&input], &mut outputs)?))
+    }
+
+    /// Times a step: loss, dx, the gain's gradient and dE, from x and targets.
+    fn step(&self) -> Result<(), Failure> {
+        memory::reset_peak();
+        let Head { vocab, dim, positions, target, .. } = self.head;
+        let runtimes = Runtimes { head: self.runtime.as_ref(), products: self.runtime.as_ref() };
+        let mut runner = HeadRunner::new(self.head, runtimes)?;
+        let mut random = Random::stream(0, 2);
+        let embed: Vec<f32> = (0..vocab * dim).map(|_| (0.02 * random.normal()) as f32).collect();
+        runner.set_weights(&vec![1.0; dim], &embed)?;
+        drop(embed);
+        let x = self.activation(dim, 3)?;
+        let targets: Vec<i32> = (0..positions).map(|_| random.below(vocab) as i32).collect();
+        let loss_scale = match target.dtype {
+            DeviceDtype::Fp16 => LossScale::dynamic(),
+            DeviceDtype::Fp32 => LossScale::none(),
+        };
+        let programs = [
+            self.head.final_rmsnorm(),
+            self.head.classifier_forward(),
+            self.head.softmax(),
+            self.head.classifier_backward(),
+            self.head.rmsnorm_backward(),
+            self.head.classifier_weight_gradient(),
+        ];
+        let mut all = 0;
+        for program in programs {
+            all += flops(&program.map_err(EmitError::from)?);
+        }
+        self.time("step programs", all, || {
+            runner.step(&x, &targets, loss_scale.scale())?;
+            Ok(())
+        })
+    }
+
+    /// Times some work and prints the line for it.
+    fn time(
+        &self,
+        what: &'static str,
+        flops: u64,
+        mut work: impl FnMut() -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        work()?;
+        let mut times_ms = Vec::new();
+        for _ in 0..self.args.repeats {
+            let start = Instant::now();
+            work()?;
+            times_ms.push(start.elapsed().as_secs_f64() * 1e3);
+        }
+        let (ms, ms_min) = median_and_least(&mut times_ms);
+        let line = Line {
+            what,
+            ms,
+            ms_min,
+            gflops: flops as f64 / ms / 1e6,
+            peak_mb: memory::peak_mb(),
+            path: self.path.clone(),
+            threads: self.threads,
+            runtime: self.runtime.name(),
+            dtype: self.head.target.dtype.name(),
+            vocab: self.head.vocab,
+            dim: self.head.dim,
+            seq: self.head.positions,
+            repeats: self.args.repeats,
+        };
+        self.output.result(text(&line), &line)
+    }
+}
+
+fn text(line: &Line) -> String {
+    let peak = line.peak_mb.map_or_else(|| "unknown".to_string(), |peak| format!("{peak:.1}"));
+    format!(
+        "{:<13} ms {:>10.3}  ms_min {:>10.3}  gflops {:>8.2}  peak_mb {peak:>8}  path {}  threads {}  {} {}  \
+         vocab {}  dim {}  seq {}",
+        line.what,
+        line.ms,
+        line.ms_min,
+        line.gflops,
+        line.path,
+        line.threads,
+        line.runtime,
+        line.dtype,
+        line.vocab,
+        line.dim,
+        line.seq
+    )
+}
+
+fn flops(program: &Program) -> u64 {
+    program.functions.iter().map(|function| cost::flops(function).counted).sum()
+}
+
+/// The median and the least of some times; both 0 of none.
+fn median_and_least(times: &mut [f64]) -> (f64, f64) {
+    times.sort_by(f64::total_cmp);
+    let middle = times.len() / 2;
+    match &*times {
+        [] => (0.0, 0.0),
+        [least, ..] if times.len() % 2 == 1 => (times[middle], *least),
+        [least, ..] => ((times[middle - 1] + times[middle]) / 2.0, *least),
+    }
+}
+
+/// Weights from N(0, 0.02²), whatever is asked for.
+struct NormalWeights;
+
+impl WeightSource for NormalWeights {
+    fn file(&self, path: &str) -> Result<Arc<BlobFile>, BlobError> {
+        Err(BlobError::Missing { path: path.into() })
+    }
+
+    fn load(&self, _: &BlobReference, ty: &TensorType) -> Result<Tensor, BlobError> {
+        let dims = ty.shape.to_known().ok_or_else(|| BlobError::UnknownSize(ty.clone()))?;
+        normal(ty, &dims, Random::stream(0, 0), 0.0, 0.02).map_err(|_| BlobError::NoBlobForm(ty.dtype))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_in_the_middle() {
+        assert_eq!(median_and_least(&mut [3.0, 1.0, 2.0]), (2.0, 1.0));
+        assert_eq!(median_and_least(&mut [4.0, 1.0, 2.0, 3.0]), (2.5, 1.0));
+        assert_eq!(median_and_least(&mut [7.0]), (7.0, 7.0));
+        assert_eq!(median_and_least(&mut []), (0.0, 0.0));
+    }
+}

@@ -1,0 +1,195 @@
+//! `anemone emit`: programs and the weights they refer to.
+
+use std::path::{Path, PathBuf};
+
+use anemone_lm::config::DeviceDtype;
+use anemone_lm::head::transpose;
+use anemone_lm::programs::head::{EPS, Head};
+use anemone_lm::programs::{ProgramError, Target};
+use anemone_lm::random::Random;
+use anemone_mil::program::Program;
+use anemone_mil::tensor::{Data, Tensor, TensorError};
+use anemone_mil::text;
+use anemone_mil::types::TensorType;
+use anemone_mil::weights::{BlobError, write_blob_file};
+use clap::ValueEnum;
+use serde::Serialize;
+use thiserror::Error;
+
+use crate::common::config::{DtypeName, HeadDimensions};
+use crate::common::random::normal;
+use crate::common::{Failure, Output, files, npy};
+
+/// Flags of `emit`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum What {
+    /// Write the classifier head: final RMSNorm, classifier forward, softmax, classifier backward
+    Head(HeadArgs),
+}
+
+#[derive(Debug, clap::Args)]
+struct HeadArgs {
+    #[command(flatten)]
+    dimensions: HeadDimensions,
+    /// Directory for the programs, with the weights under weights/; files of these names are replaced
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Classifier matrix E, an array [V, D], rounded to the dtype (default: made from the seed)
+    #[arg(long, value_name = "FILE.npy")]
+    embed: Option<PathBuf>,
+    /// Gain g of the RMSNorm, an array [D], rounded to the dtype (default: made from the seed)
+    #[arg(long, value_name = "FILE.npy")]
+    gain: Option<PathBuf>,
+    /// Seed of the weights that no file gives
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    /// Version of the program text; 1.0 is written for opset ios16, 1.3 for ios18
+    #[arg(long, value_enum, value_name = "VERSION", default_value = "1.3")]
+    dialect: Dialect,
+    /// Element type of activations and weights
+    #[arg(long, value_enum, value_name = "DTYPE", default_value = "fp16")]
+    dtype: DtypeName,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Dialect {
+    #[value(name = "1.0")]
+    V1_0,
+    #[value(name = "1.3")]
+    V1_3,
+}
+
+/// Why programs or weights cannot be written.
+#[derive(Debug, Error)]
+pub enum EmitError {
+    /// A program cannot be built.
+    #[error(transparent)]
+    Program(#[from] ProgramError),
+    /// A weight file cannot be written.
+    #[error("cannot write {}: {error}", path.display())]
+    Blob {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: BlobError,
+    },
+    /// Weights that do not have their shape.
+    #[error(transparent)]
+    Tensor(#[from] TensorError),
+}
+
+/// Writes programs and weights.
+///
+/// # Errors
+///
+/// When a dimension is out of range, an array cannot be read or has another shape, or a file cannot be written.
+pub fn run(args: &Args, output: &Output) -> Result<(), Failure> {
+    match &args.what {
+        What::Head(args) => head(args, output),
+    }
+}
+
+fn head(args: &HeadArgs, output: &Output) -> Result<(), Failure> {
+    args.dimensions.validate()?;
+    let HeadDimensions { vocab, dim, seq } = args.dimensions;
+    let dtype = DeviceDtype::from(args.dtype);
+    let target = match args.dialect {
+        Dialect::V1_0 => Target::first_dialect(dtype),
+        Dialect::V1_3 => Target::new(dtype),
+    };
+    let head = Head { vocab, dim, positions: seq, eps: EPS, target };
+    let (gain, embed) = (gain(args, &head)?, embed(args, &head)?);
+    let embed_t = transposed(&embed, vocab, dim)?;
+
+    let weights = args.out.join("weights");
+    files::make_directory(&weights)?;
+    // Weights first: a program that is there finds what it refers to.
+    let weights = [
+        (weights.join("rms_w.bin"), gain.reshaped(&[1, dim, 1, 1]).map_err(EmitError::from)?),
+        (weights.join("embed.bin"), embed.reshaped(&[vocab, dim, 1, 1]).map_err(EmitError::from)?),
+        (weights.join("embed_t.bin"), embed_t),
+    ];
+    for (path, tensor) in &weights {
+        write_weight(path, tensor, output)?;
+    }
+    let programs: [(&str, Result<Program, ProgramError>); 4] = [
+        ("final_rmsnorm.mil", head.final_rmsnorm()),
+        ("classifier_forward.mil", head.classifier_forward()),
+        ("softmax.mil", head.softmax()),
+        ("classifier_backward.mil", head.classifier_backward()),
+    ];
+    for (name, program) in programs {
+        write_program(&args.out.join(name), &program.map_err(EmitError::from)?, output)?;
+    }
+    Ok(())
+}
+
+/// Streams of the seed's random numbers.
+const GAIN_STREAM: u64 = 0;
+const EMBED_STREAM: u64 = 1;
+
+/// g: as given, else 1 + N(0, 0.1²), near what training leaves.
+fn gain(args: &HeadArgs, head: &Head) -> Result<Tensor, Failure> {
+    let ty = TensorType::new(head.target.mil_dtype(), &[head.dim]);
+    match &args.gain {
+        Some(path) => npy::read(path, &ty, &format!("the gain, {ty}")),
+        None => {
+            let random = Random::stream(args.seed, GAIN_STREAM);
+            Ok(normal(&ty, &[head.dim], random, 1.0, 0.1).map_err(EmitError::from)?)
+        }
+    }
+}
+
+/// E: as given, else N(0, 0.02²), the usual initial weights.
+fn embed(args: &HeadArgs, head: &Head) -> Result<Tensor, Failure> {
+    let dims = [head.vocab, head.dim];
+    let ty = TensorType::new(head.target.mil_dtype(), &dims);
+    match &args.embed {
+        Some(path) => npy::read(path, &ty, &format!("the classifier matrix, {ty}")),
+        None => {
+            let random = Random::stream(args.seed, EMBED_STREAM);
+            Ok(normal(&ty, &dims, random, 0.0, 0.02).map_err(EmitError::from)?)
+        }
+    }
+}
+
+/// Eᵀ `[1, D, V]` from E `[V, D]`.
+fn transposed(embed: &Tensor, vocab: usize, dim: usize) -> Result<Tensor, EmitError> {
+    let mut data = Data::zeros(embed.dtype(), embed.len());
+    match (embed.data(), &mut data) {
+        (Data::F16(from), Data::F16(to)) => transpose(from, to, vocab, dim),
+        (Data::F32(from), Data::F32(to)) => transpose(from, to, vocab, dim),
+        _ => return Err(TensorError::Storage(embed.dtype()).into()),
+    }
+    Ok(Tensor::new(embed.dtype(), &[1, dim, vocab], data)?)
+}
+
+#[derive(Serialize)]
+struct Line<'a> {
+    file: &'a Path,
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    ty: Option<String>,
+    bytes: u64,
+}
+
+fn write_weight(path: &Path, tensor: &Tensor, output: &Output) -> Result<(), Failure> {
+    write_blob_file(path, |writer| writer.append(tensor))
+        .map_err(|error| EmitError::Blob { path: path.to_owned(), error })?;
+    let bytes = std::fs::metadata(path).map_err(|error| files::write_failure(path, error))?.len();
+    let ty = tensor.ty().to_string();
+    let text = format!("{}: {ty}, {bytes} bytes", path.display());
+    output.result(text, &Line { file: path, ty: Some(ty), bytes })
+}
+
+fn write_program(path: &Path, program: &Program, output: &Output) -> Result<(), Failure> {
+    let text = text::write(program);
+    files::replace(path, text.as_bytes())?;
+    let bytes = text.len() as u64;
+    output.result(format!("{}: {bytes} bytes", path.display()), &Line { file: path, ty: None, bytes })
+}

@@ -1,0 +1,202 @@
+//! `anemone train`.
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anemone_lm::head::Runtimes;
+use anemone_lm::log::Record;
+use anemone_lm::run::{DataSource, Observer, Run, RunError, Summary};
+use clap::ValueEnum;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::common::config::{self, DtypeName};
+use crate::common::runtime::RuntimeName;
+use crate::common::{Failure, Output};
+
+/// The directory that a run writes to unless told otherwise.
+const DEFAULT_OUT: &str = "anemone-out";
+
+/// How text becomes tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum TokenizerName {
+    Bytes,
+}
+
+/// Flags of `train`. Those that shape a run cannot be given when it is resumed: it goes on as it began.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Configuration: `small`, built in, or a TOML file [default: small]
+    #[arg(long, value_name = "NAME|FILE", conflicts_with = "resume")]
+    config: Option<String>,
+    /// Text to train on, one file after the other; the last tenth is for validation [default: built-in stories]
+    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with = "resume")]
+    data: Vec<PathBuf>,
+    /// How text becomes tokens
+    #[arg(long, value_enum, default_value = "bytes")]
+    tokenizer: TokenizerName,
+    /// Steps of the whole run [default: the configuration's]
+    #[arg(long, value_name = "N", conflicts_with = "resume")]
+    steps: Option<u64>,
+    /// Sequences per step, B [default: the configuration's]
+    #[arg(long, value_name = "N", conflicts_with = "resume")]
+    batch: Option<usize>,
+    /// Tokens per sequence, T [default: the configuration's]
+    #[arg(long, value_name = "N", conflicts_with = "resume")]
+    seq: Option<usize>,
+    /// Peak learning rate [default: the configuration's]
+    #[arg(long, value_name = "F", conflicts_with = "resume")]
+    lr: Option<f64>,
+    /// Seed of weights and batches [default: the configuration's]
+    #[arg(long, value_name = "N", conflicts_with = "resume")]
+    seed: Option<u64>,
+    /// Element type of what runs on the device [default: the configuration's]
+    #[arg(long, value_enum, conflicts_with = "resume")]
+    dtype: Option<DtypeName>,
+    /// What runs the programs; a resumed run goes on only on the one it began on
+    #[arg(long, value_enum, default_value = "cpu")]
+    runtime: RuntimeName,
+    /// Directory for checkpoint, log and curve [default: anemone-out]
+    #[arg(long, value_name = "DIR", conflicts_with = "resume")]
+    out: Option<PathBuf>,
+    /// Go on with the run in this directory, from its last checkpoint
+    #[arg(long, value_name = "DIR")]
+    resume: Option<PathBuf>,
+    /// Log, one JSON object per step; to be given again with --resume [default: log.jsonl in the run's directory]
+    #[arg(long, value_name = "FILE.jsonl")]
+    log: Option<PathBuf>,
+}
+
+/// Trains, or goes on with training.
+///
+/// # Errors
+///
+/// When a setting, the data or a file is unusable, or training fails.
+pub fn run(args: &Args, output: &Output) -> Result<(), Failure> {
+    let TokenizerName::Bytes = args.tokenizer;
+    let head = args.runtime.open(None)?.runtime;
+    let products = RuntimeName::Cpu.open(None)?.runtime;
+    let runtimes = Runtimes { head: head.as_ref(), products: products.as_ref() };
+    let mut run = match &args.resume {
+        Some(directory) => Run::resume(directory, args.log.as_deref(), runtimes)?,
+        None => create(args, runtimes)?,
+    };
+    let trainer = run.trainer();
+    let train = &trainer.config().train;
+    output.message(format_args!(
+        "{} weights, {} tokens of text, {} steps of {} tokens, {}, on {}",
+        trainer.model().weights(),
+        trainer.data().train().len(),
+        train.steps,
+        train.positions(),
+        train.dtype.name(),
+        head.name(),
+    ));
+    if trainer.steps_done() > 0 {
+        output.message(format_args!("going on after step {}", trainer.steps_done()));
+    }
+    let mut progress = Progress::new(output, trainer.steps_done(), train.steps);
+    let summary = run.finish(runtimes, &mut progress);
+    progress.bar.finish_and_clear();
+    let summary = summary?;
+    output.result(describe(&summary), &summary)
+}
+
+fn create(args: &Args, runtimes: Runtimes<'_>) -> Result<Run, Failure> {
+    let mut config = config::load(args.config.as_deref().unwrap_or("small"))?;
+    let train = &mut config.train;
+    train.steps = args.steps.unwrap_or(train.steps);
+    train.batch = args.batch.unwrap_or(train.batch);
+    train.seq = args.seq.unwrap_or(train.seq);
+    train.lr = args.lr.unwrap_or(train.lr);
+    train.seed = args.seed.unwrap_or(train.seed);
+    train.dtype = args.dtype.map_or(train.dtype, Into::into);
+    let source =
+        if args.data.is_empty() { DataSource::BuiltIn } else { DataSource::Files(absolute(&args.data)?) };
+    let directory = args.out.as_deref().unwrap_or(Path::new(DEFAULT_OUT));
+    match Run::create(config, source, directory, args.log.as_deref(), runtimes) {
+        Err(RunError::Occupied(directory)) => Err(Failure::Occupied(directory)),
+        other => Ok(other?),
+    }
+}
+
+/// The paths as they are from any directory: a run may be resumed from another one.
+fn absolute(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
+    let absolute = |path: &PathBuf| {
+        std::path::absolute(path).map_err(|source| Failure::Read { path: path.clone(), source })
+    };
+    paths.iter().map(absolute).collect()
+}
+
+fn describe(summary: &Summary) -> String {
+    format!(
+        "steps                 {}\n\
+         validation loss       {} nats per byte\n\
+         bigram cross entropy  {} nats per byte (byte bigrams of the training text, add-one smoothing)\n\
+         checkpoint            {}\n\
+         log                   {}\n\
+         loss curve            {}\n\
+         sample\n\n{}",
+        summary.steps,
+        summary.validation_loss,
+        summary.bigram_cross_entropy,
+        summary.checkpoint.display(),
+        summary.log.display(),
+        summary.curve.display(),
+        printable(summary.sample.trim())
+    )
+}
+
+/// Text for a terminal, which is not to take orders from a model.
+fn printable(text: &str) -> String {
+    let shown = |c: char| if c.is_control() && c != '\n' { char::REPLACEMENT_CHARACTER } else { c };
+    text.chars().map(shown).collect()
+}
+
+/// A bar on a terminal; elsewhere, a line for every validation.
+struct Progress<'a> {
+    output: &'a Output,
+    bar: ProgressBar,
+    is_terminal: bool,
+    validation: String,
+}
+
+impl<'a> Progress<'a> {
+    fn new(output: &'a Output, done: u64, steps: u64) -> Progress<'a> {
+        let is_terminal = std::io::stderr().is_terminal() && output.has_messages();
+        let target =
+            if is_terminal { ProgressDrawTarget::stderr_with_hz(10) } else { ProgressDrawTarget::hidden() };
+        let bar = ProgressBar::with_draw_target(Some(steps), target);
+        let style = ProgressStyle::with_template("{bar:30} {pos}/{len} steps, {eta} left, {msg}");
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        bar.set_position(done);
+        bar.reset_eta();
+        bar.enable_steady_tick(Duration::from_millis(200));
+        Progress { output, bar, is_terminal, validation: String::new() }
+    }
+}
+
+impl Observer for Progress<'_> {
+    fn step(&mut self, record: &Record, steps: u64) {
+        if let Some(loss) = record.val_loss {
+            self.validation = format!(", validation {loss:.4}");
+            if !self.is_terminal {
+                self.output.message(format_args!(
+                    "step {}/{steps}  loss {:.4}  validation {loss:.4}  {:.0} tokens/s",
+                    record.step, record.loss, record.tokens_per_s
+                ));
+            }
+        }
+        self.bar.set_position(record.step);
+        self.bar.set_message(format!(
+            "loss {:.4}{}, {:.0} tokens/s",
+            record.loss, self.validation, record.tokens_per_s
+        ));
+    }
+
+    fn checkpoint(&mut self, step: u64, path: &Path) {
+        if !self.is_terminal {
+            self.output.detail(format_args!("checkpoint after step {step}: {}", path.display()));
+        }
+    }
+}

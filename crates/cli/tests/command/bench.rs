@@ -1,0 +1,41 @@
+//! `anemone bench`.
+
+use super::support::anemone;
+
+const SMALL: [&str; 10] = ["bench", "head", "--vocab", "64", "--dim", "16", "--seq", "8", "--repeats", "2"];
+
+#[test]
+fn prints_a_line_for_each_piece_of_work() {
+    for (runtime, dtype) in [("cpu", "fp16"), ("cpu", "fp32"), ("eval", "fp16")] {
+        let flags = ["--json", "--runtime", runtime, "--dtype", dtype, "--threads", "1"];
+        let lines = anemone([&SMALL[..], &flags].concat()).ended(0).json();
+        let what: Vec<&str> = lines.iter().map(|line| line["what"].as_str().unwrap()).collect();
+        assert_eq!(what, ["rmsnorm", "logits", "softmax", "backward", "step programs"]);
+        for line in &lines {
+            let number = |key: &str| line[key].as_f64().unwrap();
+            assert!(number("ms_min") > 0.0 && number("ms") >= number("ms_min"), "{line}");
+            assert!(number("gflops") > 0.0, "{line}");
+            let sizes = ["vocab", "dim", "seq", "threads"].map(|key| line[key].as_u64().unwrap());
+            assert_eq!(sizes, [64, 16, 8, 1]);
+            assert_eq!((line["dtype"].as_str(), line["runtime"].as_str()), (Some(dtype), Some(runtime)));
+            assert!(!line["path"].as_str().unwrap().is_empty());
+            if cfg!(target_os = "linux") {
+                assert!(number("peak_mb") > 0.0, "{line}");
+            }
+        }
+        // 2·64·16·8 over the time.
+        let gflops = 2.0 * 64.0 * 16.0 * 8.0 / lines[1]["ms"].as_f64().unwrap() / 1e6;
+        assert!((lines[1]["gflops"].as_f64().unwrap() / gflops - 1.0).abs() < 1e-9);
+    }
+    let text = anemone(SMALL).ended(0).stdout;
+    assert!(text.starts_with("rmsnorm ") && text.contains("\nstep programs "), "{text}");
+}
+
+#[test]
+fn what_cannot_be_timed_is_refused() {
+    anemone(["bench", "head", "--vocab", "64", "--dim", "16"]).failed(2, &["--seq"]);
+    anemone(["bench", "head", "--vocab", "64", "--dim", "0", "--seq", "8"]).failed(1, &["`dim` is 0"]);
+    anemone([&SMALL[..], &["--threads", "0"]].concat()).failed(2, &["--threads"]);
+    anemone([&SMALL[..], &["--runtime", "ane"]].concat()).failed(2, &["ane", "cpu, eval"]);
+    anemone(["bench", "train"]).failed(2, &["train"]);
+}

@@ -1,0 +1,220 @@
+//! `anemone train`.
+
+use std::fs;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use anemone_lm::checkpoint::Checkpoint;
+use anemone_lm::log::{self, Record};
+use serde_json::Value;
+
+use super::support::{Place, Run, anemone, command};
+
+const CONFIG: &str = r#"
+[model]
+dim = 8
+[train]
+batch = 4
+seq = 16
+steps = 60
+warmup = 5
+validation_interval = 20
+checkpoint_interval = 15
+"#;
+
+/// A text of a few kilobytes.
+fn text() -> String {
+    (0..200).map(|i| format!("line {i} says that {} sheep sleep\n", i * i % 37)).collect()
+}
+
+/// The flags of a small run into `out`.
+fn small(place: &Place, out: &str) -> Vec<String> {
+    let (config, data) = (place.file("config.toml", CONFIG), place.file("text.txt", text()));
+    ["train", "--config", &config, "--data", &data, "--out", &place.text(out)].map(str::to_string).to_vec()
+}
+
+fn with(flags: &[String], more: &[&str]) -> Run {
+    anemone(flags.iter().map(String::as_str).chain(more.iter().copied()))
+}
+
+/// What of a log does not depend on the clock.
+fn numbers(path: &Path) -> Vec<[u64; 5]> {
+    let bits = |record: &Record| {
+        let val_loss = record.val_loss.unwrap_or(-1.0);
+        let floats = [record.loss, record.lr, record.grad_norm, val_loss];
+        [[record.step].as_slice(), &floats.map(f64::to_bits)].concat().try_into().unwrap()
+    };
+    log::read(path).unwrap().iter().map(bits).collect()
+}
+
+fn number(json: &Value, key: &str) -> f64 {
+    json[key].as_f64().unwrap()
+}
+
+#[test]
+fn trains_and_says_what_came_of_it() {
+    let place = Place::new();
+    let flags = small(&place, "out");
+    let run = with(&flags, &["--json"]).ended(0);
+    assert!(run.stderr.contains("step 20/60  loss") && run.stderr.contains("validation"), "{}", run.stderr);
+    let json = &run.json()[0];
+    assert_eq!(run.json().len(), 1);
+    assert_eq!(json["steps"], 60);
+    let records = log::read(&place.path("out/log.jsonl")).unwrap();
+    assert_eq!(records.len(), 60);
+    assert_eq!(records[59].val_loss, Some(number(json, "validation_loss")));
+    assert!(number(json, "validation_loss") < records[0].loss - 0.2, "it does not learn: {json}");
+    assert!(number(json, "bigram_cross_entropy") > 0.5);
+    let validated: Vec<u64> = records.iter().filter(|r| r.val_loss.is_some()).map(|r| r.step).collect();
+    assert_eq!(validated, [20, 40, 60]);
+    assert!(fs::read_to_string(json["curve"].as_str().unwrap()).unwrap().starts_with("<svg"));
+    let checkpoint = Checkpoint::read(Path::new(json["checkpoint"].as_str().unwrap())).unwrap();
+    assert_eq!(checkpoint.get::<u64>("step").unwrap(), 60);
+    assert!(!json["sample"].as_str().unwrap().is_empty());
+
+    // Going on with what is done changes nothing.
+    let before = fs::read(place.path("out/checkpoint.safetensors")).unwrap();
+    let again = anemone(["train", "--json", "-q", "--resume", &place.text("out")]).ended(0);
+    assert_eq!((&again.json()[0], again.stderr.as_str()), (json, ""));
+    assert_eq!(fs::read(place.path("out/checkpoint.safetensors")).unwrap(), before);
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run_and_flags_change_the_configuration() {
+    let place = Place::new();
+    let run = |out: &str, more: &[&str]| {
+        let flags = small(&place, out);
+        let stdout = with(&flags, &[&["--steps", "12"], more].concat()).ended(0).stdout;
+        (numbers(&place.path(&format!("{out}/log.jsonl"))), stdout)
+    };
+    let (first, stdout) = run("first", &[]);
+    assert_eq!(first.len(), 12);
+    for line in ["validation loss ", "bigram cross entropy ", "loss curve ", "checkpoint ", "log ", "sample"]
+    {
+        assert!(stdout.contains(line), "{line:?} is not in {stdout}");
+    }
+    let digits = stdout.split("validation loss ").nth(1).unwrap().split_whitespace().next().unwrap();
+    assert!(digits.len() > 14, "{digits} has lost digits");
+    assert_eq!(run("second", &[]).0, first);
+    for (out, more) in [
+        ("seed", ["--seed", "1"]),
+        ("lr", ["--lr", "0.003"]),
+        ("batch", ["--batch", "2"]),
+        ("seq", ["--seq", "9"]),
+        ("dtype", ["--dtype", "fp32"]),
+    ] {
+        assert_ne!(run(out, &more).0, first, "{more:?} changes nothing");
+    }
+    let log = place.text("elsewhere.jsonl");
+    anemone(small(&place, "logged").iter().map(String::as_str).chain(["--log", &log, "--runtime", "eval"]))
+        .ended(0);
+    assert_eq!(log::read(Path::new(&log)).unwrap().len(), 60);
+    assert!(!place.path("logged/log.jsonl").exists());
+}
+
+/// Kills a run in the middle; going on gives the losses, and the last checkpoint, of one that was left alone.
+#[test]
+fn a_killed_run_leaves_its_checkpoint_whole_and_goes_on_to_the_bit() {
+    let place = Place::new();
+    let more = ["-q", "--steps", "1000"];
+    let flags = small(&place, "whole");
+    with(&flags, &more).ended(0);
+    let expected = numbers(&place.path("whole/log.jsonl"));
+
+    let flags = small(&place, "killed");
+    let checkpoint = place.path("killed/checkpoint.safetensors");
+    for wanted in [20, 60, 300] {
+        let mut child = command();
+        match checkpoint.exists() {
+            true => child.args(["train", "-q", "--resume", &place.text("killed")]),
+            false => child.args(&flags).args(more),
+        };
+        let mut child = child.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        wait_for_step(&place.path("killed/log.jsonl"), wanted);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let step: u64 = Checkpoint::read(&checkpoint).unwrap().get("step").unwrap();
+        assert!(step < 1000, "the run ended before it was killed");
+        assert!(step.is_multiple_of(15), "{step}");
+    }
+    anemone(["train", "-q", "--resume", &place.text("killed")]).ended(0);
+    assert_eq!(numbers(&place.path("killed/log.jsonl")), expected);
+    assert!(fs::read(checkpoint).unwrap() == fs::read(place.path("whole/checkpoint.safetensors")).unwrap());
+}
+
+/// Waits until a log exists and has so many lines.
+fn wait_for_step(log: &Path, lines: usize) {
+    let start = Instant::now();
+    while fs::read(log).map_or(true, |bytes| bytes.iter().filter(|&&b| b == b'\n').count() < lines) {
+        assert!(start.elapsed() < Duration::from_secs(60), "no step {lines} after a minute");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn nothing_of_another_run_is_overwritten() {
+    let place = Place::new();
+    let flags = small(&place, "out");
+    with(&flags, &["-q", "--steps", "3"]).ended(0);
+    let before = fs::read(place.path("out/checkpoint.safetensors")).unwrap();
+    with(&flags, &["--steps", "5"]).failed(1, &["holds a run already", "--resume", "--out"]);
+    assert_eq!(fs::read(place.path("out/checkpoint.safetensors")).unwrap(), before);
+    let log = place.text("out/log.jsonl");
+    let other = small(&place, "other");
+    with(&other, &["--log", &log]).failed(1, &["log.jsonl exists already"]);
+}
+
+#[test]
+fn resuming_takes_nothing_that_would_change_the_run() {
+    let place = Place::new();
+    let (out, empty) = (place.text("out"), place.text(""));
+    with(&small(&place, "out"), &["-q", "--steps", "3"]).ended(0);
+    let resume = ["train", "--resume", &out];
+    for more in [["--steps", "9"], ["--lr", "1"], ["--seed", "1"], ["--dtype", "fp32"], ["--out", "x"]] {
+        anemone([&resume[..], &more].concat()).failed(2, &["cannot be used with", "--resume"]);
+    }
+    anemone(["train", "--resume", &empty]).failed(1, &["holds no checkpoint", "no run to resume"]);
+    anemone([&resume[..], &["--runtime", "eval"]].concat()).failed(1, &["began on the runtime cpu"]);
+
+    fs::write(place.path("text.txt"), text().replace("sheep", "goats")).unwrap();
+    anemone(resume).failed(1, &["the data have changed"]);
+    place.file("text.txt", text());
+    anemone(resume).ended(0);
+
+    let checkpoint = place.path("out/checkpoint.safetensors");
+    let whole = fs::read(&checkpoint).unwrap();
+    fs::write(&checkpoint, &whole[..whole.len() / 2]).unwrap();
+    anemone(resume).failed(1, &["checkpoint.safetensors", "whole"]);
+}
+
+#[test]
+fn mistakes_of_newcomers_are_named() {
+    let place = Place::new();
+    let out = place.text("out");
+    let train = |more: &[&str]| anemone([&["train", "--out", &out], more].concat());
+    train(&["--data", &place.text("none.txt")]).failed(1, &["none.txt", "No such file"]);
+    train(&["--data", &place.file("empty.txt", "")]).failed(1, &["empty.txt is empty"]);
+    train(&["--data", &place.file("short.txt", "a few words")]).failed(1, &["fewer than one sequence needs"]);
+    train(&["--data", &place.text("")]).failed(1, &["cannot read"]);
+    train(&["--config", "large"]).failed(1, &["`large`", "built in: small"]);
+    train(&["--config", &place.text("none.toml")]).failed(1, &["none.toml", "No such file"]);
+    let misspelt = place.file("misspelt.toml", "[train]\nstep = 3\n");
+    train(&["--config", &misspelt]).failed(1, &["misspelt.toml", "line 2", "`step`", "`steps`"]);
+    let narrow = place.file("narrow.toml", "[model]\nvocab = 100\n");
+    train(&["--config", &narrow]).failed(1, &["vocabulary has 100 tokens", "256"]);
+    train(&["--seq", "0"]).failed(1, &["`seq` is 0"]);
+    train(&["--lr", "-1"]).failed(2, &["-1"]);
+    train(&["--lr=-1"]).failed(1, &["`lr` is -1"]);
+    train(&["--tokenizer", "words"]).failed(2, &["words", "bytes"]);
+    train(&["--runtime", "ane"]).failed(2, &["ane", "cpu, eval"]);
+    train(&["--stepz", "3"]).failed(2, &["--stepz", "--steps"]);
+    train(&["--head", "fused"]).failed(2, &["--head"]);
+    assert!(!Path::new(&out).exists());
+    let file = place.file("file", "");
+    anemone(["train", "--steps", "1", "--out", &format!("{file}/out")])
+        .failed(1, &["cannot make the directory"]);
+    // A learning rate that makes the weights explode ends with the reason.
+    let run = with(&small(&place, "diverged"), &["--lr", "1e300", "--dtype", "fp32"]);
+    run.failed(1, &["diverged", "learning rate"]);
+}
