@@ -13,9 +13,11 @@ pub(crate) fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a s
         .filter(|candidate| *candidate != name && candidate.len().abs_diff(name.len()) <= most)
         .filter_map(|candidate| {
             let distance = edit_distance(name.as_bytes(), candidate.as_bytes());
-            (distance <= most && distance < candidate.len()).then_some((distance, candidate))
+            // Among equals, people rarely mistype the first letter.
+            let first_differs = candidate.bytes().next() != name.bytes().next();
+            (distance <= most && distance < candidate.len()).then_some((distance, first_differs, candidate))
         });
-    scored.min().map(|(_, candidate)| candidate)
+    scored.min().map(|(.., candidate)| candidate)
 }
 
 /// The least number of bytes to insert, remove, replace, or swap with their neighbours (optimal string
@@ -54,6 +56,7 @@ mod tests {
     fn swapped_letters_and_wrong_case_are_near() {
         let names = ["fp16", "fp32", "bf16", "int32", "string", "logits"];
         assert_eq!(nearest("fp61", names), Some("fp16"));
+        assert_eq!(nearest("f16", names), Some("fp16"));
         assert_eq!(nearest("logtis", names), Some("logits"));
         assert_eq!(nearest("STRING", names), Some("string"));
         assert_eq!(nearest("float32", names), None);

@@ -108,7 +108,9 @@ pub(super) fn lex(source: &str) -> Lexed {
         lexed.tokens.push(Token { kind, start: start as u32, end: end as u32 });
         at = end;
     }
-    lexed.tokens.push(Token { kind: TokenKind::End, start: bytes.len() as u32, end: bytes.len() as u32 });
+    // Where something is missing at the end, it is missing after the last token.
+    let end = lexed.tokens.last().map_or(0, |token| token.end);
+    lexed.tokens.push(Token { kind: TokenKind::End, start: end, end });
     lexed
 }
 

@@ -379,3 +379,159 @@ pub(super) fn write_signed(out: &mut String, value: i64) {
     }
     write_integer(out, value.unsigned_abs());
 }
+
+#[cfg(test)]
+mod tests {
+    use half::{bf16, f16};
+
+    use super::*;
+
+    fn read(dtype: DType, text: &str) -> Result<Data, NumberError> {
+        let mut data = Data::zeros(dtype, 0);
+        push_number(&mut data, dtype, text).map(|()| data)
+    }
+
+    /// A midpoint between two values of a narrow type, as exact decimals of itself and of neighbours nearer to
+    /// it than any other f64.
+    fn around(midpoint: f64, digits: usize) -> [String; 3] {
+        let exact = format!("{midpoint:.digits$}");
+        let exact = exact.trim_end_matches('0').trim_end_matches('.').to_string();
+        let below = match exact.strip_suffix('5') {
+            Some(rest) if exact.contains('.') => format!("{rest}4{}", "9".repeat(40)),
+            _ => format!("{}.{}", midpoint - 1.0, "9".repeat(40)),
+        };
+        let point = if exact.contains('.') { "" } else { "." };
+        let above = format!("{exact}{point}{}1", "0".repeat(40));
+        [below, exact, above]
+    }
+
+    #[test]
+    fn decimals_near_every_fp16_midpoint_round_once() {
+        for bits in 0u16..0x7bff {
+            let (low, high) = (f16::from_bits(bits), f16::from_bits(bits + 1));
+            let even = if bits % 2 == 0 { low } else { high };
+            let texts = around((low.to_f64() + high.to_f64()) / 2.0, 30);
+            for (text, expected) in texts.iter().zip([low, even, high]) {
+                assert_eq!(read(DType::Fp16, text), Ok(Data::F16(vec![expected])), "{text}");
+                assert_eq!(read(DType::Fp16, &format!("-{text}")), Ok(Data::F16(vec![-expected])), "-{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn decimals_near_bf16_midpoints_round_once() {
+        // The largest have more digits before the point than the helper can step down from.
+        for bits in (0u16..0x4c00).step_by(7) {
+            let (low, high) = (bf16::from_bits(bits), bf16::from_bits(bits + 1));
+            let even = if bits % 2 == 0 { low } else { high };
+            let texts = around((low.to_f64() + high.to_f64()) / 2.0, 140);
+            for (text, expected) in texts.iter().zip([low, even, high]) {
+                assert_eq!(read(DType::Bf16, text), Ok(Data::Bf16(vec![expected])), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_notation_of_a_decimal_does_not_matter() {
+        let expected = Ok(Data::F16(vec![f16::from_bits(0x3c01)]));
+        let zeros = "0".repeat(300);
+        for text in [
+            "1.000488281250000000000000000001",
+            "0.1000488281250000000000000000001e1",
+            "1000488281250000000000000000001E-30",
+            &format!("0.{zeros}1000488281250000000000000000001e+301"),
+            &format!("{zeros}1.000488281250000000000000000001{zeros}"),
+            &format!("1000488281250000000000000000001{zeros}e-330"),
+        ] {
+            assert_eq!(read(DType::Fp16, text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn hexadecimal_floats_round_to_nearest_even() {
+        for bits in
+            [0x3ff0_0000_0000_0000u64, 0x3ff0_0000_0000_0001, 0x4123_4567_89ab_cdef, 0x7fef_ffff_ffff_fffe]
+        {
+            let (low, high) = (f64::from_bits(bits), f64::from_bits(bits + 1));
+            let even = if bits % 2 == 0 { low } else { high };
+            let (fraction, exponent) = (bits & ((1 << 52) - 1), (bits >> 52) as i64 - 1023);
+            for (tail, expected) in [("7ffffffffff", low), ("8", even), ("80000000001", high)] {
+                let text = format!("0x1.{fraction:013x}{tail}p{exponent:+}");
+                assert_eq!(read(DType::Fp64, &text), Ok(Data::F64(vec![expected])), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn hexadecimal_floats_are_as_short_as_c_writes_them() {
+        for (value, expected) in [
+            (1.0, "0x1p+0"),
+            (70.0, "0x1.18p+6"),
+            (-0.5, "-0x1p-1"),
+            (0.0, "0x0p+0"),
+            (-0.0, "-0x0p+0"),
+            (f64::from(f32::from_bits(1)), "0x1p-149"),
+            (f64::from_bits(1), "0x1p-1074"),
+            (f64::from_bits(3), "0x1.8p-1073"),
+            (f64::MIN_POSITIVE.next_down(), "0x1.ffffffffffffep-1023"),
+            (f64::MAX, "0x1.fffffffffffffp+1023"),
+            (f64::NEG_INFINITY, "-inf"),
+            (f64::NAN, "nan"),
+        ] {
+            let mut text = String::new();
+            write_hexadecimal(&mut text, value);
+            assert_eq!(text, expected);
+        }
+    }
+
+    /// The expectations are those of C's `printf("%.17g")`.
+    #[test]
+    fn decimals_are_as_c_writes_them() {
+        for (value, expected) in [
+            (0.028904231306950648, "0.028904231306950648"),
+            (4.096e-05, "4.0960000000000001e-05"),
+            (0.0001, "0.0001"),
+            (9.9999e-05, "9.9999000000000003e-05"),
+            (1.2345678901234568e+17, "1.2345678901234568e+17"),
+            (1e+16, "10000000000000000"),
+            (1e+17, "1e+17"),
+            (2.9802322387695312e-08, "2.9802322387695312e-08"),
+            (0.1, "0.10000000000000001"),
+            (5e-324, "4.9406564584124654e-324"),
+            (f64::MAX, "1.7976931348623157e+308"),
+            (-1.5e+300, "-1.5000000000000001e+300"),
+            (100.0, "100"),
+            (0.5, "0.5"),
+            (1e+22, "1e+22"),
+            (3.0000000000000004, "3.0000000000000004"),
+            (9007199254740992.0, "9007199254740992"),
+            (0.0, "0"),
+            (-0.0, "-0"),
+            (f64::INFINITY, "inf"),
+        ] {
+            let mut text = String::new();
+            write_decimal(&mut text, value);
+            assert_eq!(text, expected);
+        }
+    }
+
+    #[test]
+    fn what_is_no_number_is_refused() {
+        use NumberError::{Malformed, NotInteger, Range};
+        for text in [
+            "", "-", ".", "-.", "1e", "1e+", "e1", "1.2.3", "0x", "0x.", "0xg", "0x1p", "0x1p1.5", "+1",
+            "1f", "--1", "infinity", "1_0",
+        ] {
+            assert_eq!(read(DType::Fp16, text), Err(Malformed), "{text}");
+            assert_eq!(read(DType::Fp32, text), Err(Malformed), "{text}");
+            assert_eq!(read(DType::Fp64, text), Err(Malformed), "{text}");
+            assert_eq!(read(DType::Int32, text), Err(Malformed), "{text}");
+        }
+        for text in ["1.0", "1e3", "0x1p+0", "inf", "nan"] {
+            assert_eq!(read(DType::Int32, text), Err(NotInteger), "{text}");
+        }
+        assert_eq!(read(DType::Int32, "2147483648"), Err(Range));
+        assert_eq!(read(DType::UInt64, &"9".repeat(1000)), Err(Range));
+        assert_eq!(read(DType::Fp8E4M3FN, "465"), Err(Range));
+    }
+}

@@ -139,7 +139,30 @@ impl<'s> Parser<'s> {
     }
 
     fn expect(&mut self, kind: TokenKind, what: &str) -> Result<Token> {
-        if self.kind() == kind { Ok(self.bump()) } else { Err(self.expected(what)) }
+        if self.kind() == kind {
+            return Ok(self.bump());
+        }
+        let is_end_of_something = !matches!(
+            kind,
+            TokenKind::Ident
+                | TokenKind::Number
+                | TokenKind::String
+                | TokenKind::LeftBrace
+                | TokenKind::LeftBracket
+        );
+        if is_end_of_something && self.begins_line() && self.kind() != TokenKind::UnterminatedString {
+            return Err(self.expected_after(what));
+        }
+        Err(self.expected(what))
+    }
+
+    /// Reports that something is missing behind the token before, on whose line it should be.
+    fn expected_after(&mut self, what: &str) -> Failed {
+        let before = self.tokens[self.at.saturating_sub(1)].span();
+        let span = Span { start: before.end.saturating_sub(1).max(before.start), end: before.end };
+        let message = format!("expected {what}, found {}", self.describe(self.token()));
+        let error = Error::at(ErrorKind::Syntax, span, message, format!("expected {what} after this"));
+        self.fail(if what == "`;`" { error.with_help("end every statement with `;`") } else { error })
     }
 
     fn ident(&mut self, what: &str) -> Result<Name<'s>> {
@@ -158,7 +181,18 @@ impl<'s> Parser<'s> {
             return self.unterminated_string(token);
         }
         let message = format!("expected {what}, found {}", self.describe(token));
-        self.fail(Error::at(ErrorKind::Syntax, token.span(), message, format!("expected {what}")))
+        let error = Error::at(ErrorKind::Syntax, token.span(), message, format!("expected {what}"));
+        let before = self.at.checked_sub(1).map(|index| self.tokens[index]);
+        let touches = before.filter(|before| before.end == token.start).map(|before| before.kind);
+        let is_letter = token.kind == TokenKind::Unknown
+            && self.text(token).chars().all(|character| !character.is_ascii() && character.is_alphabetic());
+        self.fail(if is_letter {
+            error.with_help("names are made of ASCII letters, digits, `_` and `@`")
+        } else if token.kind == TokenKind::Ident && touches == Some(TokenKind::String) {
+            error.with_help("is a `\"` missing in what comes before?")
+        } else {
+            error
+        })
     }
 
     fn unterminated_string(&mut self, token: Token) -> Failed {
@@ -266,7 +300,12 @@ impl Parser<'_> {
                     program.functions.push(function);
                     spans.functions.push(function_spans);
                 }
-                Err(Failed) => self.skip_function(),
+                Err(Failed) => {
+                    self.skip_function();
+                    if self.kind() == TokenKind::End {
+                        return Err(Failed);
+                    }
+                }
             }
         }
         self.bump();

@@ -66,7 +66,7 @@ impl<'s> Parser<'s> {
         loop {
             let first = self.at;
             if self.input(reader).is_err() {
-                self.skip_input()?;
+                self.skip_input(first)?;
                 self.lose_names(first, reader);
             }
             if !self.eat(TokenKind::Comma) {
@@ -142,10 +142,9 @@ impl<'s> Parser<'s> {
             }
         }
         self.expect(TokenKind::RightParen, "`,` or `)`")?;
-        if self.kind() == TokenKind::Semicolon {
-            self.bump();
-        } else {
-            self.missing_semicolon();
+        if !self.eat(TokenKind::Semicolon) {
+            // Reading can go on, so that this is no failure of the function.
+            let _: Failed = self.expected_after("`;`");
         }
         self.take_comments(self.at - 1, CommentPlace::BeforeResults(reader.index));
         Ok(())
@@ -160,16 +159,6 @@ impl<'s> Parser<'s> {
         };
         self.fail(Error::at(ErrorKind::Syntax, brace.span(), message, label).with_help(help))
     }
-
-    /// Reports that a semicolon is missing after the token before.
-    pub(super) fn missing_semicolon(&mut self) {
-        let before = self.tokens[self.at.saturating_sub(1)].span();
-        let span = Span { start: before.end.saturating_sub(1), end: before.end };
-        let found = self.describe(self.token());
-        let message = format!("expected `;`, found {found}");
-        let error = Error::at(ErrorKind::Syntax, span, message, "expected `;` after this");
-        self.report(error.with_help("end the statement with `;`"));
-    }
 }
 
 /// Recovery.
@@ -182,8 +171,9 @@ impl<'s> Parser<'s> {
             && self.kind_ahead(5) == TokenKind::LeftParen
     }
 
-    /// Goes to the comma or parenthesis that ends an input.
-    fn skip_input(&mut self) -> Result<()> {
+    /// Goes to the comma or parenthesis that ends the input whose first token is `first`.
+    fn skip_input(&mut self, first: usize) -> Result<()> {
+        self.at = first;
         let mut depth = 0usize;
         loop {
             match self.kind() {

@@ -107,34 +107,56 @@ impl Parser<'_> {
     pub(super) fn blob(&mut self) -> Result<LiteralValue> {
         self.bump();
         self.expect(TokenKind::LeftParen, "`(`")?;
-        let (path, path_span) = self.blob_part("path")?;
+        let path = self.blob_part("path", DType::String)?;
         self.expect(TokenKind::Comma, "`,`")?;
-        let (offset, offset_span) = self.blob_part("offset")?;
+        let offset = self.blob_part("offset", DType::UInt64)?;
         self.expect(TokenKind::RightParen, "`)`")?;
+        let (Some(path), Some(offset)) = (path, offset) else { return Err(Failed) };
         let dialect = if matches!(path.ty, Type::Scalar(_)) { Dialect::Scalar } else { Dialect::RankZero };
-        let Some(path) = path.as_str() else {
-            return Err(self.wrong_blob_part(path_span, "path", DType::String));
-        };
-        match offset.as_tensor().and_then(|tensor| tensor.as_slice::<u64>()) {
-            Some(&[offset]) => {
+        match (path.as_str(), offset.as_tensor().and_then(|tensor| tensor.as_slice::<u64>())) {
+            (Some(path), Some(&[offset])) => {
                 Ok(LiteralValue::Blob(BlobReference { path: path.to_string(), offset, dialect }))
             }
-            _ => Err(self.wrong_blob_part(offset_span, "offset", DType::UInt64)),
+            _ => Err(Failed),
         }
     }
 
-    fn blob_part(&mut self, name: &str) -> Result<(Literal, Span)> {
+    /// `path = string("…")`, or `offset = uint64(64)`: a single value of type `dtype`. What is something else is
+    /// reported, and `None`.
+    fn blob_part(&mut self, name: &str, dtype: DType) -> Result<Option<Literal>> {
         self.word(name)?;
         self.expect(TokenKind::Equals, "`=`")?;
         let first = self.at;
-        let literal = if self.is_type_name_ahead() { self.literal()? } else { self.attribute_value()? };
-        Ok((literal, self.span_of(first..self.at)))
-    }
-
-    fn wrong_blob_part(&mut self, span: Span, name: &str, dtype: DType) -> Failed {
+        let literal = if self.is_untyped_value_ahead() {
+            self.skip_value()?;
+            None
+        } else {
+            Some(self.literal()?)
+        };
+        let is_right = |literal: &Literal| {
+            literal.as_tensor().is_some_and(|tensor| tensor.dtype() == dtype && tensor.shape().is_empty())
+        };
+        if literal.as_ref().is_some_and(is_right) {
+            return Ok(literal);
+        }
+        let ty = self.dialect.scalar_type(dtype);
         let message = format!("the {name} of a blob is a single {dtype}");
-        let label = format!("expected `{}(…)`", self.dialect.scalar_type(dtype));
-        self.fail(Error::at(ErrorKind::Literal, span, message, label))
+        let error = Error::at(
+            ErrorKind::Literal,
+            self.span_of(first..self.at),
+            message,
+            format!("expected `{ty}(…)`"),
+        );
+        let token = self.tokens[first];
+        let is_only_untyped = self.at == first + 1
+            && token.kind == if dtype == DType::String { TokenKind::String } else { TokenKind::Number };
+        let text = self.text(token);
+        self.report(if is_only_untyped && text.len() < 60 {
+            error.with_help(format!("write its type: `{ty}({text})`"))
+        } else {
+            error
+        });
+        Ok(None)
     }
 }
 

@@ -13,20 +13,22 @@ pub(super) const NO_VALUE: ValueId = ValueId(u32::MAX);
 /// Names that must differ, and where each stands.
 #[derive(Default)]
 pub(super) struct UniqueNames<'s> {
-    few: Vec<(&'s str, Span)>,
+    /// The first ones, in place; a linear search among few names is faster than hashing.
+    few: [(&'s str, Span); 8],
+    count: usize,
     many: HashMap<&'s str, Span>,
 }
 
 impl<'s> UniqueNames<'s> {
     /// Adds a name; if it is there already, leaves it and returns where it stands.
     pub fn insert(&mut self, name: &'s str, span: Span) -> Option<Span> {
-        /// Up to so many names a linear search is faster than hashing.
-        const FEW: usize = 16;
-        if let Some((_, first)) = self.few.iter().find(|(known, _)| *known == name) {
+        let known = &self.few[..self.count];
+        if let Some((_, first)) = known.iter().find(|(other, _)| *other == name) {
             return Some(*first);
         }
-        if self.few.len() < FEW {
-            self.few.push((name, span));
+        if let Some(free) = self.few.get_mut(self.count) {
+            *free = (name, span);
+            self.count += 1;
             return None;
         }
         if let Some(first) = self.many.get(name) {

@@ -196,7 +196,7 @@ impl<'s> Parser<'s> {
             }
         }
         if self.is_untyped_value_ahead() {
-            self.untyped_value()?;
+            self.untyped_value("a name, or a literal with its type")?;
             return Ok(Argument::Value(super::names::NO_VALUE));
         }
         Err(self.expected("a name or a literal"))
@@ -215,7 +215,7 @@ impl<'s> Parser<'s> {
         if !next_statement_follows && !function_ends {
             return Err(self.expected("`;`"));
         }
-        self.missing_semicolon();
+        let _: Failed = self.expected_after("`;`");
         Ok(())
     }
 

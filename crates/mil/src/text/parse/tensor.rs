@@ -111,11 +111,11 @@ impl Parser<'_> {
         if !matches!(token.kind, TokenKind::Number | TokenKind::String | TokenKind::Ident) {
             return self.expected("`[`");
         }
-        let message = format!("{} stands too high in {}", self.describe(token), tensor_name(dtype, shape));
+        let message = format!("{} where {} has a list", self.describe(token), tensor_name(dtype, shape));
         let rank = shape.rank();
-        let label = format!("expected `[`: level {} of {rank}", open + 1);
-        let help =
-            format!("write one level of brackets per dimension, here {rank}, as in `{}`", nested(rank, "…"));
+        let label = format!("expected `[`, level {} of {rank}", open + 1);
+        let example = if rank <= 8 { format!(", as in `{}`", nested(rank, "…")) } else { String::new() };
+        let help = format!("write one level of brackets per dimension, here {rank}{example}");
         self.fail(Error::at(ErrorKind::Literal, token.span(), message, label).with_help(help))
     }
 
@@ -237,16 +237,15 @@ fn append_zero(dtype: DType, data: &mut Data) {
     debug_assert!(data.stores(dtype));
 }
 
-/// `[[…]]`, cut where it is long.
+/// `[[…]]`.
 fn nested(levels: usize, item: &str) -> String {
-    let levels = levels.min(8);
     format!("{}{item}{}", "[".repeat(levels), "]".repeat(levels))
 }
 
 /// A tensor type for a message, cut where it is long.
 fn tensor_name(dtype: DType, shape: &Shape) -> String {
     if shape.rank() > 8 {
-        return format!("a {dtype} tensor of rank {}", shape.rank());
+        return format!("a rank-{} tensor of {dtype}", shape.rank());
     }
     format!("`tensor<{dtype}, {shape}>`")
 }

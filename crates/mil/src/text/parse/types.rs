@@ -12,6 +12,21 @@ const MAX_DEPTH: usize = 64;
 /// The words that begin a type with something in angle brackets.
 const COMPOSITES: [&str; 6] = ["tensor", "state", "list", "tuple", "dict", "tensor_buffer"];
 
+/// The name in MIL of a type that other languages and libraries call otherwise.
+fn other_name(name: &str) -> Option<&'static str> {
+    Some(match name {
+        "float16" | "half" => "fp16",
+        "float32" | "float" => "fp32",
+        "float64" | "double" => "fp64",
+        "bfloat16" => "bf16",
+        "int" => "int32",
+        "uint" => "uint32",
+        "boolean" => "bool",
+        "str" => "string",
+        _ => return None,
+    })
+}
+
 impl Parser<'_> {
     /// A type.
     pub(super) fn ty(&mut self) -> Result<Type> {
@@ -36,7 +51,7 @@ impl Parser<'_> {
         match self.text(token) {
             "tensor" => {
                 self.open_type()?;
-                let dtype = self.dtype()?;
+                let dtype = self.dtype("element type")?;
                 self.type_comma()?;
                 let shape = self.shape()?;
                 self.close_type()?;
@@ -66,7 +81,7 @@ impl Parser<'_> {
                 Ok(Type::Dict(Box::new(key), Box::new(value)))
             }
             "tensor_buffer" => self.tensor_buffer(),
-            _ => self.dtype().map(Type::Scalar),
+            _ => self.dtype("type").map(Type::Scalar),
         }
     }
 
@@ -101,7 +116,7 @@ impl Parser<'_> {
     /// `tensor_buffer<fp16, shape=[2, 4], strides=[64, 1], interleave_factors=[1, 1]>`.
     fn tensor_buffer(&mut self) -> Result<Type> {
         self.open_type()?;
-        let dtype = self.dtype()?;
+        let dtype = self.dtype("element type")?;
         self.type_comma()?;
         self.named_part("shape")?;
         let shape = self.shape()?;
@@ -120,17 +135,17 @@ impl Parser<'_> {
         self.expect(TokenKind::Equals, "`=`").map(|_| ())
     }
 
-    /// An element type.
-    fn dtype(&mut self) -> Result<DType> {
+    /// An element type; `what` it is called in messages.
+    fn dtype(&mut self, what: &str) -> Result<DType> {
         let name = self.ident("an element type, such as `fp16`")?;
         if let Some(dtype) = DType::from_name(name.text) {
             return Ok(dtype);
         }
-        let label = "expected an element type, such as `fp16`";
-        let message = format!("{} is no type", quote(name.text));
+        let label = format!("expected {} {what}, such as `fp16`", if what == "type" { "a" } else { "an" });
+        let message = format!("{} is no {what}", quote(name.text));
         let error = Error::at(ErrorKind::Syntax, name.span, message, label);
         let all = DType::all().map(DType::name).chain(COMPOSITES);
-        Err(match nearest(name.text, all) {
+        Err(match other_name(name.text).or_else(|| nearest(name.text, all)) {
             Some(known) => self.fail(error.with_help(format!("did you mean `{known}`?"))),
             None => self.fail(error),
         })

@@ -10,7 +10,7 @@ impl Parser<'_> {
     /// A literal, or the report that something else stands there.
     pub(super) fn attribute_value(&mut self) -> Result<Literal> {
         if self.is_untyped_value_ahead() {
-            self.untyped_value()?;
+            self.untyped_value("a literal with its type")?;
             return Ok(Literal::scalar(self.dialect, false));
         }
         if self.kind() == TokenKind::Ident
@@ -40,14 +40,13 @@ impl Parser<'_> {
     }
 
     /// Reports a value without type, and goes behind it.
-    pub(super) fn untyped_value(&mut self) -> Result<()> {
+    pub(super) fn untyped_value(&mut self, expected: &str) -> Result<()> {
         let first = self.at;
         self.skip_value()?;
         let span = self.span_of(first..self.at);
         let typed = self.with_likely_type(first, self.at);
         let message = format!("{} has no type", quote(self.text_of(span)));
-        let error =
-            Error::at(ErrorKind::Syntax, span, message, "expected a name, or a literal with its type");
+        let error = Error::at(ErrorKind::Syntax, span, message, format!("expected {expected}"));
         self.report(error.with_help(match typed {
             Some(typed) => format!("write its type: `{typed}`"),
             None => "write its type, as in `tensor<int32, [2, 1]>([[1], [2]])`".to_string(),
