@@ -11,8 +11,9 @@ mod tile;
 
 use anemone_mil::types::DType;
 use half::f16;
+use pulp::{Simd, WithSimd};
 
-use crate::element::Float;
+use crate::element::{Float, round};
 use crate::memory::Floats;
 use crate::threads::Threads;
 
@@ -166,7 +167,7 @@ impl Gemm {
                     *sum = turned[(strip * STRIP + j) * m + i];
                 }
                 add_bias(sums, bias, i, strip * STRIP);
-                T::round(sums, part);
+                threads.arch().dispatch(Store { sums, to: part });
             }
         });
     }
@@ -198,14 +199,22 @@ impl Gemm {
                 sums.fill(0.0);
                 for (depth, k) in depths(self.k) {
                     let packed_a = &mut packed_a[..height.next_multiple_of(self.tile.rows) * k];
-                    pack::panels(a, start..start + height, depth..depth + k, self.tile.rows, packed_a);
+                    pack::panels(
+                        threads.arch(),
+                        a,
+                        start..start + height,
+                        depth..depth + k,
+                        self.tile.rows,
+                        packed_a,
+                    );
                     let packed_b = &packed[padded * depth..padded * (depth + k)];
                     tile::multiply(threads.arch(), packed_a, packed_b, k, sums, padded);
                 }
                 for (i, row) in c.chunks_exact_mut(columns).enumerate() {
                     let sums = &mut sums[i * padded..i * padded + width];
                     add_bias(sums, bias, start + i, first);
-                    T::round(sums, &mut row[first..first + width]);
+                    let to = &mut row[first..first + width];
+                    threads.arch().dispatch(Store { sums, to });
                 }
             });
         }
@@ -218,7 +227,14 @@ impl Gemm {
         threads.each_chunk(packed, padded * DEPTH, 1, |index, packed| {
             let depth = index * DEPTH;
             let k = packed.len() / padded;
-            pack::panels(b.transposed(), first..first + width, depth..depth + k, self.tile.columns, packed);
+            pack::panels(
+                threads.arch(),
+                b.transposed(),
+                first..first + width,
+                depth..depth + k,
+                self.tile.columns,
+                packed,
+            );
         });
     }
 }
@@ -226,6 +242,21 @@ impl Gemm {
 /// The start and length of each block of terms.
 fn depths(k: usize) -> impl Iterator<Item = (usize, usize)> {
     (0..k).step_by(DEPTH).map(move |start| (start, DEPTH.min(k - start)))
+}
+
+/// Rounds sums to the result, with the processor's vectors.
+struct Store<'a, T> {
+    sums: &'a [f32],
+    to: &'a mut [T],
+}
+
+impl<T: Float> WithSimd for Store<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        round(self.sums, self.to);
+    }
 }
 
 fn add_bias(sums: &mut [f32], bias: Bias<'_>, row: usize, first_column: usize) {

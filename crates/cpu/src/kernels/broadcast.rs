@@ -48,13 +48,13 @@ impl Broadcast {
         Broadcast { run, outer: lengths, operands: merged.into_iter().map(split).collect() }
     }
 
-    /// The parts into which the result's elements from `start` on fall at the ends of runs and after `most`
-    /// elements: calls `visit` with the part's range from `start`.
-    pub fn parts(&self, start: usize, length: usize, most: usize, mut visit: impl FnMut(usize, usize)) {
+    /// The parts into which `length` elements of the result from `start` on fall at the ends of runs: calls
+    /// `visit` with each part's distance from `start` and its length.
+    pub fn parts(&self, start: usize, length: usize, mut visit: impl FnMut(usize, usize)) {
         let mut done = 0;
         while done < length {
             let left = self.run - (start + done) % self.run;
-            let part = left.min(length - done).min(most);
+            let part = left.min(length - done);
             visit(done, part);
             done += part;
         }
@@ -91,15 +91,17 @@ mod tests {
     use super::*;
 
     /// The operand's elements for each of the result's, found part by part.
-    fn walk(dims: &[usize], own: &[usize], most: usize) -> Vec<usize> {
+    fn walk(dims: &[usize], own: &[usize], chunk: usize) -> Vec<usize> {
         let values: Vec<usize> = (0..own.iter().product()).collect();
         let broadcast = Broadcast::new(dims, &[dims.to_vec(), own.to_vec()]);
         let count: usize = dims.iter().product();
         let mut found = Vec::new();
-        broadcast.parts(0, count, most, |start, length| {
-            let part = broadcast.slice(1, &values, start, length);
-            found.extend((0..length).map(|i| part[if part.len() == 1 { 0 } else { i }]));
-        });
+        for first in (0..count).step_by(chunk) {
+            broadcast.parts(first, chunk.min(count - first), |start, length| {
+                let part = broadcast.slice(1, &values, first + start, length);
+                found.extend((0..length).map(|i| part[if part.len() == 1 { 0 } else { i }]));
+            });
+        }
         found
     }
 

@@ -4,7 +4,7 @@ use anemone_mil::ops::{OpError, Operand, Operands};
 use anemone_mil::types::{DType, TensorType};
 use bytemuck::Pod;
 use half::f16;
-use pulp::{Arch, Simd, WithSimd};
+use pulp::{Simd, WithSimd};
 
 use super::broadcast::Broadcast;
 use super::{Choice, Kernel};
@@ -12,8 +12,6 @@ use crate::element::{Float, is_float, larger, smaller};
 use crate::memory::Sources;
 use crate::threads::Threads;
 
-/// Elements that are computed together, in memory that the first cache holds.
-const BLOCK: usize = 1024;
 /// Elements that a thread takes at a time.
 pub(super) const CHUNK: usize = 8 * 1024;
 
@@ -92,51 +90,69 @@ struct Binary<F> {
     function: F,
 }
 
-/// Widens elements into a block; a single one fills it.
-fn fill<T: Float>(values: &[T], block: &mut [f32]) {
-    if let [value] = values {
-        let mut wide = [0.0];
-        T::widen(std::slice::from_ref(value), &mut wide);
-        block.fill(wide[0]);
-    } else {
-        T::widen(values, block);
-    }
-}
-
-/// Replaces each `x` by `function(x, y)`, with the processor's vectors.
-struct Apply<'a, F> {
-    x: &'a mut [f32],
-    y: &'a [f32],
+/// Writes `function(x, y)` for each pair, with the processor's vectors; a single `x` or `y` repeats.
+struct Apply<'a, T, R, F> {
+    x: &'a [T],
+    y: &'a [T],
+    result: &'a mut [R],
     function: F,
 }
 
-impl<F: Fn(f32, f32) -> f32> WithSimd for Apply<'_, F> {
+impl<T: Float, R, F: Fn(f32, f32) -> R> WithSimd for Apply<'_, T, R, F> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
-        for (x, &y) in self.x.iter_mut().zip(self.y) {
-            *x = (self.function)(*x, y);
+        let Apply { x, y, result, function } = self;
+        match (x, y) {
+            ([x], y) if y.len() == result.len() => {
+                let x = x.wide();
+                result.iter_mut().zip(y).for_each(|(result, y)| *result = function(x, y.wide()));
+            }
+            (x, [y]) => {
+                let y = y.wide();
+                // Both repeat along a run that only the third operand of something larger moves through.
+                let x = if x.len() == result.len() {
+                    x
+                } else {
+                    return result.fill_with(|| function(x[0].wide(), y));
+                };
+                result.iter_mut().zip(x).for_each(|(result, x)| *result = function(x.wide(), y));
+            }
+            _ => {
+                for (result, (x, y)) in result.iter_mut().zip(x.iter().zip(y)) {
+                    *result = function(x.wide(), y.wide());
+                }
+            }
         }
     }
 }
 
+/// Applies a function to each pair of elements.
+fn apply<T: Float, R: Send>(
+    walk: &Broadcast,
+    operands: Sources<'_>,
+    result: &mut [R],
+    work: usize,
+    threads: &Threads,
+    function: impl Fn(f32, f32) -> R + Copy + Send + Sync,
+) {
+    let (x, y) = (operands.values::<T>(0), operands.values::<T>(1));
+    threads.each_chunk(result, CHUNK, work, |index, result| {
+        let first = index * CHUNK;
+        walk.parts(first, result.len(), |start, length| {
+            let x = walk.slice(0, x, first + start, length);
+            let y = walk.slice(1, y, first + start, length);
+            threads.arch().dispatch(Apply { x, y, result: &mut result[start..start + length], function });
+        });
+    });
+}
+
 impl<F: Fn(f32, f32) -> f32 + Copy + Send + Sync> Binary<F> {
     fn compute<T: Float>(&self, operands: Sources<'_>, result: &mut [T], threads: &Threads) {
-        let (x, y) = (operands.values::<T>(0), operands.values::<T>(1));
-        threads.each_chunk(result, CHUNK, self.work, |index, result| {
-            self.compute_chunk(x, y, index * CHUNK, result, threads.arch());
-        });
-    }
-
-    fn compute_chunk<T: Float>(&self, x: &[T], y: &[T], first: usize, result: &mut [T], arch: Arch) {
-        let (mut x_block, mut y_block) = ([0.0; BLOCK], [0.0; BLOCK]);
-        self.walk.parts(first, result.len(), BLOCK, |start, length| {
-            let (x_block, y_block) = (&mut x_block[..length], &mut y_block[..length]);
-            fill(self.walk.slice(0, x, first + start, length), x_block);
-            fill(self.walk.slice(1, y, first + start, length), y_block);
-            arch.dispatch(Apply { x: x_block, y: y_block, function: self.function });
-            T::round(x_block, &mut result[start..start + length]);
+        let function = self.function;
+        apply::<T, T>(&self.walk, operands, result, self.work, threads, move |x, y| {
+            T::narrow(function(x, y))
         });
     }
 }
@@ -157,30 +173,13 @@ struct Relation<F> {
     holds: F,
 }
 
-impl<F: Fn(f32, f32) -> bool + Copy + Send + Sync> Relation<F> {
-    fn compute<T: Float>(&self, operands: Sources<'_>, result: &mut [u8], threads: &Threads) {
-        let (x, y) = (operands.values::<T>(0), operands.values::<T>(1));
-        threads.each_chunk(result, CHUNK, 1, |index, result| {
-            let (mut x_block, mut y_block) = ([0.0; BLOCK], [0.0; BLOCK]);
-            let first = index * CHUNK;
-            self.walk.parts(first, result.len(), BLOCK, |start, length| {
-                let (x_block, y_block) = (&mut x_block[..length], &mut y_block[..length]);
-                fill(self.walk.slice(0, x, first + start, length), x_block);
-                fill(self.walk.slice(1, y, first + start, length), y_block);
-                let pairs = x_block.iter().zip(&*y_block);
-                for (to, (&x, &y)) in result[start..start + length].iter_mut().zip(pairs) {
-                    *to = u8::from((self.holds)(x, y));
-                }
-            });
-        });
-    }
-}
-
 impl<F: Fn(f32, f32) -> bool + Copy + Send + Sync> Kernel for Relation<F> {
     fn run(&self, operands: Sources<'_>, result: &mut [u8], _: &mut [f64], threads: &Threads) {
+        let holds = self.holds;
+        let holds = move |x, y| u8::from(holds(x, y));
         match self.dtype {
-            DType::Fp16 => self.compute::<f16>(operands, result, threads),
-            _ => self.compute::<f32>(operands, result, threads),
+            DType::Fp16 => apply::<f16, u8>(&self.walk, operands, result, 1, threads, holds),
+            _ => apply::<f32, u8>(&self.walk, operands, result, 1, threads, holds),
         }
     }
 }
@@ -197,7 +196,7 @@ impl Select {
         let at = |part: &[T], i: usize| part[if part.len() == 1 { 0 } else { i }];
         threads.each_chunk(result, CHUNK, 1, |index, result| {
             let first = index * CHUNK;
-            self.walk.parts(first, result.len(), usize::MAX, |start, length| {
+            self.walk.parts(first, result.len(), |start, length| {
                 let cond = self.walk.slice(0, cond, first + start, length);
                 let a = self.walk.slice(1, a, first + start, length);
                 let b = self.walk.slice(2, b, first + start, length);

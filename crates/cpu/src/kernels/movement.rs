@@ -4,10 +4,11 @@ use anemone_mil::ops::{Concat, OpError, Operand, Operands, Row, Split};
 use anemone_mil::types::{DType, TensorType};
 use bytemuck::Pod;
 use half::f16;
+use pulp::{Simd, WithSimd};
 
 use super::elementwise::CHUNK;
 use super::{Choice, Kernel, Work};
-use crate::element::{Float, is_float};
+use crate::element::{self, Float, is_float};
 use crate::memory::{Sources, element_bytes};
 use crate::threads::Threads;
 
@@ -238,25 +239,50 @@ fn convert<A: Number, B: Number>(x: &[A], result: &mut [B], threads: &Threads) {
     });
 }
 
+/// fp16 to fp32, with the processor's vectors.
+struct Widen<'a> {
+    x: &'a [f16],
+    result: &'a mut [f32],
+}
+
+impl WithSimd for Widen<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        element::widen(self.x, self.result);
+    }
+}
+
+/// fp32 to fp16, with the processor's vectors.
+struct Narrow<'a> {
+    x: &'a [f32],
+    result: &'a mut [f16],
+}
+
+impl WithSimd for Narrow<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        element::round(self.x, self.result);
+    }
+}
+
 impl Kernel for Cast {
     fn run(&self, operands: Sources<'_>, result: &mut [u8], _: &mut [f64], threads: &Threads) {
         match (self.from, self.to) {
             (DType::Fp16, DType::Fp32) => {
                 let x = operands.values::<f16>(0);
                 threads.each_chunk(bytemuck::cast_slice_mut(result), CHUNK, 1, |index, result| {
-                    f16::widen(&x[index * CHUNK..][..result.len()], result);
+                    threads.arch().dispatch(Widen { x: &x[index * CHUNK..], result });
                 });
             }
             (DType::Fp32, DType::Fp16) => {
                 let x = operands.values::<f32>(0);
-                threads.each_chunk(
-                    bytemuck::cast_slice_mut(result),
-                    CHUNK,
-                    1,
-                    |index, result: &mut [f16]| {
-                        f16::round(&x[index * CHUNK..][..result.len()], result);
-                    },
-                );
+                threads.each_chunk(bytemuck::cast_slice_mut(result), CHUNK, 1, |index, result| {
+                    threads.arch().dispatch(Narrow { x: &x[index * CHUNK..], result });
+                });
             }
             (DType::Fp16, _) => self.to::<f16>(operands.values(0), result, threads),
             (DType::Fp32, _) => self.to::<f32>(operands.values(0), result, threads),

@@ -12,8 +12,6 @@ use crate::element::{Float, is_float};
 use crate::memory::Sources;
 use crate::threads::Threads;
 
-/// Elements that are widened together.
-const BLOCK: usize = 512;
 /// Neighbouring results that a thread computes together.
 const COLUMNS: usize = 64;
 /// Partial results of a run of memory.
@@ -117,20 +115,21 @@ struct Reduce<S, M, F> {
 }
 
 /// Steps each result with the element at its position.
-struct Step<'a, S> {
+struct Step<'a, T, S> {
     results: &'a mut [f64],
-    values: &'a [f32],
+    /// As many as there are results, or several times as many.
+    values: &'a [T],
     step: S,
 }
 
-impl<S: Fn(f64, f64) -> f64> WithSimd for Step<'_, S> {
+impl<T: Float, S: Fn(f64, f64) -> f64> WithSimd for Step<'_, T, S> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<V: Simd>(self, _: V) {
         for values in self.values.chunks(self.results.len()) {
-            for (result, &value) in self.results.iter_mut().zip(values) {
-                *result = (self.step)(*result, f64::from(value));
+            for (result, value) in self.results.iter_mut().zip(values) {
+                *result = (self.step)(*result, f64::from(value.wide()));
             }
         }
     }
@@ -163,23 +162,19 @@ where
     }
 
     fn run_of_memory<T: Float>(&self, x: &[T], threads: &Threads) -> T {
-        let (mut block, mut results) = ([0.0; BLOCK], [self.first; LANES]);
-        for x in x.chunks(BLOCK) {
-            let block = &mut block[..x.len()];
-            T::widen(x, block);
-            threads.arch().dispatch(Step { results: &mut results, values: block, step: self.step });
-        }
+        let mut results = [self.first; LANES];
+        threads.arch().dispatch(Step { results: &mut results, values: x, step: self.step });
         let merged = results.iter().fold(self.first, |merged, &one| (self.merge)(merged, one));
         T::from_f64((self.finish)(merged))
     }
 
     /// Some neighbouring columns of `x [axis, inner]`.
     fn columns<T: Float>(&self, x: &[T], column: usize, result: &mut [T], threads: &Threads) {
-        let (mut block, mut results) = ([0.0; COLUMNS], [self.first; COLUMNS]);
-        let (block, results) = (&mut block[..result.len()], &mut results[..result.len()]);
+        let mut results = [self.first; COLUMNS];
+        let results = &mut results[..result.len()];
         for row in x.chunks_exact(self.shape.inner) {
-            T::widen(&row[column..column + result.len()], block);
-            threads.arch().dispatch(Step { results, values: block, step: self.step });
+            let values = &row[column..column + result.len()];
+            threads.arch().dispatch(Step { results, values, step: self.step });
         }
         for (to, &value) in result.iter_mut().zip(&*results) {
             *to = T::from_f64((self.finish)(value));

@@ -15,8 +15,6 @@ use crate::element::{Float, exp_difference, is_float, larger};
 use crate::memory::Sources;
 use crate::threads::Threads;
 
-/// Columns that are computed together.
-const BLOCK: usize = 256;
 /// Rows of a group.
 const GROUP: usize = 64;
 
@@ -44,40 +42,33 @@ struct SoftmaxKernel {
     inner: usize,
 }
 
-/// What a group of rows, or all rows, found in one column: the largest value m, and Σ exp(x − m).
-#[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-#[repr(C)]
-struct Column {
-    sum: f64,
-    /// The largest value, twice, for the size of two f64.
-    largest: [f32; 2],
-}
-
-const NOTHING: Column = Column { sum: 0.0, largest: [f32::NEG_INFINITY; 2] };
-
-impl Column {
-    fn largest(self) -> f32 {
-        self.largest[0]
-    }
-
-    /// What both found together.
-    fn merge(self, other: Column) -> Column {
-        let largest = larger(self.largest(), other.largest());
-        let scaled = |column: Column| {
-            // A group of −∞ alone found no sum to speak of: 0 beside a finite value.
-            if column.largest() == f32::NEG_INFINITY && largest != f32::NEG_INFINITY {
-                0.0
-            } else {
-                column.sum * (f64::from(column.largest()) - f64::from(largest)).exp()
-            }
-        };
-        Column { sum: scaled(self) + scaled(other), largest: [largest; 2] }
-    }
+/// Merges what a group of rows found in one column, the largest value m and Σ exp(x − m), into what earlier
+/// groups found.
+fn merge(largest: &mut f32, sum: &mut f64, group_largest: f32, group_sum: f64) {
+    let both = larger(*largest, group_largest);
+    // Rows of −∞ alone found no sum to speak of: 0 beside a finite value.
+    let scaled = |largest: f32, sum: f64| {
+        let nothing = largest == f32::NEG_INFINITY && both != f32::NEG_INFINITY;
+        if nothing { 0.0 } else { sum * (f64::from(largest) - f64::from(both)).exp() }
+    };
+    *sum = scaled(*largest, *sum) + scaled(group_largest, group_sum);
+    *largest = both;
 }
 
 impl SoftmaxKernel {
     fn groups(&self) -> usize {
         self.axis.div_ceil(GROUP)
+    }
+
+    /// fp64 values that hold a sum and a largest value, the latter in fp32, of every column.
+    fn columns(&self) -> usize {
+        self.inner.saturating_add(self.inner.div_ceil(2))
+    }
+
+    /// The sums and the largest values of [`SoftmaxKernel::columns`].
+    fn split<'a>(&self, columns: &'a mut [f64]) -> (&'a mut [f64], &'a mut [f32]) {
+        let (sums, largest) = columns.split_at_mut(self.inner);
+        (sums, &mut bytemuck::cast_slice_mut(largest)[..self.inner])
     }
 
     fn compute<T: Float>(&self, x: &[T], result: &mut [T], scratch: &mut [f64], threads: &Threads) {
@@ -86,143 +77,150 @@ impl SoftmaxKernel {
                 row_softmax(&x[index * self.axis..][..self.axis], result, threads.arch());
             });
         }
-        let columns: &mut [Column] = bytemuck::cast_slice_mut(scratch);
-        let (found, merged) = columns.split_at_mut(self.outer * self.groups() * self.inner);
-        threads.each_chunk(found, self.inner, 8 * GROUP, |index, found| {
+        let (found, merged) = scratch.split_at_mut(self.outer * self.groups() * self.columns());
+        threads.each_chunk(found, self.columns(), 8 * GROUP, |index, found| {
             let (outer, group) = (index / self.groups(), index % self.groups());
             let first = outer * self.axis + group * GROUP;
             let rows = GROUP.min(self.axis - group * GROUP);
             let x = &x[first * self.inner..(first + rows) * self.inner];
-            self.find(x, found, threads.arch());
+            let (sums, largest) = self.split(found);
+            threads.arch().dispatch(Find { x, inner: self.inner, sums, largest });
         });
-        let found = &*found;
-        for (outer, merged) in merged.chunks_exact_mut(self.inner).enumerate() {
-            merged.fill(NOTHING);
-            let found = &found[outer * self.groups() * self.inner..][..self.groups() * self.inner];
-            for group in found.chunks_exact(self.inner) {
-                merged.iter_mut().zip(group).for_each(|(all, one)| *all = all.merge(*one));
+        let found = found.chunks_exact_mut(self.groups() * self.columns());
+        for (found, merged) in found.zip(merged.chunks_exact_mut(self.columns())) {
+            let (sums, largest) = self.split(merged);
+            sums.fill(0.0);
+            largest.fill(f32::NEG_INFINITY);
+            for group in found.chunks_exact_mut(self.columns()) {
+                let (group_sums, group_largest) = self.split(group);
+                for i in 0..self.inner {
+                    merge(&mut largest[i], &mut sums[i], group_largest[i], group_sums[i]);
+                }
             }
         }
         let merged = &*merged;
         threads.each_chunk(result, self.inner, 8, |row, result| {
             let x = &x[row * self.inner..][..self.inner];
-            let columns = &merged[row / self.axis * self.inner..][..self.inner];
-            let mut block = [0.0; BLOCK];
-            for ((x, result), columns) in
-                x.chunks(BLOCK).zip(result.chunks_mut(BLOCK)).zip(columns.chunks(BLOCK))
-            {
-                let block = &mut block[..x.len()];
-                T::widen(x, block);
-                threads.arch().dispatch(Finish { values: block, columns });
-                T::round(block, result);
-            }
+            let (sums, largest) = merged[row / self.axis * self.columns()..].split_at(self.inner);
+            let largest = &bytemuck::cast_slice(largest)[..self.inner];
+            threads.arch().dispatch(Finish { x, sums, largest, result });
         });
     }
-
-    /// What the rows of a group find.
-    fn find<T: Float>(&self, x: &[T], found: &mut [Column], arch: Arch) {
-        for (index, found) in found.chunks_mut(BLOCK).enumerate() {
-            let (mut block, mut largest, mut sums) = ([0.0; BLOCK], [f32::NEG_INFINITY; BLOCK], [0.0; BLOCK]);
-            let (block, largest) = (&mut block[..found.len()], &mut largest[..found.len()]);
-            let columns = index * BLOCK..index * BLOCK + found.len();
-            for row in x.chunks_exact(self.inner) {
-                T::widen(&row[columns.clone()], block);
-                largest.iter_mut().zip(&*block).for_each(|(largest, &x)| *largest = larger(*largest, x));
-            }
-            for row in x.chunks_exact(self.inner) {
-                T::widen(&row[columns.clone()], block);
-                arch.dispatch(AddExponentials { values: block, largest, sums: &mut sums[..found.len()] });
-            }
-            for ((found, &largest), &sum) in found.iter_mut().zip(&*largest).zip(&sums) {
-                *found = Column { sum, largest: [largest; 2] };
-            }
-        }
-    }
 }
 
-/// Adds exp(x − m) of each column to its sum.
-struct AddExponentials<'a> {
-    values: &'a [f32],
-    largest: &'a [f32],
+/// What some rows find in every column.
+struct Find<'a, T> {
+    x: &'a [T],
+    inner: usize,
     sums: &'a mut [f64],
+    largest: &'a mut [f32],
 }
 
-impl WithSimd for AddExponentials<'_> {
+impl<T: Float> WithSimd for Find<'_, T> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
-        for ((sum, &x), &largest) in self.sums.iter_mut().zip(self.values).zip(self.largest) {
-            *sum += f64::from(exp_difference(x, largest));
+        let Find { x, inner, sums, largest } = self;
+        largest.fill(f32::NEG_INFINITY);
+        sums.fill(0.0);
+        for row in x.chunks_exact(inner) {
+            for (largest, x) in largest.iter_mut().zip(row) {
+                *largest = larger(*largest, x.wide());
+            }
+        }
+        for row in x.chunks_exact(inner) {
+            for ((sum, x), &largest) in sums.iter_mut().zip(row).zip(&*largest) {
+                *sum += f64::from(exp_difference(x.wide(), largest));
+            }
         }
     }
 }
 
-/// Replaces each x by exp(x − m) / Σ.
-struct Finish<'a> {
-    values: &'a mut [f32],
-    columns: &'a [Column],
+/// Writes exp(x − m) / Σ of one row.
+struct Finish<'a, T> {
+    x: &'a [T],
+    sums: &'a [f64],
+    largest: &'a [f32],
+    result: &'a mut [T],
 }
 
-impl WithSimd for Finish<'_> {
+impl<T: Float> WithSimd for Finish<'_, T> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
-        for (x, column) in self.values.iter_mut().zip(self.columns) {
-            *x = exp_difference(*x, column.largest[0]) / column.sum as f32;
+        let columns = self.sums.iter().zip(self.largest);
+        for ((result, x), (&sum, &largest)) in self.result.iter_mut().zip(self.x).zip(columns) {
+            *result = T::narrow(exp_difference(x.wide(), largest) / sum as f32);
         }
     }
 }
 
 /// Partial sums of a row, so that its additions do not wait for each other.
-const LANES: usize = 8;
+const LANES: usize = 16;
 
-/// Replaces each x by exp(x − m), and adds up those at the same position of every [`LANES`] values.
-struct Exponentials<'a> {
-    values: &'a mut [f32],
-    largest: f32,
-    sums: &'a mut [f64; LANES],
+/// The largest value of a run of memory.
+struct Largest<'a, T>(&'a [T]);
+
+impl<T: Float> WithSimd for Largest<'_, T> {
+    type Output = f32;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> f32 {
+        let mut lanes = [f32::NEG_INFINITY; LANES];
+        for values in self.0.chunks(LANES) {
+            lanes.iter_mut().zip(values).for_each(|(largest, x)| *largest = larger(*largest, x.wide()));
+        }
+        lanes.into_iter().fold(f32::NEG_INFINITY, larger)
+    }
 }
 
-impl WithSimd for Exponentials<'_> {
+/// Σ exp(x − m) over a run of memory.
+struct Sum<'a, T> {
+    x: &'a [T],
+    largest: f32,
+}
+
+impl<T: Float> WithSimd for Sum<'_, T> {
+    type Output = f64;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> f64 {
+        let mut lanes = [0.0; LANES];
+        for values in self.x.chunks(LANES) {
+            for (sum, x) in lanes.iter_mut().zip(values) {
+                *sum += f64::from(exp_difference(x.wide(), self.largest));
+            }
+        }
+        lanes.into_iter().sum()
+    }
+}
+
+/// Writes exp(x − m) / Σ of a run of memory.
+struct Divide<'a, T> {
+    x: &'a [T],
+    largest: f32,
+    sum: f32,
+    result: &'a mut [T],
+}
+
+impl<T: Float> WithSimd for Divide<'_, T> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
-        for values in self.values.chunks_mut(LANES) {
-            for (x, sum) in values.iter_mut().zip(self.sums.iter_mut()) {
-                *x = exp_difference(*x, self.largest);
-                *sum += f64::from(*x);
-            }
+        for (result, x) in self.result.iter_mut().zip(self.x) {
+            *result = T::narrow(exp_difference(x.wide(), self.largest) / self.sum);
         }
     }
 }
 
 /// Softmax of neighbours in memory.
 fn row_softmax<T: Float>(x: &[T], result: &mut [T], arch: Arch) {
-    let mut block = [0.0; BLOCK];
-    let mut largest = f32::NEG_INFINITY;
-    for x in x.chunks(BLOCK) {
-        let block = &mut block[..x.len()];
-        T::widen(x, block);
-        largest = block.iter().fold(largest, |largest, &x| larger(largest, x));
-    }
-    let mut sums = [0.0; LANES];
-    for x in x.chunks(BLOCK) {
-        let block = &mut block[..x.len()];
-        T::widen(x, block);
-        arch.dispatch(Exponentials { values: block, largest, sums: &mut sums });
-    }
-    let sum = sums.iter().sum::<f64>() as f32;
-    let mut ignored = [0.0; LANES];
-    for (x, result) in x.chunks(BLOCK).zip(result.chunks_mut(BLOCK)) {
-        let block = &mut block[..x.len()];
-        T::widen(x, block);
-        arch.dispatch(Exponentials { values: block, largest, sums: &mut ignored });
-        block.iter_mut().for_each(|x| *x /= sum);
-        T::round(block, result);
-    }
+    let largest = arch.dispatch(Largest(x));
+    let sum = arch.dispatch(Sum { x, largest }) as f32;
+    arch.dispatch(Divide { x, largest, sum, result });
 }
 
 impl Kernel for SoftmaxKernel {
@@ -230,8 +228,7 @@ impl Kernel for SoftmaxKernel {
         if self.inner == 1 {
             return 0;
         }
-        let columns = self.outer.saturating_mul(self.groups() + 1).saturating_mul(self.inner);
-        columns.saturating_mul(size_of::<Column>() / size_of::<f64>())
+        self.outer.saturating_mul(self.groups() + 1).saturating_mul(self.columns())
     }
 
     fn run(&self, operands: Sources<'_>, result: &mut [u8], scratch: &mut [f64], threads: &Threads) {

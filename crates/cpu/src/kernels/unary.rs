@@ -17,9 +17,6 @@ use crate::element::{self, Float, is_float, larger, smaller};
 use crate::memory::Sources;
 use crate::threads::Threads;
 
-/// Elements that are computed together, in memory that the first cache holds.
-const BLOCK: usize = 1024;
-
 /// The kernel for an op of one floating-point operand.
 pub fn choose(row: &OpDef, operands: &Operands<'_>) -> Result<Option<Choice>, OpError> {
     let x: Operand = operands.bind("x", None)?;
@@ -140,19 +137,20 @@ struct Map<F> {
     function: F,
 }
 
-/// Replaces each value by the function of it, with the processor's vectors.
-struct Apply<'a, F> {
-    values: &'a mut [f32],
+/// Writes the function of each value, with the processor's vectors.
+struct Apply<'a, T, F> {
+    x: &'a [T],
+    result: &'a mut [T],
     function: F,
 }
 
-impl<F: Fn(f32) -> f32> WithSimd for Apply<'_, F> {
+impl<T: Float, F: Fn(f32) -> f32> WithSimd for Apply<'_, T, F> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
-        for value in self.values {
-            *value = (self.function)(*value);
+        for (result, x) in self.result.iter_mut().zip(self.x) {
+            *result = T::narrow((self.function)(x.wide()));
         }
     }
 }
@@ -161,14 +159,8 @@ impl<F: Fn(f32) -> f32 + Copy + Send + Sync> Map<F> {
     fn compute<T: Float>(&self, operands: Sources<'_>, result: &mut [T], threads: &Threads) {
         let x = operands.values::<T>(0);
         threads.each_chunk(result, CHUNK, self.work, |index, result| {
-            let mut block = [0.0; BLOCK];
             let x = &x[index * CHUNK..][..result.len()];
-            for (x, result) in x.chunks(BLOCK).zip(result.chunks_mut(BLOCK)) {
-                let block = &mut block[..x.len()];
-                T::widen(x, block);
-                threads.arch().dispatch(Apply { values: block, function: self.function });
-                T::round(block, result);
-            }
+            threads.arch().dispatch(Apply { x, result, function: self.function });
         });
     }
 }
@@ -191,14 +183,8 @@ impl<F: Fn(f64) -> f64 + Copy + Send + Sync> MapWide<F> {
     fn compute<T: Float>(&self, operands: Sources<'_>, result: &mut [T], threads: &Threads) {
         let x = operands.values::<T>(0);
         threads.each_chunk(result, CHUNK, 32, |index, result| {
-            let mut block = [0.0; BLOCK];
-            let x = &x[index * CHUNK..][..result.len()];
-            for (x, result) in x.chunks(BLOCK).zip(result.chunks_mut(BLOCK)) {
-                let block = &mut block[..x.len()];
-                T::widen(x, block);
-                for (&value, to) in block.iter().zip(result) {
-                    *to = T::from_f64((self.function)(f64::from(value)));
-                }
+            for (result, x) in result.iter_mut().zip(&x[index * CHUNK..]) {
+                *result = T::from_f64((self.function)(f64::from(x.wide())));
             }
         });
     }
