@@ -1,6 +1,8 @@
 //! What each op means: every case file under `tests/ops`, on every runtime. Their format is described in
 //! `tests/README.md`.
 
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -2,6 +2,8 @@
 //!
 //! Beside `<case>.mil` stands `<case>.out`, the program as printed, or `<case>.err`, the errors as rendered.
 
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 mod common;
 
 use std::fs;

@@ -3,6 +3,8 @@
 //! The first line of a faulty program names the kinds of its errors, in the order of the text; beside `<case>.mil`
 //! stands `<case>.err`, the errors as rendered. `@model_path` is a directory with the files of [`weights`].
 
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 #[allow(dead_code)] // Not every test needs all of it.
 mod common;
 

@@ -1,6 +1,8 @@
 //! Faults put into the case files of `tests/ops`, one at a time, for every parameter of every op: each is reported
 //! as one error, of the right kind and at the right place.
 
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 #[allow(dead_code)] // Not every test needs all of it.
 mod common;
 

@@ -1,5 +1,7 @@
 //! What holds of whole functions: memory shared between values, constants replaced, outputs in place.
 
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 mod common;
 
 use anemone_mil::builder::{FunctionBuilder, Input};

@@ -1,6 +1,6 @@
 //! The head's gradients against f64, and training: it learns, and resumes to the bit.
 
-#![allow(clippy::unwrap_used, clippy::needless_range_loop)]
+#![allow(clippy::unwrap_used, clippy::needless_range_loop, clippy::panic)]
 
 use anemone_lm::config::{Config, DeviceDtype, ModelConfig, TrainConfig};
 use anemone_lm::data::Dataset;

@@ -1,6 +1,6 @@
 //! Time to read and to print a large program, such as Apple's compiler writes for a model of many layers.
 
-#![allow(missing_docs, clippy::unwrap_used)] // Criterion's macro defines an undocumented function; tests unwrap.
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic)] // Criterion's macro defines an undocumented function; tests unwrap.
 
 use std::fmt::Write;
 use std::hint::black_box;

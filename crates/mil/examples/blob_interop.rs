@@ -5,6 +5,8 @@
 //! `FILE DTYPE COUNT OFFSET`, one per blob. Files and values are the same whoever writes them: [`raw`] and
 //! [`files`] are stated in both languages.
 
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 use std::error::Error;
 use std::fmt::Write as _;
 use std::fs;

@@ -1,6 +1,8 @@
 //! What the case files under `tests/ops` do not say of the arithmetic ops: refusals, empty tensors, unknown
 //! dimensions, and sizes that only a careless loop would notice.
 
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 use std::sync::Arc;
 use std::time::Instant;
 

@@ -1,5 +1,7 @@
 //! What must hold of every program and of every text.
 
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 mod text_generator;
 
 use anemone_mil::error::{Location, Spans};
