@@ -11,7 +11,6 @@ use anemone_mil::tensor::{Data, Element, Tensor, TensorError};
 use anemone_mil::types::{DType, Shape, TensorType};
 use anemone_mil::weights::write_atomically;
 use half::f16;
-use npyz::WriterBuilder;
 use thiserror::Error;
 
 use super::Failure;
@@ -291,36 +290,45 @@ pub fn write(path: &Path, tensor: &Tensor) -> Result<(), Failure> {
 }
 
 fn write_array(file: &mut impl Write, tensor: &Tensor) -> io::Result<()> {
-    let shape: Vec<u64> = tensor.shape().iter().map(|&length| length as u64).collect();
+    let shape = tensor.shape();
     match tensor.data() {
-        Data::F16(values) => write_values(file, &shape, values),
-        Data::F32(values) => write_values(file, &shape, values),
-        Data::F64(values) => write_values(file, &shape, values),
-        Data::Bf16(values) => {
-            let floats: Vec<f32> = values.iter().map(|value| value.to_f32()).collect();
-            write_values(file, &shape, &floats)
-        }
-        Data::I8(values) => write_values(file, &shape, values),
-        Data::I16(values) => write_values(file, &shape, values),
-        Data::I32(values) => write_values(file, &shape, values),
-        Data::I64(values) => write_values(file, &shape, values),
-        Data::U8(values) => write_values(file, &shape, values),
-        Data::U16(values) => write_values(file, &shape, values),
-        Data::U32(values) => write_values(file, &shape, values),
-        Data::U64(values) => write_values(file, &shape, values),
-        Data::Bool(values) => write_values(file, &shape, values),
+        Data::F16(values) => write_values(file, shape, "<f2", values, |value| value.to_le_bytes()),
+        Data::F32(values) => write_values(file, shape, "<f4", values, |value| value.to_le_bytes()),
+        Data::F64(values) => write_values(file, shape, "<f8", values, |value| value.to_le_bytes()),
+        Data::Bf16(values) => write_values(file, shape, "<f4", values, |value| value.to_f32().to_le_bytes()),
+        Data::I8(values) => write_values(file, shape, "|i1", values, |value| value.to_le_bytes()),
+        Data::I16(values) => write_values(file, shape, "<i2", values, |value| value.to_le_bytes()),
+        Data::I32(values) => write_values(file, shape, "<i4", values, |value| value.to_le_bytes()),
+        Data::I64(values) => write_values(file, shape, "<i8", values, |value| value.to_le_bytes()),
+        Data::U8(values) => write_values(file, shape, "|u1", values, |value| value.to_le_bytes()),
+        Data::U16(values) => write_values(file, shape, "<u2", values, |value| value.to_le_bytes()),
+        Data::U32(values) => write_values(file, shape, "<u4", values, |value| value.to_le_bytes()),
+        Data::U64(values) => write_values(file, shape, "<u8", values, |value| value.to_le_bytes()),
+        Data::Bool(values) => write_values(file, shape, "|b1", values, |value| [u8::from(value)]),
         Data::String(_) => Err(io::ErrorKind::InvalidInput.into()),
     }
 }
 
-fn write_values<T: npyz::AutoSerialize + Copy>(
+/// Writes version 1.0 of the format: the magic string, the header's length, the header as a Python dictionary,
+/// padded so that the values begin at a multiple of 64, and the values row by row.
+fn write_values<T: Copy, const N: usize>(
     file: &mut impl Write,
-    shape: &[u64],
+    shape: &[usize],
+    descr: &str,
     values: &[T],
+    bytes: impl Fn(T) -> [u8; N],
 ) -> io::Result<()> {
-    let mut writer = npyz::WriteOptions::new().default_dtype().shape(shape).writer(file).begin_nd()?;
-    writer.extend(values.iter().copied())?;
-    writer.finish()
+    const PREFIX_BYTES: usize = 10;
+    let lengths: String = shape.iter().map(|length| format!("{length},")).collect();
+    let mut header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({lengths}), }}");
+    let padded = (PREFIX_BYTES + header.len() + 1).next_multiple_of(64) - PREFIX_BYTES - 1;
+    header.extend(std::iter::repeat_n(' ', padded - header.len()));
+    header.push('\n');
+    let header_bytes = u16::try_from(header.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    file.write_all(b"\x93NUMPY\x01\x00")?;
+    file.write_all(&header_bytes.to_le_bytes())?;
+    file.write_all(header.as_bytes())?;
+    values.iter().try_for_each(|&value| file.write_all(&bytes(value)))
 }
 
 #[cfg(test)]

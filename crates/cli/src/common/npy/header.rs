@@ -1,8 +1,8 @@
 //! The header of a `.npy` file: six bytes of magic, the version, the length of the rest, and a Python
 //! dictionary literal with `descr`, `fortran_order` and `shape`.
 //!
-//! Read here and not by `npyz`, which trusts it: dimensions whose product overflows, a header of 4 GiB and deep
-//! nesting all bring that down.
+//! Read here and not by a library: those at hand trust it, so that dimensions whose product overflows, a header of
+//! 4 GiB or deep nesting bring them down.
 
 use std::io::Read;
 
