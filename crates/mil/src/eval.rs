@@ -26,8 +26,8 @@ pub use numbers::Numbers;
 pub struct Budget {
     /// Elements of all results together.
     pub elements: u64,
-    /// Elementary steps beyond one per element of operands and results, such as multiplications in a
-    /// matrix product.
+    /// Elements of operands, each time that an op reads them, and elementary steps beyond one per element of
+    /// operands and results, such as multiplications in a matrix product.
     pub work: u64,
 }
 
@@ -107,6 +107,7 @@ impl Evaluation {
         for ty in &types {
             self.allocate(&ty.shape)?;
         }
+        self.charge(operands.elements())?;
         // Nothing to compute, and so no product of dimensions to overflow.
         if !types.is_empty() && types.iter().all(|ty| ty.shape.elements() == Some(0)) {
             return empty_results(&types, self.exact);
