@@ -7,7 +7,7 @@
 Needs `pip install numpy`, and takes PyTorch's float64 as the reference where `torch` is installed (numpy's
 otherwise; the line printed says which). Checks, per runtime and dtype:
 
-  logits, dx (classifier backward)   |error| <= 1e-5 * sum|a||b|, and half an fp16 ulp more for fp16
+  logits, dx, dE                     |error| <= 1e-5 * sum|a||b|, and half an fp16 ulp more for fp16
   probabilities, final RMSNorm       within 4 ulp of the dtype
   final RMSNorm at x = 65504 in all places, fp16: within 4 ulp
 
@@ -107,6 +107,23 @@ def check_operations(folder):
     print(json.dumps(dict(what="operations of final_rmsnorm", found=dict(found), passed=passed)))
 
 
+def write_weight_gradient(folder, dtype):
+    """The program of dE, as `anemone_lm::programs::head` builds it; `emit head` writes the other four only."""
+    (folder / "classifier_weight_gradient.mil").write_text(f"""program(1.3)
+{{
+    func main<ios18>(tensor<{dtype}, [1, {V}, 1, {S}]> dlogits, tensor<{dtype}, [1, {D}, 1, {S}]> xn) {{
+        tensor<int32, [2]> left_shape = const()[name = string("left_shape"), val = tensor<int32, [2]>([{V}, {S}])];
+        tensor<int32, [2]> right_shape = const()[name = string("right_shape"), val = tensor<int32, [2]>([{D}, {S}])];
+        bool no = const()[name = string("no"), val = bool(false)];
+        bool yes = const()[name = string("yes"), val = bool(true)];
+        tensor<{dtype}, [{V}, {S}]> left = reshape(shape = left_shape, x = dlogits)[name = string("left")];
+        tensor<{dtype}, [{D}, {S}]> right = reshape(shape = right_shape, x = xn)[name = string("right")];
+        tensor<{dtype}, [{V}, {D}]> dembed = matmul(transpose_x = no, transpose_y = yes, x = left, y = right)[name = string("dembed")];
+    }} -> (dembed);
+}}
+""")
+
+
 def rmsnorm(x, gain):
     return x * (np.mean(x * x, 0) + EPS) ** -0.5 * gain[:, None]
 
@@ -149,6 +166,10 @@ def check(folder, dtype, runtime):
     run(folder, "classifier_backward", runtime, dlogits=dlogits)
     product_error("dx", wide(result(folder, "dxn")), np.ascontiguousarray(embed.T), wide(dlogits))
 
+    run(folder, "classifier_weight_gradient", runtime, dlogits=dlogits, xn=xn)
+    dembed = result(folder, "dembed").astype(np.float64)
+    product_error("dE", dembed, wide(dlogits), np.ascontiguousarray(wide(xn).T))
+
 
 def main():
     print(json.dumps(dict(reference="torch " + torch.__version__ if torch else "numpy " + np.__version__,
@@ -163,6 +184,7 @@ def main():
             anemone("emit", "head", "--vocab", V, "--dim", D, "--seq", S, "--dtype", dtype, "--out", folder,
                     "--embed", folder / "e.npy", "--gain", folder / "g.npy")
             check_operations(folder)
+            write_weight_gradient(folder, dtype)
             for runtime in options.runtimes:
                 check(folder, dtype, runtime)
     sys.exit(failures > 0)

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::bind::{self, Scope};
 use crate::eval::{Budget, Evaluation, widen};
@@ -12,7 +13,7 @@ use crate::specialize::{Specialized, op_error};
 use crate::tensor::Tensor;
 use crate::types::{DType, TensorType};
 use crate::verify::Verified;
-use crate::weights::WeightSource;
+use crate::weights::{BlobError, BlobFile, WeightSource};
 
 /// The reference interpreter.
 #[derive(Debug, Clone, Copy)]
@@ -41,7 +42,8 @@ impl Runtime for Interpreter {
         inputs: &[TensorType],
         weights: &dyn WeightSource,
     ) -> Result<Box<dyn Executable>, RuntimeError> {
-        let mut specialized = Specialized::new(program, function, inputs, weights)?;
+        let weights = Metered { weights, left: AtomicU64::new(self.budget.elements) };
+        let mut specialized = Specialized::new(program, function, inputs, &weights)?;
         let mut evaluation = Evaluation::new(self.exact, self.budget);
         for (id, port) in &specialized.states {
             let dims = evaluation.allocate(&port.ty.shape);
@@ -59,6 +61,28 @@ impl Runtime for Interpreter {
         }
         let budget = self.budget;
         Ok(Box::new(Interpretation { specialized, evaluation, budget }))
+    }
+}
+
+/// Weights of which no more elements are read than a budget holds: a program may name one blob with many
+/// types, and each is a tensor of its own.
+struct Metered<'a> {
+    weights: &'a dyn WeightSource,
+    left: AtomicU64,
+}
+
+impl WeightSource for Metered<'_> {
+    fn file(&self, path: &str) -> Result<Arc<BlobFile>, BlobError> {
+        self.weights.file(path)
+    }
+
+    fn load(&self, reference: &BlobReference, ty: &TensorType) -> Result<Tensor, BlobError> {
+        let elements = ty.shape.elements().unwrap_or(u64::MAX);
+        let take = |left: u64| left.checked_sub(elements);
+        match self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take) {
+            Ok(_) => self.weights.load(reference, ty),
+            Err(_) => Err(BlobError::OverBudget { elements }),
+        }
     }
 }
 

@@ -76,6 +76,12 @@ pub enum BlobError {
         /// What stands there.
         found: u32,
     },
+    /// Whoever reads has set a limit on what may be read.
+    #[error("the evaluation's budget of memory does not suffice for its {elements} elements")]
+    OverBudget {
+        /// How many elements the tensor asked for has.
+        elements: u64,
+    },
     /// The record's dtype code is none that is known.
     #[error("the blob at offset {offset} has the unknown dtype code {code}")]
     UnknownDType {
