@@ -7,8 +7,8 @@ use anemone_mil::eval::{Budget, Interpreter};
 use anemone_mil::runtime::Runtime;
 use anemone_mil::tensor::Tensor;
 use anemone_mil::text;
-use anemone_mil::verify::verify;
 use anemone_mil::types::{DType, TensorType};
+use anemone_mil::verify::verify;
 use anemone_mil::weights::{BlobFile, BlobWriter, WeightMap, WeightSource};
 
 /// Runs a program whose only input is `x`, an fp32 vector of this length.
@@ -45,9 +45,11 @@ fn reading_a_large_operand_again_and_again_is_work() {
     writeln!(source, "}} -> (s{});\n}}", sums - 1).expect("a string that grows");
     // Beside `x`, an op reads its axes and the flag.
     let work = sums * (length as u64 + 2);
-    let enough = run(&source, length, &WeightMap::default(), Budget { elements: 1000, work }).expect("a budget that suffices");
+    let enough = run(&source, length, &WeightMap::default(), Budget { elements: 1000, work })
+        .expect("a budget that suffices");
     assert_eq!(enough, [Tensor::scalar(length as f32)]);
-    let error = run(&source, length, &WeightMap::default(), Budget { elements: 1000, work: work - 1 }).expect_err("too much work");
+    let error = run(&source, length, &WeightMap::default(), Budget { elements: 1000, work: work - 1 })
+        .expect_err("too much work");
     assert!(error.contains("budget of work"), "{error}");
 }
 
