@@ -12,7 +12,7 @@ use anemone_lm::random::Random;
 use anemone_mil::program::{BlobReference, Program};
 use anemone_mil::runtime::{Runtime, allocate_outputs};
 use anemone_mil::tensor::Tensor;
-use anemone_mil::types::TensorType;
+use anemone_mil::types::{DType, TensorType};
 use anemone_mil::verify::verify;
 use anemone_mil::weights::{BlobError, BlobFile, WeightSource};
 use serde::Serialize;
@@ -151,9 +151,11 @@ impl<'a> Bench<'a> {
         let Head { vocab, dim, positions, target, .. } = self.head;
         let runtimes = Runtimes { head: self.runtime.as_ref(), products: self.runtime.as_ref() };
         let mut runner = HeadRunner::new(self.head, runtimes)?;
+        let embed = TensorType::new(DType::Fp32, &[vocab, dim]);
+        let embed =
+            normal(&embed, &[vocab, dim], Random::stream(0, 1), 0.0, 0.02).map_err(EmitError::from)?;
+        runner.set_weights(&vec![1.0; dim], embed.as_slice().unwrap_or_default())?;
         let mut random = Random::stream(0, 2);
-        let embed: Vec<f32> = (0..vocab * dim).map(|_| (0.02 * random.normal()) as f32).collect();
-        runner.set_weights(&vec![1.0; dim], &embed)?;
         drop(embed);
         let x = self.activation(dim, 3)?;
         let targets: Vec<i32> = (0..positions).map(|_| random.below(vocab) as i32).collect();

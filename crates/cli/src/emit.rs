@@ -79,7 +79,7 @@ pub enum EmitError {
         /// Why.
         error: BlobError,
     },
-    /// Weights that do not have their shape.
+    /// Weights that do not have their shape, or for which there is no memory.
     #[error(transparent)]
     Tensor(#[from] TensorError),
 }
@@ -161,7 +161,7 @@ fn embed(args: &HeadArgs, head: &Head) -> Result<Tensor, Failure> {
 
 /// Eᵀ `[1, D, V]` from E `[V, D]`.
 fn transposed(embed: &Tensor, vocab: usize, dim: usize) -> Result<Tensor, EmitError> {
-    let mut data = Data::zeros(embed.dtype(), embed.len());
+    let mut data = Data::zeros(embed.dtype(), embed.len()).ok_or_else(|| TensorError::Memory(embed.ty()))?;
     match (embed.data(), &mut data) {
         (Data::F16(from), Data::F16(to)) => transpose(from, to, vocab, dim),
         (Data::F32(from), Data::F32(to)) => transpose(from, to, vocab, dim),

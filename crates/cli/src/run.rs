@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anemone_mil::program::Function;
-use anemone_mil::runtime::{Executable, Port};
+use anemone_mil::runtime::Port;
 use anemone_mil::tensor::Tensor;
 use anemone_mil::types::{DType, TensorType, Type};
 use anemone_mil::weights::WeightDirectory;
@@ -139,7 +139,8 @@ pub fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     files::make_directory(&args.output)?;
 
     let start = Instant::now();
-    let mut results = outputs(executable.as_ref());
+    // The run makes them of the sizes that they turn out to have.
+    let mut results = vec![Tensor::scalar(false); executable.outputs().len()];
     executable.run(&inputs.iter().collect::<Vec<_>>(), &mut results)?;
     output.detail(format_args!("run in {:?}", start.elapsed()));
     for (port, tensor) in executable.outputs().iter().zip(&results) {
@@ -203,16 +204,6 @@ fn read_inputs(function: &Function, given: &[Assignment]) -> Result<Vec<Tensor>,
         }
     }
     Ok(tensors)
-}
-
-/// Room for the results; those of a size that only the run settles begin empty.
-fn outputs(executable: &dyn Executable) -> Vec<Tensor> {
-    let room = |port: &Port| {
-        let dims = port.ty.shape.to_known();
-        let tensor = dims.and_then(|dims| Tensor::zeros(port.ty.dtype, &dims));
-        tensor.unwrap_or_else(|| Tensor::scalar(false))
-    };
-    executable.outputs().iter().map(room).collect()
 }
 
 fn write(directory: &Path, port: &Port, tensor: &Tensor, output: &Output) -> Result<(), Failure> {

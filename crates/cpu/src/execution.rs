@@ -49,7 +49,8 @@ impl Constants {
     /// Gives the ids of `changed` and of what was made anew.
     fn derive(&mut self, changed: Option<ValueId>) -> Result<Vec<ValueId>, RuntimeError> {
         let mut made: Vec<ValueId> = changed.into_iter().collect();
-        let mut derived = std::mem::take(&mut self.derived);
+        // Taken over when all went well.
+        let mut derived = self.derived.clone();
         let specialized = &self.specialized;
         let function = specialized.function();
         let mut evaluation = Evaluation::new(false, Budget::ORDINARY);
@@ -159,6 +160,29 @@ impl Execution {
             held: vec![None; plan.held],
         };
         Ok(Execution { threads, constants, plan, buffers, evaluation })
+    }
+
+    /// The kernels of the steps that read one of these constants, which have other values now.
+    fn choose_again(&self, changed: &[ValueId]) -> Result<Vec<(usize, Box<dyn Kernel>)>, RuntimeError> {
+        let Execution { threads, constants, plan, .. } = self;
+        let specialized = constants.specialized();
+        let function = specialized.function();
+        let mut kernels = Vec::new();
+        for (index, step) in plan.steps.iter().enumerate() {
+            let op = function.op(step.op);
+            let Action::Kernel { result, .. } = step.action else { continue };
+            if !reads(op, changed) {
+                continue;
+            }
+            let Some(row) = specialized.program.row(specialized.function, step.op) else { continue };
+            let choice = choose(constants, op, row, threads).map_err(|e| op_error(function, step.op, e))?;
+            if let Some(Choice::Kernels(mut works)) = choice
+                && result < works.len()
+            {
+                kernels.push((index, works.swap_remove(result).kernel));
+            }
+        }
+        Ok(kernels)
     }
 
     /// Makes the caller's tensors those that the outputs need; allocates where they are others.
@@ -370,26 +394,26 @@ impl Executable for Execution {
     }
 
     fn set_constant(&mut self, name: &str, value: &Tensor) -> Result<(), RuntimeError> {
+        let id = self.constants.specialized.function().value_named(name);
+        let old = id.and_then(|id| self.constants.specialized.constants.get(&id)).cloned();
+        let old_derived = self.constants.derived.clone();
         let id = self.constants.specialized.set_constant(name, value)?;
-        let changed = self.constants.derive(Some(id))?;
-        let Execution { threads, constants, plan, .. } = self;
-        let specialized = constants.specialized();
-        let function = specialized.function();
-        for step in &mut plan.steps {
-            let op = function.op(step.op);
-            let Action::Kernel { kernel, result, .. } = &mut step.action else { continue };
-            if !reads(op, &changed) {
-                continue;
+        let kernels = self.constants.derive(Some(id)).and_then(|changed| self.choose_again(&changed));
+        match kernels {
+            Ok(kernels) => {
+                for (index, new) in kernels {
+                    if let Action::Kernel { kernel, .. } = &mut self.plan.steps[index].action {
+                        *kernel = new;
+                    }
+                }
+                Ok(())
             }
-            let Some(row) = specialized.program.row(specialized.function, step.op) else { continue };
-            let choice = choose(constants, op, row, threads).map_err(|e| op_error(function, step.op, e))?;
-            if let Some(Choice::Kernels(mut works)) = choice
-                && *result < works.len()
-            {
-                *kernel = works.swap_remove(*result).kernel;
+            Err(error) => {
+                self.constants.specialized.constants.extend(old.map(|old| (id, old)));
+                self.constants.derived = old_derived;
+                Err(error)
             }
         }
-        Ok(())
     }
 
     fn state(&self, name: &str) -> Option<&Tensor> {

@@ -59,7 +59,7 @@ fn files() -> Vec<(String, Vec<(DType, usize)>)> {
 fn tensor(dtype: DType, count: usize) -> Result<Tensor, Box<dyn Error>> {
     let bits = (0..count).map(|i| raw(dtype, i));
     let unused = 8u32.saturating_sub(dtype.bits());
-    let data = match Data::zeros(dtype, 0) {
+    let data = match Data::empty(dtype) {
         Data::F16(_) => Data::F16(bits.map(|x| f16::from_bits(x as u16)).collect()),
         Data::F32(_) => Data::F32(bits.map(f32::from_bits).collect()),
         Data::U8(_) => Data::U8(bits.map(|x| (x as u8) << unused >> unused).collect()),

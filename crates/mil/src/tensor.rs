@@ -62,17 +62,17 @@ impl Data {
         self.len() == 0
     }
 
-    /// `count` zeros (false, empty strings) of an element type.
-    pub fn zeros(dtype: DType, count: usize) -> Data {
+    /// No values, of the variant that stores an element type.
+    pub fn empty(dtype: DType) -> Data {
         match dtype {
-            DType::Fp16 => Data::F16(vec![f16::ZERO; count]),
-            DType::Fp32 => Data::F32(vec![0.0; count]),
-            DType::Fp64 => Data::F64(vec![0.0; count]),
-            DType::Bf16 => Data::Bf16(vec![bf16::ZERO; count]),
-            DType::Int4 | DType::Int8 => Data::I8(vec![0; count]),
-            DType::Int16 => Data::I16(vec![0; count]),
-            DType::Int32 => Data::I32(vec![0; count]),
-            DType::Int64 => Data::I64(vec![0; count]),
+            DType::Fp16 => Data::F16(Vec::new()),
+            DType::Fp32 => Data::F32(Vec::new()),
+            DType::Fp64 => Data::F64(Vec::new()),
+            DType::Bf16 => Data::Bf16(Vec::new()),
+            DType::Int4 | DType::Int8 => Data::I8(Vec::new()),
+            DType::Int16 => Data::I16(Vec::new()),
+            DType::Int32 => Data::I32(Vec::new()),
+            DType::Int64 => Data::I64(Vec::new()),
             DType::UInt1
             | DType::UInt2
             | DType::UInt3
@@ -80,18 +80,30 @@ impl Data {
             | DType::UInt6
             | DType::UInt8
             | DType::Fp8E4M3FN
-            | DType::Fp8E5M2 => Data::U8(vec![0; count]),
-            DType::UInt16 => Data::U16(vec![0; count]),
-            DType::UInt32 => Data::U32(vec![0; count]),
-            DType::UInt64 => Data::U64(vec![0; count]),
-            DType::Bool => Data::Bool(vec![false; count]),
-            DType::String => Data::String(vec![String::new(); count]),
+            | DType::Fp8E5M2 => Data::U8(Vec::new()),
+            DType::UInt16 => Data::U16(Vec::new()),
+            DType::UInt32 => Data::U32(Vec::new()),
+            DType::UInt64 => Data::U64(Vec::new()),
+            DType::Bool => Data::Bool(Vec::new()),
+            DType::String => Data::String(Vec::new()),
         }
+    }
+
+    /// `count` zeros (false, empty strings) of an element type; `None` when there is no memory for them.
+    pub fn zeros(dtype: DType, count: usize) -> Option<Data> {
+        fn extend<T: Clone + Default>(values: &mut Vec<T>, count: usize) -> Option<()> {
+            values.try_reserve_exact(count).ok()?;
+            values.resize(count, T::default());
+            Some(())
+        }
+        let mut data = Data::empty(dtype);
+        for_each_data!(&mut data, values => extend(values, count), strings values => extend(values, count))?;
+        Some(data)
     }
 
     /// Whether values of `dtype` are stored in this variant.
     pub fn stores(&self, dtype: DType) -> bool {
-        std::mem::discriminant(self) == std::mem::discriminant(&Data::zeros(dtype, 0))
+        std::mem::discriminant(self) == std::mem::discriminant(&Data::empty(dtype))
     }
 }
 
@@ -166,6 +178,9 @@ pub enum TensorError {
     /// A value lies outside its element type.
     #[error("a value does not fit {0}")]
     Range(DType),
+    /// There is no memory for the tensor.
+    #[error("there is no memory for {0}")]
+    Memory(TensorType),
 }
 
 /// A tensor with its values. Rank 0 holds exactly one.
@@ -203,10 +218,10 @@ impl Tensor {
         Ok(Tensor { dtype, shape: shape.to_vec(), data })
     }
 
-    /// Zeros (false, empty strings). The caller answers for the size; `None` when it overflows.
+    /// Zeros (false, empty strings); `None` when the size overflows, or there is no memory for it.
     pub fn zeros(dtype: DType, shape: &[usize]) -> Option<Tensor> {
         let count = usize::try_from(Shape::known(shape).elements()?).ok()?;
-        Some(Tensor { dtype, shape: shape.to_vec(), data: Data::zeros(dtype, count) })
+        Some(Tensor { dtype, shape: shape.to_vec(), data: Data::zeros(dtype, count)? })
     }
 
     /// A rank-0 tensor holding one value of a type that has a single element type.
@@ -254,7 +269,7 @@ impl Tensor {
         fn convert<T: TryFrom<i64>>(dtype: DType, values: &[i64]) -> Result<Vec<T>, TensorError> {
             values.iter().map(|&v| T::try_from(v).map_err(|_| TensorError::Range(dtype))).collect()
         }
-        let data = match Data::zeros(dtype, 0) {
+        let data = match Data::empty(dtype) {
             Data::I8(_) => Data::I8(convert(dtype, values)?),
             Data::I16(_) => Data::I16(convert(dtype, values)?),
             Data::I32(_) => Data::I32(convert(dtype, values)?),
@@ -504,6 +519,8 @@ mod tests {
         assert!(Tensor::new(DType::Int4, &[1], Data::I8(vec![-9])).is_err());
         assert!(Tensor::from_i64(DType::Int8, &[1], &[128]).is_err());
         assert!(Tensor::zeros(DType::Fp32, &[usize::MAX, 2]).is_none());
+        // 2^60 bytes: a size that is a number, but not one that any machine has.
+        assert!(Tensor::zeros(DType::Fp16, &[1 << 59]).is_none());
     }
 
     #[test]

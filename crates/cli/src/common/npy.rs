@@ -179,7 +179,7 @@ impl Array {
         if self.header.kind == Kind::Float {
             return self.convert_floats(dtype);
         }
-        match Data::zeros(dtype, 0) {
+        match Data::empty(dtype) {
             Data::I8(_) => self.integers::<i8>(dtype),
             Data::I16(_) => self.integers::<i16>(dtype),
             Data::I32(_) => self.integers::<i32>(dtype),

@@ -8,7 +8,7 @@ use anemone_mil::types::TensorType;
 ///
 /// # Errors
 ///
-/// When the type is another, or does not have these dimensions.
+/// When the type is another, does not have these dimensions, or there is no memory for it.
 pub fn normal(
     ty: &TensorType,
     dims: &[usize],
@@ -16,11 +16,12 @@ pub fn normal(
     mean: f64,
     sd: f64,
 ) -> Result<Tensor, TensorError> {
-    let count = dims.iter().product();
-    let values = std::iter::repeat_with(|| mean + sd * random.normal()).take(count);
-    let data = match Data::zeros(ty.dtype, 0) {
-        Data::F16(_) => Data::F16(values.map(round_to_f16).collect()),
-        _ => Data::F32(values.map(|value| value as f32).collect()),
-    };
-    Tensor::new(ty.dtype, dims, data)
+    let mut data = Tensor::zeros(ty.dtype, dims).ok_or_else(|| TensorError::Memory(ty.clone()))?;
+    let values = std::iter::repeat_with(|| mean + sd * random.normal());
+    match data.data_mut() {
+        Data::F16(to) => to.iter_mut().zip(values).for_each(|(to, value)| *to = round_to_f16(value)),
+        Data::F32(to) => to.iter_mut().zip(values).for_each(|(to, value)| *to = value as f32),
+        _ => return Err(TensorError::Storage(ty.dtype)),
+    }
+    Ok(data)
 }

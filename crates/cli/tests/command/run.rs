@@ -268,3 +268,41 @@ fn weights_are_looked_for_beside_the_program_or_where_told() {
     anemone(["run", &file, "--input", &format!("x={x}"), "--output", &out, "--weights", &other]).ended(0);
     assert_eq!(read::<f32>(&place.path("out/y.npy")).1, [20.0, 60.0]);
 }
+
+/// Sizes that no machine has: an output, an intermediate value, a state.
+#[test]
+fn sizes_beyond_memory_are_errors() {
+    let place = Place::new();
+    let x = array(&place, "x.npy", &[1], &[1.0f32]);
+    let output = "tensor<fp32, [1099511627776]> y = tile(reps = tensor<int32, [1]>([1099511627776]), x = x)";
+    let wide = "tensor<fp32, [1048576, 1]> a = fill(shape = tensor<int32, [2]>([1048576, 1]), value = fp32(1))\
+                [name = string(\"a\")];\n\
+                tensor<fp32, [1, 1048576]> b = fill(shape = tensor<int32, [2]>([1, 1048576]), value = fp32(1))\
+                [name = string(\"b\")];\n\
+                tensor<fp32, [1048576, 1048576]> y = add(x = a, y = b)";
+    for (state, ops) in [
+        ("", output),
+        ("", wide),
+        (", state<tensor<fp16, [1048576, 1048576]>> s", "tensor<fp32, [1]> y = identity(x = x)"),
+    ] {
+        let program = format!(
+            "program(1.3)\n{{\n    func main<ios18>(tensor<fp32, [1]> x{state}) {{\n{ops}[name = string(\"y\")];\n\
+             }} -> (y);\n}}\n"
+        );
+        let program = place.file("large.mil", &program);
+        for runtime in ["cpu", "eval"] {
+            let run = anemone([
+                "run",
+                &program,
+                "--input",
+                &format!("x={x}"),
+                "--output",
+                &place.text("out"),
+                "--runtime",
+                runtime,
+            ]);
+            let run = run.ended(1);
+            assert!(run.stderr.lines().count() < 12 && !run.stderr.contains("panicked"), "{}", run.stderr);
+        }
+    }
+}

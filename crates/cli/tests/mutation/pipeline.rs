@@ -1,7 +1,8 @@
-//! What is done to one input.
+//! What is done to one input: read, verify, run on the reference and, if that ran, on the fast runtime.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use anemone_cpu::{Cpu, Options};
 use anemone_mil::error::{Errors, Spans};
 use anemone_mil::eval::{Budget, Interpreter};
 use anemone_mil::program::Function;
@@ -84,8 +85,21 @@ fn runs(verified: &Arc<Verified>, function: &Function, weights: &dyn WeightSourc
     let Ok(mut executable) = interpreter.prepare(verified, &function.name, &types, weights) else {
         return false;
     };
+    let inputs: Vec<&Tensor> = inputs.iter().collect();
     let mut outputs = vec![Tensor::scalar(0.0f32); executable.outputs().len()];
-    executable.run(&inputs.iter().collect::<Vec<_>>(), &mut outputs).is_ok()
+    let ran = executable.run(&inputs, &mut outputs).is_ok();
+    // The fast runtime has no budget: it gets what the reference could do within one.
+    if ran && let Ok(mut fast) = cpu().prepare(verified, &function.name, &types, weights) {
+        let mut outputs = vec![Tensor::scalar(0.0f32); fast.outputs().len()];
+        assert!(fast.run(&inputs, &mut outputs).is_ok(), "`{}` runs on eval only", function.name);
+    }
+    ran
+}
+
+/// The fast runtime, on the calling thread alone.
+fn cpu() -> &'static Cpu {
+    static CPU: OnceLock<Cpu> = OnceLock::new();
+    CPU.get_or_init(|| Cpu::with_options(Options { threads: Some(1) }).expect("no thread is started"))
 }
 
 /// An input of a declared type, small and large values and zeros in it; a `?` becomes 3.

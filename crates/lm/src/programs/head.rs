@@ -143,6 +143,7 @@ impl Head {
         index: usize,
         tile: &Range<usize>,
     ) -> Result<Program, ProgramError> {
+        check_tile(tile)?;
         self.forward_rows(tile.len(), &format!("embed_{index}.bin"))
     }
 
@@ -200,6 +201,7 @@ impl Head {
         index: usize,
         tile: &Range<usize>,
     ) -> Result<Program, ProgramError> {
+        check_tile(tile)?;
         self.backward_rows(tile.len(), &format!("embed_t_{index}.bin"))
     }
 
@@ -246,6 +248,10 @@ impl Head {
         )?;
         Ok(self.finish(f, [gradient]))
     }
+}
+
+fn check_tile(tile: &Range<usize>) -> Result<(), ProgramError> {
+    if tile.is_empty() { Err(ProgramError::Empty("V")) } else { Ok(()) }
 }
 
 /// Dimensions are at most 2^24 (see [`crate::config::MAX_DIMENSION`]), so int32 holds them.

@@ -387,7 +387,7 @@ mod tests {
     use super::*;
 
     fn read(dtype: DType, text: &str) -> Result<Data, NumberError> {
-        let mut data = Data::zeros(dtype, 0);
+        let mut data = Data::empty(dtype);
         push_number(&mut data, dtype, text).map(|()| data)
     }
 

@@ -82,6 +82,12 @@ pub enum BlobError {
         /// How many elements the tensor asked for has.
         elements: u64,
     },
+    /// The tensor is larger than the memory that there is.
+    #[error("there is no memory for its {elements} elements")]
+    Memory {
+        /// How many elements the tensor asked for has.
+        elements: u64,
+    },
     /// The record's dtype code is none that is known.
     #[error("the blob at offset {offset} has the unknown dtype code {code}")]
     UnknownDType {

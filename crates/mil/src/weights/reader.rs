@@ -46,12 +46,13 @@ impl BlobFile {
         if !fs::metadata(path).map_err(failed)?.is_file() {
             return Err(BlobError::NotAFile { path: path.to_owned() });
         }
-        let mut file = File::open(path).map_err(failed)?;
+        let file = File::open(path).map_err(failed)?;
         if file.metadata().map_err(failed)?.len() >= MAP_FROM_BYTES {
             return BlobFile::with_contents(Contents::Mapped(MappedFile::new(&file).map_err(failed)?));
         }
         let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes).map_err(failed)?;
+        // A file may grow after it was measured, and some systems' files have no length.
+        file.take(MAP_FROM_BYTES).read_to_end(&mut bytes).map_err(failed)?;
         BlobFile::from_bytes(bytes)
     }
 
@@ -173,7 +174,8 @@ impl Contents {
     /// The `count` values of a blob whose size is known to be that of so many.
     fn data(&self, record: &Record, count: usize) -> Result<Data, BlobError> {
         let bits = record.dtype.bits();
-        let mut data = Data::zeros(record.dtype, count);
+        let mut data =
+            Data::zeros(record.dtype, count).ok_or(BlobError::Memory { elements: count as u64 })?;
         match &mut data {
             Data::U8(values) if bits < 8 => self.unpack(record, bits, values)?,
             Data::I8(values) if bits < 8 => {

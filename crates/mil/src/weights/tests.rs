@@ -35,7 +35,7 @@ fn pattern(dtype: DType, count: usize) -> Tensor {
         let mixed = (i as u32 + 1).wrapping_mul(0x9E37_79B1).wrapping_add(dtype.bits());
         mixed ^ mixed >> 15
     };
-    let mut data = Data::zeros(dtype, count);
+    let mut data = Data::zeros(dtype, count).unwrap();
     let bits = dtype.bits();
     match &mut data {
         Data::F16(v) => v.iter_mut().enumerate().for_each(|(i, v)| *v = half::f16::from_bits(raw(i) as u16)),

@@ -96,7 +96,7 @@ impl Choices<'_> {
             let (least, most) = dtype.integer_range().unwrap();
             least + i128::from(bits) % (most - least + 1)
         };
-        match Data::zeros(dtype, 0) {
+        match Data::empty(dtype) {
             Data::F16(_) => {
                 let canonical = |value: f16| if value.is_nan() { f16::NAN } else { value };
                 Data::F16((0..count).map(|_| canonical(f16::from_bits(bits() as u16))).collect())

@@ -17,7 +17,7 @@ impl Parser<'_> {
         if self.is_blob_ahead() {
             return self.blob();
         }
-        let (mut data, rank) = (Data::zeros(dtype, 0), shape.rank());
+        let (mut data, rank) = (Data::empty(dtype), shape.rank());
         if rank == 0 {
             self.element(dtype, &mut data)?;
             return self.finish_tensor(dtype, &[], data);
@@ -58,7 +58,7 @@ impl Parser<'_> {
                         }
                         if open.is_empty() {
                             if !consistent {
-                                return self.finish_tensor(dtype, &[0], Data::zeros(dtype, 0));
+                                return self.finish_tensor(dtype, &[0], Data::empty(dtype));
                             }
                             let lengths: Vec<usize> =
                                 lengths.iter().map(|length| length.unwrap_or(0) as usize).collect();
