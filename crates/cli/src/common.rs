@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anemone_lm::config::ConfigError;
+use anemone_lm::files::FileError;
 use anemone_lm::head::HeadError;
 use anemone_lm::run::RunError;
 use anemone_mil::runtime::RuntimeError;
@@ -33,17 +34,9 @@ pub enum Failure {
         /// The system's reason.
         source: io::Error,
     },
-    /// A directory where a file belongs.
-    #[error("{} is a directory; a file is expected here", .0.display())]
-    Directory(PathBuf),
-    /// A file that nothing this command reads can be as large as.
-    #[error("{} is too large: at most {max_bytes} bytes are read", path.display())]
-    TooLarge {
-        /// The file.
-        path: PathBuf,
-        /// The limit.
-        max_bytes: u64,
-    },
+    /// A file cannot be opened, or nothing this command reads can be as large as it.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// A file that is not text.
     #[error("{} is not UTF-8 text: the byte {byte:#04x} at position {position} does not belong", path.display())]
     NotUtf8 {

@@ -4,6 +4,7 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use anemone_lm::config::{MAX_DIMENSION, MAX_STEPS};
 use anemone_lm::head::Runtimes;
 use anemone_lm::log::Record;
 use anemone_lm::run::{DataSource, Observer, Run, RunError, Summary};
@@ -36,19 +37,23 @@ pub struct Args {
     #[arg(long, value_enum, default_value = "bytes")]
     tokenizer: TokenizerName,
     /// Steps of the whole run [default: the configuration's]
-    #[arg(long, value_name = "N", conflicts_with = "resume")]
+    #[arg(long, value_name = "N", conflicts_with = "resume", allow_negative_numbers = true)]
+    #[arg(value_parser = count::<u64, 1, { MAX_STEPS }>)]
     steps: Option<u64>,
     /// Sequences per step, B [default: the configuration's]
-    #[arg(long, value_name = "N", conflicts_with = "resume")]
+    #[arg(long, value_name = "N", conflicts_with = "resume", allow_negative_numbers = true)]
+    #[arg(value_parser = count::<usize, 1, { MAX_DIMENSION as u64 }>)]
     batch: Option<usize>,
     /// Tokens per sequence, T [default: the configuration's]
-    #[arg(long, value_name = "N", conflicts_with = "resume")]
+    #[arg(long, value_name = "N", conflicts_with = "resume", allow_negative_numbers = true)]
+    #[arg(value_parser = count::<usize, 1, { MAX_DIMENSION as u64 }>)]
     seq: Option<usize>,
     /// Peak learning rate [default: the configuration's]
-    #[arg(long, value_name = "F", conflicts_with = "resume")]
+    #[arg(long, value_name = "F", conflicts_with = "resume", allow_negative_numbers = true)]
     lr: Option<f64>,
     /// Seed of weights and batches [default: the configuration's]
-    #[arg(long, value_name = "N", conflicts_with = "resume")]
+    #[arg(long, value_name = "N", conflicts_with = "resume", allow_negative_numbers = true)]
+    #[arg(value_parser = count::<u64, 0, { u64::MAX }>)]
     seed: Option<u64>,
     /// Element type of what runs on the device [default: the configuration's]
     #[arg(long, value_enum, conflicts_with = "resume")]
@@ -65,6 +70,13 @@ pub struct Args {
     /// Log, one JSON object per step; to be given again with --resume [default: log.jsonl in the run's directory]
     #[arg(long, value_name = "FILE.jsonl")]
     log: Option<PathBuf>,
+}
+
+/// A count, from its text: what is no number of this type, as -1, is refused with the range that the setting
+/// has. The range itself is the configuration's to check, wherever the number came from.
+fn count<T: TryFrom<u64>, const MIN: u64, const MAX: u64>(text: &str) -> Result<T, String> {
+    let number = text.parse().ok().and_then(|number: u64| T::try_from(number).ok());
+    number.ok_or_else(|| format!("must be a whole number in {MIN}..={MAX}"))
 }
 
 /// Trains, or goes on with training.
@@ -131,7 +143,7 @@ fn absolute(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
 fn describe(summary: &Summary) -> String {
     format!(
         "steps                 {}\n\
-         validation loss       {} nats per byte\n\
+         validation loss       {} nats per token\n\
          bigram cross entropy  {} nats per byte (byte bigrams of the training text, add-one smoothing)\n\
          checkpoint            {}\n\
          log                   {}\n\

@@ -22,6 +22,8 @@ use thiserror::Error;
 pub const MAX_DIMENSION: usize = 1 << 24;
 /// The largest number of elements of one matrix (V·D, V·S or D·S) a configuration may lead to: 2³².
 pub const MAX_ELEMENTS: u64 = 1 << 32;
+/// The most steps a run may have, 2⁵³: so far f64, in which the schedule is computed, counts every one.
+pub const MAX_STEPS: u64 = 1 << 53;
 
 /// A configuration that no run can have.
 #[derive(Debug, Error, PartialEq)]
@@ -186,6 +188,7 @@ impl Config {
         dimension("batch", train.batch, 1)?;
         dimension("seq", train.seq, 1)?;
         dimension("batch · seq", train.positions(), 1)?;
+        count("steps", train.steps, 1, MAX_STEPS)?;
         matrix("V × D", model.vocab, model.dim)?;
         matrix("V × S", model.vocab, train.positions())?;
         matrix("D × S", model.dim, train.positions())?;
@@ -201,7 +204,10 @@ impl Config {
 }
 
 fn dimension(field: &'static str, value: usize, min: u64) -> Result<(), ConfigError> {
-    let (value, max) = (value as u64, MAX_DIMENSION as u64);
+    count(field, value as u64, min, MAX_DIMENSION as u64)
+}
+
+fn count(field: &'static str, value: u64, min: u64, max: u64) -> Result<(), ConfigError> {
     if (min..=max).contains(&value) { Ok(()) } else { Err(ConfigError::Count { field, value, min, max }) }
 }
 
@@ -243,6 +249,8 @@ mod tests {
         };
         assert_eq!(message(|c| c.model.vocab = 1), "`vocab` is 1, must be in 2..=16777216");
         assert_eq!(message(|c| c.train.seq = 0), "`seq` is 0, must be in 1..=16777216");
+        assert_eq!(message(|c| c.train.steps = 0), "`steps` is 0, must be in 1..=9007199254740992");
+        assert!(message(|c| c.train.steps = u64::MAX).starts_with("`steps` is"));
         assert!(message(|c| c.train.batch = usize::MAX).starts_with("`batch` is"));
         assert!(message(|c| c.train.seq = MAX_DIMENSION).starts_with("`batch · seq` is"));
         assert!(

@@ -22,6 +22,14 @@ pub enum DataError {
     /// No file was named.
     #[error("no data file was given")]
     NoFiles,
+    /// The files together are larger than what is read into memory.
+    #[error("the data files up to {} have more than {max_bytes} bytes together", path.display())]
+    TooLarge {
+        /// The file that is too much.
+        path: PathBuf,
+        /// The limit for all files.
+        max_bytes: u64,
+    },
     /// A file has no bytes.
     #[error("{} is empty", .0.display())]
     Empty(PathBuf),
@@ -183,10 +191,17 @@ fn target(token: u32) -> i32 {
 /// # Errors
 /// A file that cannot be read, is empty, or brings the whole over [`MAX_TEXT_BYTES`]; no file at all.
 pub fn read_text(paths: &[impl AsRef<Path>]) -> Result<Vec<u8>, DataError> {
+    read_text_bounded(paths, MAX_TEXT_BYTES)
+}
+
+fn read_text_bounded(paths: &[impl AsRef<Path>], max_bytes: u64) -> Result<Vec<u8>, DataError> {
     let mut text = Vec::new();
     for path in paths {
         let path = path.as_ref();
-        let part = read_bounded(path, MAX_TEXT_BYTES - text.len() as u64)?;
+        let part = read_bounded(path, max_bytes - text.len() as u64).map_err(|error| match error {
+            FileError::TooLarge { path, .. } => DataError::TooLarge { path, max_bytes },
+            error => error.into(),
+        })?;
         if part.is_empty() {
             return Err(DataError::Empty(path.to_owned()));
         }
@@ -351,6 +366,9 @@ mod tests {
         };
         let (one, two, empty) = (file("one", b"one "), file("two", b"two\xff"), file("empty", b""));
         assert_eq!(read_text(&[&one, &two]).unwrap(), b"one two\xff");
+        assert_eq!(read_text_bounded(&[&one, &two], 8).unwrap().len(), 8);
+        let too_large = read_text_bounded(&[&one, &two], 7).unwrap_err().to_string();
+        assert!(too_large.ends_with("two have more than 7 bytes together"), "{too_large}");
         assert!(matches!(read_text(&[&one, &empty]), Err(DataError::Empty(path)) if path == empty));
         assert!(matches!(read_text(&[] as &[PathBuf]), Err(DataError::NoFiles)));
         let missing = directory.path().join("missing");

@@ -27,8 +27,11 @@ pub enum FileError {
         /// The system's reason.
         source: io::Error,
     },
+    /// A directory where a file belongs.
+    #[error("cannot read {}: it is a directory; a file is expected here", .0.display())]
+    Directory(PathBuf),
     /// The file is larger than anything its reader expects.
-    #[error("{} has more than {max_bytes} bytes", path.display())]
+    #[error("{} is too large: at most {max_bytes} bytes are read", path.display())]
     TooLarge {
         /// The file.
         path: PathBuf,
@@ -73,19 +76,33 @@ pub fn atomic_write(
     replaced.map_err(|source| FileError::write(path, source))
 }
 
+/// Opens a file for reading; a directory is refused by name.
+///
+/// # Errors
+/// [`FileError::Directory`] for a directory, [`FileError::Read`] for whatever else the system answers.
+pub fn open(path: &Path) -> Result<File, FileError> {
+    let open = || File::open(path).and_then(|file| Ok((file.metadata()?.is_dir(), file)));
+    match open().map_err(|source| FileError::read(path, source))? {
+        (true, _) => Err(FileError::Directory(path.to_owned())),
+        (false, file) => Ok(file),
+    }
+}
+
 /// Reads a whole file of at most `max_bytes` bytes. Memory grows with what was actually read, never with a
 /// claimed length.
 ///
 /// # Errors
-/// [`FileError::Read`] for whatever the system answers, [`FileError::TooLarge`] beyond the limit.
+/// As [`open`]; [`FileError::TooLarge`] beyond the limit.
 pub fn read_bounded(path: &Path, max_bytes: u64) -> Result<Vec<u8>, FileError> {
-    let read = || -> io::Result<Vec<u8>> {
-        let mut bytes = Vec::new();
-        File::open(path)?.take(max_bytes.saturating_add(1)).read_to_end(&mut bytes)?;
-        Ok(bytes)
-    };
-    let bytes = read().map_err(|source| FileError::read(path, source))?;
-    if bytes.len() as u64 > max_bytes {
+    let file = open(path)?;
+    // What a file claims spares reading one that is too large; it does not stand for what is read.
+    let claimed_bytes = file.metadata().map_or(0, |metadata| metadata.len());
+    let mut bytes = Vec::new();
+    if claimed_bytes <= max_bytes {
+        let mut bounded = file.take(max_bytes.saturating_add(1));
+        bounded.read_to_end(&mut bytes).map_err(|source| FileError::read(path, source))?;
+    }
+    if claimed_bytes.max(bytes.len() as u64) > max_bytes {
         return Err(FileError::TooLarge { path: path.to_owned(), max_bytes });
     }
     Ok(bytes)
@@ -165,6 +182,6 @@ mod tests {
         assert_eq!(read_bounded(&path, 10).unwrap().len(), 10);
         assert!(matches!(read_bounded(&path, 9), Err(FileError::TooLarge { max_bytes: 9, .. })));
         assert!(matches!(read_bounded(&missing, 9), Err(FileError::Read { .. })));
-        assert!(matches!(read_bounded(directory.path(), 9), Err(FileError::Read { .. })));
+        assert!(matches!(read_bounded(directory.path(), 9), Err(FileError::Directory(_))));
     }
 }

@@ -139,7 +139,8 @@ macro_rules! with_element {
 }
 pub(crate) use with_element;
 
-fn zeros(dtype: DType, dims: &[usize]) -> Result<Tensor, HeadError> {
+/// Zeros, or the error that there is no room for them.
+pub(crate) fn zeros(dtype: DType, dims: &[usize]) -> Result<Tensor, HeadError> {
     Tensor::zeros(dtype, dims).ok_or_else(|| HeadError::Memory(TensorType::new(dtype, dims)))
 }
 

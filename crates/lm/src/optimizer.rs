@@ -151,11 +151,11 @@ pub struct Schedule {
 impl Schedule {
     /// The learning rate of the step that comes after `done` steps.
     ///
-    /// Warmup: peak·(done + 1)/(warmup + 1), which is never 0. Then
+    /// Warmup: peak·((done + 1)/(warmup + 1)), which is never 0. Then
     /// floor + (peak − floor)·(1 + cos(π·(done − warmup)/(steps − warmup)))/2.
     pub fn at(&self, done: u64) -> f64 {
         if done < self.warmup {
-            return self.peak * (done + 1) as f64 / (self.warmup + 1) as f64;
+            return self.peak * ((done as f64 + 1.0) / (self.warmup as f64 + 1.0));
         }
         if done >= self.steps {
             return self.floor;
@@ -274,6 +274,10 @@ mod tests {
         // A run shorter than its warmup never leaves it; without a warmup the first step has the peak.
         assert_eq!(Schedule { warmup: 9, steps: 5, ..schedule }.at(4), 0.5);
         assert_eq!(Schedule { warmup: 0, ..schedule }.at(0), 1.0);
+        // No setting overflows.
+        let longest = Schedule { peak: f64::MAX, warmup: u64::MAX, ..schedule };
+        assert_eq!(longest.at(0), f64::MAX / 2f64.powi(64));
+        assert_eq!(longest.at(u64::MAX - 1), f64::MAX);
         assert_eq!(Schedule { warmup: 0, steps: 0, ..schedule }.at(0), 0.1);
     }
 

@@ -15,9 +15,9 @@ use crate::data::{Batch, Dataset};
 use crate::element::Element;
 use crate::embedding::{self, EmbeddingError};
 use crate::generate::{SampleError, Sampler, position_logits};
-use crate::head::{HeadError, HeadRunner, Runtimes, values, with_element};
+use crate::head::{HeadError, HeadRunner, Runtimes, values, with_element, zeros};
 use crate::log::Record;
-use crate::model::Model;
+use crate::model::{Model, ModelError, allocate};
 use crate::optimizer::{AdamW, LossScale, Schedule, clip_factor, global_norm};
 use crate::programs::Target;
 use crate::programs::head::{EPS, Head};
@@ -33,6 +33,9 @@ pub enum TrainError {
     /// The head fails.
     #[error(transparent)]
     Head(#[from] HeadError),
+    /// The model cannot be had.
+    #[error(transparent)]
+    Model(#[from] ModelError),
     /// Tokens that the embedding does not have.
     #[error(transparent)]
     Embedding(#[from] EmbeddingError),
@@ -59,6 +62,14 @@ pub enum TrainError {
     },
 }
 
+/// Where a run is: what a checkpoint holds.
+struct State {
+    model: Model,
+    loss_scale: LossScale,
+    step: u64,
+    updates: u64,
+}
+
 /// A model in training.
 pub struct Trainer {
     config: Config,
@@ -79,21 +90,16 @@ impl Trainer {
     ///
     /// # Errors
     ///
-    /// A setting out of range, or a runtime that refuses the head's programs.
+    /// A setting out of range, a tensor that does not fit in memory, or a runtime that refuses the head's
+    /// programs.
     pub fn new(config: Config, data: Dataset, runtimes: Runtimes<'_>) -> Result<Trainer, TrainError> {
         config.validate()?;
-        let model = Model::new(&config.model, config.train.seed);
+        let model = Model::new(&config.model, config.train.seed)?;
         let loss_scale = match config.train.dtype {
             DeviceDtype::Fp16 => LossScale::dynamic(),
             DeviceDtype::Fp32 => LossScale::none(),
         };
-        let mut head = HeadRunner::new(head_of(&config), runtimes)?;
-        head.set_weights(&model.gain.values, &model.classifier.values)?;
-        let dims = [1, config.model.dim, 1, config.train.positions()];
-        let dtype = head.head().target.mil_dtype();
-        let x = Tensor::zeros(dtype, &dims).ok_or(TrainError::State("its input does not fit in memory"))?;
-        let gradients = model.parameters().map(|parameter| vec![0.0; parameter.values.len()]);
-        Ok(Trainer { config, data, model, head, loss_scale, step: 0, updates: 0, x, gradients })
+        Trainer::with_state(config, data, runtimes, State { model, loss_scale, step: 0, updates: 0 })
     }
 
     /// The run that `checkpoint` was taken of, ready for its next step.
@@ -108,19 +114,36 @@ impl Trainer {
         runtimes: Runtimes<'_>,
         checkpoint: &Checkpoint,
     ) -> Result<Trainer, TrainError> {
-        let mut trainer = Trainer::new(config, data, runtimes)?;
-        trainer.model = Model::load(&trainer.config.model, checkpoint)?;
-        trainer.loss_scale = checkpoint.get("loss_scale")?;
-        trainer.step = checkpoint.get("step")?;
-        trainer.updates = checkpoint.get("updates")?;
-        if !trainer.loss_scale.is_valid() {
+        config.validate()?;
+        let (step, updates): (u64, u64) = (checkpoint.get("step")?, checkpoint.get("updates")?);
+        let loss_scale: LossScale = checkpoint.get("loss_scale")?;
+        if !loss_scale.is_valid() {
             return Err(TrainError::State("its loss scale is none that training uses"));
         }
-        if trainer.updates > trainer.step {
+        if updates > step {
             return Err(TrainError::State("it has more updates than steps"));
         }
-        trainer.update_head()?;
-        Ok(trainer)
+        if step > config.train.steps {
+            return Err(TrainError::State("it has done more steps than its run has"));
+        }
+        let model = Model::load(&config.model, checkpoint)?;
+        Trainer::with_state(config, data, runtimes, State { model, loss_scale, step, updates })
+    }
+
+    fn with_state(
+        config: Config,
+        data: Dataset,
+        runtimes: Runtimes<'_>,
+        state: State,
+    ) -> Result<Trainer, TrainError> {
+        let State { model, loss_scale, step, updates } = state;
+        let gradient = |shape: &[usize]| allocate(shape, std::iter::repeat(0.0));
+        let [embedding, gain, classifier] = model.parameters().map(|parameter| gradient(&parameter.shape));
+        let gradients = [embedding?, gain?, classifier?];
+        let mut head = HeadRunner::new(head_of(&config), runtimes)?;
+        head.set_weights(&model.gain.values, &model.classifier.values)?;
+        let x = zeros(head.head().target.mil_dtype(), &[1, config.model.dim, 1, config.train.positions()])?;
+        Ok(Trainer { config, data, model, head, loss_scale, step, updates, x, gradients })
     }
 
     /// Everything that [`Trainer::resume`] needs.
@@ -229,8 +252,7 @@ impl Trainer {
         let mut runner = HeadRunner::new(head, runtimes)?;
         runner.set_weights(&self.model.gain.values, &self.model.classifier.values)?;
         let dims = [1, self.config.model.dim, 1, 1];
-        let mut x = Tensor::zeros(head.target.mil_dtype(), &dims)
-            .ok_or(TrainError::State("its input does not fit in memory"))?;
+        let mut x = zeros(head.target.mil_dtype(), &dims)?;
         let mut token = prompt.last().copied().unwrap_or(0);
         let mut tokens = Vec::with_capacity(count.min(1 << 20));
         for _ in 0..count {

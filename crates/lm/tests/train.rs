@@ -220,6 +220,32 @@ fn a_resumed_run_repeats_every_loss_to_the_bit() {
     assert_eq!(resumed.validation_loss().unwrap().to_bits(), whole.validation_loss().unwrap().to_bits());
 }
 
+#[test]
+fn a_checkpoint_with_numbers_that_no_run_writes_is_refused() {
+    use anemone_lm::checkpoint::CheckpointError;
+    use anemone_lm::model::ModelError;
+    use anemone_lm::train::TrainError;
+
+    let config = small(DeviceDtype::Fp16);
+    let checkpoint = trainer(config.clone()).checkpoint().unwrap();
+    let resume = |config: &Config, checkpoint| {
+        Trainer::resume(config.clone(), data(config), RUNTIMES, checkpoint).err().unwrap()
+    };
+    let mut later = checkpoint.clone();
+    later.set("step", &13u64).unwrap();
+    let error = resume(&config, &later);
+    assert!(matches!(error, TrainError::State(reason) if reason.contains("more steps")), "{error}");
+    let mut updated = checkpoint.clone();
+    updated.set("updates", &1u64).unwrap();
+    assert!(matches!(resume(&config, &updated), TrainError::State(_)));
+    // Dimensions in the configuration alone: more than a terabyte, were it allocated.
+    let mut wide = config;
+    wide.model = ModelConfig { vocab: 1 << 24, dim: 256 };
+    let error = resume(&wide, &checkpoint);
+    let shape = matches!(&error, TrainError::Model(ModelError::Checkpoint(CheckpointError::Shape { .. })));
+    assert!(shape, "{error}");
+}
+
 /// Remembers every loss.
 #[derive(Default)]
 struct Losses(Vec<(u64, u64)>);

@@ -9,7 +9,7 @@ use anemone_lm::checkpoint::Checkpoint;
 use anemone_lm::log::{self, Record};
 use serde_json::Value;
 
-use super::support::{Place, Run, anemone, command};
+use super::support::{Place, Run, anemone, command, finished};
 
 const CONFIG: &str = r#"
 [model]
@@ -94,6 +94,8 @@ fn the_same_seed_gives_the_same_run_and_flags_change_the_configuration() {
     {
         assert!(stdout.contains(line), "{line:?} is not in {stdout}");
     }
+    let validation = stdout.lines().find(|line| line.starts_with("validation loss ")).unwrap();
+    assert!(validation.ends_with(" nats per token"), "{validation}");
     let digits = stdout.split("validation loss ").nth(1).unwrap().split_whitespace().next().unwrap();
     assert!(digits.len() > 14, "{digits} has lost digits");
     assert_eq!(run("second", &[]).0, first);
@@ -204,7 +206,13 @@ fn mistakes_of_newcomers_are_named() {
     let narrow = place.file("narrow.toml", "[model]\nvocab = 100\n");
     train(&["--config", &narrow]).failed(1, &["vocabulary has 100 tokens", "256"]);
     train(&["--seq", "0"]).failed(1, &["`seq` is 0"]);
-    train(&["--lr", "-1"]).failed(2, &["-1"]);
+    train(&["--steps", "0"]).failed(1, &["`steps` is 0", "1..="]);
+    for flag in ["--steps", "--batch", "--seq"] {
+        train(&[flag, "-1"]).failed(2, &["invalid value '-1'", flag, "must be a whole number in 1..="]);
+    }
+    train(&["--seed", "-1"]).failed(2, &["'-1'", "--seed", "in 0..=18446744073709551615"]);
+    train(&["--steps", "many"]).failed(2, &["'many'", "--steps", "must be a whole number"]);
+    train(&["--lr", "-1"]).failed(1, &["`lr` is -1, must be above 0"]);
     train(&["--lr=-1"]).failed(1, &["`lr` is -1"]);
     train(&["--tokenizer", "words"]).failed(2, &["words", "bytes"]);
     train(&["--runtime", "ane"]).failed(2, &["ane", "cpu, eval"]);
@@ -214,7 +222,24 @@ fn mistakes_of_newcomers_are_named() {
     let file = place.file("file", "");
     anemone(["train", "--steps", "1", "--out", &format!("{file}/out")])
         .failed(1, &["cannot make the directory"]);
+    // A warmup longer than anything begins with a tiny learning rate.
+    let patient = place.file("patient.toml", format!("[model]\ndim = 8\n[train]\nwarmup = {}\n", i64::MAX));
+    anemone(["train", "-q", "--config", &patient, "--steps", "1", "--out", &place.text("patient")]).ended(0);
+    assert!(log::read(&place.path("patient/log.jsonl")).unwrap()[0].lr < 1e-18);
     // A learning rate that makes the weights explode ends with the reason.
     let run = with(&small(&place, "diverged"), &["--lr", "1e300", "--dtype", "fp32"]);
     run.failed(1, &["diverged", "learning rate"]);
+}
+
+/// A system that refuses memory gives a reason, not an abort.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_model_that_the_system_has_no_memory_for_is_refused() {
+    let place = Place::new();
+    let huge = place.file("huge.toml", "[model]\nvocab = 1048576\ndim = 4096\n[train]\nbatch = 1\n");
+    let limited = r#"ulimit -v 4000000 && exec "$0" "$@""#;
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-c", limited, env!("CARGO_BIN_EXE_anemone"), "train", "--config", &huge]);
+    let output = shell.args(["--out", &place.text("out")]).output().unwrap();
+    finished(output).failed(1, &["the model's tensor<fp32, [1048576, 4096]> does not fit in memory"]);
 }
