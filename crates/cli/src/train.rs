@@ -67,7 +67,7 @@ pub struct Args {
     /// Go on with the run in this directory, from its last checkpoint
     #[arg(long, value_name = "DIR")]
     resume: Option<PathBuf>,
-    /// Log, one JSON object per step; to be given again with --resume [default: log.jsonl in the run's directory]
+    /// Log, one JSON object per step [default: log.jsonl in the run's directory, or where a resumed run's was]
     #[arg(long, value_name = "FILE.jsonl")]
     log: Option<PathBuf>,
 }

@@ -10,7 +10,7 @@
 use crate::files::{FileError, atomic_write, read_bounded};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
@@ -24,6 +24,23 @@ pub enum LogError {
     /// The file could not be read or written.
     #[error(transparent)]
     File(#[from] FileError),
+    /// A new log would take the place of a file.
+    #[error(
+        "{} exists already, and a new run does not write over it; remove it, or choose another place for the log",
+        .0.display()
+    )]
+    Exists(PathBuf),
+    /// The log of a run that goes on is not there.
+    #[error("the run's log {} does not exist; if it was moved, say where it is", .0.display())]
+    Missing(PathBuf),
+    /// The file is not the log of the run that goes on.
+    #[error("{} is not the log of this run: {reason}; it is left as it was", path.display())]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// How it shows.
+        reason: String,
+    },
     /// A line is not a record.
     #[error("{}:{line}: not a line of a training log: {source}", path.display())]
     Line {
@@ -80,38 +97,57 @@ pub struct Log {
 }
 
 impl Log {
-    /// Begins a new log; an older one of that name is lost.
+    /// Begins a new log.
     ///
     /// # Errors
-    /// The file cannot be created.
+    /// There is such a file, or it cannot be created.
     pub fn create(path: &Path) -> Result<Self, LogError> {
-        let file = File::create(path).map_err(|source| FileError::write(path, source))?;
-        Ok(Self { path: path.to_owned(), file })
+        match OpenOptions::new().append(true).create_new(true).open(path) {
+            Ok(file) => Ok(Self { path: path.to_owned(), file }),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Err(LogError::Exists(path.to_owned())),
+            Err(source) => Err(FileError::write(path, source).into()),
+        }
     }
 
-    /// Goes on with the log of a run resumed after `step` steps.
+    /// Goes on with the log of a run resumed after `step` steps, the last of which had this loss.
     ///
     /// Lines of later steps, which the interrupted run did and the resumed one will do again, are dropped (step
     /// `step` itself is kept), as is a last line that was cut off; so the log stays that of one run. Lines kept
-    /// are kept to the byte. A log that does not exist is begun.
+    /// are kept to the byte. Before the first step (`loss` is not looked at then), a log that does not exist is
+    /// begun.
     ///
     /// # Errors
-    /// The file cannot be read or written, or a line other than a cut-off last one is not a record; the log is
-    /// then as it was.
-    pub fn resume(path: &Path, step: u64) -> Result<Self, LogError> {
-        if !path.exists() {
-            return Self::create(path);
+    /// The file cannot be read or written; a line other than a cut-off last one is not a record; or the records
+    /// are not those of steps 1, 2, … up to `step` at least, with this loss, so that the file is another run's
+    /// or no log at all. The file is then as it was.
+    pub fn resume(path: &Path, step: u64, loss: f64) -> Result<Self, LogError> {
+        let bytes = match read_bounded(path, MAX_LOG_BYTES) {
+            Err(FileError::Read { source, .. }) if source.kind() == ErrorKind::NotFound => {
+                return if step == 0 { Self::create(path) } else { Err(LogError::Missing(path.to_owned())) };
+            }
+            read => read?,
+        };
+        let records = lines(path, &bytes)?;
+        let foreign = |reason| LogError::Foreign { path: path.to_owned(), reason };
+        check_records(&records, step, loss).map_err(foreign)?;
+        if step == 0 && !bytes.is_empty() {
+            return Err(foreign("it is not empty, and the run has done no step".to_owned()));
         }
-        let bytes = read_bounded(path, MAX_LOG_BYTES)?;
-        let kept: Vec<&[u8]> = lines(path, &bytes)?
-            .into_iter()
-            .filter(|(_, line)| line.step <= step)
-            .map(|(text, _)| text)
-            .collect();
-        atomic_write(path, |writer| kept.iter().try_for_each(|line| writer.write_all(line)))?;
+        let kept = records.iter().filter(|(_, record)| record.step <= step).map(|(text, _)| *text);
+        if kept.clone().map(<[u8]>::len).sum::<usize>() != bytes.len() {
+            atomic_write(path, |writer| kept.clone().try_for_each(|line| writer.write_all(line)))?;
+        }
         let file =
             OpenOptions::new().append(true).open(path).map_err(|source| FileError::write(path, source))?;
         Ok(Self { path: path.to_owned(), file })
+    }
+
+    /// Returns when the records are on the disk: a checkpoint is not to outlive those of the steps before it.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn sync(&self) -> Result<(), LogError> {
+        self.file.sync_data().map_err(|source| FileError::write(&self.path, source).into())
     }
 
     /// Adds a record.
@@ -124,6 +160,23 @@ impl Log {
         line.and_then(|line| self.file.write_all(line.as_bytes()))
             .map_err(|source| FileError::write(&self.path, source).into())
     }
+}
+
+/// Checks that records are of steps 1, 2, … up to `step` at least, which had this loss; else says how not.
+fn check_records(records: &[(&[u8], Record)], step: u64, loss: f64) -> Result<(), String> {
+    for ((_, record), expected) in records.iter().zip(1..) {
+        if record.step != expected {
+            return Err(format!("its record {expected} is of step {}", record.step));
+        }
+        if record.step == step && record.loss.to_bits() != loss.to_bits() {
+            let found = record.loss;
+            return Err(format!("the loss of step {step} is {found} there and {loss} in the checkpoint"));
+        }
+    }
+    if (records.len() as u64) < step {
+        return Err(format!("its records end at step {}, the checkpoint is of step {step}", records.len()));
+    }
+    Ok(())
 }
 
 /// The records of a log, in order. A last line that was cut off by a kill is left out.
@@ -197,13 +250,19 @@ mod tests {
     fn a_resumed_log_is_that_of_one_run() {
         let (_directory, path) = log_of(1..=9);
         let whole = fs::read(&path).unwrap();
-        let mut log = Log::resume(&path, 6).unwrap();
+        let mut log = Log::resume(&path, 6, record(6).loss).unwrap();
         (7..=9).for_each(|step| log.append(&record(step)).unwrap());
         assert_eq!(fs::read(&path).unwrap(), whole);
-        Log::resume(&path, 100).unwrap();
+        Log::resume(&path, 9, record(9).loss).unwrap();
         assert_eq!(fs::read(&path).unwrap(), whole);
-        Log::resume(&path, 0).unwrap();
-        assert_eq!(fs::read(&path).unwrap(), b"");
+        for (step, loss) in [(100, record(100).loss), (6, record(7).loss), (6, f64::NAN), (0, 0.0)] {
+            let refused = Log::resume(&path, step, loss).unwrap_err();
+            assert!(matches!(refused, LogError::Foreign { .. }), "{refused}");
+            assert_eq!(fs::read(&path).unwrap(), whole);
+        }
+        let refused = Log::create(&path).unwrap_err();
+        assert!(matches!(refused, LogError::Exists(_)), "{refused}");
+        assert_eq!(fs::read(&path).unwrap(), whole);
     }
 
     #[test]
@@ -212,30 +271,34 @@ mod tests {
         let whole = fs::read(&path).unwrap();
         fs::write(&path, &whole[..whole.len() - 1]).unwrap();
         assert_eq!(read(&path).unwrap().len(), 2);
-        let mut log = Log::resume(&path, 3).unwrap();
+        assert!(matches!(Log::resume(&path, 3, record(3).loss), Err(LogError::Foreign { .. })));
+        let mut log = Log::resume(&path, 2, record(2).loss).unwrap();
         log.append(&record(3)).unwrap();
         assert_eq!(fs::read(&path).unwrap(), whole);
 
         let bad = [b"{\"step\":1}\n", &whole[..]].concat();
         fs::write(&path, &bad).unwrap();
-        let message = Log::resume(&path, 3).unwrap_err().to_string();
+        let message = Log::resume(&path, 3, record(3).loss).unwrap_err().to_string();
         assert!(message.contains("log.jsonl:1: not a line of a training log: missing field"), "{message}");
         assert_eq!(fs::read(&path).unwrap(), bad);
     }
 
     #[test]
-    fn a_missing_log_is_begun_and_a_missing_directory_an_error() {
+    fn a_log_is_missing_only_before_the_first_step() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("new.jsonl");
-        Log::resume(&path, 5).unwrap().append(&record(6)).unwrap();
-        assert_eq!(read(&path).unwrap(), [record(6)]);
+        assert!(matches!(Log::resume(&path, 5, record(5).loss), Err(LogError::Missing(_))));
+        assert!(!path.exists());
+        Log::resume(&path, 0, 0.0).unwrap().append(&record(1)).unwrap();
+        assert_eq!(read(&path).unwrap(), [record(1)]);
         assert!(matches!(Log::create(&directory.path().join("no/log")), Err(LogError::File(_))));
     }
 
     #[test]
     fn what_is_not_finite_is_null() {
-        let (_directory, path) = log_of(1..=1);
-        let mut log = Log::resume(&path, 0).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log.jsonl");
+        let mut log = Log::create(&path).unwrap();
         let overflow = Record { loss: f64::NAN, grad_norm: f64::INFINITY, ..record(1) };
         log.append(&overflow).unwrap();
         assert!(fs::read_to_string(&path).unwrap().contains(r#""loss":null,"#));

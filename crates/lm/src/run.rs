@@ -5,8 +5,12 @@
 //! | `checkpoint.safetensors` | weights, optimizer state and everything else that resuming needs |
 //! | `log.jsonl` | one line per step, see [`crate::log`] |
 //! | `curve.svg` | the loss curve, drawn at every checkpoint |
+//! | `lock` | empty, locked by the process that trains there |
 //!
 //! A checkpoint replaces the one before it atomically, so a run that is killed at any moment leaves a whole one.
+//! It remembers where the log is, and the loss of its last step, by which the log is known to be the run's own.
+
+mod directory;
 
 use std::path::{Path, PathBuf};
 
@@ -17,12 +21,14 @@ use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::config::Config;
 use crate::curve::{Curve, CurveError};
 use crate::data::{DataError, Dataset, bigram_cross_entropy};
+use crate::files::FileError;
 use crate::generate::{SampleError, Sampler};
 use crate::head::Runtimes;
 use crate::log::{self, Log, LogError, Record};
 use crate::random::Random;
 use crate::tokenizer::{BYTE_VOCAB, Tokenizer, TokenizerError};
 use crate::train::{TrainError, Trainer};
+use directory::{CHECKPOINT, CURVE, LOG, RunDirectory};
 
 /// Why a run cannot begin, go on or end.
 #[derive(Debug, Error)]
@@ -49,6 +55,9 @@ pub enum RunError {
     /// The sample's tokens cannot be turned into text.
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
+    /// A file of the directory cannot be read or written.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// The directory cannot be made.
     #[error("cannot make the directory {}: {source}", path.display())]
     Directory {
@@ -63,9 +72,15 @@ pub enum RunError {
         .0.display()
     )]
     Occupied(PathBuf),
-    /// The log that was asked for is there already.
-    #[error("{} exists already; a new run does not write over it", .0.display())]
-    LogExists(PathBuf),
+    /// Another process trains in the directory.
+    #[error("another run is training in {}; wait for its end, or choose another directory", .0.display())]
+    Busy(PathBuf),
+    /// The log that was asked for is another file of the run.
+    #[error("{} is a file that the run itself keeps; choose another place for the log", .0.display())]
+    OwnFile(PathBuf),
+    /// A path that a checkpoint cannot remember.
+    #[error("{} is not UTF-8, and checkpoints, which remember the path, hold only that; rename it", .0.display())]
+    NotUtf8(PathBuf),
     /// The directory has no checkpoint to go on from.
     #[error("{} holds no checkpoint, so there is no run to resume", .0.display())]
     Nothing(PathBuf),
@@ -154,17 +169,17 @@ const SAMPLE_TOKENS: usize = 240;
 /// A run, ready to take its next step.
 pub struct Run {
     trainer: Trainer,
-    source: DataSource,
-    runtime: &'static str,
-    directory: PathBuf,
+    directory: RunDirectory,
     log: Log,
     log_path: PathBuf,
+    /// What every checkpoint says of the run beside the trainer's state, in the form of its metadata.
+    origin: Checkpoint,
     bigram: f64,
 }
 
 /// The checkpoint's path in a run's directory.
 pub fn checkpoint_path(directory: &Path) -> PathBuf {
-    directory.join("checkpoint.safetensors")
+    directory.join(CHECKPOINT)
 }
 
 /// A fingerprint of tokens (FNV-1a, 64 bits): enough to notice that a file was edited.
@@ -176,6 +191,25 @@ fn fingerprint(tokens: &[u32]) -> u64 {
 
 fn data_fingerprint(data: &Dataset) -> [u64; 2] {
     [fingerprint(data.train()), fingerprint(data.validation())]
+}
+
+/// Whether a checkpoint can remember a path.
+fn utf8(path: &Path) -> Result<(), RunError> {
+    path.to_str().map_or_else(|| Err(RunError::NotUtf8(path.to_owned())), |_| Ok(()))
+}
+
+fn origin(
+    runtime: &str,
+    source: &DataSource,
+    fingerprint: [u64; 2],
+    log: &Path,
+) -> Result<Checkpoint, CheckpointError> {
+    let mut origin = Checkpoint::default();
+    origin.set("runtime", &runtime)?;
+    origin.set("data", source)?;
+    origin.set("data_fingerprint", &fingerprint)?;
+    origin.set("log", &log)?;
+    Ok(origin)
 }
 
 fn load(source: &DataSource, config: &Config) -> Result<Dataset, RunError> {
@@ -190,7 +224,8 @@ impl Run {
     /// A new run in `directory`, which is made where it is missing; its log is `log`, or `log.jsonl` there.
     ///
     /// # Errors
-    /// The directory has a run's checkpoint already, the data cannot be had, or a setting is out of range.
+    /// The directory has a run's checkpoint already, or a process that trains in it; the log exists; the data
+    /// cannot be had; or a setting is out of range.
     pub fn create(
         config: Config,
         source: DataSource,
@@ -198,34 +233,44 @@ impl Run {
         log: Option<&Path>,
         runtimes: Runtimes<'_>,
     ) -> Result<Run, RunError> {
-        if checkpoint_path(directory).exists() {
-            return Err(RunError::Occupied(directory.to_owned()));
-        }
+        let occupied = || match checkpoint_path(directory).exists() {
+            true => Err(RunError::Occupied(directory.to_owned())),
+            false => Ok(()),
+        };
+        occupied()?;
         config.validate().map_err(TrainError::from)?;
+        if let DataSource::Files(paths) = &source {
+            paths.iter().try_for_each(|path| utf8(path))?;
+        }
         let data = load(&source, &config)?;
+        let fingerprint = data_fingerprint(&data);
         let bigram = bigram_cross_entropy(data.train(), data.validation())?;
         let trainer = Trainer::new(config, data, runtimes)?;
         std::fs::create_dir_all(directory)
             .map_err(|error| RunError::Directory { path: directory.to_owned(), source: error })?;
-        if let Some(log) = log.filter(|log| log.exists()) {
-            return Err(RunError::LogExists(log.to_owned()));
-        }
-        let log_path = log.map_or_else(|| directory.join("log.jsonl"), Path::to_owned);
+        let directory = RunDirectory::lock(directory)?;
+        // Another process may have been at work until the lock was had.
+        occupied()?;
+        let log_path = log.map_or_else(|| directory.path().join(LOG), Path::to_owned);
+        let remembered = directory.log_to_remember(&log_path)?;
+        let origin = origin(runtimes.head.name(), &source, fingerprint, &remembered)?;
         let log = Log::create(&log_path)?;
-        let runtime = runtimes.head.name();
-        Ok(Run { trainer, source, runtime, directory: directory.to_owned(), log, log_path, bigram })
+        Ok(Run { trainer, directory, log, log_path, origin, bigram })
     }
 
     /// The run whose checkpoint `directory` holds, ready for its next step. Its configuration and data are the
-    /// checkpoint's, and `runtimes.head` must be the one that it began on.
+    /// checkpoint's, and `runtimes.head` must be the one that it began on. Its log is the one that the
+    /// checkpoint remembers, unless `log` says where that is now.
     ///
     /// # Errors
-    /// There is no checkpoint, it is damaged, or the data have changed.
+    /// There is no checkpoint, it is damaged, a process trains in the directory, the data have changed, or the
+    /// log is not there or not this run's. Nothing was changed then but for leftovers of killed processes.
     pub fn resume(directory: &Path, log: Option<&Path>, runtimes: Runtimes<'_>) -> Result<Run, RunError> {
         let path = checkpoint_path(directory);
         if !path.exists() {
             return Err(RunError::Nothing(directory.to_owned()));
         }
+        let directory = RunDirectory::lock(directory)?;
         let checkpoint = Checkpoint::read(&path)?;
         let config: Config = checkpoint.get("config")?;
         config.validate().map_err(TrainError::from)?;
@@ -235,15 +280,21 @@ impl Run {
         }
         let source: DataSource = checkpoint.get("data")?;
         let data = load(&source, &config)?;
-        if checkpoint.get::<[u64; 2]>("data_fingerprint")? != data_fingerprint(&data) {
+        let fingerprint = data_fingerprint(&data);
+        if checkpoint.get::<[u64; 2]>("data_fingerprint")? != fingerprint {
             return Err(RunError::ChangedData);
         }
         let bigram = bigram_cross_entropy(data.train(), data.validation())?;
         let trainer = Trainer::resume(config, data, runtimes, &checkpoint)?;
-        let log_path = log.map_or_else(|| directory.join("log.jsonl"), Path::to_owned);
-        let log = Log::resume(&log_path, trainer.steps_done())?;
-        let runtime = runtimes.head.name();
-        Ok(Run { trainer, source, runtime, directory: directory.to_owned(), log, log_path, bigram })
+        let log_path = match log {
+            Some(log) => log.to_owned(),
+            None => directory.path().join(checkpoint.get::<PathBuf>("log")?),
+        };
+        let remembered = directory.log_to_remember(&log_path)?;
+        let origin = origin(given, &source, fingerprint, &remembered)?;
+        let last_loss = if trainer.steps_done() == 0 { f64::NAN } else { checkpoint.get("last_loss")? };
+        let log = Log::resume(&log_path, trainer.steps_done(), last_loss)?;
+        Ok(Run { trainer, directory, log, log_path, origin, bigram })
     }
 
     /// The trainer.
@@ -278,7 +329,7 @@ impl Run {
             self.log.append(&record)?;
             observer.step(&record, train.steps);
             if due(train.checkpoint_interval, record.step) {
-                self.save(observer)?;
+                self.save(record.loss, observer)?;
             }
         }
         let validation_loss = match validation_loss {
@@ -290,19 +341,19 @@ impl Run {
             steps: self.trainer.steps_done(),
             validation_loss,
             bigram_cross_entropy: self.bigram,
-            checkpoint: checkpoint_path(&self.directory),
+            checkpoint: checkpoint_path(self.directory.path()),
             log: self.log_path.clone(),
             curve: self.draw_curve()?,
             sample: self.sample(runtimes)?,
         })
     }
 
-    fn save(&mut self, observer: &mut dyn Observer) -> Result<(), RunError> {
+    fn save(&mut self, last_loss: f64, observer: &mut dyn Observer) -> Result<(), RunError> {
         let mut checkpoint = self.trainer.checkpoint()?;
-        checkpoint.set("runtime", &self.runtime)?;
-        checkpoint.set("data", &self.source)?;
-        checkpoint.set("data_fingerprint", &data_fingerprint(self.trainer.data()))?;
-        let path = checkpoint_path(&self.directory);
+        checkpoint.metadata.extend(self.origin.metadata.clone());
+        checkpoint.set("last_loss", &last_loss)?;
+        let path = checkpoint_path(self.directory.path());
+        self.log.sync()?;
         checkpoint.write(&path)?;
         self.draw_curve()?;
         observer.checkpoint(self.trainer.steps_done(), &path);
@@ -310,7 +361,7 @@ impl Run {
     }
 
     fn draw_curve(&self) -> Result<PathBuf, RunError> {
-        let path = self.directory.join("curve.svg");
+        let path = self.directory.path().join(CURVE);
         let config = self.trainer.config();
         let title = format!(
             "V = {}, D = {}, {} tokens per step, {}",

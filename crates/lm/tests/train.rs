@@ -259,6 +259,7 @@ impl anemone_lm::run::Observer for Losses {
 
 #[test]
 fn a_run_leaves_its_files_and_refuses_to_write_over_another() {
+    use anemone_lm::log::LogError;
     use anemone_lm::run::{DataSource, Run, RunError, checkpoint_path};
 
     let directory = tempfile::tempdir().unwrap();
@@ -283,12 +284,14 @@ fn a_run_leaves_its_files_and_refuses_to_write_over_another() {
     assert!(matches!(again, Err(RunError::Occupied(_))));
     let elsewhere = directory.path().join("elsewhere");
     let taken = Run::create(config, source, &elsewhere, Some(&summary.log), RUNTIMES);
-    assert!(matches!(taken, Err(RunError::LogExists(_))));
+    assert!(matches!(taken, Err(RunError::Log(LogError::Exists(_)))));
     assert!(matches!(Run::resume(&elsewhere, None, RUNTIMES), Err(RunError::Nothing(_))));
 
+    drop(run);
     let mut finished = Run::resume(&out, None, RUNTIMES).unwrap();
     let summary_again = finished.finish(RUNTIMES, &mut ()).unwrap();
     assert_eq!(summary_again, summary);
+    drop(finished);
     std::fs::write(&text, "another text altogether, which is long enough to be split in two parts").unwrap();
     assert!(Run::resume(&out, None, RUNTIMES).is_err());
     assert!(checkpoint_path(&out).exists());

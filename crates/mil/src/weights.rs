@@ -41,7 +41,7 @@ mod source;
 mod writer;
 
 pub use error::BlobError;
-pub use files::write_atomically;
+pub use files::{remove_leftovers, write_atomically};
 pub use reader::{BlobFile, Records};
 pub use record::{ALIGNMENT, Record, SENTINEL, VERSION};
 pub use source::{MODEL_PATH, WeightDirectory, WeightMap, WeightSource};

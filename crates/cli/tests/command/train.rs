@@ -145,6 +145,27 @@ fn a_killed_run_leaves_its_checkpoint_whole_and_goes_on_to_the_bit() {
     assert!(fs::read(checkpoint).unwrap() == fs::read(place.path("whole/checkpoint.safetensors")).unwrap());
 }
 
+/// A second process keeps out of a directory that another trains in, and gets in when that is killed.
+#[test]
+fn one_process_at_a_time_trains_in_a_directory() {
+    let place = Place::new();
+    let flags = small(&place, "out");
+    let mut child = command();
+    child.args(&flags).args(["-q", "--steps", "100000"]).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut child = child.spawn().unwrap();
+    wait_for_step(&place.path("out/log.jsonl"), 16);
+    let resume = ["train", "-q", "--resume", &place.text("out")];
+    anemone(resume).failed(1, &["another run is training in", &place.text("out")]);
+    assert!(child.try_wait().unwrap().is_none(), "the run ended too early to show anything");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    // The lock is free: what is refused now is the log.
+    let notes = place.file("notes.txt", "a line of notes, not ended");
+    let refused = anemone([&resume[..], &["--log", &notes]].concat());
+    refused.failed(1, &["notes.txt is not the log of this run", "left as it was"]);
+    assert_eq!(fs::read_to_string(&notes).unwrap(), "a line of notes, not ended");
+}
+
 /// Waits until a log exists and has so many lines.
 fn wait_for_step(log: &Path, lines: usize) {
     let start = Instant::now();
@@ -165,6 +186,8 @@ fn nothing_of_another_run_is_overwritten() {
     let log = place.text("out/log.jsonl");
     let other = small(&place, "other");
     with(&other, &["--log", &log]).failed(1, &["log.jsonl exists already"]);
+    let checkpoint = place.text("own/checkpoint.safetensors");
+    with(&small(&place, "own"), &["--log", &checkpoint]).failed(1, &["a file that the run itself keeps"]);
 }
 
 #[test]

@@ -1,13 +1,13 @@
 //! Replacing files whole.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Writes a file whole or not at all: `write` fills a new file beside `path`, which then goes to the disk and
 /// takes the place of `path` in one step. Whoever is killed in between leaves the old file as it was, and at
-/// most a `.NAME.XXXXXX.tmp` beside it, which nothing ever reads.
+/// most a `.NAME.XXXXXX.tmp` beside it, which nothing ever reads and [`remove_leftovers`] removes.
 ///
 /// A symbolic link is followed: what it points at is replaced. The new file has the permissions of the one it
 /// replaces. Returns what `write` returns.
@@ -35,32 +35,76 @@ pub fn write_atomically<T, E: From<io::Error>>(
     path: impl AsRef<Path>,
     write: impl FnOnce(&mut File) -> Result<T, E>,
 ) -> Result<T, E> {
-    let path = path.as_ref();
-    let (path, old_permissions) = match fs::metadata(path) {
-        Ok(old) if old.is_file() => (fs::canonicalize(path)?, Some(old.permissions())),
-        Ok(_) => return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file").into()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => (path.to_owned(), None),
-        Err(error) => return Err(error.into()),
-    };
-    let directory = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-
-    let mut prefix = OsString::from(".");
-    prefix.push(path.file_name().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?);
-    prefix.push(".");
+    let place = Place::of(path.as_ref())?;
     let mut builder = tempfile::Builder::new();
-    builder.prefix(&prefix).suffix(".tmp");
-    let mut new = new_file_permissions(&mut builder).tempfile_in(directory)?;
+    builder.prefix(&place.prefix).rand_bytes(RANDOM_CHARACTERS).suffix(SUFFIX);
+    let mut new = new_file_permissions(&mut builder).tempfile_in(&place.directory)?;
     let result = write(new.as_file_mut())?;
-    if let Some(permissions) = old_permissions {
+    if let Some(permissions) = place.old_permissions {
         new.as_file().set_permissions(permissions)?;
     }
     new.as_file().sync_all()?;
-    new.persist(&path).map_err(|error| error.error)?;
-    sync_directory(directory)?;
+    new.persist(&place.path).map_err(|error| error.error)?;
+    sync_directory(&place.directory)?;
     Ok(result)
+}
+
+/// Removes the `.NAME.XXXXXX.tmp` that killed processes left of writing `path` by [`write_atomically`]. Only for
+/// whoever knows that nobody is writing it: the temporary file of a living process goes too.
+///
+/// # Errors
+///
+/// When the system refuses, or `path` is one that [`write_atomically`] refuses.
+pub fn remove_leftovers(path: impl AsRef<Path>) -> io::Result<()> {
+    let place = Place::of(path.as_ref())?;
+    for entry in fs::read_dir(&place.directory)? {
+        let entry = entry?;
+        if place.is_temporary(&entry.file_name()) && entry.file_type()?.is_file() {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// Letters and digits between a temporary file's prefix, `.NAME.`, and its [`SUFFIX`].
+const RANDOM_CHARACTERS: usize = 6;
+const SUFFIX: &str = ".tmp";
+
+/// Where a file is written, and what its temporary files are called.
+struct Place {
+    /// The file itself, behind any links.
+    path: PathBuf,
+    directory: PathBuf,
+    /// Of the temporary files' names: `.NAME.`.
+    prefix: OsString,
+    old_permissions: Option<fs::Permissions>,
+}
+
+impl Place {
+    fn of(path: &Path) -> io::Result<Place> {
+        let (path, old_permissions) = match fs::metadata(path) {
+            Ok(old) if old.is_file() => (fs::canonicalize(path)?, Some(old.permissions())),
+            Ok(_) => return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => (path.to_owned(), None),
+            Err(error) => return Err(error),
+        };
+        let directory = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+            _ => PathBuf::from("."),
+        };
+        let mut prefix = OsString::from(".");
+        prefix.push(path.file_name().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?);
+        prefix.push(".");
+        Ok(Place { path, directory, prefix, old_permissions })
+    }
+
+    fn is_temporary(&self, name: &OsStr) -> bool {
+        let random = name.as_encoded_bytes().strip_prefix(self.prefix.as_encoded_bytes());
+        let random = random.and_then(|rest| rest.strip_suffix(SUFFIX.as_bytes()));
+        random.is_some_and(|random| {
+            random.len() == RANDOM_CHARACTERS && random.iter().all(u8::is_ascii_alphanumeric)
+        })
+    }
 }
 
 /// Those that any new file gets, where a temporary one would be closed to others.
@@ -101,6 +145,34 @@ mod tests {
         write_atomically(&path, |file| file.write_all(b"new")).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"new");
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+
+    /// The name is taken from a write that is under way, not from a guess.
+    #[test]
+    fn leftovers_are_known_by_their_name() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, other) = (directory.path().join("file"), directory.path().join("file.b"));
+        let names = || fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name());
+        let mut left = Vec::new();
+        for path in [&path, &other] {
+            write_atomically(path, |_| {
+                left.extend(names());
+                io::Result::Ok(())
+            })
+            .unwrap();
+        }
+        left.retain(|name| name.as_encoded_bytes().starts_with(b"."));
+        assert_eq!(left.len(), 2, "{left:?}");
+        left.iter().for_each(|name| fs::write(directory.path().join(name), b"half").unwrap());
+        fs::create_dir(directory.path().join(".file.Ab12Cd.tmp")).unwrap();
+        remove_leftovers(&path).unwrap();
+        let mut found: Vec<OsString> = names().collect();
+        found.sort();
+        assert_eq!(
+            found,
+            [OsString::from(".file.Ab12Cd.tmp"), left[1].clone(), "file".into(), "file.b".into()]
+        );
+        assert!(remove_leftovers(directory.path().join("none/file")).is_err());
     }
 
     #[test]
