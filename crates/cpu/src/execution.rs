@@ -119,6 +119,9 @@ pub struct Execution {
     evaluation: Evaluation,
 }
 
+/// The position of a step, and the kernel that it runs from now on.
+type Replacement = (usize, Box<dyn Kernel>);
+
 /// The memory of a run.
 struct Buffers {
     planned: Vec<Line>,
@@ -127,7 +130,7 @@ struct Buffers {
 }
 
 /// `count` zeros, if there is memory for them.
-fn zeros<T: Zeroable + Clone>(count: usize) -> Result<Vec<T>, RuntimeError> {
+pub fn zeros<T: Zeroable + Clone>(count: usize) -> Result<Vec<T>, RuntimeError> {
     let mut values = Vec::new();
     values.try_reserve_exact(count).map_err(|_| unsupported("a function that needs this much memory"))?;
     values.resize(count, T::zeroed());
@@ -163,7 +166,7 @@ impl Execution {
     }
 
     /// The kernels of the steps that read one of these constants, which have other values now.
-    fn choose_again(&self, changed: &[ValueId]) -> Result<Vec<(usize, Box<dyn Kernel>)>, RuntimeError> {
+    fn choose_again(&self, changed: &[ValueId]) -> Result<Vec<Replacement>, RuntimeError> {
         let Execution { threads, constants, plan, .. } = self;
         let specialized = constants.specialized();
         let function = specialized.function();

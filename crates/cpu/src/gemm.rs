@@ -63,6 +63,8 @@ pub enum Output<'a> {
     F16(&'a mut [f16]),
     /// fp32.
     F32(&'a mut [f32]),
+    /// fp32, to which the product is added.
+    Sum(&'a mut [f32]),
 }
 
 impl<'a> Output<'a> {
@@ -142,21 +144,23 @@ impl Gemm {
         let (turned, scratch) = scratch.split_at_mut(self.turned_scratch());
         if !self.transposed {
             match output {
-                Output::F16(c) => self.multiply(a, b, bias, c, scratch, threads),
-                Output::F32(c) => self.multiply(a, b, bias, c, scratch, threads),
+                Output::F16(c) => self.multiply(a, b, bias, (c, false), scratch, threads),
+                Output::F32(c) => self.multiply(a, b, bias, (c, false), scratch, threads),
+                Output::Sum(c) => self.multiply(a, b, bias, (c, true), scratch, threads),
             }
             return;
         }
-        self.multiply(b.transposed(), a.transposed(), Bias::None, turned, scratch, threads);
+        self.multiply(b.transposed(), a.transposed(), Bias::None, (&mut *turned, false), scratch, threads);
         let turned = &*turned;
         match output {
-            Output::F16(c) => self.turn(turned, bias, c, threads),
-            Output::F32(c) => self.turn(turned, bias, c, threads),
+            Output::F16(c) => self.turn(turned, bias, (c, false), threads),
+            Output::F32(c) => self.turn(turned, bias, (c, false), threads),
+            Output::Sum(c) => self.turn(turned, bias, (c, true), threads),
         }
     }
 
-    /// Writes the transposed product to the result.
-    fn turn<T: Float>(&self, turned: &[f32], bias: Bias<'_>, c: &mut [T], threads: &Threads) {
+    /// Writes the transposed product to the result, or adds it.
+    fn turn<T: Float>(&self, turned: &[f32], bias: Bias<'_>, (c, adds): (&mut [T], bool), threads: &Threads) {
         const STRIP: usize = 256;
         let (m, n) = (self.m, self.n);
         threads.each_chunk(c, n, 1, |i, row| {
@@ -167,18 +171,18 @@ impl Gemm {
                     *sum = turned[(strip * STRIP + j) * m + i];
                 }
                 add_bias(sums, bias, i, strip * STRIP);
-                threads.arch().dispatch(Store { sums, to: part });
+                threads.arch().dispatch(Store { sums, to: part, adds });
             }
         });
     }
 
-    /// The product, or its transpose, straight to row-major `c`.
+    /// The product, or its transpose, straight to row-major `c`, or added to it.
     fn multiply<T: Float>(
         &self,
         a: Matrix<'_>,
         b: Matrix<'_>,
         bias: Bias<'_>,
-        c: &mut [T],
+        (c, adds): (&mut [T], bool),
         scratch: &mut [f32],
         threads: &Threads,
     ) {
@@ -214,7 +218,7 @@ impl Gemm {
                     let sums = &mut sums[i * padded..i * padded + width];
                     add_bias(sums, bias, start + i, first);
                     let to = &mut row[first..first + width];
-                    threads.arch().dispatch(Store { sums, to });
+                    threads.arch().dispatch(Store { sums, to, adds });
                 }
             });
         }
@@ -244,10 +248,11 @@ fn depths(k: usize) -> impl Iterator<Item = (usize, usize)> {
     (0..k).step_by(DEPTH).map(move |start| (start, DEPTH.min(k - start)))
 }
 
-/// Rounds sums to the result, with the processor's vectors.
+/// Rounds sums, or sums and what is there together, to the result, with the processor's vectors.
 struct Store<'a, T> {
-    sums: &'a [f32],
+    sums: &'a mut [f32],
     to: &'a mut [T],
+    adds: bool,
 }
 
 impl<T: Float> WithSimd for Store<'_, T> {
@@ -255,6 +260,9 @@ impl<T: Float> WithSimd for Store<'_, T> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
+        if self.adds {
+            self.sums.iter_mut().zip(&*self.to).for_each(|(sum, to)| *sum += to.wide());
+        }
         round(self.sums, self.to);
     }
 }

@@ -4,8 +4,29 @@
 //! Each step is a kernel that reads some places of memory and writes one, or, for an op that has no kernel,
 //! the op's meaning from the table. All places are planned then: values share one allocation, each for as
 //! long as it is needed; inputs are read where the caller has them, results written where the caller wants
-//! them; constant operands of matrix products are packed. A run of kernels allocates no memory; an op
+//! them. A run of kernels allocates no memory, but for a block of the thread pool's queue now and then; an op
 //! without a kernel allocates its operands and results.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use anemone_cpu::Cpu;
+//! use anemone_mil::{runtime::Runtime, tensor::Tensor, text, verify::verify, weights::WeightMap};
+//!
+//! let source = r#"program(1.3)
+//! {
+//!     func main<ios18>(tensor<fp32, [3]> x) {
+//!             tensor<fp32, [3]> y = square(x = x)[name = string("y")];
+//!         } -> (y);
+//! }
+//! "#;
+//! let program = Arc::new(verify(text::parse(source)?.program)?);
+//! let x = Tensor::vector(vec![1.0f32, -2.0, 3.0]);
+//! let mut square = Cpu::new()?.prepare(&program, "main", &[x.ty()], &WeightMap::default())?;
+//! let mut outputs = [Tensor::scalar(0.0f32)];
+//! square.run(&[&x], &mut outputs)?;
+//! assert_eq!(outputs[0], Tensor::vector(vec![1.0f32, 4.0, 9.0]));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 //!
 //! Every value has exactly the element type its type declares. Kernels compute in fp32 or wider and round
 //! once, to nearest even, so they agree with [`anemone_mil::eval`] within each op's
@@ -15,19 +36,24 @@ mod element;
 mod execution;
 mod gemm;
 mod kernels;
+pub mod linear_cross_entropy;
 mod memory;
 mod plan;
 mod threads;
 
 use std::sync::Arc;
 
+use anemone_mil::linear_cross_entropy::{Classifier, LinearCrossEntropy, LossOptions};
 use anemone_mil::runtime::{Executable, Runtime, RuntimeError};
 use anemone_mil::types::TensorType;
 use anemone_mil::verify::Verified;
 use anemone_mil::weights::WeightSource;
 
 use crate::execution::Execution;
+use crate::linear_cross_entropy::FusedHead;
 use crate::threads::Threads;
+
+pub use crate::memory::{Floats, FloatsMut};
 
 /// The name that `--runtime` knows this backend by.
 pub const NAME: &str = "cpu";
@@ -86,6 +112,22 @@ impl Cpu {
     }
 }
 
+impl Cpu {
+    /// A classifier with its loss in one, on slices; see [`linear_cross_entropy`].
+    ///
+    /// # Errors
+    ///
+    /// Options out of range, a dimension of 0, an element type that is neither fp16 nor fp32, or sizes that do
+    /// not fit in memory.
+    pub fn fused_head(
+        &self,
+        classifier: Classifier,
+        options: LossOptions,
+    ) -> Result<FusedHead, RuntimeError> {
+        FusedHead::new(self.threads.clone(), classifier, options)
+    }
+}
+
 impl Runtime for Cpu {
     fn name(&self) -> &'static str {
         NAME
@@ -100,5 +142,13 @@ impl Runtime for Cpu {
     ) -> Result<Box<dyn Executable>, RuntimeError> {
         let execution = Execution::new(self.threads.clone(), program, function, inputs, weights)?;
         Ok(Box::new(execution))
+    }
+
+    fn linear_cross_entropy(
+        &self,
+        classifier: Classifier,
+        options: LossOptions,
+    ) -> Result<Box<dyn LinearCrossEntropy>, RuntimeError> {
+        Ok(Box::new(self.fused_head(classifier, options)?))
     }
 }

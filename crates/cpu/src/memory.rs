@@ -171,9 +171,22 @@ pub enum Floats<'a> {
 }
 
 impl<'a> Floats<'a> {
+    /// The number of elements.
+    pub fn len(self) -> usize {
+        match self {
+            Floats::F16(values) => values.len(),
+            Floats::F32(values) => values.len(),
+        }
+    }
+
+    /// Whether there are no elements.
+    pub fn is_empty(self) -> bool {
+        self.len() == 0
+    }
+
     /// The elements from `start` on.
     #[must_use]
-    pub fn from(self, start: usize) -> Floats<'a> {
+    pub(crate) fn from(self, start: usize) -> Floats<'a> {
         match self {
             Floats::F16(values) => Floats::F16(&values[start..]),
             Floats::F32(values) => Floats::F32(&values[start..]),
@@ -181,10 +194,42 @@ impl<'a> Floats<'a> {
     }
 
     /// One element.
-    pub fn get(self, index: usize) -> f32 {
+    pub(crate) fn get(self, index: usize) -> f32 {
         match self {
             Floats::F16(values) => values[index].to_f32(),
             Floats::F32(values) => values[index],
+        }
+    }
+}
+
+/// Elements of fp16 or fp32, to be written.
+#[derive(Debug)]
+pub enum FloatsMut<'a> {
+    /// fp16.
+    F16(&'a mut [f16]),
+    /// fp32.
+    F32(&'a mut [f32]),
+}
+
+impl FloatsMut<'_> {
+    /// The number of elements.
+    pub fn len(&self) -> usize {
+        match self {
+            FloatsMut::F16(values) => values.len(),
+            FloatsMut::F32(values) => values.len(),
+        }
+    }
+
+    /// Whether there are no elements.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Some of the elements.
+    pub(crate) fn part(&mut self, range: Range<usize>) -> FloatsMut<'_> {
+        match self {
+            FloatsMut::F16(values) => FloatsMut::F16(&mut values[range]),
+            FloatsMut::F32(values) => FloatsMut::F32(&mut values[range]),
         }
     }
 }

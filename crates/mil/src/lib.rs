@@ -5,6 +5,7 @@ pub mod bind;
 pub mod builder;
 pub mod error;
 pub mod eval;
+pub mod linear_cross_entropy;
 pub mod mapped;
 pub mod ops;
 pub mod program;

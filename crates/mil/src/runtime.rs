@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::linear_cross_entropy::{Classifier, LinearCrossEntropy, LossOptions};
 use crate::ops::OpError;
 use crate::tensor::Tensor;
 use crate::types::TensorType;
@@ -78,6 +79,20 @@ pub trait Runtime: Send + Sync {
         inputs: &[TensorType],
         weights: &dyn WeightSource,
     ) -> Result<Box<dyn Executable>, RuntimeError>;
+
+    /// A classifier with its loss in one, without logits in memory, where the backend offers it.
+    ///
+    /// # Errors
+    ///
+    /// When it does not, the options are out of range, or the sizes do not fit in memory.
+    fn linear_cross_entropy(
+        &self,
+        _classifier: Classifier,
+        _options: LossOptions,
+    ) -> Result<Box<dyn LinearCrossEntropy>, RuntimeError> {
+        let reason = "a classifier and its loss in one (the fused head)".to_string();
+        Err(RuntimeError::Unsupported { runtime: self.name(), reason })
+    }
 }
 
 /// A function that is ready to run.

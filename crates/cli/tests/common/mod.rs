@@ -50,7 +50,7 @@ pub fn expect_file(path: &Path, actual: &str) -> Result<(), String> {
 /// # Panics
 ///
 /// When a case fails, the directory cannot be read, or holds fewer than `at_least` cases.
-#[allow(clippy::panic)] // A test's failure is a panic.
+#[allow(clippy::panic, dead_code)] // A test's failure is a panic; not every test runs a directory of cases.
 pub fn run_cases(
     dir: &Path,
     extension: &str,

@@ -1,0 +1,414 @@
+//! The classifier and its loss in one, on slices: loss, dx and dE of a linear layer followed by a cross entropy,
+//! without the logits of the whole vocabulary in memory.
+//!
+//! The vocabulary is cut into tiles. A first pass computes each tile's logits z = E·x + b in fp32 and finds, per
+//! position, the largest logit and Σ exp(z − largest), which later tiles rescale: so every position's lse and
+//! loss are known at its end. A second pass, for gradients, takes each tile's logits again (kept, where all of
+//! them fit in [`Classifier::logits_bytes`], else computed anew), turns them in place into
+//!
+//! dz = w·((1 + 2λ·lse)·p − ε/V − (1 − ε)·onehot), times 1 − (z/c)² under a soft cap,
+//!
+//! and adds Eᵀ·dz to dx, and writes dz·xᵀ, the tile's rows of dE. Positions that are ignored are left out of all
+//! of it. [`anemone_mil::linear_cross_entropy`] says what the options mean.
+//!
+//! Sums run in an order that only the sizes decide, so results do not depend on threads or timing.
+
+mod columns;
+
+use std::sync::Arc;
+
+use anemone_mil::linear_cross_entropy::{
+    Classifier, LinearCrossEntropy, LossGradients, LossInputs, LossOptions, LossTotals, Reduction,
+};
+use anemone_mil::runtime::RuntimeError;
+use anemone_mil::tensor::{Data, Tensor};
+use half::f16;
+
+use crate::element::{Float, is_float};
+use crate::execution::zeros;
+use crate::gemm::{Bias, Gemm, Matrix, Output};
+use crate::memory::{Floats, FloatsMut};
+use crate::plan::unsupported;
+use crate::threads::Threads;
+use columns::{Columns, Slope};
+
+/// Rows of a tile: enough for a matrix product to be worth its packing, few enough for the tile's logits to stay
+/// in the cache.
+const TILE: usize = 1024;
+
+/// A classifier's loss, ready to run.
+pub struct FusedHead {
+    threads: Arc<Threads>,
+    classifier: Classifier,
+    options: LossOptions,
+    /// Whether the logits of all tiles are kept between the passes.
+    keeps: bool,
+    /// The positions that count, and their targets.
+    counted: Vec<(usize, usize)>,
+    columns: Columns,
+    /// x of the counted positions, `[D, n]`.
+    x: Vec<f32>,
+    /// dx of them, `[D, n]`.
+    dx: Vec<f32>,
+    /// Logits, and then their gradients: `[V, n]` if kept, else one tile's.
+    z: Vec<f32>,
+    scratch: Vec<f32>,
+}
+
+fn interface(message: String) -> RuntimeError {
+    RuntimeError::Interface(message)
+}
+
+impl FusedHead {
+    /// A classifier of these sizes; takes all the memory that runs need.
+    pub(crate) fn new(
+        threads: Arc<Threads>,
+        classifier: Classifier,
+        options: LossOptions,
+    ) -> Result<FusedHead, RuntimeError> {
+        options.validate().map_err(|error| interface(error.to_string()))?;
+        let Classifier { vocab, dim, positions, dtype, logits_bytes } = classifier;
+        if vocab == 0 || dim == 0 || !is_float(dtype) {
+            return Err(unsupported(format!("a classifier of V = {vocab}, D = {dim} in {dtype}")));
+        }
+        let elements = |rows: usize| {
+            rows.checked_mul(positions).ok_or_else(|| unsupported(format!("{rows} × {positions} values")))
+        };
+        let all = elements(vocab)?;
+        let keeps = all <= logits_bytes / size_of::<f32>();
+        let z = zeros(if keeps { all } else { elements(TILE.min(vocab))? })?;
+        let (x, dx) = (zeros(elements(dim)?)?, zeros(elements(dim)?)?);
+        let mut counted = Vec::new();
+        counted.try_reserve_exact(positions).map_err(|_| unsupported(format!("{positions} positions")))?;
+        let columns = Columns::new(positions)?;
+        Ok(FusedHead { threads, classifier, options, keeps, counted, columns, x, dx, z, scratch: Vec::new() })
+    }
+
+    /// Finds the positions that count.
+    fn count(&mut self, targets: &[i32]) -> Result<(), RuntimeError> {
+        let Classifier { vocab, positions, .. } = self.classifier;
+        if targets.len() != positions {
+            return Err(interface(format!("{} targets were given for {positions} positions", targets.len())));
+        }
+        self.counted.clear();
+        for (position, &target) in targets.iter().enumerate() {
+            if target == self.options.ignore_index {
+                continue;
+            }
+            match usize::try_from(target).ok().filter(|&target| target < vocab) {
+                Some(target) => self.counted.push((position, target)),
+                None => {
+                    return Err(interface(format!(
+                        "target {target} at position {position} is not below the vocabulary of {vocab}, nor {}",
+                        self.options.ignore_index
+                    )));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the counted positions of x over, in fp32.
+    fn gather(&mut self, x: Floats<'_>) {
+        let (positions, counted) = (self.classifier.positions, &self.counted);
+        let n = counted.len();
+        self.threads.each_chunk(&mut self.x[..self.classifier.dim * n], n, 4, |d, row| {
+            for (to, &(position, _)) in row.iter_mut().zip(counted) {
+                *to = x.get(d * positions + position);
+            }
+        });
+    }
+
+    /// The tiles: first row and number of rows of each.
+    fn tiles(&self) -> impl Iterator<Item = (usize, usize)> + use<> {
+        let vocab = self.classifier.vocab;
+        (0..vocab).step_by(TILE).map(move |first| (first, TILE.min(vocab - first)))
+    }
+
+    /// Where a tile's logits stand among [`FusedHead::z`].
+    fn place(&self, first: usize, rows: usize) -> std::ops::Range<usize> {
+        let n = self.counted.len();
+        let start = if self.keeps { first * n } else { 0 };
+        start..start + rows * n
+    }
+
+    /// Rows of E as a matrix.
+    fn rows<'a>(&self, embed: Floats<'a>, first: usize) -> Matrix<'a> {
+        let dim = self.classifier.dim;
+        Matrix { values: embed.from(first * dim), row_stride: dim, column_stride: 1 }
+    }
+
+    fn product(&mut self, m: usize, n: usize, k: usize) -> Result<Gemm, RuntimeError> {
+        let gemm = Gemm::new(m, n, k, &self.threads);
+        if self.scratch.len() < gemm.scratch() {
+            self.scratch = zeros(gemm.scratch())?;
+        }
+        Ok(gemm)
+    }
+
+    /// Computes a tile's logits.
+    fn logits(
+        &mut self,
+        embed: Floats<'_>,
+        bias: Option<Floats<'_>>,
+        (first, rows): (usize, usize),
+    ) -> Result<(), RuntimeError> {
+        let (n, dim) = (self.counted.len(), self.classifier.dim);
+        let gemm = self.product(rows, n, dim)?;
+        let (a, place) = (self.rows(embed, first), self.place(first, rows));
+        let b = Matrix { values: Floats::F32(&self.x[..dim * n]), row_stride: n, column_stride: 1 };
+        let bias = bias.map_or(Bias::None, |bias| Bias::Rows(bias.from(first)));
+        let z = &mut self.z[place];
+        gemm.run(a, b, bias, Output::F32(z), &mut self.scratch, &self.threads);
+        if let Some(cap) = self.options.softcap {
+            columns::cap(z, cap, &self.threads);
+        }
+        Ok(())
+    }
+
+    /// What every position's logits sum up to.
+    fn first_pass(&mut self, embed: Floats<'_>, bias: Option<Floats<'_>>) -> Result<(), RuntimeError> {
+        self.columns.begin(self.counted.len());
+        for tile in self.tiles() {
+            self.logits(embed, bias, tile)?;
+            let z = &self.z[self.place(tile.0, tile.1)];
+            self.columns.add(z, tile.0, &self.counted, &self.threads);
+        }
+        Ok(())
+    }
+
+    /// w, by which each counted position's loss enters the whole.
+    fn weight(&self) -> f64 {
+        match self.options.reduction {
+            Reduction::Mean => 1.0 / self.counted.len().max(1) as f64,
+            Reduction::Sum => 1.0,
+        }
+    }
+
+    fn totals(&self, losses: Option<&mut [f32]>) -> LossTotals {
+        let Classifier { vocab, .. } = self.classifier;
+        let (smoothing, z_loss) = (f64::from(self.options.label_smoothing), f64::from(self.options.z_loss));
+        let (mut nats, mut squares) = (0.0, 0.0);
+        let mut losses = losses;
+        if let Some(losses) = losses.as_deref_mut() {
+            losses.fill(0.0);
+        }
+        for (s, &(position, _)) in self.counted.iter().enumerate() {
+            let column = self.columns.column(s);
+            let lse = column.largest + column.log_sum;
+            let square = z_loss * lse * lse;
+            let even = if smoothing == 0.0 { 0.0 } else { smoothing / vocab as f64 * column.total };
+            // Large logits go first: they would swallow the logarithm.
+            let loss = (column.largest - (1.0 - smoothing) * column.target - even) + column.log_sum + square;
+            if let Some(losses) = losses.as_deref_mut() {
+                losses[position] = loss as f32;
+            }
+            nats += loss;
+            squares += square;
+        }
+        let weight = self.weight();
+        LossTotals { loss: weight * nats, z_loss: weight * squares, counted: self.counted.len() }
+    }
+
+    /// dE, db and, not yet rounded, dx.
+    fn second_pass(
+        &mut self,
+        embed: Floats<'_>,
+        bias: Option<Floats<'_>>,
+        scale: f32,
+        mut dembed: FloatsMut<'_>,
+        mut dbias: Option<FloatsMut<'_>>,
+    ) -> Result<(), RuntimeError> {
+        let (n, Classifier { vocab, dim, .. }) = (self.counted.len(), self.classifier);
+        let slope = Slope {
+            weight: (self.weight() * f64::from(scale)) as f32,
+            smoothing: self.options.label_smoothing,
+            z_loss: self.options.z_loss,
+            softcap: self.options.softcap,
+            vocab,
+        };
+        self.dx[..dim * n].fill(0.0);
+        for (first, rows) in self.tiles() {
+            if !self.keeps {
+                self.logits(embed, bias, (first, rows))?;
+            }
+            let place = self.place(first, rows);
+            let z = &mut self.z[place.clone()];
+            self.columns.gradient(z, first, &self.counted, slope, &self.threads);
+            if let Some(dbias) = &mut dbias {
+                columns::sum_rows(z, n, dbias.part(first..first + rows));
+            }
+            let to_dx = self.product(dim, n, rows)?;
+            let to_dembed = self.product(rows, dim, n)?;
+            let dz = Matrix { values: Floats::F32(&self.z[place]), row_stride: n, column_stride: 1 };
+            let embed_t = self.rows(embed, first).transposed();
+            let dx = Output::Sum(&mut self.dx[..dim * n]);
+            to_dx.run(embed_t, dz, Bias::None, dx, &mut self.scratch, &self.threads);
+            let x = Matrix { values: Floats::F32(&self.x[..dim * n]), row_stride: n, column_stride: 1 };
+            let to = match dembed.part(first * dim..(first + rows) * dim) {
+                FloatsMut::F16(to) => Output::F16(to),
+                FloatsMut::F32(to) => Output::F32(to),
+            };
+            to_dembed.run(dz, x.transposed(), Bias::None, to, &mut self.scratch, &self.threads);
+        }
+        Ok(())
+    }
+
+    /// Rounds dx to where the caller wants it; ignored positions have none.
+    fn scatter<T: Float>(&self, to: &mut [T]) {
+        let n = self.counted.len();
+        self.threads.each_chunk(to, self.classifier.positions, 4, |d, row| {
+            row.fill(T::narrow(0.0));
+            for (&(position, _), &value) in self.counted.iter().zip(&self.dx[d * n..(d + 1) * n]) {
+                row[position] = T::narrow(value);
+            }
+        });
+    }
+
+    /// Loss, and gradients where wanted, on slices; see [`LinearCrossEntropy::run`]. Element types may differ
+    /// from the classifier's.
+    ///
+    /// # Errors
+    ///
+    /// Slices of another size, or a target that is neither below V nor ignored.
+    pub fn run_slices(
+        &mut self,
+        inputs: SliceInputs<'_>,
+        losses: Option<&mut [f32]>,
+        gradients: Option<SliceGradients<'_>>,
+    ) -> Result<LossTotals, RuntimeError> {
+        let SliceInputs { x, embed, bias, targets } = inputs;
+        let Classifier { vocab, dim, positions, .. } = self.classifier;
+        check("x", x.len(), dim * positions)?;
+        check("E", embed.len(), vocab.saturating_mul(dim))?;
+        bias.map_or(Ok(()), |bias| check("the bias", bias.len(), vocab))?;
+        losses.as_deref().map_or(Ok(()), |losses| check("the losses", losses.len(), positions))?;
+        if let Some(gradients) = &gradients {
+            check("dx", gradients.dx.len(), dim * positions)?;
+            check("dE", gradients.dembed.len(), vocab.saturating_mul(dim))?;
+            gradients
+                .dbias
+                .as_ref()
+                .map_or(Ok(()), |dbias| check("the bias's gradient", dbias.len(), vocab))?;
+            if !(gradients.scale > 0.0 && gradients.scale.is_finite()) {
+                let scale = gradients.scale;
+                return Err(interface(format!(
+                    "the gradients' scale is {scale}, must be positive and finite"
+                )));
+            }
+        }
+        self.count(targets)?;
+        let threads = self.threads.clone();
+        threads.install(|| {
+            if self.counted.is_empty() {
+                if let Some(losses) = losses {
+                    losses.fill(0.0);
+                }
+                if let Some(gradients) = gradients {
+                    gradients.clear();
+                }
+                return Ok(LossTotals::default());
+            }
+            self.gather(x);
+            self.first_pass(embed, bias)?;
+            let totals = self.totals(losses);
+            if let Some(gradients) = gradients {
+                let SliceGradients { scale, dx, dembed, dbias } = gradients;
+                self.second_pass(embed, bias, scale, dembed, dbias)?;
+                match dx {
+                    FloatsMut::F16(dx) => self.scatter(dx),
+                    FloatsMut::F32(dx) => self.scatter(dx),
+                }
+            }
+            Ok(totals)
+        })
+    }
+}
+
+/// What a loss is computed from, as slices: x `[D, S]`, E `[V, D]`, b `[V]`, row-major.
+#[derive(Debug, Clone, Copy)]
+pub struct SliceInputs<'a> {
+    /// x `[D, S]`.
+    pub x: Floats<'a>,
+    /// E `[V, D]`.
+    pub embed: Floats<'a>,
+    /// b `[V]`.
+    pub bias: Option<Floats<'a>>,
+    /// One target per position.
+    pub targets: &'a [i32],
+}
+
+/// Where gradients go, as slices; each times `scale`.
+#[derive(Debug)]
+pub struct SliceGradients<'a> {
+    /// What gradients are multiplied by before they are rounded.
+    pub scale: f32,
+    /// ∂loss/∂x `[D, S]`.
+    pub dx: FloatsMut<'a>,
+    /// ∂loss/∂E `[V, D]`.
+    pub dembed: FloatsMut<'a>,
+    /// ∂loss/∂b `[V]`.
+    pub dbias: Option<FloatsMut<'a>>,
+}
+
+impl SliceGradients<'_> {
+    fn clear(mut self) {
+        for output in [Some(&mut self.dx), Some(&mut self.dembed), self.dbias.as_mut()].into_iter().flatten()
+        {
+            match output {
+                FloatsMut::F16(values) => values.fill(f16::ZERO),
+                FloatsMut::F32(values) => values.fill(0.0),
+            }
+        }
+    }
+}
+
+fn check(what: &str, found: usize, expected: usize) -> Result<(), RuntimeError> {
+    if found == expected {
+        return Ok(());
+    }
+    Err(interface(format!("{what} has {found} elements, {expected} are expected")))
+}
+
+fn floats<'a>(what: &str, tensor: &'a Tensor) -> Result<Floats<'a>, RuntimeError> {
+    match tensor.data() {
+        Data::F16(values) => Ok(Floats::F16(values)),
+        Data::F32(values) => Ok(Floats::F32(values)),
+        _ => Err(interface(format!("{what} is {}, must be fp16 or fp32", tensor.ty()))),
+    }
+}
+
+fn floats_mut<'a>(what: &str, tensor: &'a mut Tensor) -> Result<FloatsMut<'a>, RuntimeError> {
+    let ty = tensor.ty();
+    match tensor.data_mut() {
+        Data::F16(values) => Ok(FloatsMut::F16(values)),
+        Data::F32(values) => Ok(FloatsMut::F32(values)),
+        _ => Err(interface(format!("{what} is {ty}, must be fp16 or fp32"))),
+    }
+}
+
+impl LinearCrossEntropy for FusedHead {
+    fn run(
+        &mut self,
+        inputs: LossInputs<'_>,
+        losses: Option<&mut [f32]>,
+        gradients: Option<LossGradients<'_>>,
+    ) -> Result<LossTotals, RuntimeError> {
+        let inputs = SliceInputs {
+            x: floats("x", inputs.x)?,
+            embed: floats("E", inputs.embed)?,
+            bias: inputs.bias.map(|bias| floats("the bias", bias)).transpose()?,
+            targets: inputs.targets,
+        };
+        let gradients = match gradients {
+            None => None,
+            Some(LossGradients { scale, dx, dembed, dbias }) => Some(SliceGradients {
+                scale,
+                dx: floats_mut("dx", dx)?,
+                dembed: floats_mut("dE", dembed)?,
+                dbias: dbias.map(|dbias| floats_mut("the bias's gradient", dbias)).transpose()?,
+            }),
+        };
+        self.run_slices(inputs, losses, gradients)
+    }
+}

@@ -1,0 +1,262 @@
+//! What is known of each position's column of logits, and the elementwise work on tiles of them.
+
+use anemone_mil::runtime::RuntimeError;
+use pulp::{Simd, WithSimd};
+
+use crate::element::{exp, larger, tanh};
+use crate::execution::zeros;
+use crate::memory::FloatsMut;
+use crate::threads::Threads;
+
+/// Columns of a strip, the unit in which threads share columns.
+const WIDTH: usize = 32;
+/// Terms that are added in fp32 before they join a sum in fp64.
+const TERMS: usize = 16;
+
+/// What is known of some neighbouring columns.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Strip {
+    /// The largest logit m.
+    largest: [f32; WIDTH],
+    /// Σ exp(z − m).
+    sum: [f64; WIDTH],
+    /// Σ z.
+    total: [f64; WIDTH],
+    /// The target's logit.
+    target: [f32; WIDTH],
+}
+
+impl Strip {
+    const EMPTY: Strip = Strip {
+        largest: [f32::NEG_INFINITY; WIDTH],
+        sum: [0.0; WIDTH],
+        total: [0.0; WIDTH],
+        target: [0.0; WIDTH],
+    };
+}
+
+/// What is known of one column.
+#[derive(Debug, Clone, Copy)]
+pub struct Column {
+    /// The largest logit m.
+    pub largest: f64,
+    /// ln Σ exp(z − m), so that lse = m + this, which may lose it.
+    pub log_sum: f64,
+    /// Σ z.
+    pub total: f64,
+    /// The target's logit.
+    pub target: f64,
+}
+
+/// What is known of all columns.
+#[derive(Debug)]
+pub struct Columns {
+    strips: Vec<Strip>,
+    /// The largest logits, and the gradients' factor of exp(z − m).
+    largest: Vec<f32>,
+    factor: Vec<f32>,
+}
+
+/// What the gradient is made of, besides the logits.
+#[derive(Debug, Clone, Copy)]
+pub struct Slope {
+    /// w times the gradients' scale.
+    pub weight: f32,
+    /// ε.
+    pub smoothing: f32,
+    /// λ.
+    pub z_loss: f32,
+    /// c.
+    pub softcap: Option<f32>,
+    /// V.
+    pub vocab: usize,
+}
+
+impl Slope {
+    /// d(capped z)/dz, from the capped value.
+    #[inline(always)]
+    fn uncap(self, z: f32) -> f32 {
+        self.softcap.map_or(1.0, |cap| 1.0 - (z / cap) * (z / cap))
+    }
+}
+
+impl Columns {
+    /// Room for as many columns.
+    pub fn new(count: usize) -> Result<Columns, RuntimeError> {
+        let mut strips = Vec::new();
+        let strip_count = count.div_ceil(WIDTH);
+        strips
+            .try_reserve_exact(strip_count)
+            .map_err(|_| crate::plan::unsupported(format!("{count} positions")))?;
+        strips.resize(strip_count, Strip::EMPTY);
+        Ok(Columns { strips, largest: zeros(count)?, factor: zeros(count)? })
+    }
+
+    /// Begins with `count` columns of which nothing is known.
+    pub fn begin(&mut self, count: usize) {
+        self.strips[..count.div_ceil(WIDTH)].fill(Strip::EMPTY);
+    }
+
+    /// One column, of whose logits all have been added.
+    pub fn column(&self, s: usize) -> Column {
+        let (strip, i) = (&self.strips[s / WIDTH], s % WIDTH);
+        Column {
+            largest: f64::from(strip.largest[i]),
+            log_sum: strip.sum[i].ln(),
+            total: strip.total[i],
+            target: f64::from(strip.target[i]),
+        }
+    }
+
+    /// Adds a tile of logits `[rows, n]`, the first of which is row `first` of the vocabulary.
+    pub fn add(&mut self, z: &[f32], first: usize, counted: &[(usize, usize)], threads: &Threads) {
+        let n = counted.len();
+        let rows = z.len() / n;
+        threads.each_chunk(&mut self.strips[..n.div_ceil(WIDTH)], 1, rows * WIDTH * 8, |index, strip| {
+            let start = index * WIDTH;
+            let width = WIDTH.min(n - start);
+            for strip in strip {
+                threads.arch().dispatch(Add { z, n, start, width, strip });
+                for (i, &(_, target)) in counted[start..start + width].iter().enumerate() {
+                    if (first..first + rows).contains(&target) {
+                        strip.target[i] = z[(target - first) * n + start + i];
+                    }
+                }
+            }
+        });
+    }
+
+    /// Turns a tile of logits into the gradient with respect to them, before any soft cap.
+    pub fn gradient(
+        &mut self,
+        z: &mut [f32],
+        first: usize,
+        counted: &[(usize, usize)],
+        slope: Slope,
+        threads: &Threads,
+    ) {
+        let n = counted.len();
+        let rows = z.len() / n;
+        for s in 0..n {
+            let Column { largest, log_sum, .. } = self.column(s);
+            let z_loss = 2.0 * f64::from(slope.z_loss) * (largest + log_sum);
+            self.largest[s] = largest as f32;
+            self.factor[s] = (f64::from(slope.weight) * (1.0 + z_loss) / log_sum.exp()) as f32;
+        }
+        let even = slope.weight * slope.smoothing / slope.vocab as f32;
+        let (largest, factor) = (&self.largest[..n], &self.factor[..n]);
+        threads.each_chunk(z, n, 16, |_, row| {
+            threads.arch().dispatch(Gradient { row, largest, factor, even, slope });
+        });
+        for (s, &(_, target)) in counted.iter().enumerate() {
+            if (first..first + rows).contains(&target) {
+                let logit = self.strips[s / WIDTH].target[s % WIDTH];
+                z[(target - first) * n + s] -= slope.weight * (1.0 - slope.smoothing) * slope.uncap(logit);
+            }
+        }
+    }
+}
+
+/// Adds rows of logits to what is known of a strip of columns.
+struct Add<'a> {
+    z: &'a [f32],
+    n: usize,
+    start: usize,
+    width: usize,
+    strip: &'a mut Strip,
+}
+
+impl WithSimd for Add<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let Add { z, n, start, width, strip } = self;
+        let row = |row: &[f32]| {
+            // Columns that are missing from the last strip never become results.
+            let mut values = [0.0; WIDTH];
+            values[..width].copy_from_slice(&row[start..start + width]);
+            values
+        };
+        let mut largest = strip.largest;
+        for values in z.chunks_exact(n).map(row) {
+            for i in 0..WIDTH {
+                largest[i] = larger(largest[i], values[i]);
+            }
+        }
+        for ((sum, &before), &now) in strip.sum.iter_mut().zip(&strip.largest).zip(&largest) {
+            // Where nothing was added yet, or all of it was exp(−∞), the difference may be NaN.
+            let scaled = *sum * (f64::from(before) - f64::from(now)).exp();
+            *sum = if *sum == 0.0 { 0.0 } else { scaled };
+        }
+        strip.largest = largest;
+        for block in z.chunks(n * TERMS) {
+            let (mut sum, mut total) = ([0.0f32; WIDTH], [0.0f32; WIDTH]);
+            for values in block.chunks_exact(n).map(row) {
+                for i in 0..WIDTH {
+                    sum[i] += exp(values[i] - largest[i]);
+                    total[i] += values[i];
+                }
+            }
+            for i in 0..WIDTH {
+                strip.sum[i] += f64::from(sum[i]);
+                strip.total[i] += f64::from(total[i]);
+            }
+        }
+    }
+}
+
+/// One row of the gradient, but for the targets' part.
+struct Gradient<'a> {
+    row: &'a mut [f32],
+    largest: &'a [f32],
+    factor: &'a [f32],
+    even: f32,
+    slope: Slope,
+}
+
+impl WithSimd for Gradient<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let Gradient { row, largest, factor, even, slope } = self;
+        let columns = largest.iter().zip(factor);
+        if slope.softcap.is_some() {
+            for (z, (&largest, &factor)) in row.iter_mut().zip(columns) {
+                *z = (factor * exp(*z - largest) - even) * slope.uncap(*z);
+            }
+        } else {
+            for (z, (&largest, &factor)) in row.iter_mut().zip(columns) {
+                *z = factor * exp(*z - largest) - even;
+            }
+        }
+    }
+}
+
+/// z becomes c·tanh(z / c).
+pub fn cap(z: &mut [f32], cap: f32, threads: &Threads) {
+    struct Cap<'a> {
+        z: &'a mut [f32],
+        cap: f32,
+    }
+    impl WithSimd for Cap<'_> {
+        type Output = ();
+
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, _: S) {
+            self.z.iter_mut().for_each(|z| *z = self.cap * tanh(*z / self.cap));
+        }
+    }
+    threads.each_chunk(z, 4096, 16, |_, z| threads.arch().dispatch(Cap { z, cap }));
+}
+
+/// The sum of each row of `z`, which has `n` columns.
+pub fn sum_rows(z: &[f32], n: usize, sums: FloatsMut<'_>) {
+    let sum = |row: &[f32]| row.iter().map(|&value| f64::from(value)).sum::<f64>();
+    let rows = z.chunks_exact(n).map(sum);
+    match sums {
+        FloatsMut::F16(to) => to.iter_mut().zip(rows).for_each(|(to, sum)| *to = half::f16::from_f64(sum)),
+        FloatsMut::F32(to) => to.iter_mut().zip(rows).for_each(|(to, sum)| *to = sum as f32),
+    }
+}

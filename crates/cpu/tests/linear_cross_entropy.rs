@@ -1,0 +1,199 @@
+//! The classifier with its loss in one against PyTorch in f64, kept or computed twice, on any number of threads.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::path::Path;
+
+use anemone_cpu::{Cpu, Options};
+use anemone_mil::linear_cross_entropy::{
+    Classifier, LOGITS_BYTES, LinearCrossEntropy, LossGradients, LossInputs, LossOptions, LossTotals,
+    Reduction,
+};
+use anemone_mil::runtime::Runtime;
+use anemone_mil::tensor::Tensor;
+use anemone_mil::types::DType;
+use serde_json::Value;
+
+/// A case of the fixture, with the inputs that its formula gives.
+struct Case {
+    expected: Value,
+    classifier: Classifier,
+    options: LossOptions,
+    x: Tensor,
+    embed: Tensor,
+    bias: Option<Tensor>,
+    targets: Vec<i32>,
+}
+
+/// What a run gave.
+struct Found {
+    totals: LossTotals,
+    losses: Vec<f32>,
+    dx: Vec<f64>,
+    dembed: Vec<f64>,
+    dbias: Vec<f64>,
+}
+
+fn values(dtype: DType, shape: &[usize], salt: u64, scale: f64) -> Tensor {
+    let count: usize = shape.iter().product();
+    let value = |i: u64| {
+        let mixed = ((i + salt * 1_000_003) * 2_654_435_761) % (1 << 32);
+        ((mixed >> 22) as f64 / 1024.0 - 0.5) * scale
+    };
+    let values: Vec<f64> = (0..count as u64).map(value).collect();
+    Tensor::from_f64(dtype, shape, &values).unwrap()
+}
+
+fn numbers(value: &Value) -> Vec<f64> {
+    value.as_array().unwrap().iter().map(|number| number.as_f64().unwrap()).collect()
+}
+
+fn cases(dtype: DType) -> Vec<Case> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/lm/linear_cross_entropy.json");
+    let cases: Vec<Value> = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    let case = |expected: Value| {
+        let size = |name: &str| expected[name].as_u64().unwrap() as usize;
+        let number = |name: &str| expected[name].as_f64().unwrap() as f32;
+        let (vocab, dim, positions) = (size("vocab"), size("dim"), size("positions"));
+        let options = LossOptions {
+            label_smoothing: number("label_smoothing"),
+            z_loss: number("z_loss"),
+            softcap: expected["softcap"].as_f64().map(|cap| cap as f32),
+            reduction: if expected["reduction"] == "mean" { Reduction::Mean } else { Reduction::Sum },
+            ..LossOptions::default()
+        };
+        Case {
+            classifier: Classifier { vocab, dim, positions, dtype, logits_bytes: LOGITS_BYTES },
+            options,
+            x: values(dtype, &[1, dim, 1, positions], 1, 8.0),
+            embed: values(dtype, &[vocab, dim], 2, 1.0),
+            bias: expected["bias"].as_bool().unwrap().then(|| values(dtype, &[vocab], 3, 2.0)),
+            targets: numbers(&expected["targets"]).iter().map(|&target| target as i32).collect(),
+            expected,
+        }
+    };
+    cases.into_iter().map(case).collect()
+}
+
+impl Case {
+    fn run(&self, head: &mut dyn LinearCrossEntropy, gradients: DType) -> Found {
+        let Classifier { vocab, dim, positions, .. } = self.classifier;
+        // What is there before must not matter.
+        let filled = |shape: &[usize]| {
+            let count = shape.iter().product();
+            Tensor::from_f64(gradients, shape, &vec![7.0; count]).unwrap()
+        };
+        let (mut dx, mut dembed, mut dbias) =
+            (filled(&[1, dim, 1, positions]), filled(&[vocab, dim]), filled(&[vocab]));
+        let mut losses = vec![7.0; positions];
+        let inputs =
+            LossInputs { x: &self.x, embed: &self.embed, bias: self.bias.as_ref(), targets: &self.targets };
+        let scale = self.expected["scale"].as_f64().unwrap() as f32;
+        let gradients = LossGradients { scale, dx: &mut dx, dembed: &mut dembed, dbias: Some(&mut dbias) };
+        let totals = head.run(inputs, Some(&mut losses), Some(gradients)).unwrap();
+        let [dx, dembed, dbias] = [dx, dembed, dbias].map(|tensor| tensor.to_f64().unwrap());
+        Found { totals, losses, dx, dembed, dbias }
+    }
+
+    /// Compares with PyTorch's numbers: within `relative` of the largest of each kind.
+    fn check(&self, found: &Found, relative: f64, what: &str) {
+        let name = self.expected["name"].as_str().unwrap();
+        let close = |found: &[f64], expected: &[f64], kind: &str| {
+            let largest = expected.iter().fold(0f64, |largest, value| largest.max(value.abs()));
+            assert_eq!(found.len(), expected.len(), "{name}, {what}: {kind}");
+            for (i, (found, expected)) in found.iter().zip(expected).enumerate() {
+                let error = (found - expected).abs();
+                assert!(
+                    error <= relative * largest + 1e-12,
+                    "{name}, {what}: {kind}[{i}] is {found}, not {expected} (largest {largest})"
+                );
+            }
+        };
+        let dim = self.classifier.dim;
+        let rows: Vec<usize> = numbers(&self.expected["rows"]).iter().map(|&row| row as usize).collect();
+        let row_values = |values: &[f64], width: usize| -> Vec<f64> {
+            rows.iter().flat_map(|&row| values[row * width..(row + 1) * width].to_vec()).collect()
+        };
+        let losses: Vec<f64> = found.losses.iter().map(|&loss| f64::from(loss)).collect();
+        close(&[found.totals.loss], &[self.expected["loss"].as_f64().unwrap()], "loss");
+        close(&[found.totals.z_loss], &[self.expected["z_loss_part"].as_f64().unwrap()], "z-loss");
+        close(&losses, &numbers(&self.expected["losses"]), "losses");
+        close(&found.dx, &numbers(&self.expected["dx"]), "dx");
+        close(&row_values(&found.dembed, dim), &numbers(&self.expected["dembed"]), "dE");
+        close(&row_values(&found.dbias, 1), &numbers(&self.expected["dbias"]), "db");
+    }
+}
+
+#[test]
+fn agrees_with_pytorch() {
+    for dtype in [DType::Fp16, DType::Fp32] {
+        for case in cases(dtype) {
+            let mut first = None;
+            for threads in [1, 2, 3] {
+                let cpu = Cpu::with_options(Options { threads: Some(threads) }).unwrap();
+                for logits_bytes in [LOGITS_BYTES, 0] {
+                    let classifier = Classifier { logits_bytes, ..case.classifier };
+                    let mut head = cpu.linear_cross_entropy(classifier, case.options).unwrap();
+                    let what = format!("{dtype}, {threads} threads, {logits_bytes} bytes for logits");
+                    let found = case.run(head.as_mut(), DType::Fp32);
+                    case.check(&found, 3e-6, &what);
+                    // Kept or computed again, on any number of threads: the same numbers.
+                    let bits = (found.totals.loss.to_bits(), found.dx.clone(), found.dembed.clone());
+                    assert_eq!(first.get_or_insert_with(|| bits.clone()), &bits, "{what}");
+                    case.check(&case.run(head.as_mut(), DType::Fp16), 6e-4, &what);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn ignored_positions_are_not_looked_at_and_may_be_all() {
+    let cpu = Cpu::new().unwrap();
+    let mut case = cases(DType::Fp16).swap_remove(0);
+    let positions = case.classifier.positions;
+    let mut head = cpu.linear_cross_entropy(case.classifier, case.options).unwrap();
+    let ignored: Vec<usize> = (0..positions).filter(|&s| case.targets[s] == -100).collect();
+    let x = case.x.as_mut_slice::<half::f16>().unwrap();
+    for row in x.chunks_exact_mut(positions) {
+        ignored.iter().for_each(|&s| row[s] = half::f16::NAN);
+    }
+    let found = case.run(head.as_mut(), DType::Fp32);
+    case.check(&found, 3e-6, "NaN where ignored");
+
+    case.targets.fill(-100);
+    let found = case.run(head.as_mut(), DType::Fp32);
+    assert_eq!(found.totals, LossTotals::default());
+    let all = [&found.dx, &found.dembed, &found.dbias].into_iter().flatten().copied();
+    assert!(all.chain(found.losses.iter().map(|&loss| f64::from(loss))).all(|value| value == 0.0));
+}
+
+#[test]
+fn logits_of_any_size_give_a_finite_loss() {
+    let cpu = Cpu::new().unwrap();
+    let classifier =
+        Classifier { vocab: 3, dim: 1, positions: 2, dtype: DType::Fp32, logits_bytes: LOGITS_BYTES };
+    let mut head = cpu.linear_cross_entropy(classifier, LossOptions::default()).unwrap();
+    let x = Tensor::from_values(&[1, 2], vec![1e30f32, -1e30]).unwrap();
+    let embed = Tensor::from_values(&[3, 1], vec![1.0f32, 1.0, -1.0]).unwrap();
+    let inputs = LossInputs { x: &x, embed: &embed, bias: None, targets: &[0, 2] };
+    let totals = head.run(inputs, None, None).unwrap();
+    assert!((totals.loss - 2f64.ln() / 2.0).abs() < 1e-7, "{}", totals.loss);
+}
+
+#[test]
+fn what_does_not_fit_is_refused() {
+    let cpu = Cpu::new().unwrap();
+    let case = cases(DType::Fp32).swap_remove(0);
+    let mut head = cpu.linear_cross_entropy(case.classifier, case.options).unwrap();
+    let inputs = LossInputs { x: &case.x, embed: &case.embed, bias: None, targets: &case.targets };
+    let mut refused = |inputs: LossInputs<'_>| head.run(inputs, None, None).unwrap_err().to_string();
+    assert!(refused(LossInputs { x: &case.embed, ..inputs }).contains("x has 703 elements, 437 are"));
+    assert!(refused(LossInputs { targets: &[0], ..inputs }).contains("1 targets were given for 23"));
+    let targets = vec![37; 23];
+    assert!(refused(LossInputs { targets: &targets, ..inputs }).contains("target 37 at position 0"));
+    let options = LossOptions { softcap: Some(-1.0), ..case.options };
+    assert!(cpu.linear_cross_entropy(case.classifier, options).is_err());
+    let huge = Classifier { vocab: 1 << 40, positions: 1 << 40, ..case.classifier };
+    assert!(cpu.linear_cross_entropy(huge, case.options).is_err());
+}
