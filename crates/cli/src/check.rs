@@ -2,12 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use anemone_mil::error::{Errors, Spans};
+use anemone_mil::verify::count;
 use anemone_mil::weights::WeightDirectory;
 use serde::Serialize;
 
-use crate::common::source::{JsonError, Source, SourceError, count, operations};
-use crate::common::{Failure, Output};
+use crate::common::source::{Source, operations};
+use crate::common::{Failure, Output, report};
 
 /// Flags of `check`.
 #[derive(Debug, clap::Args)]
@@ -24,14 +24,8 @@ pub struct Args {
 struct Line<'a> {
     file: &'a Path,
     ok: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    functions: Option<usize>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    ops: Option<usize>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    errors: Vec<JsonError>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<String>,
+    functions: usize,
+    ops: usize,
 }
 
 /// Verifies programs and says which of them are sound.
@@ -52,12 +46,8 @@ pub fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     for path in &args.files {
         let sound = match Source::read(path) {
             Ok(source) => check(&source, weights.as_ref(), output)?,
-            Err(SourceError::Text { text, errors }) => {
-                report(path, &text, &Spans::default(), &errors, output)?;
-                false
-            }
-            Err(SourceError::File(failure)) => {
-                unreadable(path, &failure, output)?;
+            Err(error) => {
+                report::source_error(path, &error, output)?;
                 false
             }
         };
@@ -89,38 +79,12 @@ fn check(source: &Source, weights: Option<&WeightDirectory>, output: &Output) ->
                 count(functions, "function"),
                 count(ops, "op")
             );
-            let line = Line { functions: Some(functions), ops: Some(ops), ..Line::new(&source.path, true) };
-            output.result(text, &line)?;
+            output.result(text, &Line { file: &source.path, ok: true, functions, ops })?;
             Ok(true)
         }
         Err(errors) => {
-            report(&source.path, &source.text, &source.spans, &errors, output)?;
+            report::mistakes(&source.path, &source.text, &source.spans, &errors, output)?;
             Ok(false)
         }
     }
-}
-
-impl<'a> Line<'a> {
-    fn new(file: &'a Path, ok: bool) -> Line<'a> {
-        Line { file, ok, functions: None, ops: None, errors: Vec::new(), reason: None }
-    }
-}
-
-/// Mistakes go to standard error; as JSON they are a result too.
-fn report(path: &Path, text: &str, spans: &Spans, errors: &Errors, output: &Output) -> Result<(), Failure> {
-    let rendered = errors.render(&path.display().to_string(), text, spans);
-    output.failure(&Failure::Program(rendered));
-    if output.is_json() {
-        let errors = JsonError::all(errors, text, spans);
-        output.result("", &Line { errors, ..Line::new(path, false) })?;
-    }
-    Ok(())
-}
-
-fn unreadable(path: &Path, failure: &Failure, output: &Output) -> Result<(), Failure> {
-    output.failure(failure);
-    if output.is_json() {
-        output.result("", &Line { reason: Some(failure.to_string()), ..Line::new(path, false) })?;
-    }
-    Ok(())
 }

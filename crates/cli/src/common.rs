@@ -18,6 +18,7 @@ pub mod memory;
 pub mod npy;
 pub mod output;
 pub mod random;
+pub mod report;
 pub mod runtime;
 pub mod source;
 

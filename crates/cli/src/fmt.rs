@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use anemone_mil::text;
+use anemone_mil::verify::count;
 use serde::Serialize;
 
-use crate::common::source::{Source, count};
-use crate::common::{Failure, Output, files};
+use crate::common::source::Source;
+use crate::common::{Failure, Output, files, report};
 
 /// Flags of `fmt`.
 #[derive(Debug, clap::Args)]
@@ -25,6 +26,7 @@ pub struct Args {
 #[derive(Serialize)]
 struct Line<'a> {
     file: &'a Path,
+    ok: bool,
     changed: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     text: Option<&'a str>,
@@ -36,32 +38,40 @@ struct Line<'a> {
 ///
 /// When a file cannot be read or written or is no program; with `--check`, when one would change.
 pub fn run(args: &Args, output: &Output) -> Result<(), Failure> {
-    let (mut failures, mut changed) = (Vec::new(), 0);
+    let (mut failed, mut changed) = (0, 0);
     for path in &args.files {
-        match one(path, args, output) {
+        let source = match Source::read(path) {
+            Ok(source) => source,
+            Err(error) => {
+                report::source_error(path, &error, output)?;
+                failed += 1;
+                continue;
+            }
+        };
+        match one(path, &source, args, output) {
             Ok(differs) => changed += usize::from(differs),
             Err(failure @ Failure::Stdout(_)) => return Err(failure),
-            Err(failure) => failures.push(failure),
+            Err(failure) => {
+                report::failure(path, &failure, output)?;
+                failed += 1;
+            }
         }
     }
-    let last = failures.pop();
-    failures.iter().for_each(|failure| output.failure(failure));
-    match last {
-        Some(failure) => Err(failure),
-        None if args.check && changed > 0 => Err(Failure::Files(format!(
-            "{changed} of {} would change; `anemone fmt --write` changes them",
-            count(args.files.len(), "file")
-        ))),
-        None => Ok(()),
+    let all = count(args.files.len(), "file");
+    let would_change = || format!("{changed} of {all} would change; `anemone fmt --write` changes them");
+    match (failed, args.check && changed > 0) {
+        (0, false) => Ok(()),
+        (0, true) => Err(Failure::Files(would_change())),
+        (_, false) => Err(Failure::Files(format!("{failed} of {all} failed"))),
+        (_, true) => Err(Failure::Files(format!("{failed} of {all} failed; {}", would_change()))),
     }
 }
 
 /// Whether the file differs from what `fmt` prints.
-fn one(path: &Path, args: &Args, output: &Output) -> Result<bool, Failure> {
-    let source = Source::load(path)?;
-    let formatted = format(&source);
+fn one(path: &Path, source: &Source, args: &Args, output: &Output) -> Result<bool, Failure> {
+    let formatted = format(source);
     let changed = formatted != source.text;
-    let json = |text| Line { file: path, changed, text };
+    let json = |text| Line { file: path, ok: true, changed, text };
     if args.write {
         if changed {
             files::replace(path, formatted.as_bytes())?;

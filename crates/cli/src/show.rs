@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use anemone_mil::error::Errors;
 use anemone_mil::program::{Function, ValueId};
 use anemone_mil::types::Type;
-use anemone_mil::verify::CONST;
+use anemone_mil::verify::{CONST, count};
 use serde::Serialize;
 
-use crate::common::source::{Source, count, only_unknown_ops, operations};
+use crate::common::source::{Source, only_unknown_ops, operations};
 use crate::common::{Failure, Output, cost, files};
 
 mod dot;
@@ -75,15 +75,18 @@ pub fn run(args: &Args, output: &Output) -> Result<(), Failure> {
         Err(errors) => Err(Failure::Files(format!(
             "{} does not verify, so not all of this can be trusted; `anemone check` says where its {} are",
             source.path.display(),
-            count(errors.0.len(), "mistake")
+            count(errors.len(), "mistake")
         ))),
     }
 }
 
 fn unknown_ops(errors: &Errors) -> String {
-    let mut messages: Vec<&str> = errors.0.iter().map(|error| error.message.as_str()).collect();
+    let mut messages: Vec<String> = errors.listed().iter().map(|error| error.message.clone()).collect();
     messages.sort_unstable();
     messages.dedup();
+    if errors.unlisted() > 0 {
+        messages.push(format!("and {} more", errors.unlisted()));
+    }
     format!("not known, so neither verified nor counted: {}", messages.join(", "))
 }
 

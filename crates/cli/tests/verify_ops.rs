@@ -127,9 +127,9 @@ impl Case {
 
     fn refused_program(&self, program: Program, kind: ErrorKind, part: OpPart) -> String {
         let text = text::write(&program);
-        let errors = verify(program).expect_err(&format!("{} is accepted\n{text}", self.name)).0;
+        let errors = verify(program).expect_err(&format!("{} is accepted\n{text}", self.name));
         let place = Location::Place(Place::Function(0, FunctionPart::Op(self.id, part)));
-        let [error] = errors.as_slice() else { panic!("{}: {errors:#?}\n{text}", self.name) };
+        let [error] = errors.listed() else { panic!("{}: {errors:#?}\n{text}", self.name) };
         assert_eq!((error.kind, error.location), (kind, place), "{}: {error}\n{text}", self.name);
         error.message.clone()
     }

@@ -110,10 +110,8 @@ pub struct FunctionBuilder {
 
 impl Scope for FunctionBuilder {
     fn value(&self, id: ValueId) -> Option<Operand> {
-        let (ty, is_state) = match &self.function.values.get(id.0 as usize)?.ty {
-            Type::State(inner) => (inner.as_tensor()?, true),
-            other => (other.as_tensor()?, false),
-        };
+        let declared = &self.function.values.get(id.0 as usize)?.ty;
+        let (ty, is_state) = (declared.held_tensor()?, matches!(declared, Type::State(_)));
         let constant = self.constants.get(&id);
         let value = constant.cloned().flatten();
         Some(Operand { ty, constant: constant.is_some(), value, id: Some(id), is_state })

@@ -1,11 +1,14 @@
 //! Errors that point at a place in a program, and their rendering with the source line.
 
 use std::fmt;
-use std::ops::Range;
-
-use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
 use crate::program::OpId;
+
+mod list;
+mod render;
+
+pub use list::{Errors, MAX_ERRORS};
+pub use render::Lines;
 
 /// A range of bytes in a source text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -153,7 +156,7 @@ pub enum Location {
 }
 
 /// What kind of mistake an error reports.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ErrorKind {
     /// The text does not follow the grammar.
     Syntax,
@@ -266,132 +269,3 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
-
-/// Every mistake found; never empty.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Errors(pub Vec<Error>);
-
-impl From<Error> for Errors {
-    fn from(error: Error) -> Errors {
-        Errors(vec![error])
-    }
-}
-
-impl fmt::Display for Errors {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, error) in self.0.iter().enumerate() {
-            if i > 0 {
-                f.write_str("\n")?;
-            }
-            write!(f, "{error}")?;
-        }
-        Ok(())
-    }
-}
-
-impl std::error::Error for Errors {}
-
-impl Errors {
-    /// The errors in the order of the text, with their places in it; those without a place, which are about the
-    /// whole, come first. `spans` are those of the program read from the text.
-    pub fn in_order(&self, spans: &Spans) -> Vec<(Option<Span>, &Error)> {
-        let mut placed: Vec<_> = self.0.iter().map(|error| (error.span(spans), error)).collect();
-        placed.sort_by_key(|(span, _)| span.map(|span| (span.start, span.end)));
-        placed
-    }
-
-    /// The errors as text for people, in the order of the source: each with its line, a caret under the place,
-    /// what was found there, and the likely fix.
-    ///
-    /// `name` is the file's name, `source` its text; `spans` are those of the program read from it.
-    pub fn render(&self, name: &str, source: &str, spans: &Spans) -> String {
-        let rendered: Vec<String> =
-            self.in_order(spans).iter().map(|(span, error)| render_one(error, *span, name, source)).collect();
-        rendered.join("\n\n")
-    }
-}
-
-fn render_one(error: &Error, span: Option<Span>, name: &str, source: &str) -> String {
-    let mut group = Group::with_title(Level::ERROR.primary_title(error.message.as_str()));
-    if let Some(span) = span {
-        let excerpt = Excerpt::around(source, span);
-        let annotation = AnnotationKind::Primary.span(excerpt.span).label(error.label.as_str());
-        let snippet = Snippet::source(excerpt.text).line_start(excerpt.line).path(name);
-        group = group.element(snippet.annotation(annotation));
-    }
-    if let Some(help) = &error.help {
-        group = group.element(Level::HELP.message(help.as_str()));
-    }
-    Renderer::plain().render(&[group])
-}
-
-/// The lines that a span touches: the renderer takes time for every byte that it is given.
-struct Excerpt<'a> {
-    text: &'a str,
-    /// Number of the first line, from 1.
-    line: usize,
-    /// The span within the text.
-    span: Range<usize>,
-}
-
-impl<'a> Excerpt<'a> {
-    fn around(source: &'a str, span: Span) -> Excerpt<'a> {
-        let span = char_range(source, span);
-        let start = source[..span.start].rfind('\n').map_or(0, |line_break| line_break + 1);
-        let end = source[span.end..].find('\n').map_or(source.len(), |length| span.end + length);
-        let end = if end > span.end && source[..end].ends_with('\r') { end - 1 } else { end };
-        let line = source[..start].bytes().filter(|&byte| byte == b'\n').count() + 1;
-        // A byte-order mark is no column.
-        let text = &source[start..end];
-        let text = if start == 0 { text.strip_prefix('\u{feff}').unwrap_or(text) } else { text };
-        let start = end - text.len();
-        Excerpt { text, line, span: span.start.saturating_sub(start)..span.end.saturating_sub(start) }
-    }
-}
-
-/// The span as a range on character boundaries inside the source.
-fn char_range(source: &str, span: Span) -> Range<usize> {
-    let floor = |position: u32| {
-        let mut position = (position as usize).min(source.len());
-        while !source.is_char_boundary(position) {
-            position -= 1;
-        }
-        position
-    };
-    let start = floor(span.start);
-    start..floor(span.end).max(start)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn rendered(source: &str, start: usize, end: usize) -> String {
-        let error = Error::at(ErrorKind::Syntax, Span::new(start, end), "wrong", "here");
-        Errors::from(error).render("a.mil", source, &Spans::default())
-    }
-
-    #[test]
-    fn columns_count_characters_behind_a_byte_order_mark() {
-        let expected = "error: wrong\n --> a.mil:1:3\n  |\n1 | é x\n  |   ^ here";
-        assert_eq!(rendered("\u{feff}é x\r\nmore\r\n", 6, 7), expected);
-        assert_eq!(rendered("é x", 3, 4), expected);
-    }
-
-    #[test]
-    fn a_long_line_is_cut_around_the_place() {
-        let source = format!("first\n{} x {}\n", "a".repeat(5000), "b".repeat(5000));
-        let text = rendered(&source, 5007, 5008);
-        assert!(text.contains("--> a.mil:2:5002\n"), "{text}");
-        assert!(text.lines().all(|line| line.chars().count() < 160), "{text}");
-        let (shown, caret) = (text.lines().nth(3).unwrap(), text.lines().nth(4).unwrap());
-        assert_eq!(shown.find(" x ").map(|at| at + 1), caret.find('^'), "{text}");
-    }
-
-    #[test]
-    fn places_outside_the_text_are_shown_at_its_end() {
-        assert!(rendered("ab\ncd", 100, 200).contains("--> a.mil:2:3\n"));
-        assert!(rendered("", 0, 0).contains("--> a.mil:1:1\n"));
-        assert!(rendered("é", 1, 1).contains("--> a.mil:1:1\n"));
-    }
-}

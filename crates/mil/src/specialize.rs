@@ -57,7 +57,7 @@ impl Specialized {
         let mut this = Specialized {
             program: program.clone(),
             function: index,
-            types: function.values.iter().map(|value| held(&value.ty)).collect(),
+            types: function.values.iter().map(|value| value.ty.held_tensor()).collect(),
             constants: HashMap::new(),
             blobs: HashMap::new(),
             inputs: Vec::new(),
@@ -216,7 +216,7 @@ impl Specialized {
             let inferred = bind::operands(op, row, self).and_then(|operands| (row.infer)(&operands));
             let inferred = inferred.map_err(|error| op_error(function, id, error))?;
             for (&result, ty) in op.results.iter().zip(inferred) {
-                let declared = held(&function.value(result).ty);
+                let declared = function.value(result).ty.held_tensor();
                 if let Some(declared) = declared
                     && declared.shape.agrees_with(&ty.shape)
                 {
@@ -247,14 +247,6 @@ fn literal_of(argument: &Argument) -> Option<&Literal> {
     match argument {
         Argument::Literal(literal) => Some(literal),
         _ => None,
-    }
-}
-
-/// The tensor type of the data that a value of this type holds.
-fn held(ty: &Type) -> Option<TensorType> {
-    match ty {
-        Type::State(inner) => inner.as_tensor(),
-        other => other.as_tensor(),
     }
 }
 

@@ -316,6 +316,15 @@ impl Type {
         }
     }
 
+    /// The tensor type of the data that a value of this type holds: as [`Type::as_tensor`], and of a state, that
+    /// of the tensor it keeps.
+    pub fn held_tensor(&self) -> Option<TensorType> {
+        match self {
+            Type::State(inner) => inner.as_tensor(),
+            other => other.as_tensor(),
+        }
+    }
+
     /// The element type of a scalar or tensor.
     pub fn dtype(&self) -> Option<DType> {
         match self {
@@ -379,6 +388,11 @@ impl Opset {
     pub const IOS17: Opset = Opset(17);
     /// State, sub-byte weights, bare scalars in text.
     pub const IOS18: Opset = Opset(18);
+    /// The newest one that coremltools 9.0 can aim at; it adds no op.
+    pub const IOS26: Opset = Opset(26);
+
+    /// Every operation set that there is, oldest first.
+    pub const KNOWN: [Opset; 5] = [Opset::IOS15, Opset::IOS16, Opset::IOS17, Opset::IOS18, Opset::IOS26];
 
     /// The opset with this name in MIL text: `ios` and a number.
     pub fn from_name(name: &str) -> Option<Opset> {

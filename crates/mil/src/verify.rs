@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::bind::{self, Scope};
-use crate::error::{Error, ErrorKind, Errors, FunctionPart, OpPart};
+use crate::error::{ErrorKind, Errors, FunctionPart, OpPart};
 use crate::ops::{self, OpDef, OpError, Operand};
 use crate::program::{BlobReference, Block, Function, Op, OpId, Program, ValueId, Version};
 use crate::tensor::Tensor;
@@ -60,13 +60,13 @@ pub const CONST: &str = "const";
 ///
 /// Every mistake that does not follow from another.
 pub fn verify(program: Program) -> Result<Verified, Errors> {
-    let mut errors = Vec::new();
+    let mut errors = Errors::default();
     declarations::check_program(&program, &mut errors);
     let mut rows = Vec::with_capacity(program.functions.len());
     for (index, function) in program.functions.iter().enumerate() {
         rows.push(check_function(program.version, index, function, &mut errors));
     }
-    if errors.is_empty() { Ok(Verified { program, rows }) } else { Err(Errors(errors)) }
+    if errors.is_empty() { Ok(Verified { program, rows }) } else { Err(errors) }
 }
 
 /// What verification knows of a function's values so far.
@@ -81,10 +81,8 @@ struct Known {
 
 impl Scope for Known {
     fn value(&self, id: ValueId) -> Option<Operand> {
-        let (ty, is_state) = match &self.types[id.0 as usize] {
-            Type::State(inner) => (inner.as_tensor()?, true),
-            other => (other.as_tensor()?, false),
-        };
+        let declared = &self.types[id.0 as usize];
+        let (ty, is_state) = (declared.held_tensor()?, matches!(declared, Type::State(_)));
         let constant = self.constants.get(&id);
         let value = constant.cloned().flatten();
         Some(Operand { ty, constant: constant.is_some(), value, id: Some(id), is_state })
@@ -104,14 +102,14 @@ struct FunctionCheck<'a, 'e> {
     visited: HashSet<OpId>,
     rows: Vec<Option<&'static OpDef>>,
     missing_ops: Repeated<(String, Opset)>,
-    errors: &'e mut Vec<Error>,
+    errors: &'e mut Errors,
 }
 
 fn check_function(
     version: Version,
     index: usize,
     function: &Function,
-    errors: &mut Vec<Error>,
+    errors: &mut Errors,
 ) -> Vec<Option<&'static OpDef>> {
     let none = vec![None; function.ops.len()];
     if let Err(error) = declarations::check_ids(index, function) {
@@ -180,8 +178,13 @@ impl FunctionCheck<'_, '_> {
                 self.error(ErrorKind::UndefinedName, part, message, "not defined in this function");
             } else if let Type::State(_) = value.ty {
                 let message = format!("the state `{}` cannot be an output", value.name);
-                self.error(ErrorKind::OperandKind, part, message, "expected a tensor, found a state");
-                self.help("give a tensor that was read from the state");
+                let error = self.in_function(
+                    ErrorKind::OperandKind,
+                    part,
+                    message,
+                    "expected a tensor, found a state",
+                );
+                self.errors.push(error.with_help("give a tensor that was read from the state"));
             }
         }
     }
@@ -298,15 +301,18 @@ impl FunctionCheck<'_, '_> {
 
     fn results(&mut self, id: OpId, op: &Op, inferred: &[TensorType]) {
         if inferred.len() != op.results.len() {
-            self.error(
+            let error = self.in_function(
                 ErrorKind::DeclaredType,
                 FunctionPart::Op(id, OpPart::Name),
                 format!("`{}` gives {} here", op.name, count(inferred.len(), "result")),
                 format!("bound to {}", count(op.results.len(), "name")),
             );
-            if let ([], [ty, ..]) = (op.results.as_slice(), inferred) {
-                self.help(format!("bind what it gives, as in `{ty} y = {}(…)`", op.name));
-            }
+            self.errors.push(match (op.results.as_slice(), inferred) {
+                ([], [ty, ..]) => {
+                    error.with_help(format!("bind what it gives, as in `{ty} y = {}(…)`", op.name))
+                }
+                _ => error,
+            });
             return;
         }
         for (position, (&result, inferred)) in op.results.iter().zip(inferred).enumerate() {
@@ -337,7 +343,7 @@ impl FunctionCheck<'_, '_> {
 }
 
 /// A number with its noun: "no results", "1 result", "2 results".
-pub(crate) fn count(number: usize, noun: &str) -> String {
+pub fn count(number: usize, noun: &str) -> String {
     match number {
         0 => format!("no {noun}s"),
         1 => format!("1 {noun}"),

@@ -91,8 +91,8 @@ fn check_any_text(source: &str) -> Result<(), TestCaseError> {
             }
         }
         Err(errors) => {
-            prop_assert!((1..=20).contains(&errors.0.len()), "{} errors", errors.0.len());
-            for error in &errors.0 {
+            prop_assert!((1..=20).contains(&errors.listed().len()), "{errors}");
+            for error in errors.listed() {
                 let Location::Span(span) = error.location else {
                     return Err(TestCaseError::fail("an error of the reader without a span"));
                 };

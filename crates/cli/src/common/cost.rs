@@ -178,7 +178,7 @@ impl<'a> Declared<'a> {
     }
 
     fn ty(&self, id: ValueId) -> Option<TensorType> {
-        held(&self.function.values.get(id.0 as usize)?.ty)
+        self.function.values.get(id.0 as usize)?.ty.held_tensor()
     }
 }
 
@@ -192,14 +192,6 @@ impl Scope for Declared<'_> {
 
     fn blob(&self, _: &BlobReference, _: &TensorType) -> Option<Arc<Tensor>> {
         None
-    }
-}
-
-/// The type of the tensor that a value of this type holds.
-fn held(ty: &Type) -> Option<TensorType> {
-    match ty {
-        Type::State(inner) => inner.as_tensor(),
-        other => other.as_tensor(),
     }
 }
 
@@ -286,7 +278,7 @@ impl fmt::Display for Traffic {
 pub fn traffic(function: &Function) -> Traffic {
     let size = |ids: &[ValueId]| {
         ids.iter().try_fold(0u64, |sum, id| {
-            let ty = held(&function.values.get(id.0 as usize)?.ty)?;
+            let ty = function.values.get(id.0 as usize)?.ty.held_tensor()?;
             sum.checked_add(bytes(&ty)?)
         })
     };

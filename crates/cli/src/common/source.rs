@@ -2,12 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use anemone_mil::error::{Error, ErrorKind, Errors, Span, Spans};
+use anemone_mil::error::{ErrorKind, Errors, Spans};
 use anemone_mil::program::{Function, Program};
 use anemone_mil::text::{self, Comments};
 use anemone_mil::verify::{CONST, Verified, verify, verify_blobs};
 use anemone_mil::weights::WeightSource;
-use serde::Serialize;
 
 use super::{Failure, files};
 
@@ -106,70 +105,7 @@ pub fn operations(function: &Function) -> usize {
     function.ops.iter().filter(|op| op.name != CONST).count()
 }
 
-/// `1 function`, `2 functions`.
-pub fn count(number: usize, noun: &str) -> String {
-    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
-}
-
-/// A mistake for programs to read: its place is the line and column of its first character, from 1.
-#[derive(Debug, Serialize)]
-pub struct JsonError {
-    kind: String,
-    message: String,
-    label: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    help: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    line: Option<usize>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    column: Option<usize>,
-}
-
-impl JsonError {
-    /// Each mistake, with its place in `text` and in its order.
-    pub fn all(errors: &Errors, text: &str, spans: &Spans) -> Vec<JsonError> {
-        errors.in_order(spans).iter().map(|(span, error)| JsonError::new(error, *span, text)).collect()
-    }
-
-    fn new(error: &Error, span: Option<Span>, text: &str) -> JsonError {
-        let place = span.map(|span| line_and_column(text, span.start as usize));
-        JsonError {
-            kind: format!("{:?}", error.kind),
-            message: error.message.clone(),
-            label: error.label.clone(),
-            help: error.help.clone(),
-            line: place.map(|(line, _)| line),
-            column: place.map(|(_, column)| column),
-        }
-    }
-}
-
-/// The line and the column, in characters, of a byte of the text; both count from 1.
-fn line_and_column(text: &str, position: usize) -> (usize, usize) {
-    let mut position = position.min(text.len());
-    while !text.is_char_boundary(position) {
-        position -= 1;
-    }
-    let before = &text[..position];
-    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-    (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
-}
-
-/// Whether mistakes are only that ops, or versions of them, are not known here.
+/// Whether mistakes are only that ops are not known here.
 pub fn only_unknown_ops(errors: &Errors) -> bool {
-    errors.0.iter().all(|error| matches!(error.kind, ErrorKind::UnknownOp))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn places_count_from_one_in_characters() {
-        let text = "é = 1\nzwei";
-        assert_eq!(line_and_column(text, 0), (1, 1));
-        assert_eq!(line_and_column(text, 2), (1, 2));
-        assert_eq!(line_and_column(text, 7), (2, 1));
-        assert_eq!(line_and_column(text, 999), (2, 5));
-    }
+    errors.all_are(ErrorKind::UnknownOp)
 }

@@ -44,6 +44,59 @@ fn mistakes_are_shown_with_their_line_and_the_rest_is_checked_too() {
     assert!(run.json()[0]["reason"].as_str().unwrap().contains("No such file"));
 }
 
+/// A function of these statements.
+fn program(statements: impl IntoIterator<Item = String>) -> String {
+    let statements: String = statements.into_iter().collect();
+    format!("program(1.3)\n{{\nfunc main<ios18>(tensor<fp16, [1, 4]> x) {{\n{statements}}} -> (x);\n}}\n")
+}
+
+/// Asserts that 20 errors are shown and the number of the others, to people and to programs.
+#[track_caller]
+fn shows_20_errors(arguments: &[&str], more: usize) {
+    let run = anemone([&["check"], arguments].concat()).ended(1);
+    assert_eq!(run.stderr.matches("error: ").count(), 20 + 1, "the closing line is one too");
+    let closing = format!("\n\n… and {more} more errors\nerror: 1 of 1 file failed\n");
+    assert!(run.stderr.ends_with(&closing), "{}", run.stderr);
+    assert!(run.stderr.len() < 20 * 1000, "{} bytes", run.stderr.len());
+    let json = anemone([&["--json", "check"], arguments].concat()).ended(1).json();
+    assert_eq!(json[0]["errors"].as_array().unwrap().len(), 20);
+    assert_eq!(json[0]["more_errors"], more);
+}
+
+#[test]
+fn of_many_mistakes_the_first_are_shown_and_the_others_counted() {
+    let place = Place::new();
+    let line = |i| format!("tensor<fp16, [1, 4]> y{i} = relu(x = x, z = x)[name = string(\"y{i}\")];\n");
+    shows_20_errors(&[&place.file("lines.mil", program((0..20_000).map(line)))], 19_980);
+    let line = |i| format!("tensor<fp16, [1, 4]> y{i} = rely{i}(x = x)[name = string(\"y{i}\")];\n");
+    shows_20_errors(&[&place.file("ops.mil", program((0..20_000).map(line)))], 19_980);
+    let line = |i| format!("tensor<fp16, [1, 4]> y{i} = relu(x = z{i})[name = string(\"y{i}\")];\n");
+    shows_20_errors(&[&place.file("names.mil", program((0..20_000).map(line)))], 19_980);
+    let blob = |i| {
+        format!(
+            "fp16 w{i} = const()[val = fp16(BLOBFILE(path = string(\"@model_path/w{i}.bin\"), \
+             offset = uint64(64)))];\n"
+        )
+    };
+    let files = place.file("files.mil", program((0..10_000).map(blob)));
+    shows_20_errors(&["--weights", &place.text(""), &files], 9_980);
+}
+
+#[test]
+fn in_a_long_line_columns_are_right() {
+    let place = Place::new();
+    let parameters: String = (0..30_000).map(|i| format!(", p{i} = x")).collect();
+    let statement = format!("tensor<fp16, [1, 4]> y = relu(x = x{parameters})[name = string(\"y\")];");
+    let column = statement.find("p19 =").unwrap() + 1;
+    let file = place.file("line.mil", program([statement + "\n"]));
+    shows_20_errors(&[&file], 29_980);
+    let run = anemone(["check", &file]).ended(1);
+    assert!(run.stderr.contains(&format!("line.mil:4:{column}\n")), "{}", run.stderr);
+    let json = anemone(["--json", "check", &file]).ended(1).json();
+    let place = &json[0]["errors"][19];
+    assert_eq!((place["line"].as_u64(), place["column"].as_u64()), (Some(4), Some(column as u64)));
+}
+
 #[test]
 fn weights_are_checked_where_their_directory_is_given() {
     let place = Place::new();

@@ -77,6 +77,16 @@ fn a_file_that_fails_does_not_keep_others_from_their_turn() {
     let good = place.file("good.mil", TIDY);
     let run = anemone(["fmt", &bad, &good]).failed(1, &["bad.mil:4:11", "`y`"]);
     assert_eq!(run.stdout, TIDY);
+    for flags in [&["--json", "fmt"][..], &["--json", "fmt", "--check"], &["--json", "fmt", "--write"]] {
+        let missing = place.text("missing.mil");
+        let json = anemone([flags, &[&bad, &good, &missing]].concat()).ended(1).json();
+        assert_eq!(json.len(), 3);
+        assert_eq!((&json[0]["file"], &json[0]["ok"]), (&bad.clone().into(), &false.into()));
+        let error = &json[0]["errors"][0];
+        assert_eq!((error["line"].as_u64(), error["column"].as_u64()), (Some(4), Some(11)));
+        assert_eq!((&json[1]["ok"], &json[1]["changed"]), (&true.into(), &false.into()));
+        assert!(json[2]["reason"].as_str().unwrap().contains("No such file"));
+    }
 }
 
 #[test]

@@ -59,7 +59,7 @@ pub fn exercise(source: &str, weights: &dyn WeightSource) -> Stage {
 }
 
 fn render(errors: &Errors, source: &str, spans: &Spans) {
-    assert!(!errors.0.is_empty(), "refused without a reason");
+    assert!(!errors.is_empty(), "refused without a reason");
     assert!(!errors.render("input.mil", source, spans).is_empty());
 }
 

@@ -8,7 +8,8 @@ use crate::types::{DType, Dim, TensorType};
 
 crate::ops! {
     /// Running sums of `x` along `axis`: each element is the sum of itself and those before it, or with
-    /// `exclusive` of those before it only. With `reverse`, those after it count instead. Integers wrap.
+    /// `exclusive` of those before it only. With `reverse`, those after it count instead. Integers wrap. Of the
+    /// negative axes only -1, the last dimension, can be written.
     CumSum = "cumsum"(x: Operand[T], axis: i32 = 0, exclusive: bool = false, reverse: bool = false)
         since IOS15 where [T: NUMBER]
         { infer: cumsum_type, eval: cumsum, accuracy: Accuracy::Sum(0) }
@@ -24,7 +25,11 @@ crate::ops! {
 }
 
 fn cumsum_type(row: &CumSum) -> Result<Vec<TensorType>, OpError> {
-    rules::axis("axis", row.axis, row.x.rank())?;
+    let last = rules::axis("axis", row.axis, row.x.rank())?;
+    if row.axis < -1 {
+        let message = format!("axis {} is out of range: of negative axes this op takes only -1", row.axis);
+        return Err(OpError::rule("axis", message).found(format!("this is axis {last}")));
+    }
     rules::same_as_first(row)
 }
 
@@ -223,6 +228,9 @@ mod tests {
             assert!(refusal("cumsum", Opset::IOS15, &given(ints(&[1]), axis)).contains("out of range"));
         }
         assert!(refusal("cumsum", Opset::IOS15, &given(int(1), 0)).contains("no axes"));
+        let matrix = || typed(DType::Fp16, &[2, 2]);
+        assert!(infer("cumsum", Opset::IOS15, &given(matrix(), -1)).is_ok());
+        assert!(refusal("cumsum", Opset::IOS15, &given(matrix(), -2)).contains("`axis`: axis -2"));
         let unknown = given(typed(DType::Fp16, &[-1, 2]), 1);
         assert_eq!(infer("cumsum", Opset::IOS15, &unknown).unwrap(), "[?, 2]");
     }

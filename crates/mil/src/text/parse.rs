@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use super::lex::{CommentToken, Token, TokenKind, lex};
 use super::{Comment, CommentPlace, Comments, Parsed};
-use crate::error::{Error, ErrorKind, Errors, Span, Spans};
+use crate::error::{Error, ErrorKind, Errors, MAX_ERRORS, Span, Spans};
 use crate::program::{Attributes, Dialect, Named, Program, Version};
 use names::UniqueNames;
 
@@ -18,9 +18,6 @@ mod statement;
 mod tensor;
 mod types;
 mod untyped;
-
-/// More mistakes than this help nobody.
-const MAX_ERRORS: usize = 20;
 
 /// A construct could not be read; why has been reported.
 struct Failed;
@@ -41,6 +38,7 @@ pub(super) fn parse(source: &str) -> std::result::Result<Parsed, Errors> {
         at: 0,
         dialect: Dialect::Scalar,
         errors: Vec::new(),
+        unlisted: Vec::new(),
         comment_tokens: lexed.comments,
         next_comment: 0,
         comments: Vec::new(),
@@ -53,8 +51,10 @@ pub(super) fn parse(source: &str) -> std::result::Result<Parsed, Errors> {
         }
         _ => {
             errors.sort_by_key(start_of);
-            errors.truncate(MAX_ERRORS);
-            Err(Errors(errors))
+            let mut first = Errors::default();
+            errors.into_iter().for_each(|error| first.push(error));
+            parser.unlisted.into_iter().for_each(|kind| first.count(kind));
+            Err(first)
         }
     }
 }
@@ -75,6 +75,8 @@ struct Parser<'s> {
     /// How the program's version writes scalars; for advice only, both dialects are read in any version.
     dialect: Dialect,
     errors: Vec<Error>,
+    /// The kinds of those that came when there were enough.
+    unlisted: Vec<ErrorKind>,
     comment_tokens: Vec<CommentToken>,
     next_comment: usize,
     comments: Vec<Comment>,
@@ -209,8 +211,17 @@ impl<'s> Parser<'s> {
         self.errors.len() >= MAX_ERRORS
     }
 
+    /// Whether an error of this kind is worth wording; otherwise it is counted.
+    fn has_room_for(&mut self, kind: ErrorKind) -> bool {
+        let enough = self.has_enough_errors();
+        if enough {
+            self.unlisted.push(kind);
+        }
+        !enough
+    }
+
     fn report(&mut self, error: Error) {
-        if !self.has_enough_errors() {
+        if self.has_room_for(error.kind) {
             self.errors.push(error);
         }
     }
@@ -362,12 +373,13 @@ impl Parser<'_> {
     }
 
     fn given_twice(&mut self, what: &str, name: &str, span: Span, first: Span) {
-        if self.has_enough_errors() {
+        // Saying where takes a pass over the text.
+        if !self.has_room_for(ErrorKind::Redefinition) {
             return;
         }
         let message = format!("the {what} {} is given twice", quote(name));
         let label = format!("given before, on line {}", self.line(first.start));
-        self.report(Error::at(ErrorKind::Redefinition, span, message, label));
+        self.errors.push(Error::at(ErrorKind::Redefinition, span, message, label));
     }
 }
 

@@ -12,7 +12,7 @@ use super::Repeated;
 ///
 /// One error per file that cannot be used, and one per blob that is not one of its declared type.
 pub fn verify_blobs(program: &Program, weights: &dyn WeightSource) -> Result<(), Errors> {
-    let mut check = BlobCheck { weights, files: Repeated::default(), errors: Vec::new() };
+    let mut check = BlobCheck { weights, files: Repeated::default(), errors: Errors::default() };
     for (index, function) in program.functions.iter().enumerate() {
         for (op_index, op) in function.ops.iter().enumerate() {
             let place = |part| Place::Function(index, FunctionPart::Op(OpId(op_index as u32), part));
@@ -33,14 +33,14 @@ pub fn verify_blobs(program: &Program, weights: &dyn WeightSource) -> Result<(),
         }
     }
     check.files.finish(&mut check.errors);
-    if check.errors.is_empty() { Ok(()) } else { Err(Errors(check.errors)) }
+    if check.errors.is_empty() { Ok(()) } else { Err(check.errors) }
 }
 
 struct BlobCheck<'a> {
     weights: &'a dyn WeightSource,
     /// Files that cannot be used, by path.
     files: Repeated<String>,
-    errors: Vec<Error>,
+    errors: Errors,
 }
 
 impl BlobCheck<'_> {
@@ -49,10 +49,15 @@ impl BlobCheck<'_> {
             return;
         };
         let path = &reference.path;
+        // A file that cannot be used is not tried again.
+        if self.files.again(path) {
+            return;
+        }
         if let Err(error) = self.weights.file(path) {
-            let message = format!("the weight file `{path}` cannot be used");
-            let error = Error::in_place(ErrorKind::Blob, place, message, error.to_string());
-            self.files.report(path.clone(), error, &mut self.errors);
+            self.files.report(path.clone(), ErrorKind::Blob, &mut self.errors, |kind| {
+                let message = format!("the weight file `{path}` cannot be used");
+                Error::in_place(kind, place, message, error.to_string())
+            });
         } else if let Err(error) = self.weights.check(reference, &ty) {
             let message = format!("`{path}` holds no {ty} at offset {}", reference.offset);
             let mut found = Error::in_place(ErrorKind::Blob, place, message, error.to_string());

@@ -3,15 +3,16 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use crate::error::{Error, ErrorKind, FunctionPart, OpPart, Place};
+use crate::error::{Error, ErrorKind, Errors, FunctionPart, OpPart, Place};
 use crate::program::{Block, Function, LiteralValue, Op, OpId, Program, Value, ValueId};
+use crate::suggest::nearest;
 use crate::tensor::Tensor;
 use crate::types::{DType, Opset, Type};
 
 use super::{Repeated, dialect};
 
 /// Checks the version, that functions have different names, and what the whole program declares.
-pub fn check_program(program: &Program, errors: &mut Vec<Error>) {
+pub fn check_program(program: &Program, errors: &mut Errors) {
     if program.version.major != 1 {
         let message = format!("program({}) is not a version of MIL known here", program.version);
         let error = Error::in_place(ErrorKind::Version, Place::Version, message, "expected 1.x");
@@ -59,9 +60,10 @@ pub fn check_ids(index: usize, function: &Function) -> Result<(), Error> {
 }
 
 /// Checks names, the opset, and every declared type against it.
-pub fn check_function(index: usize, function: &Function, errors: &mut Vec<Error>) {
+pub fn check_function(index: usize, function: &Function, errors: &mut Errors) {
     let place = |part| Place::Function(index, part);
-    check_opset(function.opset, place(FunctionPart::Opset), errors);
+    let mut unknown_opsets = Repeated::default();
+    check_opset(function.opset, place(FunctionPart::Opset), &mut unknown_opsets, errors);
     check_names(index, function, errors);
     let mut newer = Repeated::default();
     for (position, &input) in function.body.inputs.iter().enumerate() {
@@ -71,7 +73,7 @@ pub fn check_function(index: usize, function: &Function, errors: &mut Vec<Error>
     for (op_index, op) in function.ops.iter().enumerate() {
         let part = |part| place(FunctionPart::Op(OpId(op_index as u32), part));
         if let Some(opset) = op.opset {
-            check_opset(opset, part(OpPart::Name), errors);
+            check_opset(opset, part(OpPart::Name), &mut unknown_opsets, errors);
         }
         let opset = op.opset.unwrap_or(function.opset);
         for (position, result) in op.results.iter().enumerate() {
@@ -80,17 +82,30 @@ pub fn check_function(index: usize, function: &Function, errors: &mut Vec<Error>
         }
     }
     newer.finish(errors);
+    unknown_opsets.finish(errors);
 }
 
-fn check_opset(opset: Opset, place: Place, errors: &mut Vec<Error>) {
-    if opset < Opset::IOS15 {
-        let message = format!("no op is in {opset}");
-        let label = format!("the oldest opset is {}", Opset::IOS15);
-        errors.push(Error::in_place(ErrorKind::Version, place, message, label));
+/// Checks that an opset is one that there is. Any other is reported once.
+fn check_opset(opset: Opset, place: Place, unknown: &mut Repeated<Opset>, errors: &mut Errors) {
+    if Opset::KNOWN.contains(&opset) {
+        return;
     }
+    unknown.report(opset, ErrorKind::Version, errors, |kind| {
+        if opset < Opset::IOS15 {
+            let label = format!("the oldest opset is {}", Opset::IOS15);
+            return Error::in_place(kind, place, format!("no op is in {opset}"), label);
+        }
+        let known = Opset::KNOWN.map(|known| known.to_string());
+        let label = format!("expected one of {}", known.join(", "));
+        let error = Error::in_place(kind, place, format!("{opset} is no opset known here"), label);
+        match nearest(&opset.to_string(), known.iter().map(String::as_str)) {
+            Some(near) => error.with_help(format!("the nearest opset is `{near}`")),
+            None => error,
+        }
+    });
 }
 
-fn check_names(index: usize, function: &Function, errors: &mut Vec<Error>) {
+fn check_names(index: usize, function: &Function, errors: &mut Errors) {
     let mut names = HashSet::new();
     for value in &function.values {
         let place = Place::Function(index, FunctionPart::Name);
@@ -135,14 +150,15 @@ fn check_type(
     ty: &Type,
     place: Place,
     newer: &mut Repeated<(String, Opset)>,
-    errors: &mut Vec<Error>,
+    errors: &mut Errors,
 ) {
     // An opset that is too old for anything is reported where it is declared.
     let opset = opset.max(Opset::IOS15);
     let mut refuse = |what: String, since: Opset| {
         let message = format!("{what} is not in {opset}");
-        let error = Error::in_place(ErrorKind::Version, place, message, format!("available since {since}"));
-        newer.report((what, opset), error, errors);
+        newer.report((what, opset), ErrorKind::Version, errors, |kind| {
+            Error::in_place(kind, place, message, format!("available since {since}"))
+        });
     };
     let inner = match ty {
         Type::State(inner) => {

@@ -1,14 +1,14 @@
 //! The check that a program is written in the dialect of its version: bare scalars and opsets from ios18 on need
 //! program(1.3).
 
-use crate::error::{Error, ErrorKind, FunctionPart, OpPart, Place};
+use crate::error::{Error, ErrorKind, Errors, FunctionPart, OpPart, Place};
 use crate::program::{Argument, BlobReference, Dialect, Function, Literal, LiteralValue, OpId, Program};
 use crate::types::{DType, Opset, Type};
 
 use super::Repeated;
 
 /// Reports the first place that needs a newer version, if any does: one changed number mends all of them.
-pub fn check(program: &Program, errors: &mut Vec<Error>) {
+pub fn check(program: &Program, errors: &mut Errors) {
     if program.version.dialect() != Dialect::RankZero {
         return;
     }
@@ -35,7 +35,7 @@ struct DialectCheck<'a> {
     program: &'a Program,
     newer_opsets: Repeated<()>,
     scalars: Repeated<()>,
-    errors: &'a mut Vec<Error>,
+    errors: &'a mut Errors,
 }
 
 impl DialectCheck<'_> {
@@ -50,12 +50,14 @@ impl DialectCheck<'_> {
     }
 
     fn opset(&mut self, opset: Opset, place: Place) {
-        if opset > Opset::IOS17 {
-            let message = format!("{opset} needs program(1.3)");
-            let label = format!("this is program({})", self.program.version);
-            let error = Error::in_place(ErrorKind::Version, place, message, label);
-            let error = error.with_help("declare program(1.3), or an opset up to ios17");
-            self.newer_opsets.report((), error, self.errors);
+        // One that nobody knows is reported as such.
+        if opset > Opset::IOS17 && Opset::KNOWN.contains(&opset) {
+            self.newer_opsets.report((), ErrorKind::Version, self.errors, |kind| {
+                let message = format!("{opset} needs program(1.3)");
+                let label = format!("this is program({})", self.program.version);
+                let error = Error::in_place(kind, place, message, label);
+                error.with_help("declare program(1.3), or an opset up to ios17")
+            });
         }
     }
 
@@ -104,11 +106,11 @@ impl DialectCheck<'_> {
     }
 
     fn bare_scalar(&mut self, dtype: DType, place: Place) {
-        let message = format!("program({}) has no bare scalars", self.program.version);
-        let label = format!("`{dtype}` stands alone");
-        let error = Error::in_place(ErrorKind::Version, place, message, label);
-        let error = error.with_help(format!("write `tensor<{dtype}, []>`, or declare program(1.3)"));
-        self.scalars.report((), error, self.errors);
+        self.scalars.report((), ErrorKind::Version, self.errors, |kind| {
+            let message = format!("program({}) has no bare scalars", self.program.version);
+            let error = Error::in_place(kind, place, message, format!("`{dtype}` stands alone"));
+            error.with_help(format!("write `tensor<{dtype}, []>`, or declare program(1.3)"))
+        });
     }
 }
 

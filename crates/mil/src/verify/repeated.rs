@@ -4,13 +4,13 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::hash::Hash;
 
-use crate::error::Error;
+use crate::error::{Error, ErrorKind, Errors};
 
 /// Errors by what they are about. Of those about the same only the first counts; in the end it says how many
 /// more there are.
 pub struct Repeated<Key> {
-    /// The position of the first error, and the number of further ones.
-    found: HashMap<Key, (usize, usize)>,
+    /// The position of the first error, unless it is not listed, and the number of further ones.
+    found: HashMap<Key, (Option<usize>, usize)>,
 }
 
 impl<Key> Default for Repeated<Key> {
@@ -25,13 +25,23 @@ impl<Key: Eq + Hash> Repeated<Key> {
         self.found.get_mut(key).map(|(_, more)| *more += 1).is_some()
     }
 
-    /// Adds an error, unless there is one about `key`.
-    pub fn report(&mut self, key: Key, error: Error, errors: &mut Vec<Error>) {
+    /// Adds an error of a kind, unless there is one about `key`; `error` words it if it is to be listed.
+    pub fn report(
+        &mut self,
+        key: Key,
+        kind: ErrorKind,
+        errors: &mut Errors,
+        error: impl FnOnce(ErrorKind) -> Error,
+    ) {
         match self.found.entry(key) {
             Entry::Occupied(mut found) => found.get_mut().1 += 1,
+            Entry::Vacant(new) if errors.is_full() => {
+                new.insert((None, 0));
+                errors.count(kind);
+            }
             Entry::Vacant(new) => {
-                new.insert((errors.len(), 0));
-                errors.push(error);
+                new.insert((Some(errors.listed().len()), 0));
+                errors.push(error(kind));
             }
         }
     }
@@ -42,10 +52,10 @@ impl<Key: Eq + Hash> Repeated<Key> {
     }
 
     /// Completes the errors, once all are found; `errors` must have kept its order.
-    pub fn finish(&self, errors: &mut [Error]) {
+    pub fn finish(&self, errors: &mut Errors) {
         for &(first, more) in self.found.values() {
             if more > 0
-                && let Some(error) = errors.get_mut(first)
+                && let Some(error) = first.and_then(|first| errors.listed_mut().get_mut(first))
             {
                 let places = if more == 1 { "place" } else { "places" };
                 error.label = format!("{}; likewise in {more} more {places}", error.label);

@@ -10,6 +10,17 @@ use crate::types::Opset;
 use super::FunctionCheck;
 
 impl FunctionCheck<'_, '_> {
+    /// An error in a part of the function.
+    pub(super) fn in_function(
+        &self,
+        kind: ErrorKind,
+        part: FunctionPart,
+        message: impl Into<String>,
+        label: impl Into<String>,
+    ) -> Error {
+        Error::in_place(kind, Place::Function(self.index, part), message, label)
+    }
+
     pub(super) fn error(
         &mut self,
         kind: ErrorKind,
@@ -17,51 +28,47 @@ impl FunctionCheck<'_, '_> {
         message: impl Into<String>,
         label: impl Into<String>,
     ) {
-        self.errors.push(Error::in_place(kind, Place::Function(self.index, part), message, label));
-    }
-
-    /// Adds the likely fix to the last error.
-    pub(super) fn help(&mut self, help: impl Into<String>) {
-        if let Some(error) = self.errors.last_mut() {
-            error.help = Some(help.into());
-        }
+        self.errors.push(self.in_function(kind, part, message, label));
     }
 
     pub(super) fn unknown_op(&mut self, id: OpId, op: &Op, opset: Opset) {
-        let key = (op.name.clone(), opset);
-        if self.missing_ops.again(&key) {
-            return;
-        }
+        let first = ops::signatures(&op.name).map(|row| row.since).min();
+        let kind = if first.is_some() { ErrorKind::Version } else { ErrorKind::UnknownOp };
         let place = Place::Function(self.index, FunctionPart::Op(id, OpPart::Name));
-        let error = match ops::signatures(&op.name).map(|row| row.since).min() {
+        let (version, function) = (self.version, self.function);
+        self.missing_ops.report((op.name.clone(), opset), kind, self.errors, |kind| match first {
             Some(first) => {
                 let message = format!("`{}` is not in {opset}", op.name);
                 let label = format!("available since {first}");
-                let in_program = if self.version.dialect() == Dialect::RankZero && first > Opset::IOS17 {
+                let in_program = if version.dialect() == Dialect::RankZero && first > Opset::IOS17 {
                     format!(" in program({})", Version::V1_3)
                 } else {
                     String::new()
                 };
                 let help = match op.opset {
                     Some(_) => format!("write `{}<{first}>`{in_program}", op.name),
-                    None => format!("declare the function `{}<{first}>`{in_program}", self.function.name),
+                    None => format!("declare the function `{}<{first}>`{in_program}", function.name),
                 };
-                Error::in_place(ErrorKind::Version, place, message, label).with_help(help)
+                Error::in_place(kind, place, message, label).with_help(help)
             }
             None => {
                 let message = format!("unknown op `{}`", op.name);
-                let label = "no op of this name can be verified or run";
-                let error = Error::in_place(ErrorKind::UnknownOp, place, message, label);
+                let error =
+                    Error::in_place(kind, place, message, "no op of this name can be verified or run");
                 match nearest(&op.name, ops::rows().map(|row| row.name)) {
                     Some(near) => error.with_help(format!("the nearest op is `{near}`")),
                     None => error,
                 }
             }
-        };
-        self.missing_ops.report(key, error, self.errors);
+        });
     }
 
     pub(super) fn op_error(&mut self, id: OpId, op: &Op, error: OpError) {
+        // Finding the place takes a look at every argument.
+        if self.errors.is_full() {
+            self.errors.count(error.kind);
+            return;
+        }
         let part = match error.parameter.as_deref() {
             Some(name) => match (op.arguments.position(name), op.attributes.position(name)) {
                 (Some(position), _) => OpPart::Argument(position),

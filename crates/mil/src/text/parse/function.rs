@@ -21,7 +21,6 @@ impl<'s> Parser<'s> {
     /// A function, of which `func` is ahead.
     pub(super) fn function(&mut self, index: usize) -> Result<(Function, FunctionSpans)> {
         self.bump();
-        // Once there are enough errors, later ones are not worth the work.
         let enough_before = self.has_enough_errors();
         let name = self.ident("the function's name")?;
         let (opset, opset_span) = self.opset()?;
@@ -36,9 +35,7 @@ impl<'s> Parser<'s> {
         self.take_comments(self.at, CommentPlace::BeforeFunction(index));
         self.expect(TokenKind::LeftBrace, "`{`")?;
         let ended = self.body(&mut reader).and_then(|()| self.results(&mut reader));
-        if !enough_before {
-            self.report_unresolved(&reader.scope);
-        }
+        self.report_unresolved(&reader.scope, enough_before);
         ended?;
         Ok((reader.function, reader.spans))
     }
@@ -95,11 +92,11 @@ impl<'s> Parser<'s> {
     ) -> ValueId {
         let id = reader.function.add_value(name.text, ty);
         if let Some(bound) = reader.scope.bind(name, id)
-            && !self.has_enough_errors()
+            && self.has_room_for(ErrorKind::Redefinition)
         {
             let message = format!("{} is bound twice", quote(name.text));
             let label = format!("bound before, on line {}", self.line(bound.start));
-            self.report(Error::at(ErrorKind::Redefinition, name.span, message, label));
+            self.errors.push(Error::at(ErrorKind::Redefinition, name.span, message, label));
         }
         id
     }

@@ -2,8 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{MAX_ERRORS, Name, Parser, quote};
-use crate::error::{Error, ErrorKind, Span};
+use super::{Name, Parser, quote};
+use crate::error::{Error, ErrorKind, MAX_ERRORS, Span};
 use crate::program::ValueId;
 use crate::suggest::nearest;
 
@@ -81,22 +81,29 @@ impl<'s> Scope<'s> {
 }
 
 impl<'s> Parser<'s> {
-    /// Reports the names that a function uses without binding them before: each once, at its first use.
-    pub(super) fn report_unresolved(&mut self, scope: &Scope<'s>) {
+    /// Reports the names that a function uses without binding them before: each once, at its first use. They
+    /// are only counted where there were enough errors before the function.
+    pub(super) fn report_unresolved(&mut self, scope: &Scope<'s>, enough_before: bool) {
+        let mut room = if enough_before { 0 } else { MAX_ERRORS };
         let mut reported = HashSet::new();
         for name in &scope.unresolved {
-            if reported.len() == MAX_ERRORS {
-                break;
-            }
             if scope.lost.contains(name.text) || !reported.insert(name.text) {
                 continue;
             }
             // Not `report`: these may come before errors already found, and the first ones count.
-            let error = match scope.bound.get(name.text) {
-                Some((_, bound)) => self.use_before_definition(*name, *bound),
-                None => undefined_name(*name, scope),
-            };
-            self.errors.push(error);
+            let bound = scope.bound.get(name.text);
+            if room > 0 {
+                room -= 1;
+                self.errors.push(match bound {
+                    Some((_, bound)) => self.use_before_definition(*name, *bound),
+                    None => undefined_name(*name, scope),
+                });
+            } else {
+                self.unlisted.push(match bound {
+                    Some(_) => ErrorKind::UseBeforeDefinition,
+                    None => ErrorKind::UndefinedName,
+                });
+            }
         }
     }
 

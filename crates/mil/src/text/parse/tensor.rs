@@ -91,7 +91,7 @@ impl Parser<'_> {
         count: u64,
         span: Span,
     ) {
-        if self.has_enough_errors() {
+        if !self.has_room_for(ErrorKind::Literal) {
             return;
         }
         let expected = lengths[level].unwrap_or(0);
@@ -103,7 +103,7 @@ impl Parser<'_> {
             format!("{} with {count} {}{dimension}", tensor_name(dtype, shape), items(count))
         };
         let label = format!("expected {expected} {}, found {count}", items(expected));
-        self.report(Error::at(ErrorKind::Literal, span, message, label));
+        self.errors.push(Error::at(ErrorKind::Literal, span, message, label));
     }
 
     fn too_few_brackets(&mut self, dtype: DType, shape: &Shape, open: usize) -> Failed {
