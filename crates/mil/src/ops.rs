@@ -409,9 +409,9 @@ pub trait Row: Sized {
 ///
 /// ```text
 /// ops! {
-///     /// What it computes.
+///     /// `exp(x − m) / Σ exp(x − m)` along `axis`, with the largest `m`.
 ///     Softmax = "softmax"(x: Operand[T], axis: i32 = -1) since IOS15 where [T: FLOAT]
-///         { infer: same_as_first, eval: softmax, accuracy: Accuracy::Ulp(4) }
+///         { infer: softmax_type, eval: softmax, accuracy: Accuracy::Ulp(4) }
 /// }
 /// ```
 ///

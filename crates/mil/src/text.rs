@@ -101,7 +101,7 @@ pub enum CommentPlace {
 /// # Errors
 ///
 /// Everything in the text that does not follow the grammar, does not fit its type, or names what is not there;
-/// up to 20 mistakes at once. Whether ops exist and are used rightly is for the verifier to say.
+/// beyond [`MAX_ERRORS`](crate::error::MAX_ERRORS) mistakes are only counted. Whether ops exist and are used rightly is for the verifier to say.
 pub fn parse(source: &str) -> Result<Parsed, Errors> {
     parse::parse(source)
 }

@@ -58,7 +58,33 @@ pub const CONST: &str = "const";
 ///
 /// # Errors
 ///
-/// Every mistake that does not follow from another.
+/// Every mistake that does not follow from another; beyond [`MAX_ERRORS`](crate::error::MAX_ERRORS) they are only
+/// counted. With the text that the program was read from they can be shown:
+///
+/// ```
+/// use anemone_mil::{text, verify};
+///
+/// let source = r#"program(1.3)
+/// {
+///     func main<ios18>(tensor<fp16, [1, 4]> x) {
+///             tensor<fp16, [1, 4]> y = sofmax(x = x)[name = string("y")];
+///         } -> (y);
+/// }
+/// "#;
+/// let parsed = text::parse(source)?;
+/// let errors = verify::verify(parsed.program).unwrap_err();
+/// assert_eq!(
+///     errors.render("model.mil", source, &parsed.spans),
+///     r#"error: unknown op `sofmax`
+///  --> model.mil:4:38
+///   |
+/// 4 |             tensor<fp16, [1, 4]> y = sofmax(x = x)[name = string("y")];
+///   |                                      ^^^^^^ no op of this name can be verified or run
+///   |
+///   = help: the nearest op is `softmax`"#
+/// );
+/// # Ok::<(), anemone_mil::error::Errors>(())
+/// ```
 pub fn verify(program: Program) -> Result<Verified, Errors> {
     let mut errors = Errors::default();
     declarations::check_program(&program, &mut errors);
