@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anemone_lm::config::DeviceDtype;
-use anemone_lm::head::{HeadRunner, Runtimes};
+use anemone_lm::head::{HeadKind, HeadRunner, Runtimes};
 use anemone_lm::optimizer::LossScale;
 use anemone_lm::programs::head::{EPS, Head};
 use anemone_lm::programs::{ProgramError, Target};
@@ -117,7 +117,11 @@ impl<'a> Bench<'a> {
         self.program("logits", self.head.classifier_forward(), dim)?;
         self.program("softmax", self.head.softmax(), vocab)?;
         self.program("backward", self.head.classifier_backward(), vocab)?;
-        self.step()
+        self.step("step programs", HeadKind::Programs)?;
+        if self.args.runtime.offers_fused_head()? {
+            self.step("step fused", HeadKind::Fused)?;
+        }
+        Ok(())
     }
 
     /// A tensor `[1, C, 1, S]` of numbers from N(0, 1).
@@ -146,11 +150,11 @@ impl<'a> Bench<'a> {
     }
 
     /// Times a step: loss, dx, the gain's gradient and dE, from x and targets.
-    fn step(&self) -> Result<(), Failure> {
+    fn step(&self, what: &'static str, kind: HeadKind) -> Result<(), Failure> {
         memory::reset_peak();
         let Head { vocab, dim, positions, target, .. } = self.head;
         let runtimes = Runtimes { head: self.runtime.as_ref(), products: self.runtime.as_ref() };
-        let mut runner = HeadRunner::new(self.head, runtimes)?;
+        let mut runner = HeadRunner::new(self.head, kind, runtimes)?;
         let embed = TensorType::new(DType::Fp32, &[vocab, dim]);
         let embed =
             normal(&embed, &[vocab, dim], Random::stream(0, 1), 0.0, 0.02).map_err(EmitError::from)?;
@@ -175,7 +179,7 @@ impl<'a> Bench<'a> {
         for program in programs {
             all += flops(&program.map_err(EmitError::from)?);
         }
-        self.time("step programs", all, || {
+        self.time(what, all, || {
             runner.step(&x, &targets, loss_scale.scale())?;
             Ok(())
         })

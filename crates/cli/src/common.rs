@@ -80,6 +80,9 @@ pub enum Failure {
         dir = .0.display()
     )]
     Occupied(PathBuf),
+    /// A runtime that does not compute the classifier and its loss in one.
+    #[error("the runtime {} does not offer `--head fused`; those that do: {}", .0.name(), runtime::RuntimeName::with_fused_head())]
+    NoFusedHead(runtime::RuntimeName),
     /// Training fails, or cannot begin or go on.
     #[error(transparent)]
     Training(#[from] RunError),

@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anemone_lm::config::{MAX_DIMENSION, MAX_STEPS};
-use anemone_lm::head::Runtimes;
+use anemone_lm::head::{HeadKind, Runtimes};
 use anemone_lm::log::Record;
 use anemone_lm::run::{DataSource, Observer, Run, RunError, Summary};
 use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::common::config::{self, DtypeName};
+use crate::common::config::{self, DtypeName, HeadName};
 use crate::common::runtime::RuntimeName;
 use crate::common::{Failure, Output};
 
@@ -58,6 +58,9 @@ pub struct Args {
     /// Element type of what runs on the device [default: the configuration's]
     #[arg(long, value_enum, conflicts_with = "resume")]
     dtype: Option<DtypeName>,
+    /// How the classifier and its loss are computed: as one program per step, or in one, without logits in memory [default: the configuration's]
+    #[arg(long, value_enum, conflicts_with = "resume")]
+    head: Option<HeadName>,
     /// What runs the programs; a resumed run goes on only on the one it began on
     #[arg(long, value_enum, default_value = "cpu")]
     runtime: RuntimeName,
@@ -123,6 +126,10 @@ fn create(args: &Args, runtimes: Runtimes<'_>) -> Result<Run, Failure> {
     train.lr = args.lr.unwrap_or(train.lr);
     train.seed = args.seed.unwrap_or(train.seed);
     train.dtype = args.dtype.map_or(train.dtype, Into::into);
+    train.head = args.head.map_or(train.head, Into::into);
+    if train.head == HeadKind::Fused && !args.runtime.offers_fused_head()? {
+        return Err(Failure::NoFusedHead(args.runtime));
+    }
     let source =
         if args.data.is_empty() { DataSource::BuiltIn } else { DataSource::Files(absolute(&args.data)?) };
     let directory = args.out.as_deref().unwrap_or(Path::new(DEFAULT_OUT));

@@ -5,6 +5,8 @@ use anemone_mil::types::DType;
 use bytemuck::Pod;
 use half::f16;
 
+use crate::simd;
+
 /// fp16 or fp32: widened to fp32 without loss, rounded from it once.
 ///
 /// The conversions are branch-free arithmetic that compilers turn into vector instructions where a loop over
@@ -16,9 +18,23 @@ pub trait Float: Pod + Send + Sync {
     fn narrow(value: f32) -> Self;
     /// A value rounded once, to nearest even.
     fn from_f64(value: f64) -> Self;
+    /// The values in fp32; `to` has the same length.
+    fn widen(values: &[Self], to: &mut [f32]);
+    /// Each value rounded once, to nearest even; `to` has the same length.
+    fn round(values: &[f32], to: &mut [Self]);
 }
 
 impl Float for f32 {
+    #[inline(always)]
+    fn widen(values: &[f32], to: &mut [f32]) {
+        to.iter_mut().zip(values).for_each(|(to, value)| *to = *value);
+    }
+
+    #[inline(always)]
+    fn round(values: &[f32], to: &mut [f32]) {
+        to.iter_mut().zip(values).for_each(|(to, value)| *to = *value);
+    }
+
     #[inline(always)]
     fn wide(self) -> f32 {
         self
@@ -41,6 +57,16 @@ const INFINITE: u32 = 0x7f80_0000;
 const REBIAS: u32 = 112 << 23;
 
 impl Float for f16 {
+    #[inline(always)]
+    fn widen(values: &[f16], to: &mut [f32]) {
+        simd::widen(values, to);
+    }
+
+    #[inline(always)]
+    fn round(values: &[f32], to: &mut [f16]) {
+        simd::narrow(values, to);
+    }
+
     #[inline(always)]
     fn wide(self) -> f32 {
         let bits = u32::from(self.to_bits());
@@ -76,18 +102,6 @@ impl Float for f16 {
     fn from_f64(value: f64) -> f16 {
         round_to_f16(value)
     }
-}
-
-/// The values in fp32; `to` has the same length.
-#[inline(always)]
-pub fn widen<T: Float>(values: &[T], to: &mut [f32]) {
-    to.iter_mut().zip(values).for_each(|(to, value)| *to = value.wide());
-}
-
-/// Each value rounded once, to nearest even; `to` has the same length.
-#[inline(always)]
-pub fn round<T: Float>(values: &[f32], to: &mut [T]) {
-    to.iter_mut().zip(values).for_each(|(to, &value)| *to = T::narrow(value));
 }
 
 /// Whether kernels compute with this type in floating point.

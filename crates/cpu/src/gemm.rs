@@ -13,7 +13,7 @@ use anemone_mil::types::DType;
 use half::f16;
 use pulp::{Simd, WithSimd};
 
-use crate::element::{Float, round};
+use crate::element::Float;
 use crate::memory::Floats;
 use crate::threads::Threads;
 
@@ -263,7 +263,7 @@ impl<T: Float> WithSimd for Store<'_, T> {
         if self.adds {
             self.sums.iter_mut().zip(&*self.to).for_each(|(sum, to)| *sum += to.wide());
         }
-        round(self.sums, self.to);
+        T::round(self.sums, self.to);
     }
 }
 

@@ -39,6 +39,7 @@ mod kernels;
 pub mod linear_cross_entropy;
 mod memory;
 mod plan;
+mod simd;
 mod threads;
 
 use std::sync::Arc;

@@ -18,6 +18,8 @@
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::head::HeadKind;
+
 /// The largest vocabulary, dimension or number of positions a configuration may name: 2²⁴.
 pub const MAX_DIMENSION: usize = 1 << 24;
 /// The largest number of elements of one matrix (V·D, V·S or D·S) a configuration may lead to: 2³².
@@ -125,6 +127,8 @@ pub struct TrainConfig {
     pub seed: u64,
     /// Dtype of device tensors.
     pub dtype: DeviceDtype,
+    /// How the classifier and its loss are computed.
+    pub head: HeadKind,
     /// Steps between evaluations of the validation loss; 0 for only one at the end.
     pub validation_interval: u64,
     /// Steps between checkpoints; 0 for only one at the end.
@@ -144,6 +148,7 @@ impl Default for TrainConfig {
             grad_clip: 1.0,
             seed: 0,
             dtype: DeviceDtype::Fp16,
+            head: HeadKind::Programs,
             validation_interval: 100,
             checkpoint_interval: 200,
         }

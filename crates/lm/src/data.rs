@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 /// The target of a position that does not count, as in PyTorch's `ignore_index`.
-pub const IGNORE_INDEX: i32 = -100;
+pub use anemone_mil::linear_cross_entropy::IGNORE_INDEX;
+
 /// The most text that is read into memory, over all files: 4 GiB.
 pub const MAX_TEXT_BYTES: u64 = 4 << 30;
 

@@ -1,5 +1,8 @@
 //! The head at work: its programs prepared on runtimes, with weights that follow the optimizer.
 
+mod fused;
+mod separate;
+
 use std::sync::Arc;
 
 use anemone_mil::error::Errors;
@@ -9,13 +12,16 @@ use anemone_mil::tensor::{self, Tensor};
 use anemone_mil::types::{DType, TensorType};
 use anemone_mil::verify::verify;
 use anemone_mil::weights::{BlobError, BlobFile, WeightSource};
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::config::DeviceDtype;
 use crate::element::Element;
-use crate::loss::{self, Loss, LossError};
+use crate::loss::{Loss, LossError};
 use crate::programs::ProgramError;
-use crate::programs::head::{EMBED, EMBED_T, GAIN, Head};
+use crate::programs::head::{GAIN, Head};
+use fused::Fused;
+use separate::SeparatePrograms;
 
 /// Why the head cannot be prepared or run.
 #[derive(Debug, Error)]
@@ -33,6 +39,9 @@ pub enum HeadError {
     /// Targets that the loss refuses.
     #[error(transparent)]
     Loss(#[from] LossError),
+    /// Logits of a head that has none.
+    #[error("the fused head never has the logits as a whole")]
+    NoLogits,
     /// Weights of another size than the head's.
     #[error("`{what}` has {found} values, not {expected}")]
     Size {
@@ -46,6 +55,17 @@ pub enum HeadError {
     /// A tensor does not fit in memory.
     #[error("{0} does not fit in memory")]
     Memory(TensorType),
+}
+
+/// How the classifier, its loss and their gradients are computed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HeadKind {
+    /// One program per step, logits and probabilities between them.
+    #[default]
+    Programs,
+    /// By the runtime in one, by vocabulary tiles, where it offers that: memory does not grow with the vocabulary.
+    Fused,
 }
 
 /// Which runtime does what.
@@ -96,20 +116,15 @@ impl Prepared {
 
 /// The head of a model, ready to compute losses and gradients.
 ///
-/// Every device step is one of the [programs](crate::programs::head); weights are constants of theirs, which
-/// [`HeadRunner::set_weights`] replaces.
+/// The RMSNorm's steps are [programs](crate::programs::head), and by [`HeadKind`] the classifier's are too, or one
+/// piece of work of the runtime's. Weights stay with the runtime until [`HeadRunner::set_weights`] replaces them.
 pub struct HeadRunner {
     head: Head,
     final_rmsnorm: Prepared,
-    classifier_forward: Prepared,
-    softmax: Prepared,
-    classifier_backward: Prepared,
     rmsnorm_backward: Prepared,
-    weight_gradient: Prepared,
-    dlogits: Tensor,
+    classifier: Box<dyn ClassifierRunner>,
     gain: Tensor,
     embed: Tensor,
-    embed_t: Tensor,
 }
 
 /// The gradients of a step, each times the loss scale.
@@ -145,25 +160,24 @@ pub(crate) fn zeros(dtype: DType, dims: &[usize]) -> Result<Tensor, HeadError> {
 }
 
 impl HeadRunner {
-    /// Prepares the programs of `head`. All weights are zero until they are set.
+    /// Prepares `head`. All weights are zero until they are set.
     ///
     /// # Errors
     ///
-    /// A dimension is 0, a tensor does not fit in memory, or a runtime refuses a program.
-    pub fn new(head: Head, runtimes: Runtimes<'_>) -> Result<HeadRunner, HeadError> {
+    /// A dimension is 0, a tensor does not fit in memory, or a runtime refuses a program or this kind of head.
+    pub fn new(head: Head, kind: HeadKind, runtimes: Runtimes<'_>) -> Result<HeadRunner, HeadError> {
         let dtype = head.target.mil_dtype();
+        let classifier: Box<dyn ClassifierRunner> = match kind {
+            HeadKind::Programs => Box::new(SeparatePrograms::new(head, runtimes)?),
+            HeadKind::Fused => Box::new(Fused::new(head, runtimes.head)?),
+        };
         Ok(HeadRunner {
             head,
             final_rmsnorm: Prepared::new(head.final_rmsnorm()?, runtimes.head)?,
-            classifier_forward: Prepared::new(head.classifier_forward()?, runtimes.head)?,
-            softmax: Prepared::new(head.softmax()?, runtimes.head)?,
-            classifier_backward: Prepared::new(head.classifier_backward()?, runtimes.head)?,
             rmsnorm_backward: Prepared::new(head.rmsnorm_backward()?, runtimes.head)?,
-            weight_gradient: Prepared::new(head.classifier_weight_gradient()?, runtimes.products)?,
-            dlogits: zeros(dtype, &[1, head.vocab, 1, head.positions])?,
+            classifier,
             gain: zeros(dtype, &[1, head.dim, 1, 1])?,
             embed: zeros(dtype, &[head.vocab, head.dim, 1, 1])?,
-            embed_t: zeros(dtype, &[1, head.dim, head.vocab])?,
         })
     }
 
@@ -187,37 +201,31 @@ impl HeadRunner {
                 E::narrow(gain, to_gain);
                 E::narrow(embed, to_embed);
             }
-            if let (Some(from), Some(to)) = (self.embed.as_slice::<E>(), self.embed_t.as_mut_slice::<E>()) {
-                transpose(from, to, vocab, dim);
-            }
         });
         for program in [&mut self.final_rmsnorm, &mut self.rmsnorm_backward] {
             program.executable.set_constant(GAIN, &self.gain)?;
         }
-        self.classifier_forward.executable.set_constant(EMBED, &self.embed)?;
-        self.classifier_backward.executable.set_constant(EMBED_T, &self.embed_t)?;
-        Ok(())
+        self.classifier.set_embed(&self.embed)
     }
 
     /// The logits `[1, V, 1, S]` for x `[1, D, 1, S]`.
     ///
     /// # Errors
     ///
-    /// An input of another type, or a failing runtime.
+    /// An input of another type, a failing runtime, or the fused head, which has none.
     pub fn logits(&mut self, x: &Tensor) -> Result<&Tensor, HeadError> {
         let xn = self.final_rmsnorm.run(&[x])?;
-        self.classifier_forward.run(&[xn])
+        self.classifier.logits(xn)
     }
 
-    /// The loss of x `[1, D, 1, S]` against one target per position, computed from the logits.
+    /// The loss of x `[1, D, 1, S]` against one target per position.
     ///
     /// # Errors
     ///
     /// An input of another type, a target out of range, or a failing runtime.
     pub fn loss(&mut self, x: &Tensor, targets: &[i32]) -> Result<Loss, HeadError> {
-        let (vocab, dtype) = (self.head.vocab, self.head.target.dtype);
-        let logits = self.logits(x)?;
-        with_element!(dtype, E => Ok(loss::from_logits(values::<E>(logits), vocab, targets, 1.0, None)?))
+        let xn = self.final_rmsnorm.run(&[x])?;
+        self.classifier.loss(&self.embed, xn, targets)
     }
 
     /// The loss and its gradients, which carry `loss_scale`.
@@ -231,24 +239,39 @@ impl HeadRunner {
         targets: &[i32],
         loss_scale: f32,
     ) -> Result<(Loss, HeadGradients<'_>), HeadError> {
-        let vocab = self.head.vocab;
         let xn = self.final_rmsnorm.run(&[x])?;
-        let logits = self.classifier_forward.run(&[xn])?;
-        let probabilities = self.softmax.run(&[logits])?;
-        // The loss itself comes from the logits: a probability may underflow, its logarithm must not.
-        let loss = with_element!(self.head.target.dtype, E => {
-            let gradient = self.dlogits.as_mut_slice::<E>();
-            loss::from_probabilities(values::<E>(probabilities), vocab, targets, loss_scale, gradient)?;
-            loss::from_logits(values::<E>(logits), vocab, targets, 1.0, None)?
-        });
-        let dxn = self.classifier_backward.run(&[&self.dlogits])?;
+        let loss = self.classifier.step(&self.embed, xn, targets, loss_scale)?;
+        let (dxn, dembed) = self.classifier.gradients();
         self.rmsnorm_backward.run(&[dxn, x])?;
-        self.weight_gradient.run(&[&self.dlogits, xn])?;
         let [dx, dgain] = self.rmsnorm_backward.outputs.as_slice() else {
             unreachable!("RMSNorm backward has two outputs");
         };
-        Ok((loss, HeadGradients { dx, dgain, dembed: &self.weight_gradient.outputs[0] }))
+        Ok((loss, HeadGradients { dx, dgain, dembed }))
     }
+}
+
+/// A classifier with its loss, at work. Activations are `[1, C, 1, S]`.
+trait ClassifierRunner: Send {
+    /// Takes over another E `[V, D, 1, 1]`.
+    fn set_embed(&mut self, embed: &Tensor) -> Result<(), HeadError>;
+
+    /// The logits for xn.
+    fn logits(&mut self, xn: &Tensor) -> Result<&Tensor, HeadError>;
+
+    /// The loss; `embed` is what was last set.
+    fn loss(&mut self, embed: &Tensor, xn: &Tensor, targets: &[i32]) -> Result<Loss, HeadError>;
+
+    /// The loss; leaves gradients, which carry `loss_scale`.
+    fn step(
+        &mut self,
+        embed: &Tensor,
+        xn: &Tensor,
+        targets: &[i32],
+        loss_scale: f32,
+    ) -> Result<Loss, HeadError>;
+
+    /// dxn and dE, as the last step left them.
+    fn gradients(&self) -> (&Tensor, &Tensor);
 }
 
 fn check_size(what: &'static str, found: usize, expected: usize) -> Result<(), HeadError> {

@@ -15,7 +15,7 @@ use crate::data::{Batch, Dataset};
 use crate::element::Element;
 use crate::embedding::{self, EmbeddingError};
 use crate::generate::{SampleError, Sampler, position_logits};
-use crate::head::{HeadError, HeadRunner, Runtimes, values, with_element, zeros};
+use crate::head::{HeadError, HeadKind, HeadRunner, Runtimes, values, with_element, zeros};
 use crate::log::Record;
 use crate::model::{Model, ModelError, allocate};
 use crate::optimizer::{AdamW, LossScale, Schedule, clip_factor, global_norm};
@@ -140,7 +140,7 @@ impl Trainer {
         let gradient = |shape: &[usize]| allocate(shape, std::iter::repeat(0.0));
         let [embedding, gain, classifier] = model.parameters().map(|parameter| gradient(&parameter.shape));
         let gradients = [embedding?, gain?, classifier?];
-        let mut head = HeadRunner::new(head_of(&config), runtimes)?;
+        let mut head = HeadRunner::new(head_of(&config), config.train.head, runtimes)?;
         head.set_weights(&model.gain.values, &model.classifier.values)?;
         let x = zeros(head.head().target.mil_dtype(), &[1, config.model.dim, 1, config.train.positions()])?;
         Ok(Trainer { config, data, model, head, loss_scale, step, updates, x, gradients })
@@ -249,7 +249,7 @@ impl Trainer {
         runtimes: Runtimes<'_>,
     ) -> Result<Vec<u32>, TrainError> {
         let head = Head { positions: 1, ..head_of(&self.config) };
-        let mut runner = HeadRunner::new(head, runtimes)?;
+        let mut runner = HeadRunner::new(head, HeadKind::Programs, runtimes)?;
         runner.set_weights(&self.model.gain.values, &self.model.classifier.values)?;
         let dims = [1, self.config.model.dim, 1, 1];
         let mut x = zeros(head.target.mil_dtype(), &dims)?;

@@ -4,7 +4,7 @@
 
 use anemone_lm::config::{Config, DeviceDtype, ModelConfig, TrainConfig};
 use anemone_lm::data::Dataset;
-use anemone_lm::head::{HeadRunner, Runtimes};
+use anemone_lm::head::{HeadKind, HeadRunner, Runtimes};
 use anemone_lm::programs::Target;
 use anemone_lm::programs::head::{EPS, Head};
 use anemone_lm::random::Random;
@@ -84,7 +84,7 @@ fn a_step_gives_the_loss_and_every_gradient() {
             let wide = |values: &[f32]| -> Vec<f64> { values.iter().map(|&v| f64::from(v)).collect() };
             let exact = reference(&head, &wide(&x), &wide(&gain), &wide(&embed), &targets);
 
-            let mut runner = HeadRunner::new(head, RUNTIMES).unwrap();
+            let mut runner = HeadRunner::new(head, HeadKind::Programs, RUNTIMES).unwrap();
             runner.set_weights(&gain, &embed).unwrap();
             let input = Tensor::from_f64(target.mil_dtype(), &[1, 12, 1, 9], &wide(&x)).unwrap();
             let scale = 64.0;

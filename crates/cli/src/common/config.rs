@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anemone_lm::config::{Config, DeviceDtype};
+use anemone_lm::head::HeadKind;
 use clap::ValueEnum;
 use thiserror::Error;
 
@@ -62,6 +63,22 @@ impl From<DtypeName> for DeviceDtype {
         match name {
             DtypeName::Fp16 => DeviceDtype::Fp16,
             DtypeName::Fp32 => DeviceDtype::Fp32,
+        }
+    }
+}
+
+/// `--head`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum HeadName {
+    Programs,
+    Fused,
+}
+
+impl From<HeadName> for HeadKind {
+    fn from(name: HeadName) -> HeadKind {
+        match name {
+            HeadName::Programs => HeadKind::Programs,
+            HeadName::Fused => HeadKind::Fused,
         }
     }
 }

@@ -2,7 +2,9 @@
 
 use anemone_cpu::{Cpu, Options};
 use anemone_mil::eval::Interpreter;
+use anemone_mil::linear_cross_entropy::{Classifier, LOGITS_BYTES, LossOptions};
 use anemone_mil::runtime::Runtime;
+use anemone_mil::types::DType;
 use clap::ValueEnum;
 
 use super::Failure;
@@ -25,6 +27,30 @@ pub struct Opened {
 }
 
 impl RuntimeName {
+    /// The name on the command line.
+    pub fn name(self) -> String {
+        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_string())
+    }
+
+    /// The names of the runtimes that compute the classifier and its loss in one.
+    pub fn with_fused_head() -> String {
+        let offering =
+            RuntimeName::value_variants().iter().filter(|name| name.offers_fused_head().unwrap_or(false));
+        offering.map(|name| name.name()).collect::<Vec<_>>().join(", ")
+    }
+
+    /// Whether the runtime computes the classifier and its loss in one.
+    ///
+    /// # Errors
+    ///
+    /// When the system refuses what the runtime needs.
+    pub fn offers_fused_head(self) -> Result<bool, Failure> {
+        let least =
+            Classifier { vocab: 1, dim: 1, positions: 1, dtype: DType::Fp32, logits_bytes: LOGITS_BYTES };
+        let runtime = self.open(Some(1))?.runtime;
+        Ok(runtime.linear_cross_entropy(least, LossOptions::default()).is_ok())
+    }
+
     /// The runtime, with this many threads where it has threads (default: as many as the machine runs at once).
     ///
     /// # Errors

@@ -240,7 +240,7 @@ fn mistakes_of_newcomers_are_named() {
     train(&["--tokenizer", "words"]).failed(2, &["words", "bytes"]);
     train(&["--runtime", "ane"]).failed(2, &["ane", "cpu, eval"]);
     train(&["--stepz", "3"]).failed(2, &["--stepz", "--steps"]);
-    train(&["--head", "fused"]).failed(2, &["--head"]);
+    train(&["--head", "whole"]).failed(2, &["whole", "programs, fused"]);
     assert!(!Path::new(&out).exists());
     let file = place.file("file", "");
     anemone(["train", "--steps", "1", "--out", &format!("{file}/out")])
@@ -265,4 +265,27 @@ fn a_model_that_the_system_has_no_memory_for_is_refused() {
     shell.args(["-c", limited, env!("CARGO_BIN_EXE_anemone"), "train", "--config", &huge]);
     let output = shell.args(["--out", &place.text("out")]).output().unwrap();
     finished(output).failed(1, &["the model's tensor<fp32, [1048576, 4096]> does not fit in memory"]);
+}
+
+#[test]
+fn the_fused_head_trains_as_the_programs_do_where_it_is_offered() {
+    let place = Place::new();
+    let refused = with(&small(&place, "refused"), &["--head", "fused", "--runtime", "eval"]).ended(1);
+    assert!(
+        refused.stderr.contains("eval does not offer `--head fused`; those that do: cpu"),
+        "{}",
+        refused.stderr
+    );
+    assert!(!place.path("refused").exists());
+
+    let mut losses = Vec::new();
+    for (out, head) in [("programs", "programs"), ("fused", "fused")] {
+        with(&small(&place, out), &["--head", head, "--steps", "30", "--dtype", "fp32"]).ended(0);
+        let log = log::read(&place.path(out).join("log.jsonl")).unwrap();
+        losses.push(log.iter().map(|record| record.loss).collect::<Vec<f64>>());
+    }
+    assert_eq!(losses[0].len(), 30);
+    for (programs, fused) in losses[0].iter().zip(&losses[1]) {
+        assert!((programs - fused).abs() < 1e-3, "{programs} and {fused}");
+    }
 }

@@ -6,7 +6,7 @@ use std::ops::Range;
 use pulp::{Arch, Simd, WithSimd};
 
 use super::{DEPTH, Matrix};
-use crate::element::{Float, widen};
+use crate::element::Float;
 use crate::memory::Floats;
 
 /// Columns whose place in the panel stays in the first cache while rows are interleaved.
@@ -85,7 +85,7 @@ impl<T: Float> Panel<'_, T> {
             let mut widened = [0.0; STRIP];
             for i in 0..self.present {
                 let start = i * row_stride + strip * STRIP;
-                widen(&self.values[start..start + width], &mut widened[..width]);
+                T::widen(&self.values[start..start + width], &mut widened[..width]);
                 for (column, &value) in panel.chunks_exact_mut(self.height).zip(&widened) {
                     column[i] = value;
                 }
@@ -98,7 +98,7 @@ impl<T: Float> Panel<'_, T> {
     fn along_rows(self, column_stride: usize) {
         for (j, column) in self.panel.chunks_exact_mut(self.height).enumerate() {
             let start = j * column_stride;
-            widen(&self.values[start..start + self.present], &mut column[..self.present]);
+            T::widen(&self.values[start..start + self.present], &mut column[..self.present]);
         }
     }
 }

@@ -8,7 +8,7 @@ use pulp::{Simd, WithSimd};
 
 use super::elementwise::CHUNK;
 use super::{Choice, Kernel, Work};
-use crate::element::{self, Float, is_float};
+use crate::element::{Float, is_float};
 use crate::memory::{Sources, element_bytes};
 use crate::threads::Threads;
 
@@ -250,7 +250,7 @@ impl WithSimd for Widen<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
-        element::widen(self.x, self.result);
+        f16::widen(self.x, self.result);
     }
 }
 
@@ -265,7 +265,7 @@ impl WithSimd for Narrow<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
-        element::round(self.x, self.result);
+        f16::round(self.x, self.result);
     }
 }
 

@@ -17,6 +17,8 @@ use crate::threads::Threads;
 
 /// Rows of a group.
 const GROUP: usize = 64;
+/// Columns whose values, in fp32, stay in the first cache.
+const STRIP: usize = 256;
 
 pub fn choose(operands: &Operands<'_>) -> Result<Option<Choice>, OpError> {
     let row = Softmax::bind(operands)?;
@@ -122,16 +124,22 @@ impl<T: Float> WithSimd for Find<'_, T> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
         let Find { x, inner, sums, largest } = self;
-        largest.fill(f32::NEG_INFINITY);
-        sums.fill(0.0);
-        for row in x.chunks_exact(inner) {
-            for (largest, x) in largest.iter_mut().zip(row) {
-                *largest = larger(*largest, x.wide());
+        let strips = sums.chunks_mut(STRIP).zip(largest.chunks_mut(STRIP)).enumerate();
+        for (strip, (sums, largest)) in strips {
+            let start = strip * STRIP;
+            let width = largest.len();
+            let mut buffer = [0.0; STRIP];
+            let wide = &mut buffer[..width];
+            largest.fill(f32::NEG_INFINITY);
+            sums.fill(0.0);
+            for row in x.chunks_exact(inner) {
+                T::widen(&row[start..start + width], wide);
+                largest.iter_mut().zip(&*wide).for_each(|(largest, &x)| *largest = larger(*largest, x));
             }
-        }
-        for row in x.chunks_exact(inner) {
-            for ((sum, x), &largest) in sums.iter_mut().zip(row).zip(&*largest) {
-                *sum += f64::from(exp_difference(x.wide(), largest));
+            for row in x.chunks_exact(inner) {
+                T::widen(&row[start..start + width], wide);
+                wide.iter_mut().zip(&*largest).for_each(|(x, &largest)| *x = exp_difference(*x, largest));
+                sums.iter_mut().zip(&*wide).for_each(|(sum, &x)| *sum += f64::from(x));
             }
         }
     }
@@ -150,9 +158,17 @@ impl<T: Float> WithSimd for Finish<'_, T> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
-        let columns = self.sums.iter().zip(self.largest);
-        for ((result, x), (&sum, &largest)) in self.result.iter_mut().zip(self.x).zip(columns) {
-            *result = T::narrow(exp_difference(x.wide(), largest) / sum as f32);
+        let columns = self.sums.chunks(STRIP).zip(self.largest.chunks(STRIP));
+        for ((result, x), (sums, largest)) in
+            self.result.chunks_mut(STRIP).zip(self.x.chunks(STRIP)).zip(columns)
+        {
+            let mut buffer = [0.0; STRIP];
+            let wide = &mut buffer[..x.len()];
+            T::widen(x, wide);
+            for ((x, &sum), &largest) in wide.iter_mut().zip(sums).zip(largest) {
+                *x = exp_difference(*x, largest) / sum as f32;
+            }
+            T::round(wide, result);
         }
     }
 }

@@ -1,0 +1,66 @@
+//! What the processor has instructions for and portable code is slow at: conversions between fp16 and fp32.
+
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+use half::f16;
+
+use crate::element::Float;
+
+/// The values in fp32; `to` has the same length.
+#[inline]
+pub fn widen(from: &[f16], to: &mut [f32]) {
+    #[cfg(target_arch = "x86_64")]
+    if x86::widen(from, to) {
+        return;
+    }
+    to.iter_mut().zip(from).for_each(|(to, value)| *to = value.wide());
+}
+
+/// Each value rounded once, to nearest even; `to` has the same length.
+#[inline]
+pub fn narrow(from: &[f32], to: &mut [f16]) {
+    #[cfg(target_arch = "x86_64")]
+    if x86::narrow(from, to) {
+        return;
+    }
+    to.iter_mut().zip(from).for_each(|(to, &value)| *to = f16::narrow(value));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_fp16_value_at_every_length() {
+        let all: Vec<f16> = (0..=u16::MAX).map(f16::from_bits).collect();
+        for length in (1..70).chain([all.len()]) {
+            for from in all.chunks(length) {
+                let mut wide = vec![7.0f32; from.len()];
+                widen(from, &mut wide);
+                let mut back = vec![f16::ONE; from.len()];
+                narrow(&wide, &mut back);
+                for ((value, wide), back) in from.iter().zip(&wide).zip(&back) {
+                    let same =
+                        value.to_f32().to_bits() == wide.to_bits() && value.to_bits() == back.to_bits();
+                    assert!(
+                        same || value.is_nan() && wide.is_nan() && back.is_nan(),
+                        "{value} {wide} {back}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn values_between_fp16_values_round_as_the_portable_code_rounds_them() {
+        let values: Vec<f32> = (0..u32::MAX - 4099).step_by(4099).map(f32::from_bits).collect();
+        let mut rounded = vec![f16::ONE; values.len()];
+        narrow(&values, &mut rounded);
+        for (&value, rounded) in values.iter().zip(&rounded) {
+            let expected = f16::narrow(value);
+            let same = rounded.to_bits() == expected.to_bits();
+            assert!(same || rounded.is_nan() && expected.is_nan(), "{value:e}: {rounded} for {expected}");
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! x86-64: `vcvtph2ps` and `vcvtps2ph`, sixteen at a time with AVX-512, eight with F16C.
+#![allow(unsafe_code)]
+
+use std::arch::x86_64::{
+    __m256i, __mmask16, _MM_FROUND_TO_NEAREST_INT, _mm_loadu_si128, _mm_storeu_si128, _mm256_cvtph_ps,
+    _mm256_cvtps_ph, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_mask_storeu_epi16, _mm256_maskz_loadu_epi16,
+    _mm256_storeu_ps, _mm256_storeu_si256, _mm512_cvtph_ps, _mm512_cvtps_ph, _mm512_loadu_ps,
+    _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_storeu_ps,
+};
+
+use half::f16;
+
+use crate::element::Float;
+
+/// Whether the processor, and the system, have all that the sixteen-wide code uses.
+fn has_avx512() -> bool {
+    is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512vl")
+}
+
+/// Whether they have what the eight-wide code uses.
+fn has_f16c() -> bool {
+    is_x86_feature_detected!("avx") && is_x86_feature_detected!("f16c")
+}
+
+/// Widens, if the processor has an instruction for it.
+pub fn widen(from: &[f16], to: &mut [f32]) -> bool {
+    if has_avx512() {
+        // SAFETY: the features that the function is compiled for have been detected.
+        unsafe { widen_avx512(from, to) };
+    } else if has_f16c() {
+        // SAFETY: as above.
+        unsafe { widen_f16c(from, to) };
+    } else {
+        return false;
+    }
+    true
+}
+
+/// Rounds, if the processor has an instruction for it.
+pub fn narrow(from: &[f32], to: &mut [f16]) -> bool {
+    if has_avx512() {
+        // SAFETY: the features that the function is compiled for have been detected.
+        unsafe { narrow_avx512(from, to) };
+    } else if has_f16c() {
+        // SAFETY: as above.
+        unsafe { narrow_f16c(from, to) };
+    } else {
+        return false;
+    }
+    true
+}
+
+/// A mask of the first `count` lanes of sixteen.
+fn first(count: usize) -> __mmask16 {
+    ((1u32 << count.min(16)) - 1) as __mmask16
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+fn widen_avx512(from: &[f16], to: &mut [f32]) {
+    let (from, from_rest) = from.as_chunks::<16>();
+    let (to, to_rest) = to.as_chunks_mut::<16>();
+    for (from, to) in from.iter().zip(to) {
+        // SAFETY: an f16 is two bytes, so `from` and `to` are 32 and 64 bytes; no alignment is asked for.
+        unsafe {
+            let half = _mm256_loadu_si256(from.as_ptr().cast::<__m256i>());
+            _mm512_storeu_ps(to.as_mut_ptr(), _mm512_cvtph_ps(half));
+        }
+    }
+    let mask = first(from_rest.len().min(to_rest.len()));
+    // SAFETY: lanes that the mask leaves out are neither read nor written; the others lie in both slices.
+    unsafe {
+        let half = _mm256_maskz_loadu_epi16(mask, from_rest.as_ptr().cast::<i16>());
+        _mm512_mask_storeu_ps(to_rest.as_mut_ptr(), mask, _mm512_cvtph_ps(half));
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+fn narrow_avx512(from: &[f32], to: &mut [f16]) {
+    let (from, from_rest) = from.as_chunks::<16>();
+    let (to, to_rest) = to.as_chunks_mut::<16>();
+    for (from, to) in from.iter().zip(to) {
+        // SAFETY: an f16 is two bytes, so `from` and `to` are 64 and 32 bytes; no alignment is asked for.
+        unsafe {
+            let half = _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(_mm512_loadu_ps(from.as_ptr()));
+            _mm256_storeu_si256(to.as_mut_ptr().cast::<__m256i>(), half);
+        }
+    }
+    let mask = first(from_rest.len().min(to_rest.len()));
+    // SAFETY: lanes that the mask leaves out are neither read nor written; the others lie in both slices.
+    unsafe {
+        let wide = _mm512_maskz_loadu_ps(mask, from_rest.as_ptr());
+        let half = _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(wide);
+        _mm256_mask_storeu_epi16(to_rest.as_mut_ptr().cast::<i16>(), mask, half);
+    }
+}
+
+#[target_feature(enable = "avx,f16c")]
+fn widen_f16c(from: &[f16], to: &mut [f32]) {
+    let (from, from_rest) = from.as_chunks::<8>();
+    let (to, to_rest) = to.as_chunks_mut::<8>();
+    for (from, to) in from.iter().zip(to) {
+        // SAFETY: an f16 is two bytes, so `from` and `to` are 16 and 32 bytes; no alignment is asked for.
+        unsafe {
+            let half = _mm_loadu_si128(from.as_ptr().cast());
+            _mm256_storeu_ps(to.as_mut_ptr(), _mm256_cvtph_ps(half));
+        }
+    }
+    to_rest.iter_mut().zip(from_rest).for_each(|(to, value)| *to = value.wide());
+}
+
+#[target_feature(enable = "avx,f16c")]
+fn narrow_f16c(from: &[f32], to: &mut [f16]) {
+    let (from, from_rest) = from.as_chunks::<8>();
+    let (to, to_rest) = to.as_chunks_mut::<8>();
+    for (from, to) in from.iter().zip(to) {
+        // SAFETY: an f16 is two bytes, so `from` and `to` are 32 and 16 bytes; no alignment is asked for.
+        unsafe {
+            let half = _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(_mm256_loadu_ps(from.as_ptr()));
+            _mm_storeu_si128(to.as_mut_ptr().cast(), half);
+        }
+    }
+    to_rest.iter_mut().zip(from_rest).for_each(|(to, &value)| *to = f16::narrow(value));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The eight-wide code, which a processor with AVX-512 would never choose.
+    #[test]
+    fn eight_at_a_time() {
+        if !has_f16c() {
+            eprintln!("not run: this processor has no F16C");
+            return;
+        }
+        let all: Vec<f16> = (0..=u16::MAX - 3).map(f16::from_bits).collect();
+        let mut wide = vec![0.0f32; all.len()];
+        let mut back = vec![f16::ONE; all.len()];
+        // SAFETY: the features have been detected.
+        unsafe {
+            widen_f16c(&all, &mut wide);
+            narrow_f16c(&wide, &mut back);
+        }
+        for ((value, wide), back) in all.iter().zip(&wide).zip(&back) {
+            assert!(value.is_nan() && wide.is_nan() || value.to_f32() == *wide, "{value}");
+            assert!(value.is_nan() && back.is_nan() || value.to_bits() == back.to_bits(), "{value}");
+        }
+    }
+}

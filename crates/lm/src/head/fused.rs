@@ -1,0 +1,71 @@
+//! The classifier and its loss as one piece of work of the runtime's.
+
+use anemone_mil::linear_cross_entropy::{
+    Classifier, LOGITS_BYTES, LinearCrossEntropy, LossGradients, LossInputs, LossOptions, LossTotals,
+};
+use anemone_mil::runtime::Runtime;
+use anemone_mil::tensor::Tensor;
+
+use super::{ClassifierRunner, HeadError, zeros};
+use crate::data::IGNORE_INDEX;
+use crate::loss::Loss;
+use crate::programs::head::Head;
+
+/// A runtime's fused head, and room for its gradients.
+pub(super) struct Fused {
+    head: Box<dyn LinearCrossEntropy>,
+    dxn: Tensor,
+    dembed: Tensor,
+}
+
+impl Fused {
+    /// The fused head of `runtime`.
+    pub fn new(head: Head, runtime: &dyn Runtime) -> Result<Fused, HeadError> {
+        let dtype = head.target.mil_dtype();
+        let Head { vocab, dim, positions, .. } = head;
+        let classifier = Classifier { vocab, dim, positions, dtype, logits_bytes: LOGITS_BYTES };
+        let options = LossOptions { ignore_index: IGNORE_INDEX, ..LossOptions::default() };
+        Ok(Fused {
+            head: runtime.linear_cross_entropy(classifier, options)?,
+            dxn: zeros(dtype, &[1, dim, 1, positions])?,
+            dembed: zeros(dtype, &[vocab, dim])?,
+        })
+    }
+}
+
+fn loss(totals: LossTotals) -> Loss {
+    Loss { mean: totals.loss, counted: totals.counted }
+}
+
+impl ClassifierRunner for Fused {
+    fn set_embed(&mut self, _: &Tensor) -> Result<(), HeadError> {
+        // Every run is given it.
+        Ok(())
+    }
+
+    fn logits(&mut self, _: &Tensor) -> Result<&Tensor, HeadError> {
+        Err(HeadError::NoLogits)
+    }
+
+    fn loss(&mut self, embed: &Tensor, xn: &Tensor, targets: &[i32]) -> Result<Loss, HeadError> {
+        let inputs = LossInputs { x: xn, embed, bias: None, targets };
+        Ok(loss(self.head.run(inputs, None, None)?))
+    }
+
+    fn step(
+        &mut self,
+        embed: &Tensor,
+        xn: &Tensor,
+        targets: &[i32],
+        loss_scale: f32,
+    ) -> Result<Loss, HeadError> {
+        let inputs = LossInputs { x: xn, embed, bias: None, targets };
+        let Fused { head, dxn, dembed } = self;
+        let gradients = LossGradients { scale: loss_scale, dx: dxn, dembed, dbias: None };
+        Ok(loss(head.run(inputs, None, Some(gradients))?))
+    }
+
+    fn gradients(&self) -> (&Tensor, &Tensor) {
+        (&self.dxn, &self.dembed)
+    }
+}
