@@ -80,7 +80,7 @@ fn text(c: &mut Criterion) {
     assert_eq!(text::write(&parsed.program), source);
     let statements = parsed.program.functions[0].ops.len();
     let size = format!("{} KB, {statements} statements", source.len() / 1000);
-    let mut group = c.benchmark_group(format!("{size}; limits: parse 12 ms, write 4 ms"));
+    let mut group = c.benchmark_group(format!("{size}; limits: parse 12 ms, write 12 ms"));
     group.bench_function("parse", |b| b.iter(|| text::parse(black_box(&source)).unwrap()));
     group.bench_function("write", |b| b.iter(|| text::write(black_box(&parsed.program))));
     group.finish();
