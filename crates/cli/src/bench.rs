@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use anemone_cpu::Path as CpuPath;
 use anemone_lm::config::DeviceDtype;
 use anemone_lm::head::{HeadKind, HeadRunner, Runtimes};
 use anemone_lm::optimizer::LossScale;
@@ -52,6 +53,9 @@ struct HeadArgs {
     /// Threads (default: as many as the machine runs at once)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     threads: Option<u32>,
+    /// Vector instructions of the CPU runtime: avx512, avx2, neon or portable (default: the fastest that the processor has)
+    #[arg(long, value_name = "PATH")]
+    path: Option<CpuPath>,
 }
 
 /// One piece of work, timed.
@@ -106,7 +110,7 @@ impl<'a> Bench<'a> {
         if let Some(count) = threads {
             rayon::ThreadPoolBuilder::new().num_threads(count).build_global()?;
         }
-        let opened = args.runtime.open(threads)?;
+        let opened = args.runtime.open(threads, args.path)?;
         let (threads, path) = (opened.threads, opened.path);
         Ok(Bench { args, head, runtime: opened.runtime, threads, path, output })
     }

@@ -128,7 +128,7 @@ pub fn run(args: &Args, output: &Output) -> Result<(), Failure> {
         Some(directory) => directory.clone(),
         None => args.file.parent().unwrap_or(Path::new("")).to_owned(),
     });
-    let runtime = args.runtime.open(None)?.runtime;
+    let runtime = args.runtime.open(None, None)?.runtime;
     let types: Vec<TensorType> = inputs.iter().map(Tensor::ty).collect();
     let start = Instant::now();
     let mut executable = runtime.prepare(&verified, &function.name, &types, &weights)?;

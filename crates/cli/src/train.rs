@@ -89,8 +89,8 @@ fn count<T: TryFrom<u64>, const MIN: u64, const MAX: u64>(text: &str) -> Result<
 /// When a setting, the data or a file is unusable, or training fails.
 pub fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let TokenizerName::Bytes = args.tokenizer;
-    let head = args.runtime.open(None)?.runtime;
-    let products = RuntimeName::Cpu.open(None)?.runtime;
+    let head = args.runtime.open(None, None)?.runtime;
+    let products = RuntimeName::Cpu.open(None, None)?.runtime;
     let runtimes = Runtimes { head: head.as_ref(), products: products.as_ref() };
     let mut run = match &args.resume {
         Some(directory) => Run::resume(directory, args.log.as_deref(), runtimes)?,

@@ -22,7 +22,7 @@ use serde::Deserialize;
 
 /// A runtime, and what it promises beyond the accuracy of each op's row.
 struct Subject {
-    name: &'static str,
+    name: String,
     runtime: Box<dyn Runtime>,
     /// Whether it computes in f64, so that its results are off by one rounding at most.
     computes_in_f64: bool,
@@ -32,13 +32,24 @@ struct Subject {
 
 fn subjects() -> Vec<Subject> {
     let (eval, exact) = (Interpreter::default(), Interpreter { exact: true, ..Interpreter::default() });
-    let cpu = |threads| Cpu::with_options(Options { threads: Some(threads) }).expect("threads");
-    vec![
-        Subject { name: "eval", runtime: Box::new(eval), computes_in_f64: true, rounds: true },
-        Subject { name: "exact eval", runtime: Box::new(exact), computes_in_f64: true, rounds: false },
-        Subject { name: "cpu", runtime: Box::new(cpu(3)), computes_in_f64: false, rounds: true },
-        Subject { name: "cpu, one thread", runtime: Box::new(cpu(1)), computes_in_f64: false, rounds: true },
-    ]
+    let mut subjects = vec![
+        Subject { name: "eval".to_string(), runtime: Box::new(eval), computes_in_f64: true, rounds: true },
+        Subject {
+            name: "exact eval".to_string(),
+            runtime: Box::new(exact),
+            computes_in_f64: true,
+            rounds: false,
+        },
+    ];
+    for path in anemone_cpu::Path::available() {
+        for threads in [1, 3] {
+            let cpu = Cpu::with_options(Options { threads: Some(threads), path: Some(path) });
+            let runtime = Box::new(cpu.expect("threads and an available path"));
+            let name = format!("cpu, {path}, {threads} threads");
+            subjects.push(Subject { name, runtime, computes_in_f64: false, rounds: true });
+        }
+    }
+    subjects
 }
 
 /// Arithmetic in f64 is this good, relative to the terms of a sum.

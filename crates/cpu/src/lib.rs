@@ -38,6 +38,7 @@ mod gemm;
 mod kernels;
 pub mod linear_cross_entropy;
 mod memory;
+mod path;
 mod plan;
 mod simd;
 mod threads;
@@ -52,9 +53,12 @@ use anemone_mil::weights::WeightSource;
 
 use crate::execution::Execution;
 use crate::linear_cross_entropy::FusedHead;
+use crate::path::UnknownPath;
+use crate::plan::unsupported;
 use crate::threads::Threads;
 
 pub use crate::memory::{Floats, FloatsMut};
+pub use crate::path::{PATH_VARIABLE, Path};
 
 /// The name that `--runtime` knows this backend by.
 pub const NAME: &str = "cpu";
@@ -64,6 +68,9 @@ pub const NAME: &str = "cpu";
 pub struct Options {
     /// The number of threads; `None` takes as many as the machine runs at once.
     pub threads: Option<usize>,
+    /// The vector instructions that kernels use; `None` takes what [`PATH_VARIABLE`] names in the environment, and
+    /// the fastest that the processor has where that is not set either.
+    pub path: Option<Path>,
 }
 
 /// The CPU runtime.
@@ -72,6 +79,20 @@ pub struct Options {
 #[derive(Debug, Clone)]
 pub struct Cpu {
     threads: Arc<Threads>,
+    path: Path,
+}
+
+/// The path that is asked for, by the caller or else by the environment, or the processor's best.
+fn choose_path(asked: Option<Path>) -> Result<Path, RuntimeError> {
+    if let Some(path) = asked {
+        return Ok(path);
+    }
+    match std::env::var(PATH_VARIABLE) {
+        Ok(name) => {
+            name.parse().map_err(|error: UnknownPath| unsupported(format!("{PATH_VARIABLE}: {error}")))
+        }
+        Err(_) => Ok(Path::available().first().copied().unwrap_or(Path::Portable)),
+    }
 }
 
 impl Cpu {
@@ -88,23 +109,24 @@ impl Cpu {
     ///
     /// # Errors
     ///
-    /// When the operating system refuses the threads.
+    /// When the operating system refuses the threads, or the processor does not have the path.
     pub fn with_options(options: Options) -> Result<Cpu, RuntimeError> {
+        let path = choose_path(options.path)?;
+        let arch = path.arch().ok_or_else(|| {
+            let available: Vec<&str> = Path::available().into_iter().map(Path::name).collect();
+            unsupported(format!("the path {path} on this processor, which has {}", available.join(", ")))
+        })?;
+
         let available = || std::thread::available_parallelism().map_or(1, usize::from);
         let count = options.threads.unwrap_or_else(available).max(1);
-        let threads = Threads::new(count).map_err(|error| RuntimeError::Unsupported {
-            runtime: NAME,
-            reason: format!("{count} threads cannot be started: {error}"),
-        })?;
-        Ok(Cpu { threads: Arc::new(threads) })
+        let threads = Threads::new(count, arch)
+            .map_err(|error| unsupported(format!("{count} threads, which cannot be started: {error}")))?;
+        Ok(Cpu { threads: Arc::new(threads), path })
     }
 
-    /// The vector instructions that kernels use on this machine: `avx512`, `avx2`, `neon` or `scalar`.
-    pub fn path(&self) -> &'static str {
-        // Which variants there are depends on the target; their names do not.
-        let arch = format!("{:?}", self.threads.arch());
-        let known = [("V4", "avx512"), ("V3", "avx2"), ("Neon", "neon")];
-        known.iter().find(|(variant, _)| arch.starts_with(variant)).map_or("scalar", |(_, path)| path)
+    /// The vector instructions that kernels use.
+    pub fn path(&self) -> Path {
+        self.path
     }
 
     /// The number of threads.

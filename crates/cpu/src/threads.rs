@@ -25,12 +25,12 @@ impl fmt::Debug for Threads {
 }
 
 impl Threads {
-    /// A pool of `count` threads.
-    pub fn new(count: usize) -> Result<Threads, ThreadPoolBuildError> {
+    /// A pool of `count` threads, whose kernels use these instructions.
+    pub fn new(count: usize, arch: Arch) -> Result<Threads, ThreadPoolBuildError> {
         let name = |index| format!("anemone-cpu-{index}");
         let build = || ThreadPoolBuilder::new().num_threads(count).thread_name(name).build();
         let pool = if count > 1 { Some(build()?) } else { None };
-        Ok(Threads { pool, count, arch: Arch::new() })
+        Ok(Threads { pool, count, arch })
     }
 
     /// The number of threads.

@@ -6,7 +6,7 @@ mod common;
 
 use anemone_mil::tensor::Tensor;
 use anemone_mil::types::DType;
-use common::{Case, bools, cpu, float, integers, length, ordinary, special};
+use common::{Case, bools, float, integers, length, ordinary, special};
 use proptest::prelude::*;
 use proptest::sample::select;
 
@@ -33,14 +33,14 @@ proptest! {
               op in select(vec!["add", "sub", "mul", "real_div", "floor_div", "maximum", "minimum", "pow",
                                 "equal", "not_equal", "less", "less_equal", "greater", "greater_equal"])) {
         let (x, y) = (special(seed, dtype, &shapes.0), special(seed ^ 1, dtype, &shapes.1));
-        Case::new(op, vec![("x", x), ("y", y)]).constants(&constant).check(&cpu(2))?;
+        Case::new(op, vec![("x", x), ("y", y)]).constants(&constant).check()?;
     }
 
     #[test]
     fn selection(seed: u64, dtype in float(), shapes in broadcasting(), whole: bool) {
         let (a, b) = (special(seed, dtype, &shapes.0), special(seed ^ 1, dtype, &shapes.1));
         let cond = bools(seed, if whole { &shapes.0 } else { &[] });
-        Case::new("select", vec![("cond", cond), ("a", a), ("b", b)]).check(&cpu(2))?;
+        Case::new("select", vec![("cond", cond), ("a", a), ("b", b)]).check()?;
     }
 
     #[test]
@@ -48,12 +48,12 @@ proptest! {
              op in select(vec!["abs", "sign", "square", "sqrt", "rsqrt", "inverse", "log", "exp", "exp2",
                                "erf", "floor", "ceil", "round", "relu", "tanh", "sigmoid", "silu",
                                "softplus", "gelu"])) {
-        Case::new(op, vec![("x", special(seed, dtype, &shape))]).check(&cpu(2))?;
+        Case::new(op, vec![("x", special(seed, dtype, &shape))]).check()?;
     }
 
     #[test]
     fn periodic(seed: u64, dtype in float(), shape in shape(), op in select(vec!["sin", "cos"])) {
-        Case::new(op, vec![("x", ordinary(seed, dtype, &shape))]).check(&cpu(2))?;
+        Case::new(op, vec![("x", ordinary(seed, dtype, &shape))]).check()?;
     }
 
     #[test]
@@ -71,7 +71,7 @@ proptest! {
             4 => Case::new("gelu", vec![("x", x)]).with("mode", mode("TANH_APPROXIMATION")),
             _ => Case::new("gelu", vec![("x", x)]).with("mode", mode("SIGMOID_APPROXIMATION")),
         };
-        case.check(&cpu(2))?;
+        case.check()?;
     }
 
     #[test]
@@ -83,7 +83,7 @@ proptest! {
         let factor = 2f64.powi(scale);
         let values: Vec<f64> = x.to_f64().unwrap().into_iter().map(|value| value * factor).collect();
         let x = Tensor::from_f64(dtype, &shape, &values).unwrap();
-        Case::new("softmax", vec![("x", x)]).with("axis", Tensor::scalar(axis)).check(&cpu(2))?;
+        Case::new("softmax", vec![("x", x)]).with("axis", Tensor::scalar(axis)).check()?;
     }
 
     #[test]
@@ -100,7 +100,7 @@ proptest! {
         if !all {
             case = case.with("axes", Tensor::vector(axes));
         }
-        case.check(&cpu(2))?;
+        case.check()?;
     }
 
     #[test]
@@ -108,7 +108,7 @@ proptest! {
         let orders: [&[i32]; 6] = [&[0, 1, 2], &[0, 2, 1], &[1, 0, 2], &[1, 2, 0], &[2, 0, 1], &[2, 1, 0]];
         let perm: Vec<i32> = orders[turn].iter().copied().filter(|&i| (i as usize) < shape.len()).collect();
         for x in [special(seed, dtype, &shape), integers(seed, &shape), bools(seed, &shape)] {
-            Case::new("transpose", vec![("x", x)]).with("perm", Tensor::vector(perm.clone())).check(&cpu(2))?;
+            Case::new("transpose", vec![("x", x)]).with("perm", Tensor::vector(perm.clone())).check()?;
         }
     }
 
@@ -121,7 +121,7 @@ proptest! {
             2 => integers(seed, &shape),
             _ => bools(seed, &shape),
         };
-        Case::new("cast", vec![("x", x)]).with("dtype", Tensor::scalar(to.to_string())).check(&cpu(2))?;
+        Case::new("cast", vec![("x", x)]).with("dtype", Tensor::scalar(to.to_string())).check()?;
     }
 }
 
@@ -137,20 +137,20 @@ fn large_tensors_are_shared_among_threads() {
     for (x, y) in shapes {
         let (x, y) = (special(3, dtype, x), special(4, dtype, y));
         for op in ["add", "less", "pow"] {
-            Case::new(op, vec![("x", x.clone()), ("y", y.clone())]).check(&cpu(2)).unwrap();
+            Case::new(op, vec![("x", x.clone()), ("y", y.clone())]).check().unwrap();
         }
     }
     let x = ordinary(5, dtype, &[1, 1000, 1, 70]);
     for (axis, op) in [(1, "reduce_sum"), (3, "reduce_sum"), (1, "reduce_max"), (3, "reduce_mean")] {
         let case = Case::new(op, vec![("x", x.clone())]).with("axes", Tensor::vector(vec![axis]));
-        case.check(&cpu(2)).unwrap();
+        case.check().unwrap();
     }
     for axis in [1, 3] {
         for dtype in [DType::Fp16, DType::Fp32] {
             let x = ordinary(6, dtype, &[2, 700, 1, 70]);
-            Case::new("softmax", vec![("x", x)]).with("axis", Tensor::scalar(axis)).check(&cpu(2)).unwrap();
+            Case::new("softmax", vec![("x", x)]).with("axis", Tensor::scalar(axis)).check().unwrap();
         }
     }
     let x = integers(7, &[300, 301]);
-    Case::new("transpose", vec![("x", x)]).with("perm", Tensor::vector(vec![1, 0])).check(&cpu(2)).unwrap();
+    Case::new("transpose", vec![("x", x)]).with("perm", Tensor::vector(vec![1, 0])).check().unwrap();
 }

@@ -2,9 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use std::path::Path;
-
-use anemone_cpu::{Cpu, Options};
+use anemone_cpu::{Cpu, Options, Path};
 use anemone_mil::linear_cross_entropy::{
     Classifier, LOGITS_BYTES, LinearCrossEntropy, LossGradients, LossInputs, LossOptions, LossTotals,
     Reduction,
@@ -49,7 +47,8 @@ fn numbers(value: &Value) -> Vec<f64> {
 }
 
 fn cases(dtype: DType) -> Vec<Case> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/lm/linear_cross_entropy.json");
+    let path =
+        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/lm/linear_cross_entropy.json");
     let cases: Vec<Value> = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
     let case = |expected: Value| {
         let size = |name: &str| expected[name].as_u64().unwrap() as usize;
@@ -128,13 +127,14 @@ impl Case {
 fn agrees_with_pytorch() {
     for dtype in [DType::Fp16, DType::Fp32] {
         for case in cases(dtype) {
-            let mut first = None;
-            for threads in [1, 2, 3] {
-                let cpu = Cpu::with_options(Options { threads: Some(threads) }).unwrap();
-                for logits_bytes in [LOGITS_BYTES, 0] {
+            for path in Path::available() {
+                let mut first = None;
+                for (threads, logits_bytes) in [(1, LOGITS_BYTES), (2, 0), (3, LOGITS_BYTES), (3, 0)] {
+                    let cpu =
+                        Cpu::with_options(Options { threads: Some(threads), path: Some(path) }).unwrap();
                     let classifier = Classifier { logits_bytes, ..case.classifier };
                     let mut head = cpu.linear_cross_entropy(classifier, case.options).unwrap();
-                    let what = format!("{dtype}, {threads} threads, {logits_bytes} bytes for logits");
+                    let what = format!("{dtype}, {path}, {threads} threads, {logits_bytes} bytes for logits");
                     let found = case.run(head.as_mut(), DType::Fp32);
                     case.check(&found, 3e-6, &what);
                     // Kept or computed again, on any number of threads: the same numbers.

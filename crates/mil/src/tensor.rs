@@ -322,7 +322,9 @@ impl Tensor {
     /// Whether the tensor has exactly this type; allocates nothing.
     pub fn has_type(&self, ty: &TensorType) -> bool {
         let dims = self.shape.iter().map(|&length| Dim::from(length));
-        self.dtype == ty.dtype && dims.eq(ty.shape.0.iter().copied())
+        // Whoever had the values for writing may have left others.
+        let whole = self.data.stores(self.dtype) && self.data.len() == self.shape.iter().product::<usize>();
+        self.dtype == ty.dtype && dims.eq(ty.shape.0.iter().copied()) && whole
     }
 
     /// Whether the tensor's values can be those of a scalar or tensor type (a `?` takes any length).

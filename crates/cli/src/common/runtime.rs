@@ -1,6 +1,6 @@
 //! The runtimes that `--runtime` names.
 
-use anemone_cpu::{Cpu, Options};
+use anemone_cpu::{Cpu, Options, Path as CpuPath};
 use anemone_mil::eval::Interpreter;
 use anemone_mil::linear_cross_entropy::{Classifier, LOGITS_BYTES, LossOptions};
 use anemone_mil::runtime::Runtime;
@@ -47,7 +47,7 @@ impl RuntimeName {
     pub fn offers_fused_head(self) -> Result<bool, Failure> {
         let least =
             Classifier { vocab: 1, dim: 1, positions: 1, dtype: DType::Fp32, logits_bytes: LOGITS_BYTES };
-        let runtime = self.open(Some(1))?.runtime;
+        let runtime = self.open(Some(1), None)?.runtime;
         Ok(runtime.linear_cross_entropy(least, LossOptions::default()).is_ok())
     }
 
@@ -56,10 +56,10 @@ impl RuntimeName {
     /// # Errors
     ///
     /// When the system refuses what the runtime needs.
-    pub fn open(self, threads: Option<usize>) -> Result<Opened, Failure> {
+    pub fn open(self, threads: Option<usize>, path: Option<CpuPath>) -> Result<Opened, Failure> {
         match self {
             RuntimeName::Cpu => {
-                let cpu = Cpu::with_options(Options { threads })?;
+                let cpu = Cpu::with_options(Options { threads, path })?;
                 let (threads, path) = (cpu.threads(), cpu.path().to_string());
                 Ok(Opened { runtime: Box::new(cpu), threads, path })
             }

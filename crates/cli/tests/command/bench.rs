@@ -1,6 +1,6 @@
 //! `anemone bench`.
 
-use super::support::anemone;
+use super::support::{anemone, command, finished};
 
 const SMALL: [&str; 10] = ["bench", "head", "--vocab", "64", "--dim", "16", "--seq", "8", "--repeats", "2"];
 
@@ -30,6 +30,17 @@ fn prints_a_line_for_each_piece_of_work() {
     }
     let text = anemone(SMALL).ended(0).stdout;
     assert!(text.starts_with("rmsnorm ") && text.contains("\nstep programs "), "{text}");
+}
+
+#[test]
+fn the_path_can_be_forced_by_a_flag_and_by_the_environment() {
+    let lines = anemone([&SMALL[..], &["--json", "--path", "portable"]].concat()).ended(0).json();
+    assert!(lines.iter().all(|line| line["path"] == "portable"));
+    anemone([&SMALL[..], &["--path", "sse9"]].concat()).failed(2, &["sse9", "avx512, avx2, neon, portable"]);
+    let from_environment =
+        |name: &str| finished(command().args(SMALL).env("ANEMONE_CPU_PATH", name).output().unwrap());
+    assert!(from_environment("portable").ended(0).stdout.contains("path portable"));
+    from_environment("sse9").failed(1, &["ANEMONE_CPU_PATH", "`sse9` is no path"]);
 }
 
 #[test]

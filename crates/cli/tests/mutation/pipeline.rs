@@ -99,7 +99,9 @@ fn runs(verified: &Arc<Verified>, function: &Function, weights: &dyn WeightSourc
 /// The fast runtime, on the calling thread alone.
 fn cpu() -> &'static Cpu {
     static CPU: OnceLock<Cpu> = OnceLock::new();
-    CPU.get_or_init(|| Cpu::with_options(Options { threads: Some(1) }).expect("no thread is started"))
+    CPU.get_or_init(|| {
+        Cpu::with_options(Options { threads: Some(1), ..Options::default() }).expect("no thread is started")
+    })
 }
 
 /// An input of a declared type, small and large values and zeros in it; a `?` becomes 3.

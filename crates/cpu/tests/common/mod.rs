@@ -1,9 +1,9 @@
 //! Programs of a few ops, run by the CPU runtime and compared with the reference interpreter.
 #![allow(dead_code)] // Each test file uses a part.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use anemone_cpu::{Cpu, Options};
+use anemone_cpu::{Cpu, Options, Path};
 use anemone_mil::builder::{FunctionBuilder, Input};
 use anemone_mil::eval::{Interpreter, tolerance};
 use anemone_mil::ops::{Accuracy, lookup};
@@ -43,7 +43,7 @@ pub fn run(executable: &mut dyn Executable, inputs: &[&Tensor]) -> Vec<Tensor> {
 }
 
 pub fn cpu(threads: usize) -> Cpu {
-    Cpu::with_options(Options { threads: Some(threads) }).expect("threads start")
+    Cpu::with_options(Options { threads: Some(threads), ..Options::default() }).expect("threads start")
 }
 
 pub fn reference(exact: bool) -> Interpreter {
@@ -103,8 +103,19 @@ impl Case {
         Some((program(function.finish([result])), inputs))
     }
 
-    /// Runs the op on the CPU and compares every element with the exact reference, within the op's accuracy.
-    pub fn check(&self, cpu: &Cpu) -> Result<(), TestCaseError> {
+    /// Runs the op on every path of the CPU and compares every element with the exact reference, within the op's
+    /// accuracy.
+    pub fn check(&self) -> Result<(), TestCaseError> {
+        static PATHS: OnceLock<Vec<Cpu>> = OnceLock::new();
+        let on = |path| {
+            let options = Options { threads: Some(2), path: Some(path) };
+            Cpu::with_options(options).expect("an available path")
+        };
+        let paths = PATHS.get_or_init(|| Path::available().into_iter().map(on).collect());
+        paths.iter().try_for_each(|cpu| self.check_on(cpu))
+    }
+
+    fn check_on(&self, cpu: &Cpu) -> Result<(), TestCaseError> {
         let (program, inputs) = self.build(Tensor::clone).expect("the op takes these operands");
         let inputs: Vec<&Tensor> = inputs.iter().collect();
         let actual = run(prepare(cpu, &program, &inputs).as_mut(), &inputs).remove(0);
@@ -138,8 +149,9 @@ impl Case {
             };
             prop_assert!(
                 same || near || edge,
-                "{}: element {i} is {value:e}, exactly {exact:e}, allowed {allowed:e}",
-                self.op
+                "{} on {}: element {i} is {value:e}, exactly {exact:e}, allowed {allowed:e}",
+                self.op,
+                cpu.path()
             );
         }
         Ok(())
