@@ -16,7 +16,7 @@ use anemone_mil::weights::WeightSource;
 use bytemuck::Zeroable;
 
 use crate::kernels::{Choice, Kernel};
-use crate::memory::{Line, Memory, Place, Sources, bytes_of_mut, lines};
+use crate::memory::{LINE_BYTES, Line, Memory, Place, Sources, bytes_of_mut, lines};
 use crate::plan::{Action, Plan, Step, choose, plan, unsupported};
 use crate::threads::Threads;
 
@@ -125,7 +125,7 @@ type Replacement = (usize, Box<dyn Kernel>);
 /// The memory of a run.
 struct Buffers {
     planned: Vec<Line>,
-    scratch: Vec<f64>,
+    scratch: Vec<Line>,
     held: Vec<Option<Arc<Tensor>>>,
 }
 
@@ -159,7 +159,7 @@ impl Execution {
         let plan = plan(&constants, &threads)?;
         let buffers = Buffers {
             planned: zeros(plan.lines)?,
-            scratch: zeros(plan.scratch)?,
+            scratch: zeros(plan.scratch.div_ceil(LINE_BYTES / size_of::<f64>()))?,
             held: vec![None; plan.held],
         };
         Ok(Execution { threads, constants, plan, buffers, evaluation })
@@ -266,6 +266,7 @@ impl Run<'_> {
 
     fn run_kernel(&mut self, kernel: &dyn Kernel, sources: &[Place], to: &Place) {
         let Buffers { planned, scratch, held } = &mut *self.buffers;
+        let scratch = bytemuck::cast_slice_mut(scratch);
         let (inputs, constants) = (self.inputs, self.constants);
         match to {
             Place::Planned { line, bytes } => {

@@ -14,27 +14,29 @@
 //! Sums run in an order that only the sizes decide, so results do not depend on threads or timing.
 
 mod columns;
+mod slices;
 
 use std::sync::Arc;
 
-use anemone_mil::linear_cross_entropy::{
-    Classifier, LinearCrossEntropy, LossGradients, LossInputs, LossOptions, LossTotals, Reduction,
-};
+use anemone_mil::linear_cross_entropy::{Classifier, LossOptions, LossTotals, Reduction};
 use anemone_mil::runtime::RuntimeError;
-use anemone_mil::tensor::{Data, Tensor};
-use half::f16;
 
 use crate::element::{Float, is_float};
 use crate::execution::zeros;
-use crate::gemm::{Bias, Gemm, Matrix, Output};
-use crate::memory::{Floats, FloatsMut};
+use crate::gemm::{Bias, Gemm, Matrix, Output, Right};
+use crate::memory::{Floats, FloatsMut, LINE_BYTES, Line};
 use crate::plan::unsupported;
 use crate::threads::Threads;
 use columns::{Columns, Slope};
+use slices::check;
+
+pub use slices::{SliceGradients, SliceInputs};
 
 /// Rows of a tile: enough for a matrix product to be worth its packing, few enough for the tile's logits to stay
 /// in the cache.
 const TILE: usize = 1024;
+/// Positions of x that a thread takes over at a time.
+const GATHERED: usize = 16;
 
 /// A classifier's loss, ready to run.
 pub struct FusedHead {
@@ -46,13 +48,24 @@ pub struct FusedHead {
     /// The positions that count, and their targets.
     counted: Vec<(usize, usize)>,
     columns: Columns,
-    /// x of the counted positions, `[D, n]`.
+    /// x of the counted positions, `[n, D]`.
     x: Vec<f32>,
-    /// dx of them, `[D, n]`.
+    /// x packed as the right operand of the logits, `[D, n]`, and of dE, `[n, D]`.
+    packed: [Vec<Line>; 2],
+    /// dx of the counted positions, `[n, D]`.
     dx: Vec<f32>,
     /// Logits, and then their gradients: `[V, n]` if kept, else one tile's.
     z: Vec<f32>,
-    scratch: Vec<f32>,
+    scratch: Vec<Line>,
+}
+
+/// Makes room for so many fp32 values, the first of which begins a cache line.
+fn grow(room: &mut Vec<Line>, values: usize) -> Result<(), RuntimeError> {
+    let lines = values.div_ceil(LINE_BYTES / size_of::<f32>());
+    if room.len() < lines {
+        *room = zeros(lines)?;
+    }
+    Ok(())
 }
 
 fn interface(message: String) -> RuntimeError {
@@ -81,7 +94,8 @@ impl FusedHead {
         let mut counted = Vec::new();
         counted.try_reserve_exact(positions).map_err(|_| unsupported(format!("{positions} positions")))?;
         let columns = Columns::new(positions)?;
-        Ok(FusedHead { threads, classifier, options, keeps, counted, columns, x, dx, z, scratch: Vec::new() })
+        let (packed, scratch) = (Default::default(), Vec::new());
+        Ok(FusedHead { threads, classifier, options, keeps, counted, columns, x, packed, dx, z, scratch })
     }
 
     /// Finds the positions that count.
@@ -108,15 +122,41 @@ impl FusedHead {
         Ok(())
     }
 
-    /// Takes the counted positions of x over, in fp32.
-    fn gather(&mut self, x: Floats<'_>) {
-        let (positions, counted) = (self.classifier.positions, &self.counted);
-        let n = counted.len();
-        self.threads.each_chunk(&mut self.x[..self.classifier.dim * n], n, 4, |d, row| {
-            for (to, &(position, _)) in row.iter_mut().zip(counted) {
-                *to = x.get(d * positions + position);
+    /// Takes the counted positions of x over, in fp32, and packs them.
+    fn gather(&mut self, x: Floats<'_>, gradients: bool) -> Result<(), RuntimeError> {
+        let Classifier { dim, positions, .. } = self.classifier;
+        let (n, counted) = (self.counted.len(), &self.counted);
+        self.threads.each_chunk(&mut self.x[..n * dim], GATHERED * dim, 4, |index, rows| {
+            let counted = &counted[index * GATHERED..];
+            for d in 0..dim {
+                for (row, &(position, _)) in rows.chunks_exact_mut(dim).zip(counted) {
+                    row[d] = x.get(d * positions + position);
+                }
             }
         });
+        let x = Matrix { values: Floats::F32(&self.x[..n * dim]), row_stride: dim, column_stride: 1 };
+        let products = [(x.transposed(), self.to_logits(TILE)), (x, self.to_dembed(TILE))];
+        let wanted = if gradients { 2 } else { 1 };
+        for ((x, gemm), packed) in products.into_iter().zip(&mut self.packed).take(wanted) {
+            grow(packed, gemm.packed())?;
+            gemm.pack(x, &mut bytemuck::cast_slice_mut(packed)[..gemm.packed()], &self.threads);
+        }
+        Ok(())
+    }
+
+    /// E·x for some rows of E.
+    fn to_logits(&self, rows: usize) -> Gemm {
+        Gemm::for_packed(rows, self.counted.len(), self.classifier.dim, &self.threads)
+    }
+
+    /// dzᵀ·E, a part of dx, for some rows of E.
+    fn to_dx(&self, rows: usize) -> Gemm {
+        Gemm::new(self.counted.len(), self.classifier.dim, rows, &self.threads)
+    }
+
+    /// dz·xᵀ, for some rows of E.
+    fn to_dembed(&self, rows: usize) -> Gemm {
+        Gemm::for_packed(rows, self.classifier.dim, self.counted.len(), &self.threads)
     }
 
     /// The tiles: first row and number of rows of each.
@@ -138,14 +178,6 @@ impl FusedHead {
         Matrix { values: embed.from(first * dim), row_stride: dim, column_stride: 1 }
     }
 
-    fn product(&mut self, m: usize, n: usize, k: usize) -> Result<Gemm, RuntimeError> {
-        let gemm = Gemm::new(m, n, k, &self.threads);
-        if self.scratch.len() < gemm.scratch() {
-            self.scratch = zeros(gemm.scratch())?;
-        }
-        Ok(gemm)
-    }
-
     /// Computes a tile's logits.
     fn logits(
         &mut self,
@@ -153,13 +185,14 @@ impl FusedHead {
         bias: Option<Floats<'_>>,
         (first, rows): (usize, usize),
     ) -> Result<(), RuntimeError> {
-        let (n, dim) = (self.counted.len(), self.classifier.dim);
-        let gemm = self.product(rows, n, dim)?;
+        let gemm = self.to_logits(rows);
+        grow(&mut self.scratch, gemm.scratch())?;
         let (a, place) = (self.rows(embed, first), self.place(first, rows));
-        let b = Matrix { values: Floats::F32(&self.x[..dim * n]), row_stride: n, column_stride: 1 };
+        let x = Right::Packed(&bytemuck::cast_slice(&self.packed[0])[..gemm.packed()]);
         let bias = bias.map_or(Bias::None, |bias| Bias::Rows(bias.from(first)));
         let z = &mut self.z[place];
-        gemm.run(a, b, bias, Output::F32(z), &mut self.scratch, &self.threads);
+        let scratch = bytemuck::cast_slice_mut(&mut self.scratch);
+        gemm.run(a, x, bias, Output::F32(z), scratch, &self.threads);
         if let Some(cap) = self.options.softcap {
             columns::cap(z, cap, &self.threads);
         }
@@ -227,7 +260,7 @@ impl FusedHead {
             softcap: self.options.softcap,
             vocab,
         };
-        self.dx[..dim * n].fill(0.0);
+        self.dx[..n * dim].fill(0.0);
         for (first, rows) in self.tiles() {
             if !self.keeps {
                 self.logits(embed, bias, (first, rows))?;
@@ -238,29 +271,31 @@ impl FusedHead {
             if let Some(dbias) = &mut dbias {
                 columns::sum_rows(z, n, dbias.part(first..first + rows));
             }
-            let to_dx = self.product(dim, n, rows)?;
-            let to_dembed = self.product(rows, dim, n)?;
+            let (to_dx, to_dembed) = (self.to_dx(rows), self.to_dembed(rows));
+            grow(&mut self.scratch, to_dx.scratch().max(to_dembed.scratch()))?;
+            let scratch = bytemuck::cast_slice_mut(&mut self.scratch);
             let dz = Matrix { values: Floats::F32(&self.z[place]), row_stride: n, column_stride: 1 };
-            let embed_t = self.rows(embed, first).transposed();
-            let dx = Output::Sum(&mut self.dx[..dim * n]);
-            to_dx.run(embed_t, dz, Bias::None, dx, &mut self.scratch, &self.threads);
-            let x = Matrix { values: Floats::F32(&self.x[..dim * n]), row_stride: n, column_stride: 1 };
+            let embed =
+                Right::Matrix(Matrix { values: embed.from(first * dim), row_stride: dim, column_stride: 1 });
+            let dx = Output::Sum(&mut self.dx[..n * dim]);
+            to_dx.run(dz.transposed(), embed, Bias::None, dx, scratch, &self.threads);
+            let x = Right::Packed(&bytemuck::cast_slice(&self.packed[1])[..to_dembed.packed()]);
             let to = match dembed.part(first * dim..(first + rows) * dim) {
                 FloatsMut::F16(to) => Output::F16(to),
                 FloatsMut::F32(to) => Output::F32(to),
             };
-            to_dembed.run(dz, x.transposed(), Bias::None, to, &mut self.scratch, &self.threads);
+            to_dembed.run(dz, x, Bias::None, to, scratch, &self.threads);
         }
         Ok(())
     }
 
     /// Rounds dx to where the caller wants it; ignored positions have none.
     fn scatter<T: Float>(&self, to: &mut [T]) {
-        let n = self.counted.len();
+        let dim = self.classifier.dim;
         self.threads.each_chunk(to, self.classifier.positions, 4, |d, row| {
             row.fill(T::narrow(0.0));
-            for (&(position, _), &value) in self.counted.iter().zip(&self.dx[d * n..(d + 1) * n]) {
-                row[position] = T::narrow(value);
+            for (&(position, _), dx) in self.counted.iter().zip(self.dx.chunks_exact(dim)) {
+                row[position] = T::narrow(dx[d]);
             }
         });
     }
@@ -309,7 +344,7 @@ impl FusedHead {
                 }
                 return Ok(LossTotals::default());
             }
-            self.gather(x);
+            self.gather(x, gradients.is_some())?;
             self.first_pass(embed, bias)?;
             let totals = self.totals(losses);
             if let Some(gradients) = gradients {
@@ -322,93 +357,5 @@ impl FusedHead {
             }
             Ok(totals)
         })
-    }
-}
-
-/// What a loss is computed from, as slices: x `[D, S]`, E `[V, D]`, b `[V]`, row-major.
-#[derive(Debug, Clone, Copy)]
-pub struct SliceInputs<'a> {
-    /// x `[D, S]`.
-    pub x: Floats<'a>,
-    /// E `[V, D]`.
-    pub embed: Floats<'a>,
-    /// b `[V]`.
-    pub bias: Option<Floats<'a>>,
-    /// One target per position.
-    pub targets: &'a [i32],
-}
-
-/// Where gradients go, as slices; each times `scale`.
-#[derive(Debug)]
-pub struct SliceGradients<'a> {
-    /// What gradients are multiplied by before they are rounded.
-    pub scale: f32,
-    /// ∂loss/∂x `[D, S]`.
-    pub dx: FloatsMut<'a>,
-    /// ∂loss/∂E `[V, D]`.
-    pub dembed: FloatsMut<'a>,
-    /// ∂loss/∂b `[V]`.
-    pub dbias: Option<FloatsMut<'a>>,
-}
-
-impl SliceGradients<'_> {
-    fn clear(mut self) {
-        for output in [Some(&mut self.dx), Some(&mut self.dembed), self.dbias.as_mut()].into_iter().flatten()
-        {
-            match output {
-                FloatsMut::F16(values) => values.fill(f16::ZERO),
-                FloatsMut::F32(values) => values.fill(0.0),
-            }
-        }
-    }
-}
-
-fn check(what: &str, found: usize, expected: usize) -> Result<(), RuntimeError> {
-    if found == expected {
-        return Ok(());
-    }
-    Err(interface(format!("{what} has {found} elements, {expected} are expected")))
-}
-
-fn floats<'a>(what: &str, tensor: &'a Tensor) -> Result<Floats<'a>, RuntimeError> {
-    match tensor.data() {
-        Data::F16(values) => Ok(Floats::F16(values)),
-        Data::F32(values) => Ok(Floats::F32(values)),
-        _ => Err(interface(format!("{what} is {}, must be fp16 or fp32", tensor.ty()))),
-    }
-}
-
-fn floats_mut<'a>(what: &str, tensor: &'a mut Tensor) -> Result<FloatsMut<'a>, RuntimeError> {
-    let ty = tensor.ty();
-    match tensor.data_mut() {
-        Data::F16(values) => Ok(FloatsMut::F16(values)),
-        Data::F32(values) => Ok(FloatsMut::F32(values)),
-        _ => Err(interface(format!("{what} is {ty}, must be fp16 or fp32"))),
-    }
-}
-
-impl LinearCrossEntropy for FusedHead {
-    fn run(
-        &mut self,
-        inputs: LossInputs<'_>,
-        losses: Option<&mut [f32]>,
-        gradients: Option<LossGradients<'_>>,
-    ) -> Result<LossTotals, RuntimeError> {
-        let inputs = SliceInputs {
-            x: floats("x", inputs.x)?,
-            embed: floats("E", inputs.embed)?,
-            bias: inputs.bias.map(|bias| floats("the bias", bias)).transpose()?,
-            targets: inputs.targets,
-        };
-        let gradients = match gradients {
-            None => None,
-            Some(LossGradients { scale, dx, dembed, dbias }) => Some(SliceGradients {
-                scale,
-                dx: floats_mut("dx", dx)?,
-                dembed: floats_mut("dE", dembed)?,
-                dbias: dbias.map(|dbias| floats_mut("the bias's gradient", dbias)).transpose()?,
-            }),
-        };
-        self.run_slices(inputs, losses, gradients)
     }
 }

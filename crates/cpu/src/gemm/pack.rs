@@ -5,12 +5,15 @@ use std::ops::Range;
 
 use pulp::{Arch, Simd, WithSimd};
 
+use super::tile::{Order, ROW};
 use super::{DEPTH, Matrix};
 use crate::element::Float;
 use crate::memory::Floats;
 
-/// Columns whose place in the panel stays in the first cache while rows are interleaved.
+/// Columns whose place in a panel stays in the first cache while rows are interleaved.
 const STRIP: usize = 64;
+/// Columns that are gone through together: as many runs of memory as the processor reads ahead at once.
+const RUNS: usize = 8;
 
 /// Packs `rows` × `columns` of a matrix: panels of `height` rows, each column after column; rows that are
 /// missing from the last panel are zero. `columns` holds at most [`DEPTH`].
@@ -22,83 +25,172 @@ pub fn panels(
     height: usize,
     packed: &mut [f32],
 ) {
-    let depth = columns.len();
-    for (index, panel) in packed.chunks_exact_mut((height * depth).max(1)).enumerate() {
-        let first_row = rows.start + index * height;
-        let present = height.min(rows.end - first_row);
-        if present < height {
-            panel.fill(0.0);
+    pack(arch, matrix, rows, columns, Form::Panels(height), packed);
+}
+
+/// The left operand's rows × columns, in the order that is the quicker to pack: in panels of `height` rows, block
+/// after block of [`DEPTH`] columns. A block takes [`ROW`] values for each row of its panels, or less.
+pub fn left(
+    arch: Arch,
+    matrix: Matrix<'_>,
+    rows: Range<usize>,
+    columns: Range<usize>,
+    height: usize,
+    packed: &mut [f32],
+) -> Order {
+    let padded = rows.len().next_multiple_of(height);
+    if matrix.column_stride == 1 {
+        pack(arch, matrix, rows, columns, Form::Rows(padded), packed);
+        return Order::Rows;
+    }
+    for (first, packed) in columns.clone().step_by(DEPTH).zip(packed.chunks_mut(padded * ROW)) {
+        let columns = first..columns.end.min(first + DEPTH);
+        let packed = &mut packed[..padded * columns.len()];
+        panels(arch, matrix, rows.clone(), columns, height, packed);
+    }
+    Order::Columns
+}
+
+/// The form in which rows are packed.
+#[derive(Debug, Clone, Copy)]
+enum Form {
+    /// Panels of so many rows, column after column.
+    Panels(usize),
+    /// So many rows one after the other, [`ROW`] apart, of each block of [`DEPTH`] columns; neighbours in memory
+    /// are neighbouring columns.
+    Rows(usize),
+}
+
+fn pack(
+    arch: Arch,
+    matrix: Matrix<'_>,
+    rows: Range<usize>,
+    columns: Range<usize>,
+    form: Form,
+    packed: &mut [f32],
+) {
+    let first = rows.start * matrix.row_stride + columns.start * matrix.column_stride;
+    let strides = (matrix.row_stride, matrix.column_stride);
+    let (rows, depth) = (rows.len(), columns.len());
+    if rows == 0 || depth == 0 {
+        return packed.fill(0.0);
+    }
+    match matrix.values {
+        Floats::F16(values) => {
+            arch.dispatch(Pack { values: &values[first..], strides, rows, depth, form, packed });
         }
-        let first = first_row * matrix.row_stride + columns.start * matrix.column_stride;
-        let strides = (matrix.row_stride, matrix.column_stride);
-        match matrix.values {
-            Floats::F16(values) => {
-                arch.dispatch(Panel { values: &values[first..], strides, present, height, panel });
-            }
-            Floats::F32(values) => {
-                arch.dispatch(Panel { values: &values[first..], strides, present, height, panel });
-            }
+        Floats::F32(values) => {
+            arch.dispatch(Pack { values: &values[first..], strides, rows, depth, form, packed });
         }
     }
 }
 
-/// One panel, to be packed with the processor's vectors.
-struct Panel<'a, T> {
-    /// The elements from the panel's first on.
+/// Some rows, to be packed with the processor's vectors.
+struct Pack<'a, T> {
+    /// The elements from the first on.
     values: &'a [T],
     /// Distances between rows and between columns.
     strides: (usize, usize),
     /// Rows that there are.
-    present: usize,
-    /// Rows of the panel.
-    height: usize,
-    panel: &'a mut [f32],
+    rows: usize,
+    /// Columns.
+    depth: usize,
+    form: Form,
+    packed: &'a mut [f32],
 }
 
-impl<T: Float> WithSimd for Panel<'_, T> {
+impl<T: Float> WithSimd for Pack<'_, T> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
-        match self.strides {
-            (row_stride, 1) => self.along_columns(row_stride),
-            (1, column_stride) => self.along_rows(column_stride),
-            (row_stride, column_stride) => {
-                for (j, column) in self.panel.chunks_exact_mut(self.height).enumerate() {
-                    for (i, to) in column[..self.present].iter_mut().enumerate() {
-                        *to = self.values[i * row_stride + j * column_stride].wide();
+        match (self.form, self.strides) {
+            (Form::Rows(count), (row_stride, _)) => self.in_order(count, row_stride),
+            (Form::Panels(height), (1, column_stride)) => self.along_rows(height, column_stride),
+            (Form::Panels(height), (row_stride, 1)) => {
+                self.each_panel(height, |values, present, panel| {
+                    along_columns(values, row_stride, present, height, panel)
+                });
+            }
+            (Form::Panels(height), (row_stride, column_stride)) => {
+                self.each_panel(height, |values, present, panel| {
+                    for (j, column) in panel.chunks_exact_mut(height).enumerate() {
+                        for (i, to) in column[..present].iter_mut().enumerate() {
+                            *to = values[i * row_stride + j * column_stride].wide();
+                        }
                     }
+                });
+            }
+        }
+    }
+}
+
+impl<T: Float> Pack<'_, T> {
+    #[inline(always)]
+    fn in_order(self, count: usize, row_stride: usize) {
+        for i in 0..count {
+            for (block, first) in (0..self.depth).step_by(DEPTH).enumerate() {
+                let length = DEPTH.min(self.depth - first);
+                let row = &mut self.packed[(block * count + i) * ROW..][..length];
+                if i < self.rows {
+                    T::widen(&self.values[i * row_stride + first..][..length], row);
+                } else {
+                    row.fill(0.0);
+                }
+            }
+        }
+    }
+
+    /// Calls `work` with each panel's elements from the first on, the rows that there are, and the panel.
+    #[inline(always)]
+    fn each_panel(self, height: usize, work: impl Fn(&[T], usize, &mut [f32])) {
+        for (index, panel) in self.packed.chunks_exact_mut(height * self.depth).enumerate() {
+            let present = height.min(self.rows - index * height);
+            if present < height {
+                panel.fill(0.0);
+            }
+            work(&self.values[index * height * self.strides.0..], present, panel);
+        }
+    }
+
+    /// Neighbours in memory are neighbouring rows: each column of a panel is a run of memory, and each column of
+    /// the matrix, too.
+    #[inline(always)]
+    fn along_rows(self, height: usize, column_stride: usize) {
+        for first in (0..self.depth).step_by(RUNS) {
+            let columns = first..self.depth.min(first + RUNS);
+            for (index, panel) in self.packed.chunks_exact_mut(height * self.depth).enumerate() {
+                let present = height.min(self.rows - index * height);
+                let panel = &mut panel[columns.start * height..columns.end * height];
+                for (j, to) in columns.clone().zip(panel.chunks_exact_mut(height)) {
+                    let (to, missing) = to.split_at_mut(present);
+                    T::widen(&self.values[j * column_stride + index * height..][..present], to);
+                    missing.fill(0.0);
                 }
             }
         }
     }
 }
 
-impl<T: Float> Panel<'_, T> {
-    /// Neighbours in memory are neighbouring columns: a strip of each row is widened, then interleaved.
-    #[inline(always)]
-    fn along_columns(self, row_stride: usize) {
-        let depth = self.panel.len() / self.height;
-        debug_assert!(depth <= DEPTH);
-        for (strip, panel) in self.panel.chunks_mut(STRIP * self.height).enumerate() {
-            let width = STRIP.min(depth - strip * STRIP);
-            let mut widened = [0.0; STRIP];
-            for i in 0..self.present {
-                let start = i * row_stride + strip * STRIP;
-                T::widen(&self.values[start..start + width], &mut widened[..width]);
-                for (column, &value) in panel.chunks_exact_mut(self.height).zip(&widened) {
-                    column[i] = value;
-                }
+/// Neighbours in memory are neighbouring columns: a strip of each row is widened, then interleaved.
+#[inline(always)]
+fn along_columns<T: Float>(
+    values: &[T],
+    row_stride: usize,
+    present: usize,
+    height: usize,
+    panel: &mut [f32],
+) {
+    let depth = panel.len() / height;
+    for (strip, panel) in panel.chunks_mut(STRIP * height).enumerate() {
+        let width = STRIP.min(depth - strip * STRIP);
+        let mut widened = [0.0; STRIP];
+        for i in 0..present {
+            let start = i * row_stride + strip * STRIP;
+            T::widen(&values[start..start + width], &mut widened[..width]);
+            for (column, &value) in panel.chunks_exact_mut(height).zip(&widened) {
+                column[i] = value;
             }
-        }
-    }
-
-    /// Neighbours in memory are neighbouring rows: each column of the panel is a run of memory.
-    #[inline(always)]
-    fn along_rows(self, column_stride: usize) {
-        for (j, column) in self.panel.chunks_exact_mut(self.height).enumerate() {
-            let start = j * column_stride;
-            T::widen(&self.values[start..start + self.present], &mut column[..self.present]);
         }
     }
 }

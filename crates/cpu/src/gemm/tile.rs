@@ -2,6 +2,8 @@
 
 use pulp::{Arch, Simd, WithSimd};
 
+use super::DEPTH;
+
 /// Vectors across a tile.
 const VECTORS: usize = 2;
 
@@ -37,20 +39,59 @@ const fn columns<S: Simd>() -> usize {
     VECTORS * size_of::<S::f32s>() / size_of::<f32>()
 }
 
-/// Adds the product of packed panels to row-major `sums` with `width` columns, a multiple of the tile's.
-/// `k` is the depth of the panels.
-pub fn multiply(arch: Arch, a: &[f32], b: &[f32], k: usize, sums: &mut [f32], width: usize) {
+/// How a packed panel of the left operand lies in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// Row after row, [`ROW`] apart.
+    Rows,
+    /// Column after column.
+    Columns,
+}
+
+impl Order {
+    /// The values that `height` rows of depth `k` take.
+    pub fn values(self, height: usize, k: usize) -> usize {
+        height * if self == Order::Rows { ROW } else { k }
+    }
+}
+
+/// Distance between the rows of a panel in [`Order::Rows`]: no power of two, so that the rows of a panel lie in
+/// different sets of the first cache.
+pub const ROW: usize = DEPTH + 16;
+
+/// A packed block of the left operand.
+#[derive(Debug, Clone, Copy)]
+pub struct Left<'a> {
+    /// Its panels.
+    pub values: &'a [f32],
+    /// How each panel lies in memory.
+    pub order: Order,
+}
+
+/// Sums in memory.
+#[derive(Debug)]
+pub struct Sums<'a> {
+    /// The sums, row-major.
+    pub values: &'a mut [f32],
+    /// Columns, a multiple of the tile's.
+    pub width: usize,
+    /// Whether products are added to what is there, or replace it.
+    pub adds: bool,
+}
+
+/// Adds the product of packed panels to sums. `k` is the depth of the panels.
+pub fn multiply(arch: Arch, a: Left<'_>, b: &[f32], k: usize, sums: Sums<'_>) {
     if k > 0 {
-        arch.dispatch(Tiles { a, b, k, sums, width });
+        arch.dispatch(Tiles { a: a.values, order: a.order, b, k, sums });
     }
 }
 
 struct Tiles<'a> {
     a: &'a [f32],
+    order: Order,
     b: &'a [f32],
     k: usize,
-    sums: &'a mut [f32],
-    width: usize,
+    sums: Sums<'a>,
 }
 
 impl WithSimd for Tiles<'_> {
@@ -59,23 +100,33 @@ impl WithSimd for Tiles<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         // The number of rows must be a constant for the tile to live in registers.
-        if rows::<S>() == 12 { self.multiply::<S, 12>(simd) } else { self.multiply::<S, 6>(simd) }
+        let k = self.k;
+        match (rows::<S>(), self.order) {
+            (12, Order::Rows) => self.multiply::<S, 12, true>(simd, 12 * ROW),
+            (12, Order::Columns) => self.multiply::<S, 12, false>(simd, 12 * k),
+            (_, Order::Rows) => self.multiply::<S, 6, true>(simd, 6 * ROW),
+            (_, Order::Columns) => self.multiply::<S, 6, false>(simd, 6 * k),
+        }
     }
 }
 
+/// Sums of a tile.
+type Tile<S, const ROWS: usize> = [[<S as Simd>::f32s; VECTORS]; ROWS];
+
 impl Tiles<'_> {
     #[inline(always)]
-    fn multiply<S: Simd, const ROWS: usize>(self, simd: S) {
+    fn multiply<S: Simd, const ROWS: usize, const BY_ROWS: bool>(self, simd: S, panel: usize) {
         let columns = columns::<S>();
         for (j, b) in self.b.chunks_exact(columns * self.k).enumerate() {
             let (b, _) = S::as_simd_f32s(b);
-            for (i, a) in self.a.chunks_exact(ROWS * self.k).enumerate() {
-                let tile = tile::<S, ROWS>(simd, a, b);
+            for (i, a) in self.a.chunks_exact(panel).enumerate() {
+                let tile: Tile<S, ROWS> =
+                    if BY_ROWS { by_rows::<S, ROWS>(simd, a, b) } else { by_columns::<S, ROWS>(simd, a, b) };
                 for (r, tile) in tile.iter().enumerate() {
-                    let start = (i * ROWS + r) * self.width + j * columns;
-                    let (row, _) = S::as_mut_simd_f32s(&mut self.sums[start..start + columns]);
+                    let start = (i * ROWS + r) * self.sums.width + j * columns;
+                    let (row, _) = S::as_mut_simd_f32s(&mut self.sums.values[start..start + columns]);
                     for (sum, &value) in row.iter_mut().zip(tile) {
-                        *sum = simd.add_f32s(*sum, value);
+                        *sum = if self.sums.adds { simd.add_f32s(*sum, value) } else { value };
                     }
                 }
             }
@@ -83,17 +134,40 @@ impl Tiles<'_> {
     }
 }
 
-/// One tile of the product of a panel of each operand.
+/// One tile of the product of a panel of each operand, the left one in [`Order::Columns`].
 #[inline(always)]
-fn tile<S: Simd, const ROWS: usize>(simd: S, a: &[f32], b: &[S::f32s]) -> [[S::f32s; VECTORS]; ROWS] {
+fn by_columns<S: Simd, const ROWS: usize>(simd: S, a: &[f32], b: &[S::f32s]) -> Tile<S, ROWS> {
     let mut tile = [[simd.splat_f32s(0.0); VECTORS]; ROWS];
     for (a, b) in a.as_chunks::<ROWS>().0.iter().zip(b.as_chunks::<VECTORS>().0) {
-        for r in 0..ROWS {
-            let value = simd.splat_f32s(a[r]);
-            for v in 0..VECTORS {
-                tile[r][v] = simd.mul_add_e_f32s(value, b[v], tile[r][v]);
-            }
-        }
+        add::<S, ROWS>(simd, &mut tile, |r| a[r], b);
     }
     tile
+}
+
+/// One tile of the product of a panel of each operand, the left one in [`Order::Rows`].
+#[inline(always)]
+fn by_rows<S: Simd, const ROWS: usize>(simd: S, a: &[f32], b: &[S::f32s]) -> Tile<S, ROWS> {
+    let b = b.as_chunks::<VECTORS>().0;
+    let rows: [&[f32]; ROWS] = std::array::from_fn(|r| &a[r * ROW..][..b.len()]);
+    let mut tile = [[simd.splat_f32s(0.0); VECTORS]; ROWS];
+    for (k, b) in b.iter().enumerate() {
+        add::<S, ROWS>(simd, &mut tile, |r| rows[r][k], b);
+    }
+    tile
+}
+
+/// Adds the product of one column and one row.
+#[inline(always)]
+fn add<S: Simd, const ROWS: usize>(
+    simd: S,
+    tile: &mut Tile<S, ROWS>,
+    a: impl Fn(usize) -> f32,
+    b: &[S::f32s; VECTORS],
+) {
+    for r in 0..ROWS {
+        let value = simd.splat_f32s(a(r));
+        for v in 0..VECTORS {
+            tile[r][v] = simd.mul_add_e_f32s(value, b[v], tile[r][v]);
+        }
+    }
 }

@@ -8,7 +8,7 @@ use anemone_mil::types::{DType, Shape};
 
 use super::{Choice, Kernel};
 use crate::element::is_float;
-use crate::gemm::{Bias, Gemm, Matrix, Output};
+use crate::gemm::{Bias, Gemm, Matrix, Output, Right};
 use crate::memory::{Sources, element_bytes};
 use crate::threads::Threads;
 
@@ -71,7 +71,7 @@ impl Kernel for Product {
         let bytes = self.size * element_bytes(self.dtype);
         for ([a, b], result) in self.batch.iter().zip(result.chunks_exact_mut(bytes.max(1))) {
             let (a, b) = (self.a.matrix(&operands, *a), self.b.matrix(&operands, *b));
-            self.gemm.run(a, b, bias, Output::new(self.dtype, result), scratch, threads);
+            self.gemm.run(a, Right::Matrix(b), bias, Output::new(self.dtype, result), scratch, threads);
         }
     }
 }
