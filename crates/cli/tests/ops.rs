@@ -43,7 +43,8 @@ fn subjects() -> Vec<Subject> {
     ];
     for path in anemone_cpu::Path::available() {
         for threads in [1, 3] {
-            let cpu = Cpu::with_options(Options { threads: Some(threads), path: Some(path) });
+            let cpu =
+                Cpu::with_options(Options { threads: Some(threads), path: Some(path), ..Options::default() });
             let runtime = Box::new(cpu.expect("threads and an available path"));
             let name = format!("cpu, {path}, {threads} threads");
             subjects.push(Subject { name, runtime, computes_in_f64: false, rounds: true });

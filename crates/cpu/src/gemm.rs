@@ -3,13 +3,14 @@
 //!
 //! The loops are those of Goto and van de Geijn, "Anatomy of high-performance matrix multiplication" (2008).
 //! For some columns of `b`, their rows are packed first (all of them, or some after the others); then threads
-//! take blocks of rows of `c`, and for each pack a block of `a` and multiply tile by tile. The terms of a sum are added in an order that only
+//! take blocks of rows of `c`, and for each pack a block of `a` and multiply tile by tile, in vector registers
+//! (`tile.rs`) or by the matrix unit (`split.rs`), which leaves the blocks that it cannot multiply to vectors. The terms of a sum are added in an order that only
 //! `k` decides: blocks of [`DEPTH`], one after the other.
 
+mod blocks;
 mod pack;
+mod split;
 mod tile;
-
-use std::ops::Range;
 
 use anemone_mil::types::DType;
 use half::f16;
@@ -17,9 +18,12 @@ use pulp::{Simd, WithSimd};
 
 use crate::element::Float;
 use crate::memory::{Floats, LINE_BYTES};
+use crate::simd::amx::Amx;
+use crate::simd::{Products, SIDE};
 use crate::threads::Threads;
+use split::Found;
 
-pub use tile::{Left, Sums, TileShape};
+use tile::TileShape;
 
 /// Terms of a sum that are added up in registers, before they join the terms of other blocks.
 pub const DEPTH: usize = 256;
@@ -53,13 +57,64 @@ impl Matrix<'_> {
     }
 }
 
-/// A right operand: a matrix, which is packed anew in each run, or what [`Gemm::pack`] made of one.
+/// A right operand, which is packed in each run, unless it comes packed.
 #[derive(Debug, Clone, Copy)]
-pub enum Right<'a> {
+pub struct Right<'a> {
     /// The matrix.
-    Matrix(Matrix<'a>),
-    /// The matrix packed.
-    Packed(&'a [f32]),
+    pub matrix: Matrix<'a>,
+    /// The matrix packed, which [`Gemm::pack`] made.
+    pub packed: Option<Packed<'a>>,
+}
+
+impl<'a> From<Matrix<'a>> for Right<'a> {
+    fn from(matrix: Matrix<'a>) -> Right<'a> {
+        Right { matrix, packed: None }
+    }
+}
+
+/// A packed right operand.
+#[derive(Debug, Clone, Copy)]
+pub struct Packed<'a> {
+    /// Its values.
+    pub values: &'a [f32],
+    /// Whether the matrix unit can multiply them.
+    pub ordinary: bool,
+}
+
+/// What the matrix unit needs to know of the operands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Precision {
+    /// They are fp16, or may be rounded to 16 significant bits.
+    Half,
+    /// They are fp32.
+    Single,
+    /// They are fp32, but numbers below 2⁻¹⁰⁰ may lose bits or count as 0.
+    SingleButSmall,
+}
+
+/// The matrix unit, and what it computes.
+#[derive(Debug, Clone, Copy)]
+struct Unit {
+    amx: Amx,
+    products: Products,
+    /// Whether blocks with small numbers must be left to vectors.
+    refuses_small: bool,
+}
+
+impl Unit {
+    fn new(amx: Amx, precision: Precision, exact: bool) -> Unit {
+        let products = match precision {
+            Precision::Half if exact => Products::Four,
+            Precision::Half => Products::Three,
+            Precision::Single | Precision::SingleButSmall => Products::Six,
+        };
+        Unit { amx, products, refuses_small: precision == Precision::Single }
+    }
+
+    /// Whether the unit can multiply a block of which packing found this.
+    fn takes(&self, found: Found) -> bool {
+        !(found.large || self.refuses_small && found.small)
+    }
 }
 
 /// What is added to the product.
@@ -100,10 +155,15 @@ pub struct Gemm {
     m: usize,
     n: usize,
     k: usize,
+    /// The matrix unit, if that is what multiplies blocks.
+    unit: Option<Unit>,
+    /// The tile of vectors.
     tile: TileShape,
-    /// Rows of one block, a multiple of the tile's.
+    /// Rows and columns that are multiplied at once.
+    side: TileShape,
+    /// Rows of one block, a multiple of those multiplied at once.
     block_rows: usize,
-    /// Columns of one block, a multiple of the tile's.
+    /// Columns of one block, a multiple of those multiplied at once.
     block_columns: usize,
     /// Terms that are gone through at once: a multiple of [`DEPTH`], or all.
     terms: usize,
@@ -114,30 +174,33 @@ pub struct Gemm {
 
 impl Gemm {
     /// A product `[m, k] · [k, n]`.
-    pub fn new(m: usize, n: usize, k: usize, threads: &Threads) -> Gemm {
+    pub fn new(size: [usize; 3], precision: Precision, threads: &Threads) -> Gemm {
+        let [m, n, _] = size;
         let tile = TileShape::of(threads.arch());
         let transposed = m < n && m.div_ceil(tile.rows) < 4 * threads.count();
-        Gemm::of_sides(m, n, k, transposed, threads)
+        Gemm::of_sides(size, transposed, precision, threads)
     }
 
-    fn of_sides(m: usize, n: usize, k: usize, transposed: bool, threads: &Threads) -> Gemm {
+    /// The same product, whose right operand may come packed.
+    pub fn for_packed(size: [usize; 3], precision: Precision, threads: &Threads) -> Gemm {
+        Gemm::of_sides(size, false, precision, threads)
+    }
+
+    fn of_sides([m, n, k]: [usize; 3], transposed: bool, precision: Precision, threads: &Threads) -> Gemm {
         let tile = TileShape::of(threads.arch());
+        let unit = threads.amx().map(|amx| Unit::new(amx, precision, threads.exact_products()));
+        let side = if unit.is_some() { TileShape { rows: SIDE, columns: SIDE } } else { tile };
         let (rows, columns) = if transposed { (n, m) } else { (m, n) };
         let most_rows = MOST_ROWS.min(MOST_LEFT / k.clamp(1, MOST_TERMS));
         // As many blocks as give each thread the same number of them.
         let blocks = rows.div_ceil(most_rows).next_multiple_of(threads.count()).max(1);
-        let block_rows = rows.div_ceil(blocks).next_multiple_of(tile.rows).max(tile.rows);
+        let block_rows = rows.div_ceil(blocks).next_multiple_of(side.rows).max(side.rows);
         let panels = columns.div_ceil(MOST_COLUMNS).max(1);
-        let block_columns = columns.div_ceil(panels).next_multiple_of(tile.columns).max(tile.columns);
+        let block_columns = columns.div_ceil(panels).next_multiple_of(side.columns).max(side.columns);
         let sums = rows.div_ceil(block_rows).saturating_mul(block_rows).saturating_mul(block_columns);
         let terms = if k > MOST_TERMS && sums <= MOST_SUMS { MOST_TERMS } else { k };
         let threads = threads.count();
-        Gemm { m, n, k, tile, block_rows, block_columns, terms, threads, transposed }
-    }
-
-    /// The same product, whose right operand may come packed.
-    pub fn for_packed(m: usize, n: usize, k: usize, threads: &Threads) -> Gemm {
-        Gemm::of_sides(m, n, k, false, threads)
+        Gemm { m, n, k, unit, tile, side, block_rows, block_columns, terms, threads, transposed }
     }
 
     /// The rows and columns of the product that is computed.
@@ -145,9 +208,17 @@ impl Gemm {
         if self.transposed { (self.n, self.m) } else { (self.m, self.n) }
     }
 
-    /// Values of a block's sums.
+    /// Values of a block's sums: with rows for whole tiles of vectors, too.
     fn block_sums(&self) -> usize {
-        line(self.block_rows.saturating_mul(self.block_columns))
+        line(self.block_rows.next_multiple_of(self.tile.rows).saturating_mul(self.block_columns))
+    }
+
+    /// Values of so many packed columns of `b`, which fill tiles, and so many terms.
+    fn right_values(&self, columns: usize, terms: usize) -> usize {
+        match self.unit {
+            None => columns.saturating_mul(terms),
+            Some(unit) => split::values(columns, terms, unit.products.parts()),
+        }
     }
 
     /// Whether the sums of all blocks are kept, and not only those that a thread works on.
@@ -160,20 +231,36 @@ impl Gemm {
         if self.keeps_sums() { self.sides().0.div_ceil(self.block_rows) * self.block_sums() } else { 0 }
     }
 
-    /// Blocks of [`DEPTH`] terms of `a` that are packed at once.
-    fn left_blocks(&self) -> usize {
-        self.terms.clamp(1, MOST_TERMS).div_ceil(DEPTH)
+    /// Values of a packed block of `a`.
+    fn left_values(&self) -> usize {
+        let terms = self.terms.clamp(1, MOST_TERMS);
+        match self.unit {
+            None => terms.div_ceil(DEPTH) * self.block_rows * tile::ROW,
+            Some(unit) => split::values(self.block_rows, terms, unit.products.parts()),
+        }
     }
 
-    /// Values of working memory for one thread: a block of sums, where they are not kept, and a packed block of `a`.
+    /// Values of blocks of `a` and `b` that the matrix unit does not take, packed for vectors.
+    fn refused_values(&self) -> [usize; 2] {
+        match self.unit {
+            None => [0, 0],
+            Some(_) => {
+                let rows = self.block_rows.next_multiple_of(self.tile.rows);
+                [rows * tile::ROW, line(self.block_columns * DEPTH)]
+            }
+        }
+    }
+
+    /// Values of working memory for one thread: a block of sums, where they are not kept, and packed blocks.
     fn thread_scratch(&self) -> usize {
         let sums = if self.keeps_sums() { 0 } else { self.block_sums() };
-        sums.saturating_add(self.left_blocks() * self.block_rows * tile::ROW)
+        let packed = line(self.left_values()) + self.refused_values().iter().sum::<usize>();
+        sums.saturating_add(packed)
     }
 
     /// Values of working memory for packed columns of `b`.
     fn shared_scratch(&self) -> usize {
-        line(self.block_columns.saturating_mul(self.terms))
+        line(self.right_values(self.block_columns, self.terms))
     }
 
     /// Values for the transposed result.
@@ -191,16 +278,18 @@ impl Gemm {
     /// Values of the packed right operand of a product that [`Gemm::for_packed`] made.
     pub fn packed(&self) -> usize {
         let last = self.n - self.n / self.block_columns * self.block_columns;
-        let columns = self.n - last + last.next_multiple_of(self.tile.columns);
-        columns.saturating_mul(self.k)
+        let columns = self.n - last + last.next_multiple_of(self.side.columns);
+        self.right_values(columns, self.k)
     }
 
-    /// Packs the right operand of products that [`Gemm::for_packed`] made, of any number of rows.
-    pub fn pack(&self, b: Matrix<'_>, packed: &mut [f32], threads: &Threads) {
+    /// Packs the right operand of products that [`Gemm::for_packed`] made, of any number of rows. Gives whether the
+    /// matrix unit can multiply it.
+    pub fn pack(&self, b: Matrix<'_>, packed: &mut [f32], threads: &Threads) -> bool {
         debug_assert!(!self.transposed);
-        for (first, packed) in self.column_blocks().zip(packed.chunks_mut(self.block_columns * self.k)) {
-            self.pack_columns(b, first, 0..self.k, packed, threads);
-        }
+        let block = self.right_values(self.block_columns, self.k).max(1);
+        let blocks = self.column_blocks().zip(packed.chunks_mut(block));
+        blocks
+            .fold(true, |all, (block, packed)| self.pack_columns(b, block, 0..self.k, packed, threads) && all)
     }
 
     /// Computes the product.
@@ -217,19 +306,16 @@ impl Gemm {
             return;
         }
         let (turned, scratch) = scratch.split_at_mut(self.turned_scratch());
-        let b = match b {
-            Right::Matrix(b) if self.transposed => {
-                let turned = &mut turned[..self.m * self.n];
-                let (left, right) = (b.transposed(), Right::Matrix(a.transposed()));
-                self.multiply(left, right, Bias::None, (&mut *turned, false), scratch, threads);
-                return match output {
-                    Output::F16(c) => self.turn(turned, bias, (c, false), threads),
-                    Output::F32(c) => self.turn(turned, bias, (c, false), threads),
-                    Output::Sum(c) => self.turn(turned, bias, (c, true), threads),
-                };
-            }
-            b => b,
-        };
+        if self.transposed {
+            let turned = &mut turned[..self.m * self.n];
+            let (left, right) = (b.matrix.transposed(), a.transposed().into());
+            self.multiply(left, right, Bias::None, (&mut *turned, false), scratch, threads);
+            return match output {
+                Output::F16(c) => self.turn(turned, bias, (c, false), threads),
+                Output::F32(c) => self.turn(turned, bias, (c, false), threads),
+                Output::Sum(c) => self.turn(turned, bias, (c, true), threads),
+            };
+        }
         match output {
             Output::F16(c) => self.multiply(a, b, bias, (c, false), scratch, threads),
             Output::F32(c) => self.multiply(a, b, bias, (c, false), scratch, threads),
@@ -253,129 +339,11 @@ impl Gemm {
             }
         });
     }
-
-    /// The product, or its transpose, straight to row-major `c`, or added to it.
-    fn multiply<T: Float>(
-        &self,
-        a: Matrix<'_>,
-        b: Right<'_>,
-        bias: Bias<'_>,
-        (c, adds): (&mut [T], bool),
-        scratch: &mut [f32],
-        threads: &Threads,
-    ) {
-        let (_, columns) = self.sides();
-        let (shared, rest) = scratch.split_at_mut(self.shared_scratch());
-        let (kept, own) = rest.split_at_mut(self.kept_scratch());
-        let own = &mut own[..self.threads * self.thread_scratch()];
-        for (first, width) in self.column_blocks() {
-            let padded = width.next_multiple_of(self.tile.columns);
-            // At least once, since no terms at all make sums of 0.
-            for begin in (0..self.k.max(1)).step_by(self.terms.max(1)) {
-                let terms = begin..self.k.min(begin + self.terms);
-                let packed = match b {
-                    Right::Packed(packed) => {
-                        &packed[first * self.k + padded * begin..][..padded * terms.len()]
-                    }
-                    Right::Matrix(b) => {
-                        let packed = &mut shared[..padded * terms.len()];
-                        self.pack_columns(b, (first, width), terms.clone(), packed, threads);
-                        &*packed
-                    }
-                };
-                let block = Block { a, packed, terms, padded, threads };
-                let mut kept = kept.chunks_exact_mut(self.block_sums());
-                let blocks =
-                    c.chunks_mut(self.block_rows * columns).enumerate().map(|(i, c)| (i, c, kept.next()));
-                threads.drain(blocks, own, |(index, c, kept), own| {
-                    let start = index * self.block_rows;
-                    let rows = start..start + c.len() / columns;
-                    let (sums, packed_a) = match kept {
-                        Some(kept) => (kept, own),
-                        None => own.split_at_mut(self.block_sums()),
-                    };
-                    let sums = &mut sums[..self.block_rows * padded];
-                    self.add_terms(&block, rows, packed_a, sums);
-                    if block.terms.end < self.k {
-                        return;
-                    }
-                    for (i, row) in c.chunks_exact_mut(columns).enumerate() {
-                        let sums = &mut sums[i * padded..i * padded + width];
-                        add_bias(sums, bias, start + i, first);
-                        let to = &mut row[first..first + width];
-                        threads.arch().dispatch(Store { sums, to, adds });
-                    }
-                });
-            }
-        }
-    }
-
-    /// The first column and the width of each block.
-    fn column_blocks(&self) -> impl Iterator<Item = (usize, usize)> + use<> {
-        let (columns, most) = (self.sides().1, self.block_columns);
-        (0..columns).step_by(most).map(move |first| (first, most.min(columns - first)))
-    }
-
-    /// Adds the products of some rows of `a` with packed columns of `b` to their sums; the first of all terms are
-    /// written instead.
-    fn add_terms(&self, block: &Block<'_>, rows: Range<usize>, packed_a: &mut [f32], sums: &mut [f32]) {
-        let Block { a, packed, ref terms, padded, threads } = *block;
-        if terms.is_empty() {
-            sums.fill(0.0);
-        }
-        let height = rows.len().next_multiple_of(self.tile.rows);
-        for first in terms.clone().step_by(MOST_TERMS) {
-            let some = first..terms.end.min(first + MOST_TERMS);
-            let order = pack::left(threads.arch(), a, rows.clone(), some.clone(), self.tile.rows, packed_a);
-            for (index, (depth, k)) in depths(some.len()).enumerate() {
-                let values = &packed_a[index * height * tile::ROW..][..order.values(height, k)];
-                let depth = first - terms.start + depth;
-                let right = &packed[padded * depth..padded * (depth + k)];
-                let sums = Sums { values: &mut *sums, width: padded, adds: terms.start + depth > 0 };
-                tile::multiply(threads.arch(), Left { values, order }, right, k, sums);
-            }
-        }
-    }
-
-    /// Packs some columns of `b`: block after block of [`DEPTH`] rows, each as panels of a tile's columns.
-    fn pack_columns(
-        &self,
-        b: Matrix<'_>,
-        (first, width): (usize, usize),
-        terms: Range<usize>,
-        packed: &mut [f32],
-        threads: &Threads,
-    ) {
-        let padded = width.next_multiple_of(self.tile.columns);
-        threads.each_chunk(packed, padded * DEPTH, 1, |index, packed| {
-            let depth = terms.start + index * DEPTH;
-            let rows = depth..depth + packed.len() / padded;
-            let columns = first..first + width;
-            pack::panels(threads.arch(), b.transposed(), columns, rows, self.tile.columns, packed);
-        });
-    }
-}
-
-/// What the blocks of a product have in common.
-struct Block<'a> {
-    a: Matrix<'a>,
-    /// Packed columns of `b`.
-    packed: &'a [f32],
-    /// The terms for which they are packed.
-    terms: Range<usize>,
-    /// Their number, with those that fill the last tile.
-    padded: usize,
-    threads: &'a Threads,
 }
 
 /// Values up to the end of their last cache line.
 fn line(values: usize) -> usize {
     values.checked_next_multiple_of(LINE_BYTES / size_of::<f32>()).unwrap_or(values)
-}
-
-/// The start and length of each block of terms.
-fn depths(k: usize) -> impl Iterator<Item = (usize, usize)> {
-    (0..k).step_by(DEPTH).map(move |start| (start, DEPTH.min(k - start)))
 }
 
 /// Rounds sums, or sums and what is there together, to the result, with the processor's vectors.

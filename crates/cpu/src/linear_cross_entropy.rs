@@ -14,20 +14,23 @@
 //! Sums run in an order that only the sizes decide, so results do not depend on threads or timing.
 
 mod columns;
+mod positions;
 mod slices;
 
 use std::sync::Arc;
 
 use anemone_mil::linear_cross_entropy::{Classifier, LossOptions, LossTotals, Reduction};
 use anemone_mil::runtime::RuntimeError;
+use anemone_mil::types::DType;
 
 use crate::element::{Float, is_float};
 use crate::execution::zeros;
-use crate::gemm::{Bias, Gemm, Matrix, Output, Right};
+use crate::gemm::{Bias, Gemm, Matrix, Output, Precision};
 use crate::memory::{Floats, FloatsMut, LINE_BYTES, Line};
 use crate::plan::unsupported;
 use crate::threads::Threads;
 use columns::{Columns, Slope};
+use positions::{Positions, Product};
 use slices::check;
 
 pub use slices::{SliceGradients, SliceInputs};
@@ -35,8 +38,6 @@ pub use slices::{SliceGradients, SliceInputs};
 /// Rows of a tile: enough for a matrix product to be worth its packing, few enough for the tile's logits to stay
 /// in the cache.
 const TILE: usize = 1024;
-/// Positions of x that a thread takes over at a time.
-const GATHERED: usize = 16;
 
 /// A classifier's loss, ready to run.
 pub struct FusedHead {
@@ -48,10 +49,7 @@ pub struct FusedHead {
     /// The positions that count, and their targets.
     counted: Vec<(usize, usize)>,
     columns: Columns,
-    /// x of the counted positions, `[n, D]`.
-    x: Vec<f32>,
-    /// x packed as the right operand of the logits, `[D, n]`, and of dE, `[n, D]`.
-    packed: [Vec<Line>; 2],
+    x: Positions,
     /// dx of the counted positions, `[n, D]`.
     dx: Vec<f32>,
     /// Logits, and then their gradients: `[V, n]` if kept, else one tile's.
@@ -90,12 +88,11 @@ impl FusedHead {
         let all = elements(vocab)?;
         let keeps = all <= logits_bytes / size_of::<f32>();
         let z = zeros(if keeps { all } else { elements(TILE.min(vocab))? })?;
-        let (x, dx) = (zeros(elements(dim)?)?, zeros(elements(dim)?)?);
+        let (x, dx) = (Positions::new(dim, elements(dim)?)?, zeros(elements(dim)?)?);
         let mut counted = Vec::new();
         counted.try_reserve_exact(positions).map_err(|_| unsupported(format!("{positions} positions")))?;
         let columns = Columns::new(positions)?;
-        let (packed, scratch) = (Default::default(), Vec::new());
-        Ok(FusedHead { threads, classifier, options, keeps, counted, columns, x, packed, dx, z, scratch })
+        Ok(FusedHead { threads, classifier, options, keeps, counted, columns, x, dx, z, scratch: Vec::new() })
     }
 
     /// Finds the positions that count.
@@ -122,41 +119,30 @@ impl FusedHead {
         Ok(())
     }
 
-    /// Takes the counted positions of x over, in fp32, and packs them.
-    fn gather(&mut self, x: Floats<'_>, gradients: bool) -> Result<(), RuntimeError> {
-        let Classifier { dim, positions, .. } = self.classifier;
-        let (n, counted) = (self.counted.len(), &self.counted);
-        self.threads.each_chunk(&mut self.x[..n * dim], GATHERED * dim, 4, |index, rows| {
-            let counted = &counted[index * GATHERED..];
-            for d in 0..dim {
-                for (row, &(position, _)) in rows.chunks_exact_mut(dim).zip(counted) {
-                    row[d] = x.get(d * positions + position);
-                }
-            }
-        });
-        let x = Matrix { values: Floats::F32(&self.x[..n * dim]), row_stride: dim, column_stride: 1 };
-        let products = [(x.transposed(), self.to_logits(TILE)), (x, self.to_dembed(TILE))];
-        let wanted = if gradients { 2 } else { 1 };
-        for ((x, gemm), packed) in products.into_iter().zip(&mut self.packed).take(wanted) {
-            grow(packed, gemm.packed())?;
-            gemm.pack(x, &mut bytemuck::cast_slice_mut(packed)[..gemm.packed()], &self.threads);
+    /// How exact products must be: numbers far below the others are as good as 0 here.
+    fn precision(&self) -> Precision {
+        match self.classifier.dtype {
+            DType::Fp16 => Precision::Half,
+            _ => Precision::SingleButSmall,
         }
-        Ok(())
     }
 
     /// E·x for some rows of E.
     fn to_logits(&self, rows: usize) -> Gemm {
-        Gemm::for_packed(rows, self.counted.len(), self.classifier.dim, &self.threads)
+        let size = [rows, self.counted.len(), self.classifier.dim];
+        Gemm::for_packed(size, self.precision(), &self.threads)
     }
 
     /// dzᵀ·E, a part of dx, for some rows of E.
     fn to_dx(&self, rows: usize) -> Gemm {
-        Gemm::new(self.counted.len(), self.classifier.dim, rows, &self.threads)
+        let size = [self.counted.len(), self.classifier.dim, rows];
+        Gemm::new(size, self.precision(), &self.threads)
     }
 
     /// dz·xᵀ, for some rows of E.
     fn to_dembed(&self, rows: usize) -> Gemm {
-        Gemm::for_packed(rows, self.classifier.dim, self.counted.len(), &self.threads)
+        let size = [rows, self.classifier.dim, self.counted.len()];
+        Gemm::for_packed(size, self.precision(), &self.threads)
     }
 
     /// The tiles: first row and number of rows of each.
@@ -188,7 +174,7 @@ impl FusedHead {
         let gemm = self.to_logits(rows);
         grow(&mut self.scratch, gemm.scratch())?;
         let (a, place) = (self.rows(embed, first), self.place(first, rows));
-        let x = Right::Packed(&bytemuck::cast_slice(&self.packed[0])[..gemm.packed()]);
+        let x = self.x.operand(Product::Logits, &gemm);
         let bias = bias.map_or(Bias::None, |bias| Bias::Rows(bias.from(first)));
         let z = &mut self.z[place];
         let scratch = bytemuck::cast_slice_mut(&mut self.scratch);
@@ -275,11 +261,10 @@ impl FusedHead {
             grow(&mut self.scratch, to_dx.scratch().max(to_dembed.scratch()))?;
             let scratch = bytemuck::cast_slice_mut(&mut self.scratch);
             let dz = Matrix { values: Floats::F32(&self.z[place]), row_stride: n, column_stride: 1 };
-            let embed =
-                Right::Matrix(Matrix { values: embed.from(first * dim), row_stride: dim, column_stride: 1 });
+            let embed_rows = Matrix { values: embed.from(first * dim), row_stride: dim, column_stride: 1 };
             let dx = Output::Sum(&mut self.dx[..n * dim]);
-            to_dx.run(dz.transposed(), embed, Bias::None, dx, scratch, &self.threads);
-            let x = Right::Packed(&bytemuck::cast_slice(&self.packed[1])[..to_dembed.packed()]);
+            to_dx.run(dz.transposed(), embed_rows.into(), Bias::None, dx, scratch, &self.threads);
+            let x = self.x.operand(Product::Dembed, &to_dembed);
             let to = match dembed.part(first * dim..(first + rows) * dim) {
                 FloatsMut::F16(to) => Output::F16(to),
                 FloatsMut::F32(to) => Output::F32(to),
@@ -344,7 +329,12 @@ impl FusedHead {
                 }
                 return Ok(LossTotals::default());
             }
-            self.gather(x, gradients.is_some())?;
+            let (logits, dembed) = (self.to_logits(TILE), self.to_dembed(TILE));
+            self.x.gather(x, positions, &self.counted, &self.threads);
+            self.x.pack(Product::Logits, &logits, &self.threads)?;
+            if gradients.is_some() {
+                self.x.pack(Product::Dembed, &dembed, &self.threads)?;
+            }
             self.first_pass(embed, bias)?;
             let totals = self.totals(losses);
             if let Some(gradients) = gradients {

@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use pulp::Arch;
 
+use crate::simd::amx::Amx;
+
 /// The environment variable that chooses a path where the options leave it open.
 pub const PATH_VARIABLE: &str = "ANEMONE_CPU_PATH";
 
@@ -15,6 +17,12 @@ pub const PATH_VARIABLE: &str = "ANEMONE_CPU_PATH";
 /// path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Path {
+    /// AMX with bf16 for matrix products, on Linux, and AVX-512 for all else.
+    ///
+    /// Products of fp16 are as exact as fp32 sums are but for the product of both operands' second parts, which
+    /// [`Options::exact_products`](crate::Options::exact_products) adds. In products of fp32, numbers below 2⁻¹²⁶
+    /// count as 0.
+    Amx,
     /// AVX-512 F, CD, BW, DQ and VL.
     Avx512,
     /// AVX2 and FMA.
@@ -27,11 +35,12 @@ pub enum Path {
 
 impl Path {
     /// Every path, the fastest of each target first.
-    pub const ALL: [Path; 4] = [Path::Avx512, Path::Avx2, Path::Neon, Path::Portable];
+    pub const ALL: [Path; 5] = [Path::Amx, Path::Avx512, Path::Avx2, Path::Neon, Path::Portable];
 
     /// The name in options, the environment and results.
     pub fn name(self) -> &'static str {
         match self {
+            Path::Amx => "amx",
             Path::Avx512 => "avx512",
             Path::Avx2 => "avx2",
             Path::Neon => "neon",
@@ -40,24 +49,47 @@ impl Path {
     }
 
     /// The paths that this processor has, the fastest first.
+    ///
+    /// With the feature `emulation`, which is for tests, [`Path::Amx`] is the last of them where AVX-512 is all that
+    /// the processor has.
     pub fn available() -> Vec<Path> {
-        Path::ALL.into_iter().filter(|path| path.arch().is_some()).collect()
+        let mut paths: Vec<Path> =
+            Path::ALL.into_iter().filter(|path| path.instructions().is_some()).collect();
+        if paths.first() == Some(&Path::Amx) && Amx::detect().is_none() {
+            paths.rotate_left(1);
+        }
+        paths
     }
 
     /// The instructions, if this processor has them.
-    pub(crate) fn arch(self) -> Option<Arch> {
-        match self {
+    pub(crate) fn instructions(self) -> Option<Instructions> {
+        let arch = match self {
             Path::Portable => Some(Arch::Scalar),
             #[cfg(target_arch = "x86_64")]
-            Path::Avx512 => pulp::x86::V4::try_new().map(Arch::V4),
+            Path::Amx | Path::Avx512 => pulp::x86::V4::try_new().map(Arch::V4),
             #[cfg(target_arch = "x86_64")]
             Path::Avx2 => pulp::x86::V3::try_new().map(Arch::V3),
             #[cfg(target_arch = "aarch64")]
             Path::Neon => pulp::aarch64::Neon::try_new().map(Arch::Neon),
             #[allow(unreachable_patterns)] // Which paths are left depends on the target.
             _ => None,
-        }
+        }?;
+        #[cfg(not(feature = "emulation"))]
+        let detected = Amx::detect;
+        #[cfg(feature = "emulation")]
+        let detected = Amx::emulated;
+        let amx = if self == Path::Amx { Some(detected()?) } else { None };
+        Some(Instructions { arch, amx })
     }
+}
+
+/// The instructions of a path.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Instructions {
+    /// Vectors.
+    pub arch: Arch,
+    /// The matrix unit.
+    pub amx: Option<Amx>,
 }
 
 impl fmt::Display for Path {

@@ -7,15 +7,19 @@ use pulp::Arch;
 use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 
+use crate::path::Instructions;
+use crate::simd::amx::Amx;
+
 /// Values that one thread should have at least; less work than that is not worth sharing.
 const LEAST_SHARE: usize = 16 * 1024;
 
-/// A pool of threads, and the processor's vector instructions.
+/// A pool of threads, and the instructions that kernels run with.
 pub struct Threads {
     /// `None` for a single thread, which is the caller's.
     pool: Option<ThreadPool>,
     count: usize,
-    arch: Arch,
+    instructions: Instructions,
+    exact_products: bool,
 }
 
 impl fmt::Debug for Threads {
@@ -26,11 +30,15 @@ impl fmt::Debug for Threads {
 
 impl Threads {
     /// A pool of `count` threads, whose kernels use these instructions.
-    pub fn new(count: usize, arch: Arch) -> Result<Threads, ThreadPoolBuildError> {
+    pub fn new(
+        count: usize,
+        instructions: Instructions,
+        exact_products: bool,
+    ) -> Result<Threads, ThreadPoolBuildError> {
         let name = |index| format!("anemone-cpu-{index}");
         let build = || ThreadPoolBuilder::new().num_threads(count).thread_name(name).build();
         let pool = if count > 1 { Some(build()?) } else { None };
-        Ok(Threads { pool, count, arch })
+        Ok(Threads { pool, count, instructions, exact_products })
     }
 
     /// The number of threads.
@@ -40,7 +48,17 @@ impl Threads {
 
     /// The vector instructions that kernels run with.
     pub fn arch(&self) -> Arch {
-        self.arch
+        self.instructions.arch
+    }
+
+    /// The matrix unit that products run on, if there is one.
+    pub fn amx(&self) -> Option<Amx> {
+        self.instructions.amx
+    }
+
+    /// Whether no part of a product is left out.
+    pub fn exact_products(&self) -> bool {
+        self.exact_products
     }
 
     /// Runs `work` inside the pool, where [`Threads::each_chunk`] and [`Threads::drain`] share work out.

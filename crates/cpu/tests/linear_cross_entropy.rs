@@ -130,13 +130,19 @@ fn agrees_with_pytorch() {
             for path in Path::available() {
                 let mut first = None;
                 for (threads, logits_bytes) in [(1, LOGITS_BYTES), (2, 0), (3, LOGITS_BYTES), (3, 0)] {
-                    let cpu =
-                        Cpu::with_options(Options { threads: Some(threads), path: Some(path) }).unwrap();
+                    let cpu = Cpu::with_options(Options {
+                        threads: Some(threads),
+                        path: Some(path),
+                        ..Options::default()
+                    })
+                    .unwrap();
                     let classifier = Classifier { logits_bytes, ..case.classifier };
                     let mut head = cpu.linear_cross_entropy(classifier, case.options).unwrap();
                     let what = format!("{dtype}, {path}, {threads} threads, {logits_bytes} bytes for logits");
                     let found = case.run(head.as_mut(), DType::Fp32);
-                    case.check(&found, 3e-6, &what);
+                    // The matrix unit takes the gradients of logits as 16 bits where weights are fp16.
+                    let rough = path == Path::Amx && dtype == DType::Fp16;
+                    case.check(&found, if rough { 1e-5 } else { 3e-6 }, &what);
                     // Kept or computed again, on any number of threads: the same numbers.
                     let bits = (found.totals.loss.to_bits(), found.dx.clone(), found.dembed.clone());
                     assert_eq!(first.get_or_insert_with(|| bits.clone()), &bits, "{what}");

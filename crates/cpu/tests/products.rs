@@ -67,10 +67,35 @@ proptest! {
 #[test]
 fn blocks_of_every_kind() {
     // More rows, columns and terms than one block has.
-    for (m, k, n) in [(500, 300, 70), (70, 300, 1100), (13, 600, 2000), (1, 700, 900), (300, 1, 600)] {
+    for (m, k, n) in
+        [(500, 300, 70), (70, 300, 1100), (13, 600, 2000), (1, 700, 900), (300, 1, 600), (90, 2500, 50)]
+    {
         for dtype in [DType::Fp16, DType::Fp32] {
             let (x, y) = (ordinary(1, dtype, &[m, k]), ordinary(2, dtype, &[k, n]));
             Case::new("matmul", vec![("x", x), ("y", y)]).check().unwrap();
+        }
+    }
+}
+
+/// Some numbers of a large product are such that the matrix unit cannot multiply their blocks.
+#[test]
+fn special_values_among_ordinary_ones() {
+    let (m, k, n) = (130, 600, 70);
+    for dtype in [DType::Fp16, DType::Fp32] {
+        for value in [f64::INFINITY, f64::NEG_INFINITY, f64::NAN, 3.4e38, 1e-35, 1e-42] {
+            if dtype == DType::Fp16 && value.is_finite() {
+                continue;
+            }
+            let planted = |tensor: Tensor, index: usize| {
+                let mut values = tensor.to_f64().unwrap();
+                values[index] = value;
+                Tensor::from_f64(dtype, tensor.shape(), &values).unwrap()
+            };
+            let (x, y) = (ordinary(1, dtype, &[m, k]), ordinary(2, dtype, &[k, n]));
+            let left = planted(x.clone(), 100 * k + 300);
+            Case::new("matmul", vec![("x", left), ("y", y.clone())]).check().unwrap();
+            let right = planted(y, 580 * n + 3);
+            Case::new("matmul", vec![("x", x), ("y", right)]).check().unwrap();
         }
     }
 }

@@ -59,7 +59,7 @@ impl RuntimeName {
     pub fn open(self, threads: Option<usize>, path: Option<CpuPath>) -> Result<Opened, Failure> {
         match self {
             RuntimeName::Cpu => {
-                let cpu = Cpu::with_options(Options { threads, path })?;
+                let cpu = Cpu::with_options(Options { threads, path, ..Options::default() })?;
                 let (threads, path) = (cpu.threads(), cpu.path().to_string());
                 Ok(Opened { runtime: Box::new(cpu), threads, path })
             }

@@ -164,10 +164,10 @@ fn add<S: Simd, const ROWS: usize>(
     a: impl Fn(usize) -> f32,
     b: &[S::f32s; VECTORS],
 ) {
-    for r in 0..ROWS {
+    for (r, sums) in tile.iter_mut().enumerate() {
         let value = simd.splat_f32s(a(r));
-        for v in 0..VECTORS {
-            tile[r][v] = simd.mul_add_e_f32s(value, b[v], tile[r][v]);
+        for (sum, &b) in sums.iter_mut().zip(b) {
+            *sum = simd.mul_add_e_f32s(value, b, *sum);
         }
     }
 }

@@ -8,7 +8,7 @@ use anemone_mil::types::{DType, Shape};
 
 use super::{Choice, Kernel};
 use crate::element::is_float;
-use crate::gemm::{Bias, Gemm, Matrix, Output, Right};
+use crate::gemm::{Bias, Gemm, Matrix, Output, Precision};
 use crate::memory::{Sources, element_bytes};
 use crate::threads::Threads;
 
@@ -71,7 +71,7 @@ impl Kernel for Product {
         let bytes = self.size * element_bytes(self.dtype);
         for ([a, b], result) in self.batch.iter().zip(result.chunks_exact_mut(bytes.max(1))) {
             let (a, b) = (self.a.matrix(&operands, *a), self.b.matrix(&operands, *b));
-            self.gemm.run(a, Right::Matrix(b), bias, Output::new(self.dtype, result), scratch, threads);
+            self.gemm.run(a, b.into(), bias, Output::new(self.dtype, result), scratch, threads);
         }
     }
 }
@@ -101,6 +101,12 @@ fn float_operands(a: &Operand, b: &Operand, bias: Option<&Operand>) -> Option<Ve
     operands.iter().all(|operand| is_float(operand.dtype())).then_some(operands)
 }
 
+/// The precision that both factors of a product ask for.
+fn precision(operands: &[Operand]) -> Precision {
+    let half = operands.iter().take(2).all(|operand| operand.dtype() == DType::Fp16);
+    if half { Precision::Half } else { Precision::Single }
+}
+
 fn matrix_product(product: &MatrixProduct<'_>, threads: &Threads) -> Option<Choice> {
     let sizes = Shape(vec![product.m, product.k, product.n]).to_known()?;
     let [m, k, n] = [sizes[0], sizes[1], sizes[2]];
@@ -117,7 +123,7 @@ fn matrix_product(product: &MatrixProduct<'_>, threads: &Threads) -> Option<Choi
         (m, x_taken.into_iter().zip(y_taken).map(|(x, y)| [x, y]).collect())
     };
     let kernel = Product {
-        gemm: Gemm::new(m, n, k, threads),
+        gemm: Gemm::new([m, n, k], precision(&operands), threads),
         a: Side::new(0, product.x.dtype(), m, k, product.transpose_x),
         b: Side::new(1, product.y.dtype(), k, n, product.transpose_y),
         bias: product.bias.map(|bias| (bias.dtype(), BiasAlong::Columns)),
@@ -157,7 +163,7 @@ fn convolution(convolution: &Convolution<'_>, threads: &Threads) -> Option<Choic
     let positions = x[2..].iter().try_fold(1usize, |product, &length| product.checked_mul(length))?;
     let channels_out = weight[0];
     let kernel = Product {
-        gemm: Gemm::new(channels_out, positions, channels_in, threads),
+        gemm: Gemm::new([channels_out, positions, channels_in], precision(&operands), threads),
         a: Side::new(0, convolution.weight.dtype(), channels_out, channels_in, false),
         b: Side::new(1, convolution.x.dtype(), channels_in, positions, false),
         bias: convolution.bias.map(|bias| (bias.dtype(), BiasAlong::Rows)),

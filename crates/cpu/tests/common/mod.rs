@@ -108,7 +108,7 @@ impl Case {
     pub fn check(&self) -> Result<(), TestCaseError> {
         static PATHS: OnceLock<Vec<Cpu>> = OnceLock::new();
         let on = |path| {
-            let options = Options { threads: Some(2), path: Some(path) };
+            let options = Options { threads: Some(2), path: Some(path), ..Options::default() };
             Cpu::with_options(options).expect("an available path")
         };
         let paths = PATHS.get_or_init(|| Path::available().into_iter().map(on).collect());

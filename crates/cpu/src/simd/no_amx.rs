@@ -1,0 +1,23 @@
+//! Processors and systems on which AMX is not used.
+
+/// A matrix unit, of which there is none.
+#[derive(Debug, Clone, Copy)]
+pub enum Amx {}
+
+impl Amx {
+    /// None.
+    pub fn detect() -> Option<Amx> {
+        None
+    }
+
+    /// None.
+    #[cfg(feature = "emulation")]
+    pub fn emulated() -> Option<Amx> {
+        None
+    }
+
+    /// Multiplies nothing.
+    pub fn multiply(self, _: super::Products, _: (&[u32], &[u32]), _: usize, _: (&mut [f32], usize, bool)) {
+        match self {}
+    }
+}
