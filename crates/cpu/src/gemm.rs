@@ -10,6 +10,8 @@
 mod blocks;
 mod pack;
 mod split;
+#[cfg(all(test, unix))]
+mod tests;
 mod tile;
 
 use anemone_mil::types::DType;
@@ -19,9 +21,8 @@ use pulp::{Simd, WithSimd};
 use crate::element::Float;
 use crate::memory::{Floats, LINE_BYTES};
 use crate::simd::amx::Amx;
-use crate::simd::{Products, SIDE};
+use crate::simd::matrix_unit::{Found, Products, SIDE};
 use crate::threads::Threads;
-use split::Found;
 
 use tile::TileShape;
 

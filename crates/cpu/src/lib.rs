@@ -35,6 +35,8 @@
 mod element;
 mod execution;
 mod gemm;
+#[cfg(all(test, unix))]
+mod guarded;
 mod kernels;
 pub mod linear_cross_entropy;
 mod memory;

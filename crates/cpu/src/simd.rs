@@ -1,6 +1,8 @@
 //! What the processor has instructions for and portable code is slow at, or cannot express: conversions between fp16
 //! and fp32, transposing a tile, and the matrix unit.
 
+pub mod matrix_unit;
+
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 pub mod amx;
 #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
@@ -12,33 +14,6 @@ mod x86;
 use half::f16;
 
 use crate::element::Float;
-
-/// Rows of the left and columns of the right operand that are multiplied at once: two tiles of each.
-pub const SIDE: usize = 32;
-/// Terms of a tile: 32 bf16 values in 64 bytes.
-pub const TERMS: usize = 32;
-/// 32-bit words of a tile, each of which holds two neighbouring terms.
-pub const TILE_WORDS: usize = 256;
-/// Which parts of two operands are multiplied.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Products {
-    /// Operands of two parts, without the product of both second ones, which is less than 2⁻¹⁶ of the whole.
-    Three,
-    /// Operands of two parts, with all products.
-    Four,
-    /// Operands of three parts, without the products that are less than 2⁻²⁴ of the whole.
-    Six,
-}
-
-impl Products {
-    /// The parts of each operand.
-    pub fn parts(self) -> usize {
-        match self {
-            Products::Three | Products::Four => 2,
-            Products::Six => 3,
-        }
-    }
-}
 
 /// The values in fp32; `to` has the same length.
 #[inline]
@@ -60,33 +35,9 @@ pub fn narrow(from: &[f32], to: &mut [f16]) {
     to.iter_mut().zip(from).for_each(|(to, &value)| *to = f16::narrow(value));
 }
 
-/// The tile of 16 rows of 16 words with rows and columns exchanged.
-#[inline]
-pub fn transpose_words(from: &[u32; 256], to: &mut [u32; 256]) {
-    #[cfg(target_arch = "x86_64")]
-    if x86::transpose_words(from, to) {
-        return;
-    }
-    for (i, row) in to.as_chunks_mut::<16>().0.iter_mut().enumerate() {
-        row.iter_mut().enumerate().for_each(|(j, word)| *word = from[16 * j + i]);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_transposed_tile_has_its_rows_for_columns() {
-        let from = std::array::from_fn(|index| index as u32);
-        let mut to = [0; 256];
-        transpose_words(&from, &mut to);
-        for i in 0..16 {
-            for j in 0..16 {
-                assert_eq!(to[16 * i + j], from[16 * j + i]);
-            }
-        }
-    }
 
     #[test]
     fn every_fp16_value_at_every_length() {
@@ -105,6 +56,23 @@ mod tests {
                         "{value} {wide} {back}"
                     );
                 }
+            }
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn conversions_touch_nothing_beyond_their_slices() {
+        use crate::guarded::{End, Guarded};
+        for length in 0..70 {
+            for end in [End::First, End::Last] {
+                let half = Guarded::new(&vec![f16::from_f32(-1.25); length], end);
+                let mut wide = Guarded::new(&vec![0.0f32; length], end);
+                widen(&half, &mut wide);
+                assert!(wide.iter().all(|&value| value == -1.25));
+                let mut back = Guarded::new(&vec![f16::ZERO; length], end);
+                narrow(&wide, &mut back);
+                assert_eq!(*back, *half);
             }
         }
     }

@@ -142,8 +142,8 @@ impl Gemm {
     ) {
         let parts = unit.products.parts();
         let (packed, refused) = own.split_at_mut(line(self.left_values()));
-        let arch = block.threads.arch();
-        let found = split::pack(arch, block.a, rows.clone(), terms.clone(), (Operand::Left, parts), packed);
+        let found =
+            split::pack(unit.amx, block.a, rows.clone(), terms.clone(), (Operand::Left, parts), packed);
         if !block.ordinary || !unit.takes(found) {
             return self.add_refused(block, rows, terms, refused, sums);
         }
@@ -203,7 +203,7 @@ impl Gemm {
                 return pack::panels(arch, b, columns.clone(), rows, self.tile.columns, packed);
             };
             let operand = (Operand::Right, unit.products.parts());
-            if !unit.takes(split::pack(arch, b, columns.clone(), rows, operand, packed)) {
+            if !unit.takes(split::pack(unit.amx, b, columns.clone(), rows, operand, packed)) {
                 ordinary.store(false, Ordering::Relaxed);
             }
         });

@@ -10,17 +10,20 @@
 
 #[cfg(feature = "emulation")]
 pub mod emulation;
+mod split;
 
 use std::arch::asm;
 use std::arch::x86_64::{__cpuid, __cpuid_count};
 use std::sync::OnceLock;
 
-use super::{Products, SIDE, TERMS, TILE_WORDS};
+use super::matrix_unit::{Found, Numbers, Products, SIDE, TERMS, TILE_WORDS};
+use super::x86::has_avx512;
 
 /// 32-bit words of one part of [`SIDE`] rows or columns and [`TERMS`] terms.
 const PART_WORDS: usize = 2 * TILE_WORDS;
 
-/// The processor's matrix unit; there is a value of this type only where its instructions can be used.
+/// The processor's matrix unit; there is a value of this type only where its instructions, and those of AVX-512 F, BW
+/// and VL, can be used.
 #[derive(Debug, Clone, Copy)]
 pub struct Amx(());
 
@@ -28,13 +31,23 @@ impl Amx {
     /// The matrix unit, if the processor has one that multiplies bf16, and the system lets this process use it.
     pub fn detect() -> Option<Amx> {
         static PERMITTED: OnceLock<bool> = OnceLock::new();
-        PERMITTED.get_or_init(|| in_hardware() && permitted()).then_some(Amx(()))
+        PERMITTED.get_or_init(|| in_hardware() && has_avx512() && permitted()).then_some(Amx(()))
     }
 
     /// The matrix unit, or else one whose instructions are emulated one by one, very slowly.
     #[cfg(feature = "emulation")]
     pub fn emulated() -> Option<Amx> {
-        Amx::detect().or_else(|| emulation::install().then_some(Amx(())))
+        Amx::detect().or_else(|| (has_avx512() && emulation::install()).then_some(Amx(())))
+    }
+
+    /// Splits numbers into parts, each of which becomes a tile of `words`, two tiles after the one before.
+    ///
+    /// # Panics
+    ///
+    /// Where there are less numbers, or less words, than that.
+    pub fn split(self, numbers: Numbers<'_>, words: &mut [u32]) -> Found {
+        // SAFETY: where there is an `Amx`, the processor has what the function is compiled for.
+        unsafe { split::split(numbers, words) }
     }
 
     /// Adds to row-major sums, or replaces them by, the product of packed blocks: each consists of panels of

@@ -1,5 +1,7 @@
 //! Processors and systems on which AMX is not used.
 
+use super::matrix_unit::{Found, Numbers, Products};
+
 /// A matrix unit, of which there is none.
 #[derive(Debug, Clone, Copy)]
 pub enum Amx {}
@@ -16,8 +18,13 @@ impl Amx {
         None
     }
 
+    /// Splits nothing.
+    pub fn split(self, _: Numbers<'_>, _: &mut [u32]) -> Found {
+        match self {}
+    }
+
     /// Multiplies nothing.
-    pub fn multiply(self, _: super::Products, _: (&[u32], &[u32]), _: usize, _: (&mut [f32], usize, bool)) {
+    pub fn multiply(self, _: Products, _: (&[u32], &[u32]), _: usize, _: (&mut [f32], usize, bool)) {
         match self {}
     }
 }

@@ -2,12 +2,15 @@
 #![allow(unsafe_code)]
 
 use std::arch::x86_64::{
-    __m256i, __m512i, __mmask16, _MM_FROUND_TO_NEAREST_INT, _mm_loadu_si128, _mm_storeu_si128,
-    _mm256_cvtph_ps, _mm256_cvtps_ph, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_mask_storeu_epi16,
-    _mm256_maskz_loadu_epi16, _mm256_storeu_ps, _mm256_storeu_si256, _mm512_cvtph_ps, _mm512_cvtps_ph,
-    _mm512_loadu_ps, _mm512_loadu_si512, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_shuffle_i32x4,
-    _mm512_storeu_ps, _mm512_storeu_si512, _mm512_unpackhi_epi32, _mm512_unpackhi_epi64,
-    _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
+    __m256i, __mmask16, _MM_FROUND_TO_NEAREST_INT, _mm_loadu_si128, _mm_storeu_si128, _mm256_cvtph_ps,
+    _mm256_cvtps_ph, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_mask_storeu_epi16, _mm256_maskz_loadu_epi16,
+    _mm256_storeu_ps, _mm256_storeu_si256, _mm512_cvtph_ps, _mm512_cvtps_ph, _mm512_loadu_ps,
+    _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_storeu_ps,
+};
+#[cfg(target_os = "linux")]
+use std::arch::x86_64::{
+    __m512i, _mm512_shuffle_i32x4, _mm512_unpackhi_epi32, _mm512_unpackhi_epi64, _mm512_unpacklo_epi32,
+    _mm512_unpacklo_epi64,
 };
 
 use half::f16;
@@ -15,7 +18,7 @@ use half::f16;
 use crate::element::Float;
 
 /// Whether the processor, and the system, have all that the sixteen-wide code uses.
-fn has_avx512() -> bool {
+pub fn has_avx512() -> bool {
     is_x86_feature_detected!("avx512f")
         && is_x86_feature_detected!("avx512bw")
         && is_x86_feature_detected!("avx512vl")
@@ -54,50 +57,43 @@ pub fn narrow(from: &[f32], to: &mut [f16]) -> bool {
     true
 }
 
-/// Transposes, if the processor has AVX-512.
-pub fn transpose_words(from: &[u32; 256], to: &mut [u32; 256]) -> bool {
-    if !has_avx512() {
-        return false;
-    }
-    // SAFETY: the features that the function is compiled for have been detected.
-    unsafe { transpose_words_avx512(from, to) };
-    true
-}
-
-/// Four rounds, each of which brings rows together that were twice as far apart: pairs of words, pairs of pairs, and
-/// quarters of rows twice.
+/// The tile of 16 rows of 16 words with rows and columns exchanged. Four rounds, each of which brings rows together
+/// that were twice as far apart: pairs of words, pairs of pairs, and quarters of rows twice.
+#[cfg(target_os = "linux")] // Only the matrix unit needs it.
+#[inline]
 #[target_feature(enable = "avx512f")]
-fn transpose_words_avx512(from: &[u32; 256], to: &mut [u32; 256]) {
-    let (from, to) = (from.as_chunks::<16>().0, to.as_chunks_mut::<16>().0);
-    // SAFETY: each row is 64 bytes; no alignment is asked for.
-    let rows: [__m512i; 16] = std::array::from_fn(|i| unsafe { _mm512_loadu_si512(from[i].as_ptr().cast()) });
-    let words: [__m512i; 16] = std::array::from_fn(|i| {
+pub fn transposed_words(rows: [__m512i; 16]) -> [__m512i; 16] {
+    let mut words = rows;
+    for (i, word) in words.iter_mut().enumerate() {
         let (x, y) = (rows[i & !1], rows[i | 1]);
-        if i & 1 == 0 { _mm512_unpacklo_epi32(x, y) } else { _mm512_unpackhi_epi32(x, y) }
-    });
-    // Row 4·g + c now holds column c of each quarter, of rows 4·g to 4·g + 3.
-    let pairs: [__m512i; 16] = std::array::from_fn(|i| {
+        *word = if i & 1 == 0 { _mm512_unpacklo_epi32(x, y) } else { _mm512_unpackhi_epi32(x, y) };
+    }
+    // Row 4·g + c then holds column c of each quarter, of rows 4·g to 4·g + 3.
+    let mut pairs = words;
+    for (i, pair) in pairs.iter_mut().enumerate() {
         let (x, y) = (words[i & !3 | i >> 1 & 1], words[i & !3 | i >> 1 & 1 | 2]);
-        if i & 1 == 0 { _mm512_unpacklo_epi64(x, y) } else { _mm512_unpackhi_epi64(x, y) }
-    });
+        *pair = if i & 1 == 0 { _mm512_unpacklo_epi64(x, y) } else { _mm512_unpackhi_epi64(x, y) };
+    }
     // Two groups of rows together, of the even or the odd quarters.
-    let halves: [__m512i; 16] = std::array::from_fn(|i| {
+    let mut halves = pairs;
+    for (i, half) in halves.iter_mut().enumerate() {
         let (group, odd, column) = (i >> 3, i >> 2 & 1, i & 3);
         let (x, y) = (pairs[8 * group + column], pairs[8 * group + 4 + column]);
-        if odd == 0 { _mm512_shuffle_i32x4::<0x88>(x, y) } else { _mm512_shuffle_i32x4::<0xdd>(x, y) }
-    });
-    for (i, to) in to.iter_mut().enumerate() {
+        *half =
+            if odd == 0 { _mm512_shuffle_i32x4::<0x88>(x, y) } else { _mm512_shuffle_i32x4::<0xdd>(x, y) };
+    }
+    let mut columns = halves;
+    for (i, to) in columns.iter_mut().enumerate() {
         let (quarter, column) = (i >> 2, i & 3);
         let (x, y) = (halves[4 * (quarter & 1) + column], halves[8 + 4 * (quarter & 1) + column]);
-        let row =
+        *to =
             if quarter < 2 { _mm512_shuffle_i32x4::<0x88>(x, y) } else { _mm512_shuffle_i32x4::<0xdd>(x, y) };
-        // SAFETY: as above.
-        unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), row) };
     }
+    columns
 }
 
 /// A mask of the first `count` lanes of sixteen.
-fn first(count: usize) -> __mmask16 {
+pub fn first(count: usize) -> __mmask16 {
     ((1u32 << count.min(16)) - 1) as __mmask16
 }
 

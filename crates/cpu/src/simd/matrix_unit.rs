@@ -1,0 +1,68 @@
+//! What the matrix unit multiplies, wherever there is one.
+
+use crate::memory::Floats;
+
+/// Rows of the left and columns of the right operand that are multiplied at once: two tiles of each.
+pub const SIDE: usize = 32;
+/// Terms of a tile: 32 bf16 values in 64 bytes.
+pub const TERMS: usize = 32;
+/// 32-bit words of a tile, each of which holds two neighbouring terms.
+pub const TILE_WORDS: usize = 256;
+
+/// Which parts of two operands are multiplied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Products {
+    /// Operands of two parts, without the product of both second ones, which is less than 2⁻¹⁶ of the whole.
+    Three,
+    /// Operands of two parts, with all products.
+    Four,
+    /// Operands of three parts, without the products that are less than 2⁻²⁴ of the whole.
+    Six,
+}
+
+impl Products {
+    /// The parts of each operand.
+    pub fn parts(self) -> usize {
+        match self {
+            Products::Three | Products::Four => 2,
+            Products::Six => 3,
+        }
+    }
+}
+
+/// 16 rows of up to 32 numbers, the terms, to be split into bf16 parts, each part a tile.
+// Where there is no matrix unit, nothing reads them.
+#[cfg_attr(not(all(target_arch = "x86_64", target_os = "linux")), allow(dead_code))]
+pub struct Numbers<'a> {
+    /// The numbers from the first on: row i's term j at `i · row_stride + j · term_stride`, one of which is 1.
+    pub values: Floats<'a>,
+    /// Distance between rows.
+    pub row_stride: usize,
+    /// Distance between terms.
+    pub term_stride: usize,
+    /// Rows that there are, at most 16; the others are 0.
+    pub rows: usize,
+    /// Terms that there are, at most 32; the others are 0.
+    pub terms: usize,
+    /// Whether each part's tile has a row for each pair of terms, and not for each row.
+    pub turned: bool,
+    /// Parts.
+    pub parts: usize,
+}
+
+/// What splitting found of some numbers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Found {
+    /// Some are infinite, NaN, or round to infinity.
+    pub large: bool,
+    /// Some are so small that not all of their parts count.
+    pub small: bool,
+}
+
+impl Found {
+    /// What was found of these or of other numbers.
+    #[must_use]
+    pub fn or(self, other: Found) -> Found {
+        Found { large: self.large || other.large, small: self.small || other.small }
+    }
+}
