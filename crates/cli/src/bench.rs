@@ -3,17 +3,18 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use anemone_cpu::Path as CpuPath;
+use anemone_cpu::{Options, Path as CpuPath};
 use anemone_lm::config::DeviceDtype;
 use anemone_lm::head::{HeadKind, HeadRunner, Runtimes};
 use anemone_lm::optimizer::LossScale;
 use anemone_lm::programs::head::{EPS, Head};
 use anemone_lm::programs::{ProgramError, Target};
 use anemone_lm::random::Random;
-use anemone_mil::program::{BlobReference, Program};
+use anemone_mil::builder::{FunctionBuilder, Input};
+use anemone_mil::program::{BlobReference, Program, Version};
 use anemone_mil::runtime::{Runtime, allocate_outputs};
 use anemone_mil::tensor::Tensor;
-use anemone_mil::types::{DType, TensorType};
+use anemone_mil::types::{DType, Opset, TensorType};
 use anemone_mil::verify::verify;
 use anemone_mil::weights::{BlobError, BlobFile, WeightSource};
 use serde::Serialize;
@@ -35,6 +36,8 @@ pub struct Args {
 enum What {
     /// Time the classifier head: each of its programs, and a whole step with loss, dx and dE
     Head(HeadArgs),
+    /// Time the head's three matrix products alone: logits, dx and dE
+    Gemm(HeadArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -53,9 +56,12 @@ struct HeadArgs {
     /// Threads (default: as many as the machine runs at once)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     threads: Option<u32>,
-    /// Vector instructions of the CPU runtime: avx512, avx2, neon or portable (default: the fastest that the processor has)
+    /// Instructions of the CPU runtime: amx, avx512, avx2, neon or portable (default: the fastest that the processor has)
     #[arg(long, value_name = "PATH")]
     path: Option<CpuPath>,
+    /// On amx, multiply fp16 as exactly as sums in fp32 are, in four thirds of the time
+    #[arg(long)]
+    exact_products: bool,
 }
 
 /// One piece of work, timed.
@@ -86,7 +92,8 @@ struct Line {
 /// When a dimension is out of range, or a runtime refuses or fails.
 pub fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     match &args.what {
-        What::Head(args) => Bench::new(args, output)?.run(),
+        What::Head(args) => Bench::new(args, output)?.head(),
+        What::Gemm(args) => Bench::new(args, output)?.products(),
     }
 }
 
@@ -110,17 +117,22 @@ impl<'a> Bench<'a> {
         if let Some(count) = threads {
             rayon::ThreadPoolBuilder::new().num_threads(count).build_global()?;
         }
-        let opened = args.runtime.open(threads, args.path)?;
+        let options = Options { threads, path: args.path, exact_products: args.exact_products };
+        let opened = args.runtime.open(options)?;
         let (threads, path) = (opened.threads, opened.path);
         Ok(Bench { args, head, runtime: opened.runtime, threads, path, output })
     }
 
-    fn run(&self) -> Result<(), Failure> {
-        let (vocab, dim) = (self.head.vocab, self.head.dim);
-        self.program("rmsnorm", self.head.final_rmsnorm(), dim)?;
-        self.program("logits", self.head.classifier_forward(), dim)?;
-        self.program("softmax", self.head.softmax(), vocab)?;
-        self.program("backward", self.head.classifier_backward(), vocab)?;
+    fn head(&self) -> Result<(), Failure> {
+        let Head { vocab, dim, positions, .. } = self.head;
+        let (x, logits) = ([1, dim, 1, positions], [1, vocab, 1, positions]);
+        let time = |what, program: Result<Program, ProgramError>, input: &[usize]| {
+            self.program(what, program.map_err(EmitError::from), &[(input, 1)])
+        };
+        time("rmsnorm", self.head.final_rmsnorm(), &x)?;
+        time("logits", self.head.classifier_forward(), &x)?;
+        time("softmax", self.head.softmax(), &logits)?;
+        time("backward", self.head.classifier_backward(), &logits)?;
         self.step("step programs", HeadKind::Programs)?;
         if self.args.runtime.offers_fused_head()? {
             self.step("step fused", HeadKind::Fused)?;
@@ -128,29 +140,46 @@ impl<'a> Bench<'a> {
         Ok(())
     }
 
-    /// A tensor `[1, C, 1, S]` of numbers from N(0, 1).
-    fn activation(&self, channels: usize, stream: u64) -> Result<Tensor, Failure> {
-        let dims = [1, channels, 1, self.head.positions];
-        let ty = TensorType::new(self.head.target.mil_dtype(), &dims);
-        Ok(normal(&ty, &dims, Random::stream(0, stream), 0.0, 1.0).map_err(EmitError::from)?)
+    /// Times the products of a step, as `matmul` takes them from the step's tensors.
+    fn products(&self) -> Result<(), Failure> {
+        let Head { vocab, dim, positions, .. } = self.head;
+        let (x, embed, dlogits) = ([dim, positions], [vocab, dim], [vocab, positions]);
+        self.product("gemm logits", (&embed, false), (&x, false))?;
+        self.product("gemm dx", (&embed, true), (&dlogits, false))?;
+        self.product("gemm dE", (&dlogits, false), (&x, true))
     }
 
-    /// Times a program with one input of so many channels.
+    /// Times the product of two matrices, each with whether it is transposed.
+    fn product(&self, what: &'static str, a: (&[usize], bool), b: (&[usize], bool)) -> Result<(), Failure> {
+        let program = matmul(self.head.target.mil_dtype(), a, b).map_err(EmitError::from);
+        self.program(what, program, &[(a.0, 1), (b.0, 2)])
+    }
+
+    /// Numbers from N(0, 1).
+    fn activation(&self, dims: &[usize], stream: u64) -> Result<Tensor, Failure> {
+        let ty = TensorType::new(self.head.target.mil_dtype(), dims);
+        Ok(normal(&ty, dims, Random::stream(0, stream), 0.0, 1.0).map_err(EmitError::from)?)
+    }
+
+    /// Times a program with inputs of these dimensions, each from a stream of random numbers.
     fn program(
         &self,
         what: &'static str,
-        program: Result<Program, ProgramError>,
-        channels: usize,
+        program: Result<Program, EmitError>,
+        inputs: &[(&[usize], u64)],
     ) -> Result<(), Failure> {
         memory::reset_peak();
-        let program = program.map_err(EmitError::from)?;
+        let program = program?;
         let flops = flops(&program);
         let verified = verify(program).map_err(|errors| Failure::Program(errors.to_string()))?;
-        let input = self.activation(channels, 1)?;
-        let mut executable =
-            self.runtime.prepare(&Arc::new(verified), "main", &[input.ty()], &NormalWeights)?;
+        let inputs: Result<Vec<Tensor>, Failure> =
+            inputs.iter().map(|&(dims, stream)| self.activation(dims, stream)).collect();
+        let inputs = inputs?;
+        let types: Vec<TensorType> = inputs.iter().map(Tensor::ty).collect();
+        let mut executable = self.runtime.prepare(&Arc::new(verified), "main", &types, &NormalWeights)?;
         let mut outputs = allocate_outputs(executable.as_ref())?;
-        self.time(what, flops, || Ok(executable.run(&[&input], &mut outputs)?))
+        let inputs: Vec<&Tensor> = inputs.iter().collect();
+        self.time(what, flops, || Ok(executable.run(&inputs, &mut outputs)?))
     }
 
     /// Times a step: loss, dx, the gain's gradient and dE, from x and targets.
@@ -165,7 +194,7 @@ impl<'a> Bench<'a> {
         runner.set_weights(&vec![1.0; dim], embed.as_slice().unwrap_or_default())?;
         let mut random = Random::stream(0, 2);
         drop(embed);
-        let x = self.activation(dim, 3)?;
+        let x = self.activation(&[1, dim, 1, positions], 3)?;
         let targets: Vec<i32> = (0..positions).map(|_| random.below(vocab) as i32).collect();
         let loss_scale = match target.dtype {
             DeviceDtype::Fp16 => LossScale::dynamic(),
@@ -221,6 +250,19 @@ impl<'a> Bench<'a> {
         };
         self.output.result(text(&line), &line)
     }
+}
+
+/// A program of one `matmul`, of two matrices, each with whether it is transposed.
+fn matmul(dtype: DType, a: (&[usize], bool), b: (&[usize], bool)) -> Result<Program, ProgramError> {
+    let mut function = FunctionBuilder::new("main", Version::V1_3, Opset::IOS18);
+    let x = function.input("a", TensorType::new(dtype, a.0));
+    let y = function.input("b", TensorType::new(dtype, b.0));
+    let arguments =
+        [("x", Input::from(x)), ("y", y.into()), ("transpose_x", a.1.into()), ("transpose_y", b.1.into())];
+    let product = function.op("matmul", "product", arguments)?;
+    let mut program = Program::new(Version::V1_3);
+    program.functions.push(function.finish([product]));
+    Ok(program)
 }
 
 fn text(line: &Line) -> String {

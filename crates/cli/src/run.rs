@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Instant;
 
+use anemone_cpu::Options;
 use anemone_mil::program::Function;
 use anemone_mil::runtime::Port;
 use anemone_mil::tensor::Tensor;
@@ -128,7 +129,7 @@ pub fn run(args: &Args, output: &Output) -> Result<(), Failure> {
         Some(directory) => directory.clone(),
         None => args.file.parent().unwrap_or(Path::new("")).to_owned(),
     });
-    let runtime = args.runtime.open(None, None)?.runtime;
+    let runtime = args.runtime.open(Options::default())?.runtime;
     let types: Vec<TensorType> = inputs.iter().map(Tensor::ty).collect();
     let start = Instant::now();
     let mut executable = runtime.prepare(&verified, &function.name, &types, &weights)?;

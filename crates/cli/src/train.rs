@@ -4,6 +4,7 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use anemone_cpu::Options;
 use anemone_lm::config::{MAX_DIMENSION, MAX_STEPS};
 use anemone_lm::head::{HeadKind, Runtimes};
 use anemone_lm::log::Record;
@@ -89,8 +90,8 @@ fn count<T: TryFrom<u64>, const MIN: u64, const MAX: u64>(text: &str) -> Result<
 /// When a setting, the data or a file is unusable, or training fails.
 pub fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let TokenizerName::Bytes = args.tokenizer;
-    let head = args.runtime.open(None, None)?.runtime;
-    let products = RuntimeName::Cpu.open(None, None)?.runtime;
+    let head = args.runtime.open(Options::default())?.runtime;
+    let products = RuntimeName::Cpu.open(Options::default())?.runtime;
     let runtimes = Runtimes { head: head.as_ref(), products: products.as_ref() };
     let mut run = match &args.resume {
         Some(directory) => Run::resume(directory, args.log.as_deref(), runtimes)?,

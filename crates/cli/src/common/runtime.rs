@@ -1,6 +1,6 @@
 //! The runtimes that `--runtime` names.
 
-use anemone_cpu::{Cpu, Options, Path as CpuPath};
+use anemone_cpu::{Cpu, Options};
 use anemone_mil::eval::Interpreter;
 use anemone_mil::linear_cross_entropy::{Classifier, LOGITS_BYTES, LossOptions};
 use anemone_mil::runtime::Runtime;
@@ -47,19 +47,19 @@ impl RuntimeName {
     pub fn offers_fused_head(self) -> Result<bool, Failure> {
         let least =
             Classifier { vocab: 1, dim: 1, positions: 1, dtype: DType::Fp32, logits_bytes: LOGITS_BYTES };
-        let runtime = self.open(Some(1), None)?.runtime;
+        let runtime = self.open(Options { threads: Some(1), ..Options::default() })?.runtime;
         Ok(runtime.linear_cross_entropy(least, LossOptions::default()).is_ok())
     }
 
-    /// The runtime, with this many threads where it has threads (default: as many as the machine runs at once).
+    /// The runtime; the options are those of the CPU runtime, and mean nothing to others.
     ///
     /// # Errors
     ///
     /// When the system refuses what the runtime needs.
-    pub fn open(self, threads: Option<usize>, path: Option<CpuPath>) -> Result<Opened, Failure> {
+    pub fn open(self, options: Options) -> Result<Opened, Failure> {
         match self {
             RuntimeName::Cpu => {
-                let cpu = Cpu::with_options(Options { threads, path, ..Options::default() })?;
+                let cpu = Cpu::with_options(options)?;
                 let (threads, path) = (cpu.threads(), cpu.path().to_string());
                 Ok(Opened { runtime: Box::new(cpu), threads, path })
             }

@@ -33,6 +33,21 @@ fn prints_a_line_for_each_piece_of_work() {
 }
 
 #[test]
+fn products_are_timed_alone() {
+    for runtime in ["cpu", "eval"] {
+        let arguments =
+            ["bench", "gemm", "--vocab", "64", "--dim", "16", "--seq", "8", "--exact-products", "--json"];
+        let lines = anemone([&arguments[..], &["--runtime", runtime]].concat()).ended(0).json();
+        let what: Vec<&str> = lines.iter().map(|line| line["what"].as_str().unwrap()).collect();
+        assert_eq!(what, ["gemm logits", "gemm dx", "gemm dE"]);
+        for line in &lines {
+            let number = |key: &str| line[key].as_f64().unwrap();
+            assert!((number("gflops") * number("ms") * 1e6 / (2.0 * 64.0 * 16.0 * 8.0) - 1.0).abs() < 1e-9);
+        }
+    }
+}
+
+#[test]
 fn the_path_can_be_forced_by_a_flag_and_by_the_environment() {
     let lines = anemone([&SMALL[..], &["--json", "--path", "portable"]].concat()).ended(0).json();
     assert!(lines.iter().all(|line| line["path"] == "portable"));
