@@ -1,6 +1,8 @@
 //! The innermost loops: tiles of the result held in vector registers.
 
-use pulp::{Arch, Simd, WithSimd};
+use std::any::TypeId;
+
+use pulp::{Arch, Scalar128b, Simd, WithSimd};
 
 use super::DEPTH;
 
@@ -27,7 +29,27 @@ impl TileShape {
                 TileShape { rows: rows::<S>(), columns: columns::<S>() }
             }
         }
-        arch.dispatch(Shape)
+        dispatch(arch, Shape)
+    }
+}
+
+/// Runs an operation with vectors of four numbers where the processor is not known to have any: compilers have some
+/// for every target.
+fn dispatch<O: WithSimd>(arch: Arch, operation: O) -> O::Output {
+    match arch {
+        Arch::Scalar => operation.with_simd(Scalar128b),
+        arch => arch.dispatch(operation),
+    }
+}
+
+/// `a · b + c`, rounded once or twice, whatever is fast.
+#[inline(always)]
+fn multiply_add<S: Simd>(simd: S, a: S::f32s, b: S::f32s, c: S::f32s) -> S::f32s {
+    // Without an instruction for it, a product and a sum rounded together take a call.
+    if TypeId::of::<S>() == TypeId::of::<Scalar128b>() {
+        simd.add_f32s(simd.mul_f32s(a, b), c)
+    } else {
+        simd.mul_add_e_f32s(a, b, c)
     }
 }
 
@@ -82,7 +104,7 @@ pub struct Sums<'a> {
 /// Adds the product of packed panels to sums. `k` is the depth of the panels.
 pub fn multiply(arch: Arch, a: Left<'_>, b: &[f32], k: usize, sums: Sums<'_>) {
     if k > 0 {
-        arch.dispatch(Tiles { a: a.values, order: a.order, b, k, sums });
+        dispatch(arch, Tiles { a: a.values, order: a.order, b, k, sums });
     }
 }
 
@@ -167,7 +189,7 @@ fn add<S: Simd, const ROWS: usize>(
     for (r, sums) in tile.iter_mut().enumerate() {
         let value = simd.splat_f32s(a(r));
         for (sum, &b) in sums.iter_mut().zip(b) {
-            *sum = simd.mul_add_e_f32s(value, b, *sum);
+            *sum = multiply_add(simd, value, b, *sum);
         }
     }
 }
