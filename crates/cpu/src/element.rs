@@ -1,9 +1,12 @@
 //! Element types that kernels compute with.
 
+use std::any::TypeId;
+
 use anemone_mil::tensor::round_to_f16;
 use anemone_mil::types::DType;
 use bytemuck::Pod;
 use half::f16;
+use pulp::{Scalar, Simd};
 
 use crate::simd;
 
@@ -12,6 +15,8 @@ use crate::simd;
 /// The conversions are branch-free arithmetic that compilers turn into vector instructions where a loop over
 /// them is compiled for a processor that has some, that is under [`pulp::Arch::dispatch`].
 pub trait Float: Pod + Send + Sync {
+    /// Whether this is fp16, next to whose last place errors of a few places of fp32 are nothing.
+    const HALF: bool;
     /// The value in fp32.
     fn wide(self) -> f32;
     /// A value rounded once, to nearest even.
@@ -25,6 +30,8 @@ pub trait Float: Pod + Send + Sync {
 }
 
 impl Float for f32 {
+    const HALF: bool = false;
+
     #[inline(always)]
     fn widen(values: &[f32], to: &mut [f32]) {
         to.iter_mut().zip(values).for_each(|(to, value)| *to = *value);
@@ -57,6 +64,8 @@ const INFINITE: u32 = 0x7f80_0000;
 const REBIAS: u32 = 112 << 23;
 
 impl Float for f16 {
+    const HALF: bool = true;
+
     #[inline(always)]
     fn widen(values: &[f16], to: &mut [f32]) {
         simd::widen(values, to);
@@ -121,30 +130,44 @@ pub fn smaller(x: f32, y: f32) -> f32 {
     if x < y || x.is_nan() { x } else { y }
 }
 
-/// eˣ, in operations that compilers turn into vector instructions.
+/// Whether products and sums rounded together are instructions, and not calls, under [`pulp::Arch::dispatch`].
+#[inline(always)]
+pub fn fuses<S: Simd>() -> bool {
+    TypeId::of::<S>() != TypeId::of::<Scalar>()
+}
+
+/// eˣ, in operations that compilers turn into vector instructions; see [`exp_fused`].
+#[inline(always)]
+pub fn exp(x: f32) -> f32 {
+    exp_fused::<false>(x)
+}
+
+/// eˣ, in operations that compilers turn into vector instructions, with products and sums rounded together where
+/// [`fuses`] says so.
 ///
 /// x = n·ln 2 + r with |r| ≤ ½ ln 2, n·ln 2 in two parts so that r keeps its bits (Cody and Waite, "Software
 /// Manual for the Elementary Functions", 1980); the polynomial for eʳ is that of `expf` in Cephes (Moshier,
 /// 1989), whose error is under 2 units in the last place.
 #[inline(always)]
-pub fn exp(x: f32) -> f32 {
+pub fn exp_fused<const FUSES: bool>(x: f32) -> f32 {
     /// 1.5 · 2²³: added to a small number, it leaves the nearest integer in the last bits.
     const INTEGER: f32 = 12_582_912.0;
     const LN_2_HIGH: f32 = 0.693_359_4;
     const LN_2_LOW: f32 = -2.121_944_4e-4;
+    let multiply_add = |x: f32, y: f32, z: f32| if FUSES { x.mul_add(y, z) } else { x * y + z };
     // Beyond these bounds the result is 0 or infinite all the same. NaN passes.
     let x = if x > 89.0 { 89.0 } else { x };
     let x = if x < -104.0 { -104.0 } else { x };
-    let shifted = x * std::f32::consts::LOG2_E + INTEGER;
+    let shifted = multiply_add(x, std::f32::consts::LOG2_E, INTEGER);
     let n = shifted - INTEGER;
-    let r = (x - n * LN_2_HIGH) - n * LN_2_LOW;
+    let r = multiply_add(-n, LN_2_LOW, multiply_add(-n, LN_2_HIGH, x));
     let mut p = 1.987_569_1e-4;
-    p = p * r + 1.398_199_9e-3;
-    p = p * r + 8.333_452e-3;
-    p = p * r + 4.166_579_6e-2;
-    p = p * r + 1.666_666_5e-1;
-    p = p * r + 0.5;
-    let exponential = p * r * r + r + 1.0;
+    p = multiply_add(p, r, 1.398_199_9e-3);
+    p = multiply_add(p, r, 8.333_452e-3);
+    p = multiply_add(p, r, 4.166_579_6e-2);
+    p = multiply_add(p, r, 1.666_666_5e-1);
+    p = multiply_add(p, r, 0.5);
+    let exponential = multiply_add(p * r, r, r) + 1.0;
     // 2ⁿ in two factors, since n = −150 and n = 128 are exponents of no normal number.
     let n = (shifted.to_bits() as i32).wrapping_sub(INTEGER.to_bits() as i32);
     let half = n >> 1;
@@ -176,12 +199,12 @@ fn power_of_two(n: i32) -> f32 {
 /// e^(x − y), with the rounding error of the difference made good: far from 0 it is many times that of the
 /// result.
 #[inline(always)]
-pub fn exp_difference(x: f32, y: f32) -> f32 {
+pub fn exp_difference<const FUSES: bool>(x: f32, y: f32) -> f32 {
     let difference = x - y;
     // Knuth's two-sum: the exact difference is `difference + error`.
     let back = difference - x;
     let error = (x - (difference - back)) + (-y - back);
-    let exponential = exp(difference);
+    let exponential = exp_fused::<FUSES>(difference);
     // Where the difference is infinite or NaN, so is its error; the exponential says it all.
     let error = if difference > -104.0 && difference < 104.0 { error } else { 0.0 };
     exponential + exponential * error
@@ -228,14 +251,15 @@ mod tests {
         for bits in (0..u32::MAX - 1009).step_by(1009) {
             let x = f32::from_bits(bits);
             let exact = f64::from(x).exp();
-            let value = exp(x);
-            if x.is_nan() {
-                assert!(value.is_nan());
-            } else if exact as f32 == f32::INFINITY {
-                assert!(value == f32::INFINITY || value == f32::MAX, "{x}");
-            } else {
-                let unit = anemone_mil::eval::ulp(DType::Fp32, exact).unwrap();
-                worst = f64::max(worst, (f64::from(value) - exact).abs() / unit);
+            for value in [exp(x), exp_fused::<true>(x)] {
+                if x.is_nan() {
+                    assert!(value.is_nan());
+                } else if exact as f32 == f32::INFINITY {
+                    assert!(value == f32::INFINITY || value == f32::MAX, "{x}");
+                } else {
+                    let unit = anemone_mil::eval::ulp(DType::Fp32, exact).unwrap();
+                    worst = f64::max(worst, (f64::from(value) - exact).abs() / unit);
+                }
             }
         }
         assert!(worst < 2.0, "{worst}");
@@ -262,7 +286,7 @@ mod tests {
         assert_eq!(exp(0.0), 1.0);
         assert_eq!(exp(f32::INFINITY), f32::INFINITY);
         assert_eq!(exp(f32::NEG_INFINITY), 0.0);
-        assert_eq!(exp_difference(f32::NEG_INFINITY, 3.0), 0.0);
-        assert!(exp_difference(f32::INFINITY, f32::INFINITY).is_nan());
+        assert_eq!(exp_difference::<false>(f32::NEG_INFINITY, 3.0), 0.0);
+        assert!(exp_difference::<false>(f32::INFINITY, f32::INFINITY).is_nan());
     }
 }

@@ -11,12 +11,14 @@ use half::f16;
 use pulp::{Arch, Simd, WithSimd};
 
 use super::{Choice, Kernel};
-use crate::element::{Float, exp_difference, is_float, larger};
+use crate::element::{Float, exp_difference, exp_fused, fuses, is_float, larger};
 use crate::memory::Sources;
 use crate::threads::Threads;
 
 /// Rows of a group.
 const GROUP: usize = 64;
+/// Terms that are added in fp32 before they join a sum in fp64.
+const TERMS: usize = 4;
 /// Columns whose values, in fp32, stay in the first cache.
 const STRIP: usize = 256;
 
@@ -99,15 +101,27 @@ impl SoftmaxKernel {
                     merge(&mut largest[i], &mut sums[i], group_largest[i], group_sums[i]);
                 }
             }
+            // In fp32 from here on, in the same place.
+            for i in 0..self.inner {
+                let sum = sums[i] as f32;
+                bytemuck::cast_slice_mut(sums)[i] = if T::HALF { 1.0 / sum } else { sum };
+            }
         }
         let merged = &*merged;
         threads.each_chunk(result, self.inner, 8, |row, result| {
             let x = &x[row * self.inner..][..self.inner];
             let (sums, largest) = merged[row / self.axis * self.columns()..].split_at(self.inner);
-            let largest = &bytemuck::cast_slice(largest)[..self.inner];
+            let (sums, largest) = (bytemuck::cast_slice(sums), bytemuck::cast_slice(largest));
+            let (sums, largest) = (&sums[..self.inner], &largest[..self.inner]);
             threads.arch().dispatch(Finish { x, sums, largest, result });
         });
     }
+}
+
+/// e^(x − y) of two numbers of this type, as good as the type is.
+#[inline(always)]
+fn exponential<T: Float, const FUSES: bool>(x: f32, y: f32) -> f32 {
+    if T::HALF { exp_fused::<FUSES>(x - y) } else { exp_difference::<FUSES>(x, y) }
 }
 
 /// What some rows find in every column.
@@ -123,23 +137,35 @@ impl<T: Float> WithSimd for Find<'_, T> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
+        if fuses::<S>() { self.find::<true>() } else { self.find::<false>() }
+    }
+}
+
+impl<T: Float> Find<'_, T> {
+    #[inline(always)]
+    fn find<const FUSES: bool>(self) {
         let Find { x, inner, sums, largest } = self;
         let strips = sums.chunks_mut(STRIP).zip(largest.chunks_mut(STRIP)).enumerate();
         for (strip, (sums, largest)) in strips {
             let start = strip * STRIP;
             let width = largest.len();
-            let mut buffer = [0.0; STRIP];
-            let wide = &mut buffer[..width];
+            let (mut buffer, mut some) = ([0.0; STRIP], [0.0; STRIP]);
+            let (wide, some) = (&mut buffer[..width], &mut some[..width]);
             largest.fill(f32::NEG_INFINITY);
             sums.fill(0.0);
             for row in x.chunks_exact(inner) {
                 T::widen(&row[start..start + width], wide);
                 largest.iter_mut().zip(&*wide).for_each(|(largest, &x)| *largest = larger(*largest, x));
             }
-            for row in x.chunks_exact(inner) {
-                T::widen(&row[start..start + width], wide);
-                wide.iter_mut().zip(&*largest).for_each(|(x, &largest)| *x = exp_difference(*x, largest));
-                sums.iter_mut().zip(&*wide).for_each(|(sum, &x)| *sum += f64::from(x));
+            for rows in x.chunks(inner * TERMS) {
+                some.fill(0.0);
+                for row in rows.chunks_exact(inner) {
+                    T::widen(&row[start..start + width], wide);
+                    for ((sum, &x), &largest) in some.iter_mut().zip(&*wide).zip(&*largest) {
+                        *sum += exponential::<T, FUSES>(x, largest);
+                    }
+                }
+                sums.iter_mut().zip(&*some).for_each(|(sum, &some)| *sum += f64::from(some));
             }
         }
     }
@@ -148,7 +174,8 @@ impl<T: Float> WithSimd for Find<'_, T> {
 /// Writes exp(x − m) / Σ of one row.
 struct Finish<'a, T> {
     x: &'a [T],
-    sums: &'a [f64],
+    /// Each column's Σ; for fp16, 1 / Σ.
+    sums: &'a [f32],
     largest: &'a [f32],
     result: &'a mut [T],
 }
@@ -158,6 +185,13 @@ impl<T: Float> WithSimd for Finish<'_, T> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
+        if fuses::<S>() { self.finish::<true>() } else { self.finish::<false>() }
+    }
+}
+
+impl<T: Float> Finish<'_, T> {
+    #[inline(always)]
+    fn finish<const FUSES: bool>(self) {
         let columns = self.sums.chunks(STRIP).zip(self.largest.chunks(STRIP));
         for ((result, x), (sums, largest)) in
             self.result.chunks_mut(STRIP).zip(self.x.chunks(STRIP)).zip(columns)
@@ -166,7 +200,8 @@ impl<T: Float> WithSimd for Finish<'_, T> {
             let wide = &mut buffer[..x.len()];
             T::widen(x, wide);
             for ((x, &sum), &largest) in wide.iter_mut().zip(sums).zip(largest) {
-                *x = exp_difference(*x, largest) / sum as f32;
+                let exponential = exponential::<T, FUSES>(*x, largest);
+                *x = if T::HALF { exponential * sum } else { exponential / sum };
             }
             T::round(wide, result);
         }
@@ -206,7 +241,7 @@ impl<T: Float> WithSimd for Sum<'_, T> {
         let mut lanes = [0.0; LANES];
         for values in self.x.chunks(LANES) {
             for (sum, x) in lanes.iter_mut().zip(values) {
-                *sum += f64::from(exp_difference(x.wide(), self.largest));
+                *sum += f64::from(exp_difference::<false>(x.wide(), self.largest));
             }
         }
         lanes.into_iter().sum()
@@ -227,7 +262,7 @@ impl<T: Float> WithSimd for Divide<'_, T> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
         for (result, x) in self.result.iter_mut().zip(self.x) {
-            *result = T::narrow(exp_difference(x.wide(), self.largest) / self.sum);
+            *result = T::narrow(exp_difference::<false>(x.wide(), self.largest) / self.sum);
         }
     }
 }

@@ -3,7 +3,7 @@
 use anemone_mil::runtime::RuntimeError;
 use pulp::{Simd, WithSimd};
 
-use crate::element::{exp, larger, tanh};
+use crate::element::{exp_fused, fuses, larger, tanh};
 use crate::execution::zeros;
 use crate::memory::FloatsMut;
 use crate::threads::Threads;
@@ -171,33 +171,47 @@ impl WithSimd for Add<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
-        let Add { z, n, start, width, strip } = self;
-        let row = |row: &[f32]| {
-            // Columns that are missing from the last strip never become results.
-            let mut values = [0.0; WIDTH];
-            values[..width].copy_from_slice(&row[start..start + width]);
-            values
-        };
-        let mut largest = strip.largest;
-        for values in z.chunks_exact(n).map(row) {
+        if fuses::<S>() { self.add::<true>() } else { self.add::<false>() }
+    }
+}
+
+impl Add<'_> {
+    /// A row's logits in the strip; columns that are missing from the last strip never become results.
+    #[inline(always)]
+    fn row(&self, row: &[f32]) -> [f32; WIDTH] {
+        let row = &row[self.start..self.start + self.width];
+        if let Ok(whole) = row.try_into() {
+            return whole;
+        }
+        let mut values = [0.0; WIDTH];
+        values[..row.len()].copy_from_slice(row);
+        values
+    }
+
+    #[inline(always)]
+    fn add<const FUSES: bool>(self) {
+        let mut largest = self.strip.largest;
+        for values in self.z.chunks_exact(self.n).map(|row| self.row(row)) {
             for i in 0..WIDTH {
                 largest[i] = larger(largest[i], values[i]);
             }
         }
+        let strip = &mut *self.strip;
         for ((sum, &before), &now) in strip.sum.iter_mut().zip(&strip.largest).zip(&largest) {
             // Where nothing was added yet, or all of it was exp(−∞), the difference may be NaN.
             let scaled = *sum * (f64::from(before) - f64::from(now)).exp();
             *sum = if *sum == 0.0 { 0.0 } else { scaled };
         }
         strip.largest = largest;
-        for block in z.chunks(n * TERMS) {
+        for block in self.z.chunks(self.n * TERMS) {
             let (mut sum, mut total) = ([0.0f32; WIDTH], [0.0f32; WIDTH]);
-            for values in block.chunks_exact(n).map(row) {
+            for values in block.chunks_exact(self.n).map(|row| self.row(row)) {
                 for i in 0..WIDTH {
-                    sum[i] += exp(values[i] - largest[i]);
+                    sum[i] += exp_fused::<FUSES>(values[i] - largest[i]);
                     total[i] += values[i];
                 }
             }
+            let strip = &mut *self.strip;
             for i in 0..WIDTH {
                 strip.sum[i] += f64::from(sum[i]);
                 strip.total[i] += f64::from(total[i]);
@@ -220,15 +234,22 @@ impl WithSimd for Gradient<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
+        if fuses::<S>() { self.compute::<true>() } else { self.compute::<false>() }
+    }
+}
+
+impl Gradient<'_> {
+    #[inline(always)]
+    fn compute<const FUSES: bool>(self) {
         let Gradient { row, largest, factor, even, slope } = self;
         let columns = largest.iter().zip(factor);
         if slope.softcap.is_some() {
             for (z, (&largest, &factor)) in row.iter_mut().zip(columns) {
-                *z = (factor * exp(*z - largest) - even) * slope.uncap(*z);
+                *z = (factor * exp_fused::<FUSES>(*z - largest) - even) * slope.uncap(*z);
             }
         } else {
             for (z, (&largest, &factor)) in row.iter_mut().zip(columns) {
-                *z = factor * exp(*z - largest) - even;
+                *z = factor * exp_fused::<FUSES>(*z - largest) - even;
             }
         }
     }
