@@ -59,7 +59,7 @@ struct HeadArgs {
     /// Instructions of the CPU runtime: amx, avx512, avx2, neon or portable (default: the fastest that the processor has)
     #[arg(long, value_name = "PATH")]
     path: Option<CpuPath>,
-    /// On amx, multiply fp16 as exactly as sums in fp32 are, in four thirds of the time
+    /// On amx, multiply fp16 as exactly as sums in fp32 are, which takes a third more products
     #[arg(long)]
     exact_products: bool,
 }

@@ -78,8 +78,8 @@ impl<'a> From<Matrix<'a>> for Right<'a> {
 pub struct Packed<'a> {
     /// Its values.
     pub values: &'a [f32],
-    /// Whether the matrix unit can multiply them.
-    pub ordinary: bool,
+    /// What packing found of its numbers.
+    pub found: Found,
 }
 
 /// What the matrix unit needs to know of the operands.
@@ -112,9 +112,11 @@ impl Unit {
         Unit { amx, products, refuses_small: precision == Precision::Single }
     }
 
-    /// Whether the unit can multiply a block of which packing found this.
-    fn takes(&self, found: Found) -> bool {
-        !(found.large || self.refuses_small && found.small)
+    /// Whether the unit can multiply blocks of which packing found this.
+    fn takes(&self, left: Found, right: Found) -> bool {
+        let small = || left.has_small() || right.has_small() || left.underflows(right);
+        let large = left.has_large() || right.has_large() || left.overflows(right);
+        !(large || self.refuses_small && small())
     }
 }
 
@@ -178,7 +180,10 @@ impl Gemm {
     pub fn new(size: [usize; 3], precision: Precision, threads: &Threads) -> Gemm {
         let [m, n, _] = size;
         let tile = TileShape::of(threads.arch());
-        let transposed = m < n && m.div_ceil(tile.rows) < 4 * threads.count();
+        // The matrix unit adds products of parts in an order that is another one for the transposed product: there
+        // the number of threads must not matter.
+        let few = if threads.amx().is_some() { 8 } else { 4 * threads.count() };
+        let transposed = m < n && m.div_ceil(tile.rows) < few;
         Gemm::of_sides(size, transposed, precision, threads)
     }
 
@@ -198,7 +203,7 @@ impl Gemm {
         let block_rows = rows.div_ceil(blocks).next_multiple_of(side.rows).max(side.rows);
         let panels = columns.div_ceil(MOST_COLUMNS).max(1);
         let block_columns = columns.div_ceil(panels).next_multiple_of(side.columns).max(side.columns);
-        let sums = rows.div_ceil(block_rows).saturating_mul(block_rows).saturating_mul(block_columns);
+        let sums = rows.saturating_mul(block_columns);
         let terms = if k > MOST_TERMS && sums <= MOST_SUMS { MOST_TERMS } else { k };
         let threads = threads.count();
         Gemm { m, n, k, unit, tile, side, block_rows, block_columns, terms, threads, transposed }
@@ -232,24 +237,22 @@ impl Gemm {
         if self.keeps_sums() { self.sides().0.div_ceil(self.block_rows) * self.block_sums() } else { 0 }
     }
 
-    /// Values of a packed block of `a`.
+    /// Values of packed rows of `a`: a block's, or those that the matrix unit takes at once.
     fn left_values(&self) -> usize {
         let terms = self.terms.clamp(1, MOST_TERMS);
         match self.unit {
             None => terms.div_ceil(DEPTH) * self.block_rows * tile::ROW,
-            Some(unit) => split::values(self.block_rows, terms, unit.products.parts()),
+            Some(unit) => split::values(SIDE, terms, unit.products.parts()),
         }
     }
 
-    /// Values of blocks of `a` and `b` that the matrix unit does not take, packed for vectors.
-    fn refused_values(&self) -> [usize; 2] {
-        match self.unit {
-            None => [0, 0],
-            Some(_) => {
-                let rows = self.block_rows.next_multiple_of(self.tile.rows);
-                [rows * tile::ROW, line(self.block_columns * DEPTH)]
-            }
+    /// Values of what the matrix unit does not take, packed for vectors: rows of `a`, columns of `b`, and sums.
+    fn refused_values(&self) -> [usize; 3] {
+        if self.unit.is_none() {
+            return [0; 3];
         }
+        let rows = SIDE.next_multiple_of(self.tile.rows);
+        [rows * tile::ROW, line(self.block_columns * DEPTH), line(rows * self.block_columns)]
     }
 
     /// Values of working memory for one thread: a block of sums, where they are not kept, and packed blocks.
@@ -283,14 +286,15 @@ impl Gemm {
         self.right_values(columns, self.k)
     }
 
-    /// Packs the right operand of products that [`Gemm::for_packed`] made, of any number of rows. Gives whether the
-    /// matrix unit can multiply it.
-    pub fn pack(&self, b: Matrix<'_>, packed: &mut [f32], threads: &Threads) -> bool {
+    /// Packs the right operand of products that [`Gemm::for_packed`] made, of any number of rows. Gives what packing
+    /// found.
+    pub fn pack(&self, b: Matrix<'_>, packed: &mut [f32], threads: &Threads) -> Found {
         debug_assert!(!self.transposed);
         let block = self.right_values(self.block_columns, self.k).max(1);
         let blocks = self.column_blocks().zip(packed.chunks_mut(block));
-        blocks
-            .fold(true, |all, (block, packed)| self.pack_columns(b, block, 0..self.k, packed, threads) && all)
+        blocks.fold(Found::NOTHING, |found, (block, packed)| {
+            found.or(self.pack_columns(b, block, 0..self.k, packed, threads))
+        })
     }
 
     /// Computes the product.

@@ -73,9 +73,9 @@ pub struct Options {
     /// The vector instructions that kernels use; `None` takes what [`PATH_VARIABLE`] names in the environment, and
     /// the fastest that the processor has where that is not set either.
     pub path: Option<Path>,
-    /// Whether matrix products on [`Path::Amx`] of fp16 operands are as exact as sums in fp32 are. It takes four
-    /// thirds of the time; without it, the mean error of results in fp16 is a twentieth larger. Other paths are always
-    /// as exact.
+    /// Whether matrix products on [`Path::Amx`] of fp16 operands are as exact as sums in fp32 are, and the fused head's
+    /// as those of fp32 operands. They take a third more products of tiles (the fused head's twice as many); without
+    /// it, the mean error of results in fp16 is a twentieth larger. Other paths are always as exact.
     pub exact_products: bool,
 }
 

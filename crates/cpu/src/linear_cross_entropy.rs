@@ -21,7 +21,6 @@ use std::sync::Arc;
 
 use anemone_mil::linear_cross_entropy::{Classifier, LossOptions, LossTotals, Reduction};
 use anemone_mil::runtime::RuntimeError;
-use anemone_mil::types::DType;
 
 use crate::element::{Float, is_float};
 use crate::execution::zeros;
@@ -46,6 +45,8 @@ pub struct FusedHead {
     options: LossOptions,
     /// Whether the logits of all tiles are kept between the passes.
     keeps: bool,
+    /// How exact products must be.
+    precision: Precision,
     /// The positions that count, and their targets.
     counted: Vec<(usize, usize)>,
     columns: Columns,
@@ -71,7 +72,7 @@ fn interface(message: String) -> RuntimeError {
 }
 
 impl FusedHead {
-    /// A classifier of these sizes; takes all the memory that runs need.
+    /// A classifier of these sizes; the first run takes the rest of the memory that runs need.
     pub(crate) fn new(
         threads: Arc<Threads>,
         classifier: Classifier,
@@ -92,7 +93,19 @@ impl FusedHead {
         let mut counted = Vec::new();
         counted.try_reserve_exact(positions).map_err(|_| unsupported(format!("{positions} positions")))?;
         let columns = Columns::new(positions)?;
-        Ok(FusedHead { threads, classifier, options, keeps, counted, columns, x, dx, z, scratch: Vec::new() })
+        Ok(FusedHead {
+            threads,
+            classifier,
+            options,
+            keeps,
+            precision: Precision::SingleButSmall,
+            counted,
+            columns,
+            x,
+            dx,
+            z,
+            scratch: Vec::new(),
+        })
     }
 
     /// Finds the positions that count.
@@ -119,30 +132,22 @@ impl FusedHead {
         Ok(())
     }
 
-    /// How exact products must be: numbers far below the others are as good as 0 here.
-    fn precision(&self) -> Precision {
-        match self.classifier.dtype {
-            DType::Fp16 => Precision::Half,
-            _ => Precision::SingleButSmall,
-        }
-    }
-
     /// E·x for some rows of E.
     fn to_logits(&self, rows: usize) -> Gemm {
         let size = [rows, self.counted.len(), self.classifier.dim];
-        Gemm::for_packed(size, self.precision(), &self.threads)
+        Gemm::for_packed(size, self.precision, &self.threads)
     }
 
     /// dzᵀ·E, a part of dx, for some rows of E.
     fn to_dx(&self, rows: usize) -> Gemm {
         let size = [self.counted.len(), self.classifier.dim, rows];
-        Gemm::new(size, self.precision(), &self.threads)
+        Gemm::new(size, self.precision, &self.threads)
     }
 
     /// dz·xᵀ, for some rows of E.
     fn to_dembed(&self, rows: usize) -> Gemm {
         let size = [rows, self.classifier.dim, self.counted.len()];
-        Gemm::for_packed(size, self.precision(), &self.threads)
+        Gemm::for_packed(size, self.precision, &self.threads)
     }
 
     /// The tiles: first row and number of rows of each.
@@ -329,6 +334,11 @@ impl FusedHead {
                 }
                 return Ok(LossTotals::default());
             }
+            // 16 bits of the gradients of logits are enough where weights have 11, unless no bit may be lost; in fp32,
+            // numbers far below the others are as good as 0.
+            let half =
+                matches!((x, embed), (Floats::F16(_), Floats::F16(_))) && !self.threads.exact_products();
+            self.precision = if half { Precision::Half } else { Precision::SingleButSmall };
             let (logits, dembed) = (self.to_logits(TILE), self.to_dembed(TILE));
             self.x.gather(x, positions, &self.counted, &self.threads);
             self.x.pack(Product::Logits, &logits, &self.threads)?;

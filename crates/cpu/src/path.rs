@@ -19,9 +19,10 @@ pub const PATH_VARIABLE: &str = "ANEMONE_CPU_PATH";
 pub enum Path {
     /// AMX with bf16 for matrix products, on Linux, and AVX-512 for all else.
     ///
-    /// Products of fp16 are as exact as fp32 sums are but for the product of both operands' second parts, which
-    /// [`Options::exact_products`](crate::Options::exact_products) adds. In products of fp32, numbers below 2⁻¹²⁶
-    /// count as 0.
+    /// A product of fp16 operands leaves the product of their second parts out, up to 2⁻¹⁶ of Σ|a||b|, where the op's
+    /// accuracy is 10⁻⁵ of it: unless signs conspire, that is nothing beside the rounding of the result.
+    /// [`Options::exact_products`](crate::Options::exact_products) adds it. The fused head takes the gradients of fp16
+    /// logits as 16 significant bits, unless that is set.
     Amx,
     /// AVX-512 F, CD, BW, DQ and VL.
     Avx512,

@@ -6,7 +6,7 @@ mod common;
 
 use anemone_mil::tensor::Tensor;
 use anemone_mil::types::DType;
-use common::{Case, cpu, float, length, ordinary, special};
+use common::{Case, float, length, ordinary, special};
 use proptest::prelude::*;
 
 fn matrix(seed: u64, dtype: DType, batch: &[usize], rows: usize, columns: usize, turned: bool) -> Tensor {
@@ -100,17 +100,55 @@ fn special_values_among_ordinary_ones() {
     }
 }
 
+/// Numbers that have bf16 parts, products of which would overflow, or be lost.
+#[test]
+fn products_at_the_ends_of_the_range() {
+    let power = |exponent: i32| 2f64.powi(exponent);
+    let tiny = (1.0 + power(-8) - power(-20)) * power(-60);
+    let (high, low) = ((1.0 + power(-8)) * power(64), 1.988_281_25 * power(63));
+    let cases: [(&[f64], &[f64]); 5] = [
+        (&[tiny], &[tiny]),
+        (&[1.234_567_8 * power(-58)], &[1.765_432_1 * power(-58)]),
+        (&[high], &[low]),
+        (&[high, high], &[low, -low]),
+        (&[power(-99), 1.0], &[power(-20), 0.0]),
+    ];
+    for (x, y) in cases {
+        let x = Tensor::from_f64(DType::Fp32, &[1, x.len()], x).unwrap();
+        let y = Tensor::from_f64(DType::Fp32, &[y.len(), 1], y).unwrap();
+        Case::new("matmul", vec![("x", x), ("y", y)]).check().unwrap();
+    }
+}
+
 #[test]
 fn the_number_of_threads_does_not_change_a_bit() {
+    use anemone_cpu::{Cpu, Options, Path};
     use common::{builder, prepare, program, run};
-    let (x, y) = (ordinary(1, DType::Fp32, &[211, 700]), ordinary(2, DType::Fp32, &[700, 130]));
-    let mut function = builder();
-    let inputs = [function.input("x", x.ty()), function.input("y", y.ty())];
-    let product = function.op("matmul", "z", [("x", inputs[0].into()), ("y", inputs[1].into())]).unwrap();
-    let program = program(function.finish([product]));
-    let results: Vec<Tensor> = [1, 2, 3]
-        .map(|threads| run(prepare(&cpu(threads), &program, &[&x, &y]).as_mut(), &[&x, &y]).remove(0))
-        .into();
-    assert_eq!(results[0], results[1]);
-    assert_eq!(results[0], results[2]);
+    // Sizes at which the number of threads decides how rows are shared, and which product is the transposed one.
+    for (m, k, n) in [(211, 700, 130), (70, 300, 1100), (240, 256, 64)] {
+        for dtype in [DType::Fp16, DType::Fp32] {
+            let mut x = ordinary(1, dtype, &[m, k]).to_f64().unwrap();
+            // Too small for the matrix unit, where it is fp32, and 0 in fp16.
+            x[5] = 1e-35;
+            let x = Tensor::from_f64(dtype, &[m, k], &x).unwrap();
+            let y = ordinary(2, dtype, &[k, n]);
+            let mut function = builder();
+            let inputs = [function.input("x", x.ty()), function.input("y", y.ty())];
+            let arguments = [("x", inputs[0].into()), ("y", inputs[1].into())];
+            let product = function.op("matmul", "z", arguments).unwrap();
+            let program = program(function.finish([product]));
+            for path in Path::available() {
+                let results: Vec<Tensor> = [1, 2, 3]
+                    .map(|threads| {
+                        let options =
+                            Options { threads: Some(threads), path: Some(path), ..Options::default() };
+                        let cpu = Cpu::with_options(options).unwrap();
+                        run(prepare(&cpu, &program, &[&x, &y]).as_mut(), &[&x, &y]).remove(0)
+                    })
+                    .into();
+                assert_eq!(results[0], results[1], "{path} {m} {k} {n} {dtype}");
+                assert_eq!(results[0], results[2], "{path} {m} {k} {n} {dtype}");
+            }
+        }
+    }
 }

@@ -1,12 +1,13 @@
 //! The loops over blocks of a product.
 
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::split::{self, Operand};
 use super::tile::{self, Left, Sums};
 use super::{Bias, DEPTH, Gemm, MOST_TERMS, Matrix, Right, Store, Unit, add_bias, line, pack};
 use crate::element::Float;
+use crate::simd::matrix_unit::{Found, SIDE};
 use crate::threads::Threads;
 
 /// What the blocks of a product have in common.
@@ -21,8 +22,8 @@ struct Block<'a> {
     terms: Range<usize>,
     /// The columns packed, for these terms.
     packed: &'a [f32],
-    /// Whether the matrix unit can multiply them.
-    ordinary: bool,
+    /// What packing found of their numbers.
+    found: Found,
     threads: &'a Threads,
 }
 
@@ -47,21 +48,21 @@ impl Gemm {
             for begin in (0..self.k.max(1)).step_by(self.terms.max(1)) {
                 let terms = begin..self.k.min(begin + self.terms);
                 let length = self.right_values(padded, terms.len());
-                let (packed, ordinary) = match b.packed {
+                let (packed, found) = match b.packed {
                     Some(packed) => {
                         let start = self.right_values(first, self.k) + self.right_values(padded, begin);
-                        (&packed.values[start..start + length], packed.ordinary)
+                        (&packed.values[start..start + length], packed.found)
                     }
                     None => {
                         let packed = &mut shared[..length];
                         let block = (first, width);
-                        let ordinary = self.pack_columns(b.matrix, block, terms.clone(), packed, threads);
-                        (&*packed, ordinary)
+                        let found = self.pack_columns(b.matrix, block, terms.clone(), packed, threads);
+                        (&*packed, found)
                     }
                 };
                 let columns_of_b = first..first + width;
                 let block =
-                    Block { a, b: b.matrix, columns: columns_of_b, padded, terms, packed, ordinary, threads };
+                    Block { a, b: b.matrix, columns: columns_of_b, padded, terms, packed, found, threads };
                 let mut kept = kept.chunks_exact_mut(self.block_sums());
                 let blocks =
                     c.chunks_mut(self.block_rows * columns).enumerate().map(|(i, c)| (i, c, kept.next()));
@@ -130,7 +131,8 @@ impl Gemm {
         }
     }
 
-    /// Adds some terms, by the matrix unit where it takes the operands.
+    /// Adds some terms, by the matrix unit where it takes the operands: [`SIDE`] rows at a time, so that what is left
+    /// to vectors does not depend on how rows are shared among threads.
     fn add_by_unit(
         &self,
         unit: Unit,
@@ -142,19 +144,26 @@ impl Gemm {
     ) {
         let parts = unit.products.parts();
         let (packed, refused) = own.split_at_mut(line(self.left_values()));
-        let found =
-            split::pack(unit.amx, block.a, rows.clone(), terms.clone(), (Operand::Left, parts), packed);
-        if !block.ordinary || !unit.takes(found) {
-            return self.add_refused(block, rows, terms, refused, sums);
-        }
-        let height = rows.len().next_multiple_of(self.side.rows);
-        for (start, k) in depths(&terms) {
-            let left = split::values(height, start - terms.start, parts);
-            let left = &packed[left..left + split::values(height, k, parts)];
-            let right = split::values(block.padded, start - block.terms.start, parts);
-            let right = &block.packed[right..right + split::values(block.padded, k, parts)];
-            let operands = (bytemuck::cast_slice(left), bytemuck::cast_slice(right));
-            unit.amx.multiply(unit.products, operands, k, (&mut *sums, block.padded, start > 0));
+        for (first, sums) in rows.clone().step_by(SIDE).zip(sums.chunks_mut(SIDE * block.padded)) {
+            let rows = first..rows.end.min(first + SIDE);
+            // Nothing goes with infinities on the right.
+            let taken = unit.takes(Found::NOTHING, block.found) && {
+                let operand = (Operand::Left, parts);
+                let found = split::pack(unit.amx, block.a, rows.clone(), terms.clone(), operand, packed);
+                unit.takes(found, block.found)
+            };
+            if !taken {
+                self.add_refused(block, rows, terms.clone(), refused, sums);
+                continue;
+            }
+            for (start, k) in depths(&terms) {
+                let left = split::values(SIDE, start - terms.start, parts);
+                let left = &packed[left..left + split::values(SIDE, k, parts)];
+                let right = split::values(block.padded, start - block.terms.start, parts);
+                let right = &block.packed[right..right + split::values(block.padded, k, parts)];
+                let operands = (bytemuck::cast_slice(left), bytemuck::cast_slice(right));
+                unit.amx.multiply(unit.products, operands, k, (&mut *sums, block.padded, start > 0));
+            }
         }
     }
 
@@ -168,22 +177,28 @@ impl Gemm {
         sums: &mut [f32],
     ) {
         let arch = block.threads.arch();
-        let (left, right) = own.split_at_mut(self.refused_values()[0]);
+        let [left, right, _] = self.refused_values();
+        let (left, own) = own.split_at_mut(left);
+        let (right, own) = own.split_at_mut(right);
+        // Apart, since tiles have other rows than those that are refused.
         let height = rows.len().next_multiple_of(self.tile.rows);
+        let some = &mut own[..height * block.padded];
         for (start, k) in depths(&terms) {
-            let terms = start..start + k;
-            let order = pack::left(arch, block.a, rows.clone(), terms.clone(), self.tile.rows, left);
+            let depth = start..start + k;
+            let order = pack::left(arch, block.a, rows.clone(), depth.clone(), self.tile.rows, left);
             let right = &mut right[..block.padded * k];
             let columns = block.columns.clone();
-            pack::panels(arch, block.b.transposed(), columns, terms, self.tile.columns, right);
+            pack::panels(arch, block.b.transposed(), columns, depth, self.tile.columns, right);
             let left = Left { values: &left[..order.values(height, k)], order };
-            let sums = Sums { values: &mut *sums, width: block.padded, adds: start > 0 };
+            let sums = Sums { values: &mut *some, width: block.padded, adds: start > terms.start };
             tile::multiply(arch, left, right, k, sums);
+        }
+        for (sum, &some) in sums.iter_mut().zip(&some[..rows.len() * block.padded]) {
+            *sum = if terms.start > 0 { *sum + some } else { some };
         }
     }
 
-    /// Packs some columns of `b`: block after block of [`DEPTH`] rows. Gives whether the matrix unit can multiply
-    /// them.
+    /// Packs some columns of `b`: block after block of [`DEPTH`] rows. Gives what packing for the matrix unit found.
     pub(super) fn pack_columns(
         &self,
         b: Matrix<'_>,
@@ -191,10 +206,10 @@ impl Gemm {
         terms: Range<usize>,
         packed: &mut [f32],
         threads: &Threads,
-    ) -> bool {
+    ) -> Found {
         let padded = width.next_multiple_of(self.side.columns);
         let columns = first..first + width;
-        let ordinary = AtomicBool::new(true);
+        let [largest, least] = [Found::NOTHING.largest, Found::NOTHING.least].map(AtomicU32::new);
         threads.each_chunk(packed, self.right_values(padded, DEPTH), 1, |index, packed| {
             let depth = terms.start + index * DEPTH;
             let rows = depth..terms.end.min(depth + DEPTH);
@@ -203,11 +218,11 @@ impl Gemm {
                 return pack::panels(arch, b, columns.clone(), rows, self.tile.columns, packed);
             };
             let operand = (Operand::Right, unit.products.parts());
-            if !unit.takes(split::pack(unit.amx, b, columns.clone(), rows, operand, packed)) {
-                ordinary.store(false, Ordering::Relaxed);
-            }
+            let found = split::pack(unit.amx, b, columns.clone(), rows, operand, packed);
+            largest.fetch_max(found.largest, Ordering::Relaxed);
+            least.fetch_min(found.least, Ordering::Relaxed);
         });
-        ordinary.into_inner()
+        Found { largest: largest.into_inner(), least: least.into_inner() }
     }
 }
 

@@ -40,7 +40,7 @@ pub fn pack(
 ) -> Found {
     let packed: &mut [u32] = bytemuck::cast_slice_mut(packed);
     let height = rows.len().next_multiple_of(SIDE);
-    let mut found = Found::default();
+    let mut found = Found::NOTHING;
     for row in (0..height).step_by(ROWS) {
         let (panel, tile) = (row / SIDE, row % SIDE / ROWS);
         for term in (0..terms.len()).step_by(TERMS) {

@@ -78,8 +78,8 @@ fn check(threads: &Threads, size: [usize; 3], halves: bool, turned: [bool; 2], e
         let mut packed = Guarded::new(&vec![f32::NAN; if packs { gemm.packed() } else { 0 }], end);
         let mut right = Right::from(right.matrix());
         if packs {
-            let ordinary = gemm.pack(right.matrix, &mut packed, threads);
-            right.packed = Some(Packed { values: &packed, ordinary });
+            let found = gemm.pack(right.matrix, &mut packed, threads);
+            right.packed = Some(Packed { values: &packed, found });
         }
         let bias = Bias::Rows(Floats::F32(&bias));
         let mut c = Guarded::new(&vec![0.5f32; m * n], end);

@@ -6,6 +6,7 @@ use super::grow;
 use crate::execution::zeros;
 use crate::gemm::{Gemm, Matrix, Packed, Right};
 use crate::memory::{Floats, Line};
+use crate::simd::matrix_unit::Found;
 use crate::threads::Threads;
 
 /// Positions that a thread takes over at a time.
@@ -30,15 +31,15 @@ pub struct Positions {
     x: Vec<f32>,
     /// x packed for each [`Product`].
     packed: [Vec<Line>; 2],
-    /// Whether the matrix unit can multiply them.
-    ordinary: [bool; 2],
+    /// What packing found of them.
+    found: [Found; 2],
 }
 
 impl Positions {
     /// Room for so many positions.
     pub fn new(dim: usize, values: usize) -> Result<Positions, RuntimeError> {
         let x = zeros(values)?;
-        Ok(Positions { dim, count: 0, x, packed: Default::default(), ordinary: [true; 2] })
+        Ok(Positions { dim, count: 0, x, packed: Default::default(), found: [Found::NOTHING; 2] })
     }
 
     /// Takes the counted positions of x `[D, S]` over.
@@ -61,7 +62,7 @@ impl Positions {
         let packed = &mut self.packed[product as usize];
         grow(packed, gemm.packed())?;
         let packed = &mut bytemuck::cast_slice_mut(packed)[..gemm.packed()];
-        self.ordinary[product as usize] = gemm.pack(x, packed, threads);
+        self.found[product as usize] = gemm.pack(x, packed, threads);
         Ok(())
     }
 
@@ -69,7 +70,7 @@ impl Positions {
     pub fn operand(&self, product: Product, gemm: &Gemm) -> Right<'_> {
         let matrix = matrix(&self.x[..self.count * self.dim], self.dim, product);
         let values = &bytemuck::cast_slice(&self.packed[product as usize])[..gemm.packed()];
-        Right { matrix, packed: Some(Packed { values, ordinary: self.ordinary[product as usize] }) }
+        Right { matrix, packed: Some(Packed { values, found: self.found[product as usize] }) }
     }
 }
 

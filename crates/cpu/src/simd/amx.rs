@@ -58,7 +58,7 @@ impl Amx {
     ///
     /// # Panics
     ///
-    /// Where `sums` has other than all columns, or less than all rows.
+    /// Where `sums` has less than all rows and columns.
     pub fn multiply(
         self,
         products: Products,

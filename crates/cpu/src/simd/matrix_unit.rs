@@ -51,18 +51,49 @@ pub struct Numbers<'a> {
 }
 
 /// What splitting found of some numbers.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Found {
-    /// Some are infinite, NaN, or round to infinity.
-    pub large: bool,
-    /// Some are so small that not all of their parts count.
-    pub small: bool,
+    /// Bits of the largest magnitude in fp32.
+    pub largest: u32,
+    /// Bits of the least magnitude that is not 0; all ones where there is none.
+    pub least: u32,
 }
 
+/// Bits of the least fp32 magnitude that rounds to infinity in bf16.
+const TOO_LARGE: u32 = 0x7f7f_8000;
+/// Bits of 2⁻¹⁰⁰ in fp32: the parts of lesser numbers may be subnormal, and count as 0.
+const SMALL: u32 = 27 << 23;
+
 impl Found {
+    /// What is found of no numbers.
+    pub const NOTHING: Found = Found { largest: 0, least: u32::MAX };
+
     /// What was found of these or of other numbers.
     #[must_use]
     pub fn or(self, other: Found) -> Found {
-        Found { large: self.large || other.large, small: self.small || other.small }
+        Found { largest: self.largest.max(other.largest), least: self.least.min(other.least) }
+    }
+
+    /// Whether some are infinite, NaN, or round to infinity.
+    pub fn has_large(self) -> bool {
+        self.largest >= TOO_LARGE
+    }
+
+    /// Whether parts of some may be subnormal.
+    pub fn has_small(self) -> bool {
+        self.least < SMALL
+    }
+
+    /// Whether a product of one of these and one of others may be 2¹²⁷ or more, before or after numbers are split.
+    pub fn overflows(self, other: Found) -> bool {
+        // Each number is below 2ᵉ⁺¹, and each first part at most that.
+        (self.largest >> 23) + (other.largest >> 23) + 2 > 2 * 127 + 127
+    }
+
+    /// Whether products of parts of one of these and of one of others may be so small that they count as 0 beside
+    /// their sum: where the least product is below 2⁻¹⁰⁰.
+    pub fn underflows(self, other: Found) -> bool {
+        let some = self.least != u32::MAX && other.least != u32::MAX;
+        some && (self.least >> 23) + (other.least >> 23) < 2 * 127 - 100
     }
 }

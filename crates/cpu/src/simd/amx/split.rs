@@ -3,9 +3,9 @@
 
 use std::arch::x86_64::{
     __m512, __m512i, _mm256_maskz_loadu_epi16, _mm512_add_epi32, _mm512_and_si512, _mm512_castps_si512,
-    _mm512_castsi512_ps, _mm512_cmplt_epu32_mask, _mm512_cvtph_ps, _mm512_loadu_epi16, _mm512_loadu_si512,
-    _mm512_maskz_loadu_ps, _mm512_max_epu32, _mm512_or_si512, _mm512_permutex2var_epi16,
-    _mm512_reduce_max_epu32, _mm512_set1_epi32, _mm512_setzero_ps, _mm512_setzero_si512, _mm512_srli_epi32,
+    _mm512_castsi512_ps, _mm512_cvtph_ps, _mm512_loadu_epi16, _mm512_loadu_si512, _mm512_maskz_loadu_ps,
+    _mm512_max_epu32, _mm512_min_epu32, _mm512_or_si512, _mm512_permutex2var_epi16, _mm512_reduce_max_epu32,
+    _mm512_reduce_min_epu32, _mm512_set1_epi32, _mm512_setzero_ps, _mm512_setzero_si512, _mm512_srli_epi32,
     _mm512_storeu_si512, _mm512_sub_epi32, _mm512_sub_ps,
 };
 
@@ -57,11 +57,6 @@ const HIGH_HALVES: [i16; 32] = {
 
 /// Bits of fp32 that are bf16's.
 const PART: u32 = 0xffff_0000;
-/// Bits of 2⁻¹⁰⁰ in fp32: the parts of lesser numbers may be subnormal, and count as 0.
-const SMALL: u32 = 27 << 23;
-/// Bits of the least fp32 magnitude that rounds to infinity in bf16.
-const TOO_LARGE: u32 = 0x7f7f_8000;
-
 /// [`super::Amx::split`]: each part is the bf16 number nearest to what is left of the number, ties away from 0.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
 pub fn split(numbers: Numbers<'_>, words: &mut [u32]) -> Found {
@@ -81,9 +76,10 @@ fn split_values<T: Lanes>(values: &[T], numbers: Numbers<'_>, words: &mut [u32])
     let rounding = _mm512_set1_epi32(0x8000);
     let part_bits = _mm512_set1_epi32(PART as i32);
     let magnitude_bits = _mm512_set1_epi32(0x7fff_ffff);
-    let (one, small_bits) = (_mm512_set1_epi32(1), _mm512_set1_epi32(SMALL as i32 - 1));
+    let one = _mm512_set1_epi32(1);
     let mut largest = _mm512_setzero_si512();
-    let mut small = 0;
+    // Less one, so that 0 is the largest.
+    let mut least = _mm512_set1_epi32(-1);
     for i in 0..16 {
         // Sixteen numbers each: the first and the last terms of a row, or a term of all rows and the next term.
         let [mut x, mut y] = if by_terms {
@@ -106,7 +102,7 @@ fn split_values<T: Lanes>(values: &[T], numbers: Numbers<'_>, words: &mut [u32])
         for numbers in [x, y] {
             let magnitude = _mm512_and_si512(_mm512_castps_si512(numbers), magnitude_bits);
             largest = _mm512_max_epu32(largest, magnitude);
-            small |= _mm512_cmplt_epu32_mask(_mm512_sub_epi32(magnitude, one), small_bits);
+            least = _mm512_min_epu32(least, _mm512_sub_epi32(magnitude, one));
         }
         for part in 0..parts {
             let next = |numbers: &mut __m512| -> __m512i {
@@ -137,7 +133,8 @@ fn split_values<T: Lanes>(values: &[T], numbers: Numbers<'_>, words: &mut [u32])
             }
         }
     }
-    Found { large: _mm512_reduce_max_epu32(largest) >= TOO_LARGE, small: small != 0 }
+    let least = _mm512_reduce_min_epu32(least);
+    Found { largest: _mm512_reduce_max_epu32(largest), least: least.saturating_add(1) }
 }
 
 #[cfg(test)]
@@ -148,7 +145,7 @@ mod tests {
 
     /// Splits every number in both orders, with tiles turned and not, and puts the parts together again.
     fn check(values: Floats<'_>, parts: usize, rows: usize, terms: usize) -> Found {
-        let mut found = Found::default();
+        let mut found = Found::NOTHING;
         let Some(amx) = Amx::emulated() else { return found };
         for (row_stride, term_stride) in [(terms, 1), (1, rows)] {
             for turned in [false, true] {
@@ -162,13 +159,13 @@ mod tests {
                                 words[512 * part + if turned { 16 * (j / 2) + i } else { 16 * i + j / 2 }];
                             let half = if j % 2 == 0 { word << 16 } else { word & 0xffff_0000 };
                             let half = f32::from_bits(half);
-                            assert!(found.small || !half.is_subnormal());
+                            assert!(found.has_small() || !half.is_subnormal());
                             f64::from(half)
                         })
                         .sum();
                     let there = i < rows && j < terms;
                     let expected = if there { values.get(i * row_stride + j * term_stride) } else { 0.0 };
-                    let exact = !found.large && !found.small;
+                    let exact = !found.has_large() && !found.has_small();
                     assert!(!exact || sum == f64::from(expected), "{i} {j}: {sum:e}, not {expected:e}");
                 }
             }
@@ -184,10 +181,11 @@ mod tests {
         for (rows, terms) in [(16, 32), (16, 31), (3, 32), (1, 1), (15, 7), (16, 17)] {
             for halves in halves.chunks_exact(rows * terms).step_by(if rows * terms == 512 { 1 } else { 50 })
             {
-                assert_eq!(check(Floats::F16(halves), 2, rows, terms), Found::default());
+                assert!(!check(Floats::F16(halves), 2, rows, terms).has_large());
             }
             for singles in singles.chunks_exact(rows * terms).step_by(7) {
-                assert_eq!(check(Floats::F32(singles), 3, rows, terms), Found::default());
+                let found = check(Floats::F32(singles), 3, rows, terms);
+                assert!(!found.has_large() && !found.has_small());
             }
         }
     }
@@ -200,13 +198,15 @@ mod tests {
             check(Floats::F32(&values), 3, 16, 32)
         };
         for large in [f32::INFINITY, f32::NEG_INFINITY, f32::NAN, f32::MAX, f32::from_bits(0xff7f_8000)] {
-            assert!(found(large).large, "{large:e}");
+            assert!(found(large).has_large(), "{large:e}");
         }
-        assert_eq!(found(f32::from_bits(0x7f7f_7fff)), Found::default());
+        assert!(!found(f32::from_bits(0x7f7f_7fff)).has_large());
         for small in [f32::from_bits(1), 1e-38, -1e-31] {
-            assert_eq!(found(small), Found { large: false, small: true }, "{small:e}");
+            let found = found(small);
+            assert!(found.has_small() && !found.has_large(), "{small:e}");
+            assert_eq!(found, Found { largest: 1.5f32.to_bits(), least: small.abs().to_bits() });
         }
-        assert_eq!(found(0.0), Found::default());
-        assert_eq!(found(-8e-31), Found::default());
+        assert_eq!(found(0.0), Found { largest: 1.5f32.to_bits(), least: 1.5f32.to_bits() });
+        assert!(!found(-8e-31).has_small());
     }
 }
