@@ -6,7 +6,7 @@ use anemone_mil::tensor::round_to_f16;
 use anemone_mil::types::DType;
 use bytemuck::Pod;
 use half::f16;
-use pulp::{Scalar, Simd};
+use pulp::{Scalar, Scalar128b, Simd};
 
 use crate::simd;
 
@@ -130,16 +130,16 @@ pub fn smaller(x: f32, y: f32) -> f32 {
     if x < y || x.is_nan() { x } else { y }
 }
 
-/// Whether products and sums rounded together are instructions, and not calls, under [`pulp::Arch::dispatch`].
+/// Whether these vectors multiply and add, rounding once, by an instruction, and not by a call for each number.
 #[inline(always)]
 pub fn fuses<S: Simd>() -> bool {
-    TypeId::of::<S>() != TypeId::of::<Scalar>()
+    TypeId::of::<S>() != TypeId::of::<Scalar>() && TypeId::of::<S>() != TypeId::of::<Scalar128b>()
 }
 
-/// eˣ, in operations that compilers turn into vector instructions; see [`exp_fused`].
+/// eˣ, in operations that compilers turn into vector instructions; see [`exp_with`].
 #[inline(always)]
 pub fn exp(x: f32) -> f32 {
-    exp_fused::<false>(x)
+    exp_with::<Scalar>(x)
 }
 
 /// eˣ, in operations that compilers turn into vector instructions, with products and sums rounded together where
@@ -149,12 +149,12 @@ pub fn exp(x: f32) -> f32 {
 /// Manual for the Elementary Functions", 1980); the polynomial for eʳ is that of `expf` in Cephes (Moshier,
 /// 1989), whose error is under 2 units in the last place.
 #[inline(always)]
-pub fn exp_fused<const FUSES: bool>(x: f32) -> f32 {
+pub fn exp_with<S: Simd>(x: f32) -> f32 {
     /// 1.5 · 2²³: added to a small number, it leaves the nearest integer in the last bits.
     const INTEGER: f32 = 12_582_912.0;
     const LN_2_HIGH: f32 = 0.693_359_4;
     const LN_2_LOW: f32 = -2.121_944_4e-4;
-    let multiply_add = |x: f32, y: f32, z: f32| if FUSES { x.mul_add(y, z) } else { x * y + z };
+    let multiply_add = |x: f32, y: f32, z: f32| if fuses::<S>() { x.mul_add(y, z) } else { x * y + z };
     // Beyond these bounds the result is 0 or infinite all the same. NaN passes.
     let x = if x > 89.0 { 89.0 } else { x };
     let x = if x < -104.0 { -104.0 } else { x };
@@ -199,12 +199,12 @@ fn power_of_two(n: i32) -> f32 {
 /// e^(x − y), with the rounding error of the difference made good: far from 0 it is many times that of the
 /// result.
 #[inline(always)]
-pub fn exp_difference<const FUSES: bool>(x: f32, y: f32) -> f32 {
+pub fn exp_difference<S: Simd>(x: f32, y: f32) -> f32 {
     let difference = x - y;
     // Knuth's two-sum: the exact difference is `difference + error`.
     let back = difference - x;
     let error = (x - (difference - back)) + (-y - back);
-    let exponential = exp_fused::<FUSES>(difference);
+    let exponential = exp_with::<S>(difference);
     // Where the difference is infinite or NaN, so is its error; the exponential says it all.
     let error = if difference > -104.0 && difference < 104.0 { error } else { 0.0 };
     exponential + exponential * error
@@ -212,6 +212,8 @@ pub fn exp_difference<const FUSES: bool>(x: f32, y: f32) -> f32 {
 
 #[cfg(test)]
 mod tests {
+    use pulp::Scalar256b;
+
     use super::*;
 
     #[test]
@@ -251,7 +253,7 @@ mod tests {
         for bits in (0..u32::MAX - 1009).step_by(1009) {
             let x = f32::from_bits(bits);
             let exact = f64::from(x).exp();
-            for value in [exp(x), exp_fused::<true>(x)] {
+            for value in [exp(x), exp_with::<Scalar256b>(x)] {
                 if x.is_nan() {
                     assert!(value.is_nan());
                 } else if exact as f32 == f32::INFINITY {
@@ -286,7 +288,7 @@ mod tests {
         assert_eq!(exp(0.0), 1.0);
         assert_eq!(exp(f32::INFINITY), f32::INFINITY);
         assert_eq!(exp(f32::NEG_INFINITY), 0.0);
-        assert_eq!(exp_difference::<false>(f32::NEG_INFINITY, 3.0), 0.0);
-        assert!(exp_difference::<false>(f32::INFINITY, f32::INFINITY).is_nan());
+        assert_eq!(exp_difference::<Scalar>(f32::NEG_INFINITY, 3.0), 0.0);
+        assert!(exp_difference::<Scalar>(f32::INFINITY, f32::INFINITY).is_nan());
     }
 }

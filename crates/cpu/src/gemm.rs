@@ -4,8 +4,8 @@
 //! The loops are those of Goto and van de Geijn, "Anatomy of high-performance matrix multiplication" (2008).
 //! For some columns of `b`, their rows are packed first (all of them, or some after the others); then threads
 //! take blocks of rows of `c`, and for each pack a block of `a` and multiply tile by tile, in vector registers
-//! (`tile.rs`) or by the matrix unit (`split.rs`), which leaves the blocks that it cannot multiply to vectors. The terms of a sum are added in an order that only
-//! `k` decides: blocks of [`DEPTH`], one after the other.
+//! (`tile.rs`) or by the matrix unit (`split.rs`), which leaves the blocks that it cannot multiply to vectors. The
+//! terms of a sum are added in an order that only sizes decide: blocks of [`DEPTH`], one after the other.
 
 mod blocks;
 mod pack;
@@ -214,9 +214,9 @@ impl Gemm {
         if self.transposed { (self.n, self.m) } else { (self.m, self.n) }
     }
 
-    /// Values of a block's sums: with rows for whole tiles of vectors, too.
+    /// Values of a block's sums.
     fn block_sums(&self) -> usize {
-        line(self.block_rows.next_multiple_of(self.tile.rows).saturating_mul(self.block_columns))
+        line(self.block_rows.saturating_mul(self.block_columns))
     }
 
     /// Values of so many packed columns of `b`, which fill tiles, and so many terms.

@@ -251,6 +251,7 @@ impl FusedHead {
             softcap: self.options.softcap,
             vocab,
         };
+        self.columns.finish(n, slope);
         self.dx[..n * dim].fill(0.0);
         for (first, rows) in self.tiles() {
             if !self.keeps {
@@ -263,10 +264,10 @@ impl FusedHead {
                 columns::sum_rows(z, n, dbias.part(first..first + rows));
             }
             let (to_dx, to_dembed) = (self.to_dx(rows), self.to_dembed(rows));
+            let embed_rows = self.rows(embed, first);
             grow(&mut self.scratch, to_dx.scratch().max(to_dembed.scratch()))?;
             let scratch = bytemuck::cast_slice_mut(&mut self.scratch);
             let dz = Matrix { values: Floats::F32(&self.z[place]), row_stride: n, column_stride: 1 };
-            let embed_rows = Matrix { values: embed.from(first * dim), row_stride: dim, column_stride: 1 };
             let dx = Output::Sum(&mut self.dx[..n * dim]);
             to_dx.run(dz.transposed(), embed_rows.into(), Bias::None, dx, scratch, &self.threads);
             let x = self.x.operand(Product::Dembed, &to_dembed);

@@ -1,10 +1,9 @@
 //! The innermost loops: tiles of the result held in vector registers.
 
-use std::any::TypeId;
-
 use pulp::{Arch, Scalar128b, Simd, WithSimd};
 
 use super::DEPTH;
+use crate::element::fuses;
 
 /// Vectors across a tile.
 const VECTORS: usize = 2;
@@ -45,12 +44,7 @@ fn dispatch<O: WithSimd>(arch: Arch, operation: O) -> O::Output {
 /// `a · b + c`, rounded once or twice, whatever is fast.
 #[inline(always)]
 fn multiply_add<S: Simd>(simd: S, a: S::f32s, b: S::f32s, c: S::f32s) -> S::f32s {
-    // Without an instruction for it, a product and a sum rounded together take a call.
-    if TypeId::of::<S>() == TypeId::of::<Scalar128b>() {
-        simd.add_f32s(simd.mul_f32s(a, b), c)
-    } else {
-        simd.mul_add_e_f32s(a, b, c)
-    }
+    if fuses::<S>() { simd.mul_add_e_f32s(a, b, c) } else { simd.add_f32s(simd.mul_f32s(a, b), c) }
 }
 
 const fn rows<S: Simd>() -> usize {

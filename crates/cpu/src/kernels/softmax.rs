@@ -8,10 +8,10 @@
 use anemone_mil::ops::{OpError, Operands, Row, Softmax};
 use anemone_mil::types::DType;
 use half::f16;
-use pulp::{Arch, Simd, WithSimd};
+use pulp::{Arch, Scalar, Simd, WithSimd};
 
 use super::{Choice, Kernel};
-use crate::element::{Float, exp_difference, exp_fused, fuses, is_float, larger};
+use crate::element::{Float, exp_difference, exp_with, is_float, larger};
 use crate::memory::Sources;
 use crate::threads::Threads;
 
@@ -120,8 +120,8 @@ impl SoftmaxKernel {
 
 /// e^(x − y) of two numbers of this type, as good as the type is.
 #[inline(always)]
-fn exponential<T: Float, const FUSES: bool>(x: f32, y: f32) -> f32 {
-    if T::HALF { exp_fused::<FUSES>(x - y) } else { exp_difference::<FUSES>(x, y) }
+fn exponential<T: Float, S: Simd>(x: f32, y: f32) -> f32 {
+    if T::HALF { exp_with::<S>(x - y) } else { exp_difference::<S>(x, y) }
 }
 
 /// What some rows find in every column.
@@ -137,13 +137,6 @@ impl<T: Float> WithSimd for Find<'_, T> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
-        if fuses::<S>() { self.find::<true>() } else { self.find::<false>() }
-    }
-}
-
-impl<T: Float> Find<'_, T> {
-    #[inline(always)]
-    fn find<const FUSES: bool>(self) {
         let Find { x, inner, sums, largest } = self;
         let strips = sums.chunks_mut(STRIP).zip(largest.chunks_mut(STRIP)).enumerate();
         for (strip, (sums, largest)) in strips {
@@ -162,7 +155,7 @@ impl<T: Float> Find<'_, T> {
                 for row in rows.chunks_exact(inner) {
                     T::widen(&row[start..start + width], wide);
                     for ((sum, &x), &largest) in some.iter_mut().zip(&*wide).zip(&*largest) {
-                        *sum += exponential::<T, FUSES>(x, largest);
+                        *sum += exponential::<T, S>(x, largest);
                     }
                 }
                 sums.iter_mut().zip(&*some).for_each(|(sum, &some)| *sum += f64::from(some));
@@ -185,13 +178,6 @@ impl<T: Float> WithSimd for Finish<'_, T> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
-        if fuses::<S>() { self.finish::<true>() } else { self.finish::<false>() }
-    }
-}
-
-impl<T: Float> Finish<'_, T> {
-    #[inline(always)]
-    fn finish<const FUSES: bool>(self) {
         let columns = self.sums.chunks(STRIP).zip(self.largest.chunks(STRIP));
         for ((result, x), (sums, largest)) in
             self.result.chunks_mut(STRIP).zip(self.x.chunks(STRIP)).zip(columns)
@@ -200,7 +186,7 @@ impl<T: Float> Finish<'_, T> {
             let wide = &mut buffer[..x.len()];
             T::widen(x, wide);
             for ((x, &sum), &largest) in wide.iter_mut().zip(sums).zip(largest) {
-                let exponential = exponential::<T, FUSES>(*x, largest);
+                let exponential = exponential::<T, S>(*x, largest);
                 *x = if T::HALF { exponential * sum } else { exponential / sum };
             }
             T::round(wide, result);
@@ -241,7 +227,7 @@ impl<T: Float> WithSimd for Sum<'_, T> {
         let mut lanes = [0.0; LANES];
         for values in self.x.chunks(LANES) {
             for (sum, x) in lanes.iter_mut().zip(values) {
-                *sum += f64::from(exp_difference::<false>(x.wide(), self.largest));
+                *sum += f64::from(exp_difference::<Scalar>(x.wide(), self.largest));
             }
         }
         lanes.into_iter().sum()
@@ -262,7 +248,7 @@ impl<T: Float> WithSimd for Divide<'_, T> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
         for (result, x) in self.result.iter_mut().zip(self.x) {
-            *result = T::narrow(exp_difference::<false>(x.wide(), self.largest) / self.sum);
+            *result = T::narrow(exp_difference::<Scalar>(x.wide(), self.largest) / self.sum);
         }
     }
 }

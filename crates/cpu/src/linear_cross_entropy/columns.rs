@@ -3,7 +3,7 @@
 use anemone_mil::runtime::RuntimeError;
 use pulp::{Simd, WithSimd};
 
-use crate::element::{exp_fused, fuses, larger, tanh};
+use crate::element::{exp_with, larger, tanh};
 use crate::execution::zeros;
 use crate::memory::FloatsMut;
 use crate::threads::Threads;
@@ -126,9 +126,19 @@ impl Columns {
         });
     }
 
+    /// Makes ready for [`Columns::gradient`], when all logits of `count` columns have been added.
+    pub fn finish(&mut self, count: usize, slope: Slope) {
+        for s in 0..count {
+            let Column { largest, log_sum, .. } = self.column(s);
+            let z_loss = 2.0 * f64::from(slope.z_loss) * (largest + log_sum);
+            self.largest[s] = largest as f32;
+            self.factor[s] = (f64::from(slope.weight) * (1.0 + z_loss) / log_sum.exp()) as f32;
+        }
+    }
+
     /// Turns a tile of logits into the gradient with respect to them, before any soft cap.
     pub fn gradient(
-        &mut self,
+        &self,
         z: &mut [f32],
         first: usize,
         counted: &[(usize, usize)],
@@ -137,12 +147,6 @@ impl Columns {
     ) {
         let n = counted.len();
         let rows = z.len() / n;
-        for s in 0..n {
-            let Column { largest, log_sum, .. } = self.column(s);
-            let z_loss = 2.0 * f64::from(slope.z_loss) * (largest + log_sum);
-            self.largest[s] = largest as f32;
-            self.factor[s] = (f64::from(slope.weight) * (1.0 + z_loss) / log_sum.exp()) as f32;
-        }
         let even = slope.weight * slope.smoothing / slope.vocab as f32;
         let (largest, factor) = (&self.largest[..n], &self.factor[..n]);
         threads.each_chunk(z, n, 16, |_, row| {
@@ -166,15 +170,6 @@ struct Add<'a> {
     strip: &'a mut Strip,
 }
 
-impl WithSimd for Add<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
-        if fuses::<S>() { self.add::<true>() } else { self.add::<false>() }
-    }
-}
-
 impl Add<'_> {
     /// A row's logits in the strip; columns that are missing from the last strip never become results.
     #[inline(always)]
@@ -187,9 +182,13 @@ impl Add<'_> {
         values[..row.len()].copy_from_slice(row);
         values
     }
+}
+
+impl WithSimd for Add<'_> {
+    type Output = ();
 
     #[inline(always)]
-    fn add<const FUSES: bool>(self) {
+    fn with_simd<S: Simd>(self, _: S) {
         let mut largest = self.strip.largest;
         for values in self.z.chunks_exact(self.n).map(|row| self.row(row)) {
             for i in 0..WIDTH {
@@ -207,7 +206,7 @@ impl Add<'_> {
             let (mut sum, mut total) = ([0.0f32; WIDTH], [0.0f32; WIDTH]);
             for values in block.chunks_exact(self.n).map(|row| self.row(row)) {
                 for i in 0..WIDTH {
-                    sum[i] += exp_fused::<FUSES>(values[i] - largest[i]);
+                    sum[i] += exp_with::<S>(values[i] - largest[i]);
                     total[i] += values[i];
                 }
             }
@@ -234,22 +233,15 @@ impl WithSimd for Gradient<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
-        if fuses::<S>() { self.compute::<true>() } else { self.compute::<false>() }
-    }
-}
-
-impl Gradient<'_> {
-    #[inline(always)]
-    fn compute<const FUSES: bool>(self) {
         let Gradient { row, largest, factor, even, slope } = self;
         let columns = largest.iter().zip(factor);
         if slope.softcap.is_some() {
             for (z, (&largest, &factor)) in row.iter_mut().zip(columns) {
-                *z = (factor * exp_fused::<FUSES>(*z - largest) - even) * slope.uncap(*z);
+                *z = (factor * exp_with::<S>(*z - largest) - even) * slope.uncap(*z);
             }
         } else {
             for (z, (&largest, &factor)) in row.iter_mut().zip(columns) {
-                *z = factor * exp_fused::<FUSES>(*z - largest) - even;
+                *z = factor * exp_with::<S>(*z - largest) - even;
             }
         }
     }
