@@ -119,3 +119,16 @@ impl FromStr for Path {
         Path::ALL.into_iter().find(|path| path.name() == name).ok_or_else(|| UnknownPath(name.to_string()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_every_processor_of_a_target_has_is_available() {
+        let paths = Path::available();
+        assert!(paths.contains(&Path::Portable), "{paths:?}");
+        // Tests of every path mean nothing for NEON where it is not among them.
+        assert_eq!(paths.contains(&Path::Neon), cfg!(target_arch = "aarch64"), "{paths:?}");
+    }
+}

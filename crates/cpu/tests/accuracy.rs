@@ -22,24 +22,42 @@ struct Errors {
     largest: f64,
 }
 
-fn errors(cpu: &Cpu, [m, k, n]: [usize; 3]) -> Errors {
-    let (x, y) = (normal(1, 1.0, &[m, k]), normal(2, 0.02, &[k, n]));
-    let mut function = builder();
-    let inputs = [function.input("x", x.ty()), function.input("y", y.ty())];
-    let product = function.op("matmul", "z", [("x", inputs[0].into()), ("y", inputs[1].into())]).unwrap();
-    let program = program(function.finish([product]));
-    let found = run(prepare(cpu, &program, &[&x, &y]).as_mut(), &[&x, &y]).remove(0).to_f64().unwrap();
-    let (x, y) = (x.to_f64().unwrap(), y.to_f64().unwrap());
-    let (mut sum, mut largest) = (0.0, 0.0);
-    for (index, found) in found.iter().enumerate() {
-        let (i, j) = (index / n, index % n);
+/// A product, and what it is exactly.
+struct Case {
+    x: Tensor,
+    y: Tensor,
+    exact: Vec<f64>,
+}
+
+impl Case {
+    fn new([m, k, n]: [usize; 3]) -> Case {
+        let (x, y) = (normal(1, 1.0, &[m, k]), normal(2, 0.02, &[k, n]));
+        let (left, right) = (x.to_f64().unwrap(), y.to_f64().unwrap());
         // Each product is exact in f64, and the sum far more exact than fp32.
-        let exact: f64 = (0..k).map(|t| x[i * k + t] * y[t * n + j]).sum();
-        let error = (found - exact).abs();
-        sum += error / ulp(DType::Fp16, exact).unwrap();
-        largest = f64::max(largest, error);
+        let mut exact = vec![0.0; m * n];
+        for (sums, row) in exact.chunks_exact_mut(n).zip(left.chunks_exact(k)) {
+            for (x, row) in row.iter().zip(right.chunks_exact(n)) {
+                sums.iter_mut().zip(row).for_each(|(sum, y)| *sum += x * y);
+            }
+        }
+        Case { x, y, exact }
     }
-    Errors { mean_ulp: sum / found.len() as f64, largest }
+
+    fn errors(&self, cpu: &Cpu) -> Errors {
+        let inputs = [&self.x, &self.y];
+        let mut function = builder();
+        let ids = [function.input("x", self.x.ty()), function.input("y", self.y.ty())];
+        let product = function.op("matmul", "z", [("x", ids[0].into()), ("y", ids[1].into())]).unwrap();
+        let program = program(function.finish([product]));
+        let found = run(prepare(cpu, &program, &inputs).as_mut(), &inputs).remove(0).to_f64().unwrap();
+        let (mut sum, mut largest) = (0.0, 0.0);
+        for (found, &exact) in found.iter().zip(&self.exact) {
+            let error = (found - exact).abs();
+            sum += error / ulp(DType::Fp16, exact).unwrap();
+            largest = f64::max(largest, error);
+        }
+        Errors { mean_ulp: sum / found.len() as f64, largest }
+    }
 }
 
 /// fp16 numbers from N(0, deviation²), by Box and Muller's method from a linear congruence.
@@ -63,17 +81,18 @@ fn cpu(path: Path, exact_products: bool) -> Cpu {
 #[test]
 fn products_of_fp16_are_almost_sums_rounded_once() {
     for shape in SHAPES {
+        let case = Case::new(shape);
         // The portable path adds fp32 products, each exact, in fp32.
-        let accumulated = errors(&cpu(Path::Portable, false), shape);
+        let accumulated = case.errors(&cpu(Path::Portable, false));
         for path in Path::available() {
-            let found = errors(&cpu(path, false), shape);
+            let found = case.errors(&cpu(path, false));
             println!("{shape:?} {path}: {found:?}, in fp32 {accumulated:?}");
             assert!(found.mean_ulp <= 0.265, "{shape:?}, {path}: {found:?}");
             assert!(
                 found.largest <= 1.01 * accumulated.largest,
                 "{shape:?}, {path}: {found:?}, {accumulated:?}"
             );
-            let found = errors(&cpu(path, true), shape);
+            let found = case.errors(&cpu(path, true));
             println!("{shape:?} {path}, exact: {found:?}");
             assert!(
                 (found.mean_ulp - accumulated.mean_ulp).abs() <= 0.001,

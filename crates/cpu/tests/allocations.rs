@@ -56,7 +56,7 @@ fn a_run_of_kernels_allocates_nothing() {
         .unwrap();
     let turned =
         function.op("transpose", "turned", [("x", flat.into()), ("perm", (&[1, 0][..]).into())]).unwrap();
-    let product = function.op("matmul", "product", [("x", flat.into()), ("y", turned.into())]).unwrap();
+    let product = function.op("matmul", "product", [("x", turned.into()), ("y", flat.into())]).unwrap();
     let wide = function.op("cast", "wide", [("x", product.into()), ("dtype", "fp32".into())]).unwrap();
     let program = program(function.finish([wide, p, mean]));
     for threads in [1, 2] {
@@ -65,12 +65,16 @@ fn a_run_of_kernels_allocates_nothing() {
         for _ in 0..3 {
             executable.run(&[&x], &mut outputs).unwrap();
         }
-        let runs = 64;
-        let before = ALLOCATIONS.load(Ordering::Relaxed);
-        for _ in 0..runs {
-            executable.run(&[&x], &mut outputs).unwrap();
-        }
-        let allocations = ALLOCATIONS.load(Ordering::Relaxed) - before;
+        // Also the harness allocates, when it says that a test takes long: only what happens every time counts.
+        let runs = 32;
+        let mut counted = || {
+            let before = ALLOCATIONS.load(Ordering::Relaxed);
+            for _ in 0..runs {
+                executable.run(&[&x], &mut outputs).unwrap();
+            }
+            ALLOCATIONS.load(Ordering::Relaxed) - before
+        };
+        let allocations = counted().min(counted());
         // The queue through which rayon receives a run grows by a block for every 31 of them.
         let queue = if threads == 1 { 0 } else { runs / 31 + 1 };
         assert!(allocations <= queue, "{allocations} allocations in {runs} runs on {threads} threads");
