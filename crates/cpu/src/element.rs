@@ -1,12 +1,9 @@
 //! Element types that kernels compute with.
 
-use std::any::TypeId;
-
 use anemone_mil::tensor::round_to_f16;
 use anemone_mil::types::DType;
 use bytemuck::Pod;
 use half::f16;
-use pulp::{Scalar, Scalar128b, Simd};
 
 use crate::simd;
 
@@ -130,90 +127,8 @@ pub fn smaller(x: f32, y: f32) -> f32 {
     if x < y || x.is_nan() { x } else { y }
 }
 
-/// Whether these vectors multiply and add, rounding once, by an instruction, and not by a call for each number.
-#[inline(always)]
-pub fn fuses<S: Simd>() -> bool {
-    TypeId::of::<S>() != TypeId::of::<Scalar>() && TypeId::of::<S>() != TypeId::of::<Scalar128b>()
-}
-
-/// eˣ, in operations that compilers turn into vector instructions; see [`exp_with`].
-#[inline(always)]
-pub fn exp(x: f32) -> f32 {
-    exp_with::<Scalar>(x)
-}
-
-/// eˣ, in operations that compilers turn into vector instructions, with products and sums rounded together where
-/// [`fuses`] says so.
-///
-/// x = n·ln 2 + r with |r| ≤ ½ ln 2, n·ln 2 in two parts so that r keeps its bits (Cody and Waite, "Software
-/// Manual for the Elementary Functions", 1980); the polynomial for eʳ is that of `expf` in Cephes (Moshier,
-/// 1989), whose error is under 2 units in the last place.
-#[inline(always)]
-pub fn exp_with<S: Simd>(x: f32) -> f32 {
-    /// 1.5 · 2²³: added to a small number, it leaves the nearest integer in the last bits.
-    const INTEGER: f32 = 12_582_912.0;
-    const LN_2_HIGH: f32 = 0.693_359_4;
-    const LN_2_LOW: f32 = -2.121_944_4e-4;
-    let multiply_add = |x: f32, y: f32, z: f32| if fuses::<S>() { x.mul_add(y, z) } else { x * y + z };
-    // Beyond these bounds the result is 0 or infinite all the same. NaN passes.
-    let x = if x > 89.0 { 89.0 } else { x };
-    let x = if x < -104.0 { -104.0 } else { x };
-    let shifted = multiply_add(x, std::f32::consts::LOG2_E, INTEGER);
-    let n = shifted - INTEGER;
-    let r = multiply_add(-n, LN_2_LOW, multiply_add(-n, LN_2_HIGH, x));
-    let mut p = 1.987_569_1e-4;
-    p = multiply_add(p, r, 1.398_199_9e-3);
-    p = multiply_add(p, r, 8.333_452e-3);
-    p = multiply_add(p, r, 4.166_579_6e-2);
-    p = multiply_add(p, r, 1.666_666_5e-1);
-    p = multiply_add(p, r, 0.5);
-    let exponential = multiply_add(p * r, r, r) + 1.0;
-    // 2ⁿ in two factors, since n = −150 and n = 128 are exponents of no normal number.
-    let n = (shifted.to_bits() as i32).wrapping_sub(INTEGER.to_bits() as i32);
-    let half = n >> 1;
-    exponential * power_of_two(half) * power_of_two(n.wrapping_sub(half))
-}
-
-/// tanh x, within 6 units in the last place, in operations that compilers turn into vector instructions: the
-/// Taylor series near 0, where 1 − 2/(e²ˣ + 1) would cancel.
-#[inline(always)]
-pub fn tanh(x: f32) -> f32 {
-    let square = x * x;
-    let mut p = -1_382.0 / 155_925.0;
-    p = p * square + 62.0 / 2_835.0;
-    p = p * square - 17.0 / 315.0;
-    p = p * square + 2.0 / 15.0;
-    p = p * square - 1.0 / 3.0;
-    let near = x + x * square * p;
-    let magnitude = x.abs();
-    let far = 1.0 - 2.0 / (exp(2.0 * magnitude) + 1.0);
-    if magnitude < 0.25 { near } else { far.copysign(x) }
-}
-
-/// 2ⁿ for −126 ≤ n ≤ 127.
-#[inline(always)]
-fn power_of_two(n: i32) -> f32 {
-    f32::from_bits((n.wrapping_add(127) as u32) << 23)
-}
-
-/// e^(x − y), with the rounding error of the difference made good: far from 0 it is many times that of the
-/// result.
-#[inline(always)]
-pub fn exp_difference<S: Simd>(x: f32, y: f32) -> f32 {
-    let difference = x - y;
-    // Knuth's two-sum: the exact difference is `difference + error`.
-    let back = difference - x;
-    let error = (x - (difference - back)) + (-y - back);
-    let exponential = exp_with::<S>(difference);
-    // Where the difference is infinite or NaN, so is its error; the exponential says it all.
-    let error = if difference > -104.0 && difference < 104.0 { error } else { 0.0 };
-    exponential + exponential * error
-}
-
 #[cfg(test)]
 mod tests {
-    use pulp::Scalar256b;
-
     use super::*;
 
     #[test]
@@ -245,50 +160,5 @@ mod tests {
                 assert!(same || ours.is_nan() && expected.is_nan(), "{value:e}: {ours} for {expected}");
             }
         }
-    }
-
-    #[test]
-    fn exp_is_within_two_units_of_the_last_place() {
-        let mut worst = 0.0;
-        for bits in (0..u32::MAX - 1009).step_by(1009) {
-            let x = f32::from_bits(bits);
-            let exact = f64::from(x).exp();
-            for value in [exp(x), exp_with::<Scalar256b>(x)] {
-                if x.is_nan() {
-                    assert!(value.is_nan());
-                } else if exact as f32 == f32::INFINITY {
-                    assert!(value == f32::INFINITY || value == f32::MAX, "{x}");
-                } else {
-                    let unit = anemone_mil::eval::ulp(DType::Fp32, exact).unwrap();
-                    worst = f64::max(worst, (f64::from(value) - exact).abs() / unit);
-                }
-            }
-        }
-        assert!(worst < 2.0, "{worst}");
-    }
-
-    #[test]
-    fn tanh_is_within_six_units_of_the_last_place() {
-        let mut worst = 0.0;
-        for bits in (0..u32::MAX - 1009).step_by(1009) {
-            let x = f32::from_bits(bits);
-            let (exact, value) = (f64::from(x).tanh(), tanh(x));
-            if x.is_nan() {
-                assert!(value.is_nan());
-            } else {
-                let unit = anemone_mil::eval::ulp(DType::Fp32, exact).unwrap();
-                worst = f64::max(worst, (f64::from(value) - exact).abs() / unit);
-            }
-        }
-        assert!(worst < 6.0, "{worst}");
-    }
-
-    #[test]
-    fn exp_keeps_special_values() {
-        assert_eq!(exp(0.0), 1.0);
-        assert_eq!(exp(f32::INFINITY), f32::INFINITY);
-        assert_eq!(exp(f32::NEG_INFINITY), 0.0);
-        assert_eq!(exp_difference::<Scalar>(f32::NEG_INFINITY, 3.0), 0.0);
-        assert!(exp_difference::<Scalar>(f32::INFINITY, f32::INFINITY).is_nan());
     }
 }

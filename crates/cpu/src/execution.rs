@@ -1,114 +1,26 @@
 //! A function that is ready to run.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use anemone_mil::bind::{self, Scope};
 use anemone_mil::eval::{Budget, Evaluation};
 use anemone_mil::ops::Operand;
-use anemone_mil::program::{Argument, BlobReference, Literal, LiteralValue, Op, OpId, ValueId};
+use anemone_mil::program::{BlobReference, OpId, ValueId};
 use anemone_mil::runtime::{Executable, Port, RuntimeError, check_inputs};
 use anemone_mil::specialize::{Specialized, op_error};
 use anemone_mil::tensor::{Data, Tensor};
 use anemone_mil::types::TensorType;
-use anemone_mil::verify::{CONST, Verified};
+use anemone_mil::verify::Verified;
 use anemone_mil::weights::WeightSource;
 use bytemuck::Zeroable;
 
+use crate::choose::choose;
+use crate::constants::{Constants, reads};
+use crate::kernels::elementwise::Function;
 use crate::kernels::{Choice, Kernel};
 use crate::memory::{LINE_BYTES, Line, Memory, Place, Sources, bytes_of_mut, lines};
-use crate::plan::{Action, Plan, Step, choose, plan, unsupported};
+use crate::plan::{Action, Plan, Step, plan, unsupported};
 use crate::threads::Threads;
-
-/// A function's constants, and the results of ops that only decompress constants.
-pub struct Constants {
-    specialized: Specialized,
-    derived: HashMap<ValueId, Arc<Tensor>>,
-}
-
-impl Constants {
-    /// The function and its `const` values.
-    pub fn specialized(&self) -> &Specialized {
-        &self.specialized
-    }
-
-    /// The value of a constant.
-    pub fn get(&self, id: ValueId) -> Option<&Arc<Tensor>> {
-        self.specialized.constants.get(&id).or_else(|| self.derived.get(&id))
-    }
-
-    /// Every constant.
-    pub fn ids(&self) -> impl Iterator<Item = ValueId> {
-        let mut ids: Vec<ValueId> =
-            self.specialized.constants.keys().chain(self.derived.keys()).copied().collect();
-        ids.sort_unstable();
-        ids.into_iter()
-    }
-
-    /// Decompresses the constants that ops make of others, all of them or those that depend on `changed`.
-    /// Gives the ids of `changed` and of what was made anew.
-    fn derive(&mut self, changed: Option<ValueId>) -> Result<Vec<ValueId>, RuntimeError> {
-        let mut made: Vec<ValueId> = changed.into_iter().collect();
-        // Taken over when all went well.
-        let mut derived = self.derived.clone();
-        let specialized = &self.specialized;
-        let function = specialized.function();
-        let mut evaluation = Evaluation::new(false, Budget::ORDINARY);
-        for &id in &function.body.ops {
-            let op = function.op(id);
-            let row = specialized.program.row(specialized.function, id).filter(|row| row.constexpr);
-            let Some(row) = row else { continue };
-            if changed.is_some() && !reads(op, &made) {
-                continue;
-            }
-            let scope = Derived { specialized, derived: &derived };
-            let tensors = bind::operands(op, row, &scope)
-                .and_then(|operands| evaluation.apply(row, &operands))
-                .map_err(|error| op_error(function, id, error))?;
-            for (&result, tensor) in op.results.iter().zip(tensors) {
-                derived.insert(result, Arc::new(tensor));
-                made.push(result);
-            }
-        }
-        self.derived = derived;
-        Ok(made)
-    }
-}
-
-/// Whether an op has one of these values as an argument.
-fn reads(op: &Op, ids: &[ValueId]) -> bool {
-    op.arguments.iter().any(|(_, argument)| argument.values().iter().any(|id| ids.contains(id)))
-}
-
-/// What is known of values before a run.
-struct Derived<'a> {
-    specialized: &'a Specialized,
-    derived: &'a HashMap<ValueId, Arc<Tensor>>,
-}
-
-impl Scope for Derived<'_> {
-    fn value(&self, id: ValueId) -> Option<Operand> {
-        let known = self.specialized.value(id)?;
-        match self.derived.get(&id) {
-            Some(value) => Some(Operand { constant: true, value: Some(value.clone()), ..known }),
-            None => Some(known),
-        }
-    }
-
-    fn blob(&self, reference: &BlobReference, ty: &TensorType) -> Option<Arc<Tensor>> {
-        self.specialized.blob(reference, ty)
-    }
-}
-
-impl Scope for Constants {
-    fn value(&self, id: ValueId) -> Option<Operand> {
-        Derived { specialized: &self.specialized, derived: &self.derived }.value(id)
-    }
-
-    fn blob(&self, reference: &BlobReference, ty: &TensorType) -> Option<Arc<Tensor>> {
-        self.specialized.blob(reference, ty)
-    }
-}
 
 /// A function that is ready to run.
 pub struct Execution {
@@ -119,8 +31,13 @@ pub struct Execution {
     evaluation: Evaluation,
 }
 
-/// The position of a step, and the kernel that it runs from now on.
-type Replacement = (usize, Box<dyn Kernel>);
+/// What a step computes from now on.
+enum Replacement {
+    /// By another kernel.
+    Kernel { step: usize, kernel: Box<dyn Kernel> },
+    /// By another function of one node of its region.
+    Function { step: usize, node: usize, function: Arc<dyn Function> },
+}
 
 /// The memory of a run.
 struct Buffers {
@@ -145,8 +62,7 @@ impl Execution {
         inputs: &[TensorType],
         weights: &dyn WeightSource,
     ) -> Result<Execution, RuntimeError> {
-        let mut specialized = Specialized::new(program, function, inputs, weights)?;
-        drop_blobs_of_constants(&mut specialized);
+        let specialized = Specialized::new(program, function, inputs, weights)?;
         let mut evaluation = Evaluation::new(false, Budget::ORDINARY);
         for (id, port) in &specialized.states {
             let dims = port.ty.shape.to_known();
@@ -154,8 +70,7 @@ impl Execution {
             let held = held.ok_or_else(|| unsupported(format!("a state of the size of `{}`", port.name)))?;
             evaluation.states_mut().insert(*id, held);
         }
-        let mut constants = Constants { specialized, derived: HashMap::new() };
-        constants.derive(None)?;
+        let constants = Constants::new(specialized)?;
         let plan = plan(&constants, &threads)?;
         let buffers = Buffers {
             planned: zeros(plan.lines)?,
@@ -165,32 +80,62 @@ impl Execution {
         Ok(Execution { threads, constants, plan, buffers, evaluation })
     }
 
-    /// The kernels of the steps that read one of these constants, which have other values now.
+    /// What steps compute from now on that read one of these constants, which have other values now.
     fn choose_again(&self, changed: &[ValueId]) -> Result<Vec<Replacement>, RuntimeError> {
         let Execution { threads, constants, plan, .. } = self;
         let specialized = constants.specialized();
         let function = specialized.function();
-        let mut kernels = Vec::new();
-        for (index, step) in plan.steps.iter().enumerate() {
-            let op = function.op(step.op);
-            let Action::Kernel { result, .. } = step.action else { continue };
-            if !reads(op, changed) {
-                continue;
-            }
-            let Some(row) = specialized.program.row(specialized.function, step.op) else { continue };
-            let choice = choose(constants, op, row, threads).map_err(|e| op_error(function, step.op, e))?;
-            if let Some(Choice::Kernels(mut works)) = choice
-                && result < works.len()
+        let choice = |id: OpId| {
+            let row = specialized.program.row(specialized.function, id);
+            let Some(row) = row.filter(|_| reads(function.op(id), changed)) else { return Ok(None) };
+            choose(constants, function.op(id), row, threads).map_err(|e| op_error(function, id, e))
+        };
+        let mut replacements = Vec::new();
+        for (step, Step { op, action }) in plan.steps.iter().enumerate() {
+            if let Action::Kernel { result, .. } = action
+                && let Some(Choice::Kernels(mut works)) = choice(*op)?
+                && *result < works.len()
             {
-                kernels.push((index, works.swap_remove(result).kernel));
+                replacements.push(Replacement::Kernel { step, kernel: works.swap_remove(*result).kernel });
+            }
+            for (node, &op) in action.fused().map_or(&[][..], |fused| &fused.ops).iter().enumerate() {
+                if let Some(Choice::Elementwise(function, _)) = choice(op)? {
+                    replacements.push(Replacement::Function { step, node, function });
+                }
             }
         }
-        Ok(kernels)
+        Ok(replacements)
+    }
+
+    /// How many ops each step computes.
+    #[cfg(test)]
+    pub fn ops_of_steps(&self) -> Vec<usize> {
+        let ops = |step: &Step| {
+            let alone = !matches!(step.action, Action::Region { .. });
+            step.action.fused().map_or(0, |fused| fused.ops.len()) + usize::from(alone)
+        };
+        self.plan.steps.iter().map(ops).collect()
+    }
+
+    /// Lets steps compute something else.
+    fn replace(&mut self, replacement: Replacement) {
+        match replacement {
+            Replacement::Kernel { step, kernel: new } => {
+                if let Action::Kernel { kernel, .. } = &mut self.plan.steps[step].action {
+                    *kernel = new;
+                }
+            }
+            Replacement::Function { step, node, function } => {
+                if let Some(fused) = self.plan.steps[step].action.fused_mut() {
+                    fused.region.nodes_mut()[node].function = function;
+                }
+            }
+        }
     }
 
     /// Makes the caller's tensors those that the outputs need; allocates where they are others.
     fn prepare_outputs(&self, outputs: &mut [Tensor]) -> Result<(), RuntimeError> {
-        let ports = &self.constants.specialized.outputs;
+        let ports = &self.constants.specialized().outputs;
         if outputs.len() != ports.len() {
             let (count, given) = (ports.len(), outputs.len());
             let message = format!("the function has {count} outputs, room is given for {given}");
@@ -207,27 +152,6 @@ impl Execution {
         }
         Ok(())
     }
-}
-
-/// Constants own what was read for them; only literals inside other ops still look blobs up.
-fn drop_blobs_of_constants(specialized: &mut Specialized) {
-    fn literals(argument: &Argument) -> Vec<&Literal> {
-        match argument {
-            Argument::Literal(literal) => vec![literal],
-            Argument::Tuple(items) => items.iter().flat_map(literals).collect(),
-            Argument::Value(_) => Vec::new(),
-        }
-    }
-    let mut needed = Vec::new();
-    for op in specialized.function().ops.iter().filter(|op| op.name != CONST) {
-        let arguments = op.arguments.iter().flat_map(|(_, argument)| literals(argument));
-        for literal in arguments.chain(op.attributes.iter().map(|(_, literal)| literal)) {
-            if let LiteralValue::Blob(reference) = &literal.value {
-                needed.push(reference.clone());
-            }
-        }
-    }
-    specialized.blobs.retain(|(reference, _), _| needed.contains(reference));
 }
 
 /// The tensors of one run.
@@ -255,16 +179,40 @@ impl Run<'_> {
     }
 
     fn step(&mut self, step: &Step) -> Result<(), RuntimeError> {
+        let threads = self.threads;
         match &step.action {
-            Action::Kernel { kernel, sources, to, .. } => {
-                self.run_kernel(kernel.as_ref(), sources, to);
-                Ok(())
+            Action::Meaning { results } => return self.run_meaning(step.op, results),
+            Action::Region { fused, sources, to } => {
+                self.write(sources, to, |sources, result, _| fused.region.run(sources, result, threads));
             }
-            Action::Meaning { results } => self.run_meaning(step.op, results),
+            Action::Kernel { kernel, finish: None, sources, to, .. } => {
+                self.write(sources, to, |sources, result, scratch| {
+                    kernel.run(sources, result, scratch, threads);
+                });
+            }
+            Action::Kernel { kernel, finish: Some(fused), sources, to, .. } => {
+                let Some(kernel) = kernel.finished() else {
+                    return Err(unsupported("a step whose kernel cannot be finished by others"));
+                };
+                let (first, arch) = (sources.len() - fused.region.others(), threads.arch());
+                self.write(sources, to, |sources, result, scratch| {
+                    let finish = |position: usize, values: &mut [f32]| {
+                        fused.region.finish(&sources, first, position, values, arch);
+                    };
+                    kernel.run_and_finish(sources, result, scratch, threads, &finish);
+                });
+            }
         }
+        Ok(())
     }
 
-    fn run_kernel(&mut self, kernel: &dyn Kernel, sources: &[Place], to: &Place) {
+    /// Calls `compute` with what a step reads, the bytes of its result, and working memory.
+    fn write(
+        &mut self,
+        sources: &[Place],
+        to: &Place,
+        compute: impl FnOnce(Sources<'_>, &mut [u8], &mut [f64]),
+    ) {
         let Buffers { planned, scratch, held } = &mut *self.buffers;
         let scratch = bytemuck::cast_slice_mut(scratch);
         let (inputs, constants) = (self.inputs, self.constants);
@@ -277,17 +225,17 @@ impl Run<'_> {
                 let memory =
                     Memory { planned, resumes: range.end, inputs, outputs: self.outputs, held, constants };
                 let result = &mut bytemuck::cast_slice_mut(result)[..*bytes];
-                kernel.run(Sources::new(sources, memory), result, scratch, self.threads);
+                compute(Sources::new(sources, memory), result, scratch);
             }
             Place::Output(index) => {
                 let mut data = take(&mut self.outputs[*index]);
                 let planned: [&[Line]; 2] = [planned, &[]];
                 let memory =
                     Memory { planned, resumes: usize::MAX, inputs, outputs: self.outputs, held, constants };
-                kernel.run(Sources::new(sources, memory), bytes_of_mut(&mut data), scratch, self.threads);
+                compute(Sources::new(sources, memory), bytes_of_mut(&mut data), scratch);
                 *self.outputs[*index].data_mut() = data;
             }
-            _ => debug_assert!(false, "kernels write planned memory and outputs"),
+            _ => debug_assert!(false, "steps write planned memory and outputs"),
         }
     }
 
@@ -377,15 +325,15 @@ impl Scope for Frame<'_> {
 
 impl Executable for Execution {
     fn inputs(&self) -> &[Port] {
-        &self.constants.specialized.inputs
+        &self.constants.specialized().inputs
     }
 
     fn outputs(&self) -> &[Port] {
-        &self.constants.specialized.outputs
+        &self.constants.specialized().outputs
     }
 
     fn run(&mut self, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<(), RuntimeError> {
-        check_inputs(&self.constants.specialized.inputs, inputs)?;
+        check_inputs(&self.constants.specialized().inputs, inputs)?;
         self.prepare_outputs(outputs)?;
         self.evaluation.reset(Budget::ORDINARY);
         let Execution { threads, constants, plan, buffers, evaluation } = self;
@@ -398,30 +346,21 @@ impl Executable for Execution {
     }
 
     fn set_constant(&mut self, name: &str, value: &Tensor) -> Result<(), RuntimeError> {
-        let id = self.constants.specialized.function().value_named(name);
-        let old = id.and_then(|id| self.constants.specialized.constants.get(&id)).cloned();
-        let old_derived = self.constants.derived.clone();
-        let id = self.constants.specialized.set_constant(name, value)?;
-        let kernels = self.constants.derive(Some(id)).and_then(|changed| self.choose_again(&changed));
-        match kernels {
-            Ok(kernels) => {
-                for (index, new) in kernels {
-                    if let Action::Kernel { kernel, .. } = &mut self.plan.steps[index].action {
-                        *kernel = new;
-                    }
-                }
+        let (changed, replaced) = self.constants.replace(name, value)?;
+        match self.choose_again(&changed) {
+            Ok(replacements) => {
+                replacements.into_iter().for_each(|replacement| self.replace(replacement));
                 Ok(())
             }
             Err(error) => {
-                self.constants.specialized.constants.extend(old.map(|old| (id, old)));
-                self.constants.derived = old_derived;
+                self.constants.restore(replaced);
                 Err(error)
             }
         }
     }
 
     fn state(&self, name: &str) -> Option<&Tensor> {
-        let id = self.constants.specialized.function().value_named(name)?;
+        let id = self.constants.specialized().function().value_named(name)?;
         self.evaluation.states().get(&id)
     }
 

@@ -19,6 +19,7 @@ use half::f16;
 use pulp::{Simd, WithSimd};
 
 use crate::element::Float;
+use crate::kernels::Finish;
 use crate::memory::{Floats, LINE_BYTES};
 use crate::simd::amx::Amx;
 use crate::simd::matrix_unit::{Found, Products, SIDE};
@@ -129,6 +130,42 @@ pub enum Bias<'a> {
     Rows(Floats<'a>),
     /// One value per column of the result.
     Columns(Floats<'a>),
+}
+
+/// What follows the sums, before they are rounded to the result.
+#[derive(Clone, Copy)]
+pub struct After<'a> {
+    /// What is added.
+    pub bias: Bias<'a>,
+    /// What goes on with the values.
+    pub finish: Option<Finish<'a>>,
+}
+
+impl<'a> From<Bias<'a>> for After<'a> {
+    fn from(bias: Bias<'a>) -> After<'a> {
+        After { bias, finish: None }
+    }
+}
+
+impl After<'_> {
+    /// Applies it to a part of a row of the result, which has `columns`.
+    fn apply(&self, values: &mut [f32], (row, first_column, columns): (usize, usize, usize)) {
+        match self.bias {
+            Bias::None => {}
+            Bias::Rows(bias) => {
+                let bias = bias.get(row);
+                values.iter_mut().for_each(|value| *value += bias);
+            }
+            Bias::Columns(bias) => {
+                for (j, value) in values.iter_mut().enumerate() {
+                    *value += bias.get(first_column + j);
+                }
+            }
+        }
+        if let Some(finish) = self.finish {
+            finish(row * columns + first_column, values);
+        }
+    }
 }
 
 /// Where the product goes, row-major.
@@ -302,7 +339,7 @@ impl Gemm {
         &self,
         a: Matrix<'_>,
         b: Right<'_>,
-        bias: Bias<'_>,
+        after: After<'_>,
         output: Output<'_>,
         scratch: &mut [f32],
         threads: &Threads,
@@ -314,22 +351,28 @@ impl Gemm {
         if self.transposed {
             let turned = &mut turned[..self.m * self.n];
             let (left, right) = (b.matrix.transposed(), a.transposed().into());
-            self.multiply(left, right, Bias::None, (&mut *turned, false), scratch, threads);
+            self.multiply(left, right, Bias::None.into(), (&mut *turned, false), scratch, threads);
             return match output {
-                Output::F16(c) => self.turn(turned, bias, (c, false), threads),
-                Output::F32(c) => self.turn(turned, bias, (c, false), threads),
-                Output::Sum(c) => self.turn(turned, bias, (c, true), threads),
+                Output::F16(c) => self.turn(turned, after, (c, false), threads),
+                Output::F32(c) => self.turn(turned, after, (c, false), threads),
+                Output::Sum(c) => self.turn(turned, after, (c, true), threads),
             };
         }
         match output {
-            Output::F16(c) => self.multiply(a, b, bias, (c, false), scratch, threads),
-            Output::F32(c) => self.multiply(a, b, bias, (c, false), scratch, threads),
-            Output::Sum(c) => self.multiply(a, b, bias, (c, true), scratch, threads),
+            Output::F16(c) => self.multiply(a, b, after, (c, false), scratch, threads),
+            Output::F32(c) => self.multiply(a, b, after, (c, false), scratch, threads),
+            Output::Sum(c) => self.multiply(a, b, after, (c, true), scratch, threads),
         }
     }
 
     /// Writes the transposed product to the result, or adds it.
-    fn turn<T: Float>(&self, turned: &[f32], bias: Bias<'_>, (c, adds): (&mut [T], bool), threads: &Threads) {
+    fn turn<T: Float>(
+        &self,
+        turned: &[f32],
+        after: After<'_>,
+        (c, adds): (&mut [T], bool),
+        threads: &Threads,
+    ) {
         const STRIP: usize = 256;
         let (m, n) = (self.m, self.n);
         threads.each_chunk(c, n, 1, |i, row| {
@@ -339,7 +382,7 @@ impl Gemm {
                 for (j, sum) in sums.iter_mut().enumerate() {
                     *sum = turned[(strip * STRIP + j) * m + i];
                 }
-                add_bias(sums, bias, i, strip * STRIP);
+                after.apply(sums, (i, strip * STRIP, n));
                 threads.arch().dispatch(Store { sums, to: part, adds });
             }
         });
@@ -367,20 +410,5 @@ impl<T: Float> WithSimd for Store<'_, T> {
             self.sums.iter_mut().zip(&*self.to).for_each(|(sum, to)| *sum += to.wide());
         }
         T::round(self.sums, self.to);
-    }
-}
-
-fn add_bias(sums: &mut [f32], bias: Bias<'_>, row: usize, first_column: usize) {
-    match bias {
-        Bias::None => {}
-        Bias::Rows(values) => {
-            let value = values.get(row);
-            sums.iter_mut().for_each(|sum| *sum += value);
-        }
-        Bias::Columns(values) => {
-            for (j, sum) in sums.iter_mut().enumerate() {
-                *sum += values.get(first_column + j);
-            }
-        }
     }
 }

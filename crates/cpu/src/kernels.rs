@@ -1,14 +1,18 @@
 //! Which ops have kernels. An op that is not listed here, or whose operands its kernel does not take, is run
 //! by its meaning in the table.
 
+use std::sync::Arc;
+
 use anemone_mil::ops::{OpDef, OpError, Operand, Operands};
 use anemone_mil::types::TensorType;
 
 use crate::memory::Sources;
 use crate::threads::Threads;
+use elementwise::Function;
 
+mod binary;
 mod broadcast;
-mod elementwise;
+pub mod elementwise;
 mod movement;
 mod product;
 mod reduce;
@@ -25,6 +29,27 @@ pub trait Kernel: Send + Sync {
     /// Computes the result from the operands. `result` is aligned for, and has the size of, the result's
     /// type. Allocates nothing.
     fn run(&self, operands: Sources<'_>, result: &mut [u8], scratch: &mut [f64], threads: &Threads);
+
+    /// The kernel, if others may finish its results before they are written.
+    fn finished(&self) -> Option<&dyn Finished> {
+        None
+    }
+}
+
+/// Goes on with fp32 values that become neighbouring elements of a result, from the one at this position on.
+pub type Finish<'a> = &'a (dyn Fn(usize, &mut [f32]) + Sync);
+
+/// A kernel whose results can be gone on with.
+pub trait Finished {
+    /// [`Kernel::run`], with `finish` called for all elements of the result, part by part, before they are rounded.
+    fn run_and_finish(
+        &self,
+        operands: Sources<'_>,
+        result: &mut [u8],
+        scratch: &mut [f64],
+        threads: &Threads,
+        finish: Finish<'_>,
+    );
 }
 
 /// A kernel and the operands that it reads, in its order.
@@ -41,6 +66,8 @@ pub enum Choice {
     Alias(Operand),
     /// By one kernel per result.
     Kernels(Vec<Work>),
+    /// Element by element, from these operands, which broadcast.
+    Elementwise(Arc<dyn Function>, Vec<Operand>),
 }
 
 impl Choice {
@@ -68,7 +95,7 @@ pub fn choose(
         "conv" | "matmul" | "linear" => product::choose(row, operands, threads),
         "add" | "sub" | "mul" | "real_div" | "floor_div" | "maximum" | "minimum" | "pow" | "equal"
         | "not_equal" | "less" | "less_equal" | "greater" | "greater_equal" | "select" => {
-            elementwise::choose(row.name, operands, results)
+            binary::choose(row.name, operands, results)
         }
         "abs" | "sign" | "square" | "sqrt" | "rsqrt" | "inverse" | "log" | "exp" | "exp2" | "sin" | "cos"
         | "erf" | "floor" | "ceil" | "round" | "clip" | "relu" | "tanh" | "sigmoid" | "silu" | "gelu"

@@ -32,8 +32,12 @@
 //! once, to nearest even, so they agree with [`anemone_mil::eval`] within each op's
 //! [`Accuracy`](anemone_mil::ops::Accuracy). Results depend neither on timing nor on the number of threads.
 
+mod choose;
+mod constants;
 mod element;
 mod execution;
+mod functions;
+mod fuse;
 mod gemm;
 #[cfg(all(test, unix))]
 mod guarded;

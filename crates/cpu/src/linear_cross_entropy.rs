@@ -183,7 +183,7 @@ impl FusedHead {
         let bias = bias.map_or(Bias::None, |bias| Bias::Rows(bias.from(first)));
         let z = &mut self.z[place];
         let scratch = bytemuck::cast_slice_mut(&mut self.scratch);
-        gemm.run(a, x, bias, Output::F32(z), scratch, &self.threads);
+        gemm.run(a, x, bias.into(), Output::F32(z), scratch, &self.threads);
         if let Some(cap) = self.options.softcap {
             columns::cap(z, cap, &self.threads);
         }
@@ -269,13 +269,13 @@ impl FusedHead {
             let scratch = bytemuck::cast_slice_mut(&mut self.scratch);
             let dz = Matrix { values: Floats::F32(&self.z[place]), row_stride: n, column_stride: 1 };
             let dx = Output::Sum(&mut self.dx[..n * dim]);
-            to_dx.run(dz.transposed(), embed_rows.into(), Bias::None, dx, scratch, &self.threads);
+            to_dx.run(dz.transposed(), embed_rows.into(), Bias::None.into(), dx, scratch, &self.threads);
             let x = self.x.operand(Product::Dembed, &to_dembed);
             let to = match dembed.part(first * dim..(first + rows) * dim) {
                 FloatsMut::F16(to) => Output::F16(to),
                 FloatsMut::F32(to) => Output::F32(to),
             };
-            to_dembed.run(dz, x, Bias::None, to, scratch, &self.threads);
+            to_dembed.run(dz, x, Bias::None.into(), to, scratch, &self.threads);
         }
         Ok(())
     }

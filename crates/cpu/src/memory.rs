@@ -10,7 +10,7 @@ use anemone_mil::types::{DType, TensorType};
 use bytemuck::{AnyBitPattern, NoUninit, Pod, Zeroable};
 use half::{bf16, f16};
 
-use crate::execution::Constants;
+use crate::constants::Constants;
 
 /// A cache line, the unit of the plan: every value starts at one.
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]

@@ -7,8 +7,7 @@
 
 use std::collections::HashMap;
 
-use anemone_mil::bind;
-use anemone_mil::ops::{Given, OpDef, OpError, Operand, Operands};
+use anemone_mil::ops::Operand;
 use anemone_mil::program::{Op, OpId, ValueId};
 use anemone_mil::runtime::RuntimeError;
 use anemone_mil::specialize::op_error;
@@ -16,9 +15,12 @@ use anemone_mil::types::{DType, TensorType};
 use anemone_mil::verify::CONST;
 
 use crate::NAME;
-use crate::execution::Constants;
-use crate::kernels::{self, Choice, Kernel, Work};
-use crate::memory::{LINE_BYTES, Place, can_be_planned, element_bytes};
+use crate::choose::choose;
+use crate::constants::Constants;
+use crate::fuse::{Chain, readers};
+use crate::kernels::elementwise::Region;
+use crate::kernels::{Choice, Kernel, Work};
+use crate::memory::{LINE_BYTES, Place, element_bytes};
 use crate::threads::Threads;
 
 /// One step of a run.
@@ -37,9 +39,20 @@ pub enum Action {
         kernel: Box<dyn Kernel>,
         /// Which of the op's results.
         result: usize,
-        /// Its operands.
+        /// The ops that finish the result.
+        finish: Option<Fused>,
+        /// Its operands, and then what the ops that finish the result read besides.
         sources: Vec<Place>,
         /// Where the result goes: planned memory or an output.
+        to: Place,
+    },
+    /// Ops that compute element by element, together.
+    Region {
+        /// The ops.
+        fused: Fused,
+        /// What they read.
+        sources: Vec<Place>,
+        /// Where the result goes.
         to: Place,
     },
     /// The op's meaning computes all results, which are held.
@@ -47,6 +60,34 @@ pub enum Action {
         /// The places of the results among the held tensors.
         results: Vec<usize>,
     },
+}
+
+impl Action {
+    /// The ops that are computed together in this step.
+    pub fn fused(&self) -> Option<&Fused> {
+        match self {
+            Action::Region { fused, .. } => Some(fused),
+            Action::Kernel { finish, .. } => finish.as_ref(),
+            Action::Meaning { .. } => None,
+        }
+    }
+
+    /// The same, to be changed.
+    pub fn fused_mut(&mut self) -> Option<&mut Fused> {
+        match self {
+            Action::Region { fused, .. } => Some(fused),
+            Action::Kernel { finish, .. } => finish.as_mut(),
+            Action::Meaning { .. } => None,
+        }
+    }
+}
+
+/// Ops that are computed together.
+pub struct Fused {
+    /// What computes them.
+    pub region: Region,
+    /// The ops, in the order of the region's nodes.
+    pub ops: Vec<OpId>,
 }
 
 /// The steps of a function and the memory that they need.
@@ -77,23 +118,50 @@ struct Storage {
     last_use: usize,
 }
 
-struct Draft {
-    op: OpId,
-    work: DraftWork,
+/// A step whose places are not settled yet.
+pub struct Draft {
+    /// The op.
+    pub op: OpId,
+    /// What it does.
+    pub work: DraftWork,
 }
 
-enum DraftWork {
-    Kernel { result: usize, storage: usize, work: Work },
+/// What a step is going to do.
+pub enum DraftWork {
+    /// A kernel computes one result, which a chain may finish, whose last leaf it is.
+    Kernel { result: usize, storage: usize, work: Work, finish: Option<Chain> },
+    /// Ops that compute element by element.
+    Region { storage: usize, chain: Chain },
+    /// The op's meaning computes all results, which are held.
     Meaning { results: Vec<usize> },
+    /// Another step does it.
+    Moved,
 }
 
-struct Planner<'a> {
-    constants: &'a Constants,
+impl DraftWork {
+    /// The storage of the result that the step computes.
+    fn storage(&self) -> Option<usize> {
+        match self {
+            DraftWork::Kernel { storage, .. } | DraftWork::Region { storage, .. } => Some(*storage),
+            DraftWork::Meaning { .. } | DraftWork::Moved => None,
+        }
+    }
+}
+
+/// A plan in the making.
+pub struct Planner<'a> {
+    /// The function and its constants.
+    pub constants: &'a Constants,
     threads: &'a Threads,
     /// The storage of each value.
     storage_of: HashMap<ValueId, usize>,
     storages: Vec<Storage>,
-    drafts: Vec<Draft>,
+    /// The steps.
+    pub drafts: Vec<Draft>,
+    /// How many ops read each value.
+    pub readers: HashMap<ValueId, usize>,
+    /// The draft that computes each value.
+    pub draft_of: HashMap<ValueId, usize>,
     held: usize,
 }
 
@@ -105,6 +173,8 @@ pub fn plan(constants: &Constants, threads: &Threads) -> Result<Plan, RuntimeErr
         storage_of: HashMap::new(),
         storages: Vec::new(),
         drafts: Vec::new(),
+        readers: readers(constants.specialized().function()),
+        draft_of: HashMap::new(),
         held: 0,
     };
     planner.enter_known();
@@ -160,6 +230,9 @@ impl Planner<'_> {
                 }
             }
             Some(Choice::Kernels(works)) => self.add_kernels(id, op, works)?,
+            Some(Choice::Elementwise(function, operands)) => {
+                self.add_elementwise(id, op, function, &operands)?;
+            }
             _ => self.add_meaning(id, op),
         }
         Ok(())
@@ -167,20 +240,31 @@ impl Planner<'_> {
 
     fn add_kernels(&mut self, id: OpId, op: &Op, works: Vec<Work>) -> Result<(), RuntimeError> {
         for (result, (work, &value)) in works.into_iter().zip(&op.results).enumerate() {
-            let step = self.drafts.len();
-            for operand in &work.operands {
-                self.read(operand.id, step);
-            }
-            let ty = self.constants.specialized().types[value.0 as usize].clone();
-            let storage = ty.and_then(|ty| self.add_storage(Some(value), None, &ty));
-            let storage = storage.ok_or_else(|| {
-                let name = &self.constants.specialized().function().value(value).name;
-                unsupported(format!("the size of `{name}`"))
-            })?;
-            self.storages[storage].last_use = step;
-            self.drafts.push(Draft { op: id, work: DraftWork::Kernel { result, storage, work } });
+            self.read_all(&work.operands);
+            let storage = self.add_result(value)?;
+            let work = DraftWork::Kernel { result, storage, work, finish: None };
+            self.drafts.push(Draft { op: id, work });
         }
         Ok(())
+    }
+
+    /// The storage of a value that the next step makes.
+    pub fn add_result(&mut self, value: ValueId) -> Result<usize, RuntimeError> {
+        let ty = self.constants.specialized().types[value.0 as usize].clone();
+        let storage = ty.and_then(|ty| self.add_storage(Some(value), None, &ty));
+        let storage = storage.ok_or_else(|| {
+            let name = &self.constants.specialized().function().value(value).name;
+            unsupported(format!("the size of `{name}`"))
+        })?;
+        self.storages[storage].last_use = self.drafts.len();
+        self.draft_of.insert(value, self.drafts.len());
+        Ok(storage)
+    }
+
+    /// The next step reads these.
+    pub fn read_all(&mut self, operands: &[Operand]) {
+        let step = self.drafts.len();
+        operands.iter().for_each(|operand| self.read(operand.id, step));
     }
 
     fn add_meaning(&mut self, id: OpId, op: &Op) {
@@ -225,20 +309,31 @@ impl Planner<'_> {
         let place_of = |storage: usize| self.storages[storage].place.clone();
         let mut scratch = 0;
         let mut steps = Vec::with_capacity(self.drafts.len());
+        let source = |operand: &Operand| match (operand.id, &operand.value) {
+            (Some(id), _) => self.storage_of.get(&id).and_then(|&storage| place_of(storage)),
+            (None, value) => value.clone().map(Place::Literal),
+        };
+        let valueless = || unsupported("an operand without a value");
         for draft in self.drafts {
+            let to = draft.work.storage().and_then(place_of);
             let action = match draft.work {
+                DraftWork::Moved => continue,
                 DraftWork::Meaning { results } => Action::Meaning { results },
-                DraftWork::Kernel { result, storage, work } => {
+                DraftWork::Kernel { result, work, finish, .. } => {
                     scratch = scratch.max(work.kernel.scratch());
-                    let source = |operand: &Operand| match (operand.id, &operand.value) {
-                        (Some(id), _) => self.storage_of.get(&id).and_then(|&storage| place_of(storage)),
-                        (None, value) => value.clone().map(Place::Literal),
-                    };
-                    let sources: Option<Vec<Place>> = work.operands.iter().map(source).collect();
-                    let (Some(sources), Some(to)) = (sources, place_of(storage)) else {
-                        return Err(unsupported("an operand without a value"));
-                    };
-                    Action::Kernel { kernel: work.kernel, result, sources, to }
+                    // The last leaf of what finishes it is the kernel's own result.
+                    let others = finish
+                        .as_ref()
+                        .map_or(&[][..], |chain| chain.leaves.split_last().map_or(&[], |(_, others)| others));
+                    let sources: Option<_> = work.operands.iter().chain(others).map(source).collect();
+                    let finish = finish.map(fused).transpose()?;
+                    let (sources, to) = sources.zip(to).ok_or_else(valueless)?;
+                    Action::Kernel { kernel: work.kernel, result, finish, sources, to }
+                }
+                DraftWork::Region { chain, .. } => {
+                    let sources: Option<_> = chain.leaves.iter().map(source).collect();
+                    let (sources, to) = sources.zip(to).ok_or_else(valueless)?;
+                    Action::Region { fused: fused(chain)?, sources, to }
                 }
             };
             steps.push(Step { op: draft.op, action });
@@ -257,7 +352,7 @@ impl Planner<'_> {
         let mut taken: Vec<(usize, usize, usize)> = Vec::new();
         let mut total = 0;
         for (step, draft) in self.drafts.iter().enumerate() {
-            let DraftWork::Kernel { storage, .. } = draft.work else { continue };
+            let Some(storage) = draft.work.storage() else { continue };
             let storage = &mut self.storages[storage];
             if storage.place.is_some() {
                 continue;
@@ -282,40 +377,8 @@ impl Planner<'_> {
     }
 }
 
-/// The way to run an op; `None` for its meaning.
-pub fn choose(
-    constants: &Constants,
-    op: &Op,
-    row: &OpDef,
-    threads: &Threads,
-) -> Result<Option<Choice>, OpError> {
-    let specialized = constants.specialized();
-    let operands = bind::operands(op, row, constants)?;
-    let known = |ty: &TensorType| ty.shape.to_known().is_some() && can_be_planned(ty.dtype);
-    let mut results = Vec::with_capacity(op.results.len());
-    for &result in &op.results {
-        match &specialized.types[result.0 as usize] {
-            Some(ty) if known(ty) => results.push(ty.clone()),
-            _ => return Ok(None),
-        }
-    }
-    // Nothing to compute, and so no kernel that would have to care.
-    let empty = results.iter().all(|ty| ty.shape.elements() == Some(0));
-    if empty || row.stateful || row.constexpr || !op.blocks.is_empty() || !operands_known(&operands) {
-        return Ok(None);
-    }
-    kernels::choose(row, &operands, &results, threads)
-}
-
-/// Whether all operands have known dimensions, of which no product overflows, though others be 0.
-fn operands_known(operands: &Operands<'_>) -> bool {
-    let known = |operand: &Operand| {
-        let dims = operand.shape().to_known();
-        let product = dims.and_then(|dims| dims.iter().try_fold(8usize, |all, &d| all.checked_mul(d.max(1))));
-        product.is_some() && !operand.is_state
-    };
-    operands.0.iter().all(|(_, given)| match given {
-        Given::One(operand) => known(operand),
-        Given::Tuple(operands) => operands.iter().all(known),
-    })
+/// The region of a chain.
+fn fused(chain: Chain) -> Result<Fused, RuntimeError> {
+    let region = chain.region().ok_or_else(|| unsupported("an operand of unknown size"))?;
+    Ok(Fused { region, ops: chain.ops })
 }

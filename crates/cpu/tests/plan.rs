@@ -4,6 +4,7 @@
 
 mod common;
 
+use anemone_cpu::{Cpu, Options, Path};
 use anemone_mil::builder::{FunctionBuilder, Input};
 use anemone_mil::program::ValueId;
 use anemone_mil::runtime::allocate_outputs;
@@ -166,4 +167,67 @@ fn constants_are_replaced_wherever_they_went() {
     assert!(actual.set_constant("weight", &ordinary(1, dtype, &[8, 7, 1, 1])).is_err());
     assert!(actual.set_constant("logits", &ordinary(1, dtype, &[1, 7, 1, 5])).is_err());
     assert_eq!(allocate_outputs(actual.as_ref()).unwrap()[0].shape(), [1, 7, 1, 5]);
+}
+
+/// Small whole numbers, whose products and sums no type rounds.
+fn whole(seed: u64, dtype: DType, shape: &[usize]) -> Tensor {
+    let values: Vec<f64> = ordinary(seed, dtype, shape).to_f64().unwrap().iter().map(|x| x.round()).collect();
+    Tensor::from_f64(dtype, shape, &values).unwrap()
+}
+
+#[test]
+fn products_are_finished_by_what_follows_them() {
+    // High, wide and low (which is computed transposed), in batches, longer than a strip, and of one column.
+    let sizes = [[1, 40, 7, 9], [1, 3, 11, 700], [2, 33, 5, 34], [3, 1, 8, 1]];
+    for (path, dtype, [batch, m, k, n]) in Path::available().into_iter().flat_map(|path| {
+        let dtypes = [DType::Fp16, DType::Fp32];
+        dtypes.into_iter().flat_map(move |dtype| sizes.map(|size| (path, dtype, size)))
+    }) {
+        let shapes: [&[usize]; 5] = [&[batch, m, k], &[batch, k, n], &[m, 1], &[batch, m, n], &[n]];
+        let inputs: Vec<Tensor> =
+            shapes.iter().enumerate().map(|(i, shape)| whole(i as u64, dtype, shape)).collect();
+        let mut function = builder();
+        let ids: Vec<ValueId> = inputs
+            .iter()
+            .zip(["a", "b", "bias", "late", "scale"])
+            .map(|(input, name)| function.input(name, input.ty()))
+            .collect();
+        let least = function.constant("least", Tensor::from_f64(dtype, &[], &[-3.0]).unwrap());
+        let product = op(&mut function, "matmul", [("x", ids[0].into()), ("y", ids[1].into())]);
+        let sum = op(&mut function, "add", [("x", product.into()), ("y", ids[2].into())]);
+        let clipped = op(
+            &mut function,
+            "clip",
+            [
+                ("x", sum.into()),
+                ("alpha", least.into()),
+                ("beta", Tensor::from_f64(dtype, &[], &[9.5]).unwrap().into()),
+            ],
+        );
+        // Made after the product, and read by what finishes it.
+        let turned = op(&mut function, "transpose", [("x", ids[3].into()), ("perm", [0, 2, 1].into())]);
+        let turned = op(&mut function, "transpose", [("x", turned.into()), ("perm", [0, 2, 1].into())]);
+        let scaled = op(&mut function, "mul", [("x", clipped.into()), ("y", turned.into())]);
+        let result = op(&mut function, "real_div", [("x", scaled.into()), ("y", ids[4].into())]);
+        // Two that are read twice stand alone.
+        let product = op(&mut function, "matmul", [("x", ids[0].into()), ("y", ids[1].into())]);
+        let both = op(&mut function, "mul", [("x", product.into()), ("y", result.into())]);
+        let program = program(function.finish([result, product, both]));
+        let inputs: Vec<&Tensor> = inputs.iter().collect();
+        let options = Options { threads: Some(2), path: Some(path), ..Options::default() };
+        let cpu = Cpu::with_options(options).unwrap();
+        let (mut actual, mut expected) =
+            (prepare(&cpu, &program, &inputs), prepare(&reference(false), &program, &inputs));
+        assert!(
+            same(&run(actual.as_mut(), &inputs), &run(expected.as_mut(), &inputs)),
+            "{path} {dtype:?} {m}"
+        );
+        for executable in [&mut actual, &mut expected] {
+            executable.set_constant("least", &Tensor::from_f64(dtype, &[], &[2.5]).unwrap()).unwrap();
+        }
+        assert!(
+            same(&run(actual.as_mut(), &inputs), &run(expected.as_mut(), &inputs)),
+            "{path} {dtype:?} {m}"
+        );
+    }
 }

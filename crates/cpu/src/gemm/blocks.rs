@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::split::{self, Operand};
 use super::tile::{self, Left, Sums};
-use super::{Bias, DEPTH, Gemm, MOST_TERMS, Matrix, Right, Store, Unit, add_bias, line, pack};
+use super::{After, DEPTH, Gemm, MOST_TERMS, Matrix, Right, Store, Unit, line, pack};
 use crate::element::Float;
 use crate::simd::matrix_unit::{Found, SIDE};
 use crate::threads::Threads;
@@ -33,7 +33,7 @@ impl Gemm {
         &self,
         a: Matrix<'_>,
         b: Right<'_>,
-        bias: Bias<'_>,
+        after: After<'_>,
         (c, adds): (&mut [T], bool),
         scratch: &mut [f32],
         threads: &Threads,
@@ -79,7 +79,7 @@ impl Gemm {
                     }
                     for (i, row) in c.chunks_exact_mut(columns).enumerate() {
                         let sums = &mut sums[i * padded..i * padded + width];
-                        add_bias(sums, bias, start + i, first);
+                        after.apply(sums, (start + i, first, columns));
                         let to = &mut row[first..first + width];
                         threads.arch().dispatch(Store { sums, to, adds });
                     }

@@ -83,12 +83,12 @@ fn check(threads: &Threads, size: [usize; 3], halves: bool, turned: [bool; 2], e
         }
         let bias = Bias::Rows(Floats::F32(&bias));
         let mut c = Guarded::new(&vec![0.5f32; m * n], end);
-        gemm.run(left.matrix(), right, bias, Output::F32(&mut c), &mut scratch, threads);
+        gemm.run(left.matrix(), right, bias.into(), Output::F32(&mut c), &mut scratch, threads);
         assert_eq!(&*c, &*expected, "{}", what());
-        gemm.run(left.matrix(), right, bias, Output::Sum(&mut c), &mut scratch, threads);
+        gemm.run(left.matrix(), right, bias.into(), Output::Sum(&mut c), &mut scratch, threads);
         assert!(c.iter().zip(&expected).all(|(c, expected)| *c == 2.0 * expected), "{}", what());
         let mut c = Guarded::new(&vec![f16::NAN; m * n], end);
-        gemm.run(left.matrix(), right, bias, Output::F16(&mut c), &mut scratch, threads);
+        gemm.run(left.matrix(), right, bias.into(), Output::F16(&mut c), &mut scratch, threads);
         assert!(
             c.iter().zip(&expected).all(|(c, &x)| c.to_bits() == f16::from_f32(x).to_bits()),
             "{}",

@@ -3,7 +3,7 @@
 use pulp::{Arch, Scalar128b, Simd, WithSimd};
 
 use super::DEPTH;
-use crate::element::fuses;
+use crate::functions::fuses;
 
 /// Vectors across a tile.
 const VECTORS: usize = 2;

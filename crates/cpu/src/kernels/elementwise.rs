@@ -1,219 +1,296 @@
-//! Ops that compute each element of the result from one element of each operand.
+//! Regions of ops that compute each element of their results from one element of each operand.
+//!
+//! A region runs strip by strip of its result: what it reads is widened to fp32 in strips, each node makes a strip of
+//! others, rounded to its type, and the last one is written. So the values between the ops of a region never reach
+//! memory, and yet are those that the ops would have written.
 
-use anemone_mil::ops::{OpError, Operand, Operands};
-use anemone_mil::types::{DType, TensorType};
-use bytemuck::Pod;
+use std::sync::Arc;
+
+use anemone_mil::ops::Operand;
+use anemone_mil::types::DType;
 use half::f16;
-use pulp::{Simd, WithSimd};
+use pulp::{Arch, Simd, WithSimd};
 
 use super::broadcast::Broadcast;
-use super::{Choice, Kernel};
-use crate::element::{Float, is_float, larger, smaller};
-use crate::memory::Sources;
+use crate::element::Float;
+use crate::functions::Real;
+use crate::memory::{Floats, Sources};
 use crate::threads::Threads;
 
+/// Elements of a strip.
+pub const STRIP: usize = 256;
 /// Elements that a thread takes at a time.
-pub(super) const CHUNK: usize = 8 * 1024;
+pub const CHUNK: usize = 32 * STRIP;
+/// Strips of a region at most, of what it reads and of what its nodes make, so that they stay in the first cache.
+const MOST_STRIPS: usize = 16;
 
-/// The kernel for an op of two floating-point operands, and for `select`.
-pub fn choose(
-    name: &str,
-    operands: &Operands<'_>,
-    results: &[TensorType],
-) -> Result<Option<Choice>, OpError> {
-    let Some(result) = results.first() else { return Ok(None) };
-    if name == "select" {
-        let bind = |name| operands.bind::<Operand>(name, None);
-        return Ok(select(bind("cond")?, bind("a")?, bind("b")?, result));
+/// Some elements, in fp32. Those past the last one are of no meaning.
+pub type Strip = [f32; STRIP];
+
+/// What a node computes from strips.
+pub trait Function: Send + Sync {
+    /// Computes the elements of a strip, which need not be rounded. `half` says that they become fp16.
+    fn apply(&self, arch: Arch, operands: &[&Strip], half: bool, to: &mut Strip);
+
+    /// The work of one element, in simple arithmetic steps.
+    fn work(&self) -> usize {
+        1
     }
-    let (x, y): (Operand, Operand) = (operands.bind("x", None)?, operands.bind("y", None)?);
-    if !is_float(x.dtype()) || x.dtype() != y.dtype() {
-        return Ok(None);
-    }
-    Ok(match name {
-        "add" => binary(x, y, result, 1, |x, y| x + y),
-        "sub" => binary(x, y, result, 1, |x, y| x - y),
-        "mul" => binary(x, y, result, 1, |x, y| x * y),
-        "real_div" => binary(x, y, result, 1, |x, y| x / y),
-        "maximum" => binary(x, y, result, 1, larger),
-        "minimum" => binary(x, y, result, 1, smaller),
-        // In fp32 the quotient could be rounded up to an integer that it does not reach.
-        "floor_div" => binary(x, y, result, 4, |x, y| (f64::from(x) / f64::from(y)).floor() as f32),
-        "pow" => binary(x, y, result, 40, |x, y| f64::from(x).powf(f64::from(y)) as f32),
-        "equal" => relation(x, y, result, |x, y| x == y),
-        "not_equal" => relation(x, y, result, |x, y| x != y),
-        "less" => relation(x, y, result, |x, y| x < y),
-        "less_equal" => relation(x, y, result, |x, y| x <= y),
-        "greater" => relation(x, y, result, |x, y| x > y),
-        "greater_equal" => relation(x, y, result, |x, y| x >= y),
-        _ => None,
-    })
 }
 
-/// The walk of operands through a result of known dimensions.
-fn walk(operands: &[&Operand], result: &TensorType) -> Option<Broadcast> {
-    let dims = result.shape.to_known()?;
-    let own: Option<Vec<Vec<usize>>> = operands.iter().map(|operand| operand.shape().to_known()).collect();
-    Some(Broadcast::new(&dims, &own?))
+/// A function of one number.
+pub trait OfOne: Copy + Send + Sync {
+    /// Whether the results for fp32 numbers are computed in fp64.
+    const WIDE: bool;
+    /// The work of one element, in simple arithmetic steps.
+    const WORK: usize;
+    /// The result.
+    fn apply<R: Real, S: Simd>(self, x: R) -> R;
 }
 
-fn binary<F>(x: Operand, y: Operand, result: &TensorType, work: usize, function: F) -> Option<Choice>
-where
-    F: Fn(f32, f32) -> f32 + Copy + Send + Sync + 'static,
-{
-    let walk = walk(&[&x, &y], result)?;
-    Some(Choice::kernel(Binary { walk, dtype: x.dtype(), work, function }, vec![x, y]))
-}
+/// A function of one number, of strips.
+pub struct One<F>(pub F);
 
-fn relation<F>(x: Operand, y: Operand, result: &TensorType, holds: F) -> Option<Choice>
-where
-    F: Fn(f32, f32) -> bool + Copy + Send + Sync + 'static,
-{
-    let walk = walk(&[&x, &y], result)?;
-    Some(Choice::kernel(Relation { walk, dtype: x.dtype(), holds }, vec![x, y]))
-}
+impl<F: OfOne> Function for One<F> {
+    fn apply(&self, arch: Arch, operands: &[&Strip], half: bool, to: &mut Strip) {
+        struct Apply<'a, F>(F, bool, &'a Strip, &'a mut Strip);
 
-fn select(cond: Operand, a: Operand, b: Operand, result: &TensorType) -> Option<Choice> {
-    if !matches!(result.dtype, DType::Fp16 | DType::Fp32 | DType::Int32) || a.dtype() != b.dtype() {
-        return None;
-    }
-    let walk = walk(&[&cond, &a, &b], result)?;
-    Some(Choice::kernel(Select { walk, dtype: result.dtype }, vec![cond, a, b]))
-}
+        impl<F: OfOne> WithSimd for Apply<'_, F> {
+            type Output = ();
 
-/// `function(x, y)` for each pair of elements.
-struct Binary<F> {
-    walk: Broadcast,
-    dtype: DType,
-    /// Work of one element, in simple arithmetic steps.
-    work: usize,
-    function: F,
-}
-
-/// Writes `function(x, y)` for each pair, with the processor's vectors; a single `x` or `y` repeats.
-struct Apply<'a, T, R, F> {
-    x: &'a [T],
-    y: &'a [T],
-    result: &'a mut [R],
-    function: F,
-}
-
-impl<T: Float, R, F: Fn(f32, f32) -> R> WithSimd for Apply<'_, T, R, F> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
-        let Apply { x, y, result, function } = self;
-        match (x, y) {
-            ([x], y) if y.len() == result.len() => {
-                let x = x.wide();
-                result.iter_mut().zip(y).for_each(|(result, y)| *result = function(x, y.wide()));
-            }
-            (x, [y]) => {
-                let y = y.wide();
-                // Both repeat along a run that only the third operand of something larger moves through.
-                let x = if x.len() == result.len() {
-                    x
+            #[inline(always)]
+            fn with_simd<S: Simd>(self, _: S) {
+                let Apply(function, half, x, to) = self;
+                if half || !F::WIDE {
+                    to.iter_mut().zip(x).for_each(|(to, x)| *to = function.apply::<f32, S>(*x));
                 } else {
-                    return result.fill_with(|| function(x[0].wide(), y));
-                };
-                result.iter_mut().zip(x).for_each(|(result, x)| *result = function(x.wide(), y));
-            }
-            _ => {
-                for (result, (x, y)) in result.iter_mut().zip(x.iter().zip(y)) {
-                    *result = function(x.wide(), y.wide());
+                    to.iter_mut()
+                        .zip(x)
+                        .for_each(|(to, x)| *to = function.apply::<f64, S>(f64::from(*x)) as f32);
                 }
             }
+        }
+        arch.dispatch(Apply(self.0, half, operands[0], to));
+    }
+
+    fn work(&self) -> usize {
+        F::WORK
+    }
+}
+
+/// A function of one number, computed in fp32, of strips; with the work of one element.
+pub struct Plain<F>(pub usize, pub F);
+
+impl<F: Fn(f32) -> f32 + Copy + Send + Sync> Function for Plain<F> {
+    fn apply(&self, arch: Arch, operands: &[&Strip], _: bool, to: &mut Strip) {
+        struct Apply<'a, F>(F, &'a Strip, &'a mut Strip);
+
+        impl<F: Fn(f32) -> f32> WithSimd for Apply<'_, F> {
+            type Output = ();
+
+            #[inline(always)]
+            fn with_simd<S: Simd>(self, _: S) {
+                let Apply(function, x, to) = self;
+                to.iter_mut().zip(x).for_each(|(to, x)| *to = function(*x));
+            }
+        }
+        arch.dispatch(Apply(self.1, operands[0], to));
+    }
+
+    fn work(&self) -> usize {
+        self.0
+    }
+}
+
+/// A function of two numbers, computed in fp32, of strips.
+pub struct Two<F>(pub F);
+
+impl<F: Fn(f32, f32) -> f32 + Copy + Send + Sync> Function for Two<F> {
+    fn apply(&self, arch: Arch, operands: &[&Strip], _: bool, to: &mut Strip) {
+        struct Apply<'a, F>(F, &'a Strip, &'a Strip, &'a mut Strip);
+
+        impl<F: Fn(f32, f32) -> f32> WithSimd for Apply<'_, F> {
+            type Output = ();
+
+            #[inline(always)]
+            fn with_simd<S: Simd>(self, _: S) {
+                let Apply(function, x, y, to) = self;
+                to.iter_mut().zip(x.iter().zip(y)).for_each(|(to, (x, y))| *to = function(*x, *y));
+            }
+        }
+        arch.dispatch(Apply(self.0, operands[0], operands[1], to));
+    }
+}
+
+/// Where a node finds an operand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Value {
+    /// Among what the region reads.
+    Leaf(usize),
+    /// Among what its nodes make.
+    Node(usize),
+}
+
+/// One op of a region.
+#[derive(Clone)]
+pub struct Node {
+    /// What it computes.
+    pub function: Arc<dyn Function>,
+    /// From what.
+    pub operands: Vec<Value>,
+    /// The type of its result, fp16 or fp32.
+    pub dtype: DType,
+}
+
+/// What a region reads: elements of an operand that broadcasts to the result.
+#[derive(Debug, Clone)]
+struct Leaves {
+    walk: Broadcast,
+    dtypes: Vec<DType>,
+}
+
+impl Leaves {
+    fn new(dims: &[usize], operands: &[Operand]) -> Option<Leaves> {
+        let own: Option<Vec<_>> = operands.iter().map(|operand| operand.shape().to_known()).collect();
+        let walk = Broadcast::new(dims, &own?);
+        Some(Leaves { walk, dtypes: operands.iter().map(Operand::dtype).collect() })
+    }
+
+    /// Fills strips with what some elements of the result, from a position on, need of each leaf. The leaves are the
+    /// operands from `first` on.
+    fn load(
+        &self,
+        (sources, first): (&Sources<'_>, usize),
+        (position, length): (usize, usize),
+        strips: &mut [Strip],
+    ) {
+        for (leaf, (&dtype, to)) in self.dtypes.iter().zip(strips).enumerate() {
+            let values = sources.floats(first + leaf, dtype);
+            self.walk.parts(position, length, |start, length| {
+                let to = &mut to[start..start + length];
+                match values {
+                    Floats::F16(values) => load(self.walk.slice(leaf, values, position + start, length), to),
+                    Floats::F32(values) => load(self.walk.slice(leaf, values, position + start, length), to),
+                }
+            });
         }
     }
 }
 
-/// Applies a function to each pair of elements.
-fn apply<T: Float, R: Send>(
-    walk: &Broadcast,
-    operands: Sources<'_>,
-    result: &mut [R],
-    work: usize,
-    threads: &Threads,
-    function: impl Fn(f32, f32) -> R + Copy + Send + Sync,
-) {
-    let (x, y) = (operands.values::<T>(0), operands.values::<T>(1));
-    threads.each_chunk(result, CHUNK, work, |index, result| {
-        let first = index * CHUNK;
-        walk.parts(first, result.len(), |start, length| {
-            let x = walk.slice(0, x, first + start, length);
-            let y = walk.slice(1, y, first + start, length);
-            threads.arch().dispatch(Apply { x, y, result: &mut result[start..start + length], function });
-        });
-    });
-}
-
-impl<F: Fn(f32, f32) -> f32 + Copy + Send + Sync> Binary<F> {
-    fn compute<T: Float>(&self, operands: Sources<'_>, result: &mut [T], threads: &Threads) {
-        let function = self.function;
-        apply::<T, T>(&self.walk, operands, result, self.work, threads, move |x, y| {
-            T::narrow(function(x, y))
-        });
+fn load<T: Float>(values: &[T], to: &mut [f32]) {
+    match values {
+        [value] => to.fill(value.wide()),
+        values => T::widen(values, to),
     }
 }
 
-impl<F: Fn(f32, f32) -> f32 + Copy + Send + Sync> Kernel for Binary<F> {
-    fn run(&self, operands: Sources<'_>, result: &mut [u8], _: &mut [f64], threads: &Threads) {
-        match self.dtype {
+/// Rounds a strip to a type.
+pub fn round(strip: &mut Strip, dtype: DType) {
+    if dtype == DType::Fp16 {
+        let mut half = [f16::ZERO; STRIP];
+        f16::round(strip, &mut half);
+        f16::widen(&half, strip);
+    }
+}
+
+/// Ops that are computed together.
+#[derive(Clone)]
+pub struct Region {
+    leaves: Leaves,
+    nodes: Vec<Node>,
+}
+
+impl Region {
+    /// Whether so many leaves and nodes make a region.
+    pub fn fits(leaves: usize, nodes: usize) -> bool {
+        leaves + nodes <= MOST_STRIPS
+    }
+
+    /// The region that computes the last of these nodes, of dimensions `dims`, from operands. `None` where dimensions
+    /// are not known.
+    pub fn new(dims: &[usize], leaves: &[Operand], nodes: Vec<Node>) -> Option<Region> {
+        Some(Region { leaves: Leaves::new(dims, leaves)?, nodes })
+    }
+
+    /// The nodes, of which the functions may be replaced.
+    pub fn nodes_mut(&mut self) -> &mut [Node] {
+        &mut self.nodes
+    }
+
+    /// The leaves but for the last.
+    pub fn others(&self) -> usize {
+        self.leaves.dtypes.len().saturating_sub(1)
+    }
+
+    /// The type of the result.
+    fn dtype(&self) -> DType {
+        self.nodes.last().map_or(DType::Fp32, |node| node.dtype)
+    }
+
+    /// Computes the result. The leaves are all of the operands.
+    pub fn run(&self, operands: Sources<'_>, result: &mut [u8], threads: &Threads) {
+        match self.dtype() {
             DType::Fp16 => self.compute::<f16>(operands, bytemuck::cast_slice_mut(result), threads),
             _ => self.compute::<f32>(operands, bytemuck::cast_slice_mut(result), threads),
         }
     }
-}
 
-/// Whether `holds(x, y)` for each pair of elements, as a byte.
-struct Relation<F> {
-    walk: Broadcast,
-    dtype: DType,
-    holds: F,
-}
-
-impl<F: Fn(f32, f32) -> bool + Copy + Send + Sync> Kernel for Relation<F> {
-    fn run(&self, operands: Sources<'_>, result: &mut [u8], _: &mut [f64], threads: &Threads) {
-        let holds = self.holds;
-        let holds = move |x, y| u8::from(holds(x, y));
-        match self.dtype {
-            DType::Fp16 => apply::<f16, u8>(&self.walk, operands, result, 1, threads, holds),
-            _ => apply::<f32, u8>(&self.walk, operands, result, 1, threads, holds),
-        }
-    }
-}
-
-/// `a` where `cond` holds, else `b`.
-struct Select {
-    walk: Broadcast,
-    dtype: DType,
-}
-
-impl Select {
-    fn compute<T: Pod + Send + Sync>(&self, operands: Sources<'_>, result: &mut [T], threads: &Threads) {
-        let (cond, a, b) = (operands.values::<u8>(0), operands.values::<T>(1), operands.values::<T>(2));
-        let at = |part: &[T], i: usize| part[if part.len() == 1 { 0 } else { i }];
-        threads.each_chunk(result, CHUNK, 1, |index, result| {
-            let first = index * CHUNK;
-            self.walk.parts(first, result.len(), |start, length| {
-                let cond = self.walk.slice(0, cond, first + start, length);
-                let a = self.walk.slice(1, a, first + start, length);
-                let b = self.walk.slice(2, b, first + start, length);
-                for (i, to) in result[start..start + length].iter_mut().enumerate() {
-                    let chosen = cond[if cond.len() == 1 { 0 } else { i }] != 0;
-                    *to = if chosen { at(a, i) } else { at(b, i) };
-                }
-            });
+    fn compute<T: Float>(&self, operands: Sources<'_>, result: &mut [T], threads: &Threads) {
+        let work = self.nodes.iter().map(|node| node.function.work()).sum();
+        threads.each_chunk(result, CHUNK, work, |index, result| {
+            let mut strips = [[0.0; STRIP]; MOST_STRIPS];
+            for (i, result) in result.chunks_mut(STRIP).enumerate() {
+                let span = (index * CHUNK + i * STRIP, result.len());
+                self.leaves.load((&operands, 0), span, &mut strips[..self.leaves.dtypes.len()]);
+                let last = self.evaluate(&mut strips, threads.arch());
+                T::round(&last[..result.len()], result);
+            }
         });
     }
-}
 
-impl Kernel for Select {
-    fn run(&self, operands: Sources<'_>, result: &mut [u8], _: &mut [f64], threads: &Threads) {
-        match self.dtype {
-            DType::Fp16 => self.compute::<u16>(operands, bytemuck::cast_slice_mut(result), threads),
-            _ => self.compute::<u32>(operands, bytemuck::cast_slice_mut(result), threads),
+    /// Goes on with values that become neighbouring elements of the last leaf, from `position` on, and replaces them by
+    /// those of the result, not rounded. The other leaves are the operands from `first` on.
+    pub fn finish(
+        &self,
+        operands: &Sources<'_>,
+        first: usize,
+        position: usize,
+        values: &mut [f32],
+        arch: Arch,
+    ) {
+        let Some((&dtype, others)) = self.leaves.dtypes.split_last() else { return };
+        let mut strips = [[0.0; STRIP]; MOST_STRIPS];
+        for (i, values) in values.chunks_mut(STRIP).enumerate() {
+            let span = (position + i * STRIP, values.len());
+            self.leaves.load((operands, first), span, &mut strips[..others.len()]);
+            let made = &mut strips[others.len()];
+            made[..values.len()].copy_from_slice(values);
+            round(made, dtype);
+            let last = self.evaluate(&mut strips, arch);
+            values.copy_from_slice(&last[..values.len()]);
         }
+    }
+
+    /// Computes strips of the nodes from those of the leaves, which come before them. Gives the last one, not rounded.
+    fn evaluate<'a>(&self, strips: &'a mut [Strip; MOST_STRIPS], arch: Arch) -> &'a Strip {
+        let leaves = self.leaves.dtypes.len();
+        for (i, node) in self.nodes.iter().enumerate() {
+            let (before, rest) = strips.split_at_mut(leaves + i);
+            let strip = |value: Value| match value {
+                Value::Leaf(leaf) => &before[leaf],
+                Value::Node(node) => &before[leaves + node],
+            };
+            let to = &mut rest[0];
+            let half = node.dtype == DType::Fp16;
+            match *node.operands {
+                [x] => node.function.apply(arch, &[strip(x)], half, to),
+                [x, y] => node.function.apply(arch, &[strip(x), strip(y)], half, to),
+                _ => {}
+            }
+            if i + 1 < self.nodes.len() {
+                round(to, node.dtype);
+            }
+        }
+        &strips[leaves + self.nodes.len() - 1]
     }
 }

@@ -1,12 +1,13 @@
 //! Ops that move elements without looking at them: `transpose`, `concat`, `split`; and `cast`.
 
+use std::sync::Arc;
+
 use anemone_mil::ops::{Concat, OpError, Operand, Operands, Row, Split};
 use anemone_mil::types::{DType, TensorType};
 use bytemuck::Pod;
 use half::f16;
-use pulp::{Simd, WithSimd};
 
-use super::elementwise::CHUNK;
+use super::elementwise::{CHUNK, Plain};
 use super::{Choice, Kernel, Work};
 use crate::element::{Float, is_float};
 use crate::memory::{Sources, element_bytes};
@@ -81,6 +82,9 @@ pub fn cast(operands: &Operands<'_>, results: &[TensorType]) -> Result<Option<Ch
     let Some(result) = results.first() else { return Ok(None) };
     if x.dtype() == result.dtype {
         return Ok(Some(Choice::Alias(x)));
+    }
+    if is_float(x.dtype()) && is_float(result.dtype) {
+        return Ok(Some(Choice::Elementwise(Arc::new(Plain(1, |x| x)), vec![x])));
     }
     let known = |dtype| is_float(dtype) || matches!(dtype, DType::Int32 | DType::Bool);
     let kernel = Cast { from: x.dtype(), to: result.dtype };
@@ -239,51 +243,9 @@ fn convert<A: Number, B: Number>(x: &[A], result: &mut [B], threads: &Threads) {
     });
 }
 
-/// fp16 to fp32, with the processor's vectors.
-struct Widen<'a> {
-    x: &'a [f16],
-    result: &'a mut [f32],
-}
-
-impl WithSimd for Widen<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
-        f16::widen(self.x, self.result);
-    }
-}
-
-/// fp32 to fp16, with the processor's vectors.
-struct Narrow<'a> {
-    x: &'a [f32],
-    result: &'a mut [f16],
-}
-
-impl WithSimd for Narrow<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
-        f16::round(self.x, self.result);
-    }
-}
-
 impl Kernel for Cast {
     fn run(&self, operands: Sources<'_>, result: &mut [u8], _: &mut [f64], threads: &Threads) {
         match (self.from, self.to) {
-            (DType::Fp16, DType::Fp32) => {
-                let x = operands.values::<f16>(0);
-                threads.each_chunk(bytemuck::cast_slice_mut(result), CHUNK, 1, |index, result| {
-                    threads.arch().dispatch(Widen { x: &x[index * CHUNK..], result });
-                });
-            }
-            (DType::Fp32, DType::Fp16) => {
-                let x = operands.values::<f32>(0);
-                threads.each_chunk(bytemuck::cast_slice_mut(result), CHUNK, 1, |index, result| {
-                    threads.arch().dispatch(Narrow { x: &x[index * CHUNK..], result });
-                });
-            }
             (DType::Fp16, _) => self.to::<f16>(operands.values(0), result, threads),
             (DType::Fp32, _) => self.to::<f32>(operands.values(0), result, threads),
             (DType::Int32, _) => self.to::<i32>(operands.values(0), result, threads),

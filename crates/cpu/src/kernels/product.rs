@@ -6,9 +6,9 @@ use anemone_mil::ops::{
 };
 use anemone_mil::types::{DType, Shape};
 
-use super::{Choice, Kernel};
+use super::{Choice, Finish, Finished, Kernel};
 use crate::element::is_float;
-use crate::gemm::{Bias, Gemm, Matrix, Output, Precision};
+use crate::gemm::{After, Bias, Gemm, Matrix, Output, Precision};
 use crate::memory::{Sources, element_bytes};
 use crate::threads::Threads;
 
@@ -62,6 +62,36 @@ impl Kernel for Product {
     }
 
     fn run(&self, operands: Sources<'_>, result: &mut [u8], scratch: &mut [f64], threads: &Threads) {
+        self.compute(operands, result, scratch, threads, None);
+    }
+
+    fn finished(&self) -> Option<&dyn Finished> {
+        Some(self)
+    }
+}
+
+impl Finished for Product {
+    fn run_and_finish(
+        &self,
+        operands: Sources<'_>,
+        result: &mut [u8],
+        scratch: &mut [f64],
+        threads: &Threads,
+        finish: Finish<'_>,
+    ) {
+        self.compute(operands, result, scratch, threads, Some(finish));
+    }
+}
+
+impl Product {
+    fn compute(
+        &self,
+        operands: Sources<'_>,
+        result: &mut [u8],
+        scratch: &mut [f64],
+        threads: &Threads,
+        finish: Option<Finish<'_>>,
+    ) {
         let scratch: &mut [f32] = bytemuck::cast_slice_mut(scratch);
         let bias = match self.bias {
             None => Bias::None,
@@ -69,9 +99,15 @@ impl Kernel for Product {
             Some((dtype, BiasAlong::Columns)) => Bias::Columns(operands.floats(2, dtype)),
         };
         let bytes = self.size * element_bytes(self.dtype);
-        for ([a, b], result) in self.batch.iter().zip(result.chunks_exact_mut(bytes.max(1))) {
+        for (i, ([a, b], result)) in self.batch.iter().zip(result.chunks_exact_mut(bytes.max(1))).enumerate()
+        {
             let (a, b) = (self.a.matrix(&operands, *a), self.b.matrix(&operands, *b));
-            self.gemm.run(a, b.into(), bias, Output::new(self.dtype, result), scratch, threads);
+            let finish = finish.map(|finish| {
+                move |position: usize, values: &mut [f32]| finish(i * self.size + position, values)
+            });
+            let finish = finish.as_ref().map(|finish| finish as Finish<'_>);
+            let output = Output::new(self.dtype, result);
+            self.gemm.run(a, b.into(), After { bias, finish }, output, scratch, threads);
         }
     }
 }

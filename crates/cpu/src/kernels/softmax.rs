@@ -2,24 +2,28 @@
 //!
 //! The operand is `[outer, axis, inner]`. Where `inner` is 1, each row of the axis is a run of memory.
 //! Otherwise rows are `inner` neighbours, and the axis is cut into groups of rows: each group finds the
-//! largest value and the sum of exponentials of every column, the groups' findings are merged in order, and
-//! a second pass writes the results. Memory is read in order, and sums do not depend on threads.
+//! largest value and the sum of exponentials of every column in one pass, in which sums shrink where a larger value
+//! comes up; the groups' findings are merged in order, and a second pass writes the results. Memory is read in order,
+//! and sums do not depend on threads.
 
 use anemone_mil::ops::{OpError, Operands, Row, Softmax};
 use anemone_mil::types::DType;
 use half::f16;
-use pulp::{Arch, Scalar, Simd, WithSimd};
+use pulp::{Arch, Simd, WithSimd};
 
 use super::{Choice, Kernel};
-use crate::element::{Float, exp_difference, exp_with, is_float, larger};
+use crate::element::{Float, is_float, larger};
+use crate::functions::{decay, exp_difference, rough_decay};
 use crate::memory::Sources;
 use crate::threads::Threads;
 
-/// Rows of a group.
-const GROUP: usize = 64;
-/// Terms that are added in fp32 before they join a sum in fp64.
-const TERMS: usize = 4;
-/// Columns whose values, in fp32, stay in the first cache.
+/// Groups at most: as many as threads may share, and few enough for merging to be nothing.
+const MOST_GROUPS: usize = 64;
+/// Rows of a group at least.
+const LEAST_GROUP: usize = 64;
+/// Rows that are read at once; for fp16, as many terms are added in fp32 before they join a sum in fp64.
+const TERMS: usize = 8;
+/// Columns of which so many rows, in fp32, stay in the first cache.
 const STRIP: usize = 256;
 
 pub fn choose(operands: &Operands<'_>) -> Result<Option<Choice>, OpError> {
@@ -52,16 +56,26 @@ fn merge(largest: &mut f32, sum: &mut f64, group_largest: f32, group_sum: f64) {
     let both = larger(*largest, group_largest);
     // Rows of −∞ alone found no sum to speak of: 0 beside a finite value.
     let scaled = |largest: f32, sum: f64| {
-        let nothing = largest == f32::NEG_INFINITY && both != f32::NEG_INFINITY;
-        if nothing { 0.0 } else { sum * (f64::from(largest) - f64::from(both)).exp() }
+        if largest == both {
+            sum
+        } else if largest == f32::NEG_INFINITY {
+            0.0
+        } else {
+            sum * (f64::from(largest) - f64::from(both)).exp()
+        }
     };
     *sum = scaled(*largest, *sum) + scaled(group_largest, group_sum);
     *largest = both;
 }
 
 impl SoftmaxKernel {
+    /// Rows of a group.
+    fn group(&self) -> usize {
+        self.axis.div_ceil(MOST_GROUPS).max(LEAST_GROUP)
+    }
+
     fn groups(&self) -> usize {
-        self.axis.div_ceil(GROUP)
+        self.axis.div_ceil(self.group())
     }
 
     /// fp64 values that hold a sum and a largest value, the latter in fp32, of every column.
@@ -82,10 +96,10 @@ impl SoftmaxKernel {
             });
         }
         let (found, merged) = scratch.split_at_mut(self.outer * self.groups() * self.columns());
-        threads.each_chunk(found, self.columns(), 8 * GROUP, |index, found| {
+        threads.each_chunk(found, self.columns(), 8 * self.group(), |index, found| {
             let (outer, group) = (index / self.groups(), index % self.groups());
-            let first = outer * self.axis + group * GROUP;
-            let rows = GROUP.min(self.axis - group * GROUP);
+            let first = outer * self.axis + group * self.group();
+            let rows = self.group().min(self.axis - group * self.group());
             let x = &x[first * self.inner..(first + rows) * self.inner];
             let (sums, largest) = self.split(found);
             threads.arch().dispatch(Find { x, inner: self.inner, sums, largest });
@@ -118,10 +132,16 @@ impl SoftmaxKernel {
     }
 }
 
-/// e^(x − y) of two numbers of this type, as good as the type is.
+/// e^(x − y) for x ≤ y, as good as results of this type are.
 #[inline(always)]
 fn exponential<T: Float, S: Simd>(x: f32, y: f32) -> f32 {
-    if T::HALF { exp_with::<S>(x - y) } else { exp_difference::<S>(x, y) }
+    if T::HALF { rough_decay::<S>(x - y) } else { exp_difference::<S>(x, y) }
+}
+
+/// e^(x − y) for x ≤ y, as good as sums of this type are to which 1 belongs: what is far from 0 in them is small.
+#[inline(always)]
+fn term<T: Float, S: Simd>(x: f32, y: f32) -> f32 {
+    if T::HALF { rough_decay::<S>(x - y) } else { decay::<S>(x - y) }
 }
 
 /// What some rows find in every column.
@@ -142,24 +162,34 @@ impl<T: Float> WithSimd for Find<'_, T> {
         for (strip, (sums, largest)) in strips {
             let start = strip * STRIP;
             let width = largest.len();
-            let (mut buffer, mut some) = ([0.0; STRIP], [0.0; STRIP]);
-            let (wide, some) = (&mut buffer[..width], &mut some[..width]);
-            largest.fill(f32::NEG_INFINITY);
-            sums.fill(0.0);
-            for row in x.chunks_exact(inner) {
-                T::widen(&row[start..start + width], wide);
-                largest.iter_mut().zip(&*wide).for_each(|(largest, &x)| *largest = larger(*largest, x));
-            }
+            // Columns past the last one are computed with, but never kept.
+            let (mut wide, mut top, mut all) =
+                ([[0.0; STRIP]; TERMS], [f32::NEG_INFINITY; STRIP], [0.0; STRIP]);
             for rows in x.chunks(inner * TERMS) {
-                some.fill(0.0);
-                for row in rows.chunks_exact(inner) {
-                    T::widen(&row[start..start + width], wide);
-                    for ((sum, &x), &largest) in some.iter_mut().zip(&*wide).zip(&*largest) {
-                        *sum += exponential::<T, S>(x, largest);
+                let count = rows.len() / inner;
+                let before = top;
+                for (wide, row) in wide.iter_mut().zip(rows.chunks_exact(inner)) {
+                    T::widen(&row[start..start + width], &mut wide[..width]);
+                    top.iter_mut().zip(&*wide).for_each(|(top, &x)| *top = larger(*top, x));
+                }
+                if top != before {
+                    for ((sum, &before), &top) in all.iter_mut().zip(&before).zip(&top) {
+                        let factor = if before == top { 1.0 } else { decay::<S>(before - top) };
+                        *sum *= f64::from(factor);
                     }
                 }
-                sums.iter_mut().zip(&*some).for_each(|(sum, &some)| *sum += f64::from(some));
+                for wide in wide[..count].chunks(if T::HALF { TERMS } else { 2 }) {
+                    let mut some = [0.0; STRIP];
+                    for wide in wide {
+                        for ((sum, &x), &top) in some.iter_mut().zip(wide).zip(&top) {
+                            *sum += term::<T, S>(x, top);
+                        }
+                    }
+                    all.iter_mut().zip(&some).for_each(|(sum, &some)| *sum += f64::from(some));
+                }
             }
+            sums.copy_from_slice(&all[..width]);
+            largest.copy_from_slice(&top[..width]);
         }
     }
 }
@@ -182,16 +212,31 @@ impl<T: Float> WithSimd for Finish<'_, T> {
         for ((result, x), (sums, largest)) in
             self.result.chunks_mut(STRIP).zip(self.x.chunks(STRIP)).zip(columns)
         {
-            let mut buffer = [0.0; STRIP];
-            let wide = &mut buffer[..x.len()];
-            T::widen(x, wide);
+            let mut wide = [0.0; STRIP];
+            T::widen(x, &mut wide[..x.len()]);
+            let mut strips = [[0.0; STRIP]; 2];
+            let [sums, largest] = whole([sums, largest], &mut strips);
             for ((x, &sum), &largest) in wide.iter_mut().zip(sums).zip(largest) {
                 let exponential = exponential::<T, S>(*x, largest);
                 *x = if T::HALF { exponential * sum } else { exponential / sum };
             }
-            T::round(wide, result);
+            T::round(&wide[..x.len()], result);
         }
     }
+}
+
+/// Strips of as many values as all have, in these, where the last ones are short.
+#[inline(always)]
+fn whole<'a>(parts: [&'a [f32]; 2], strips: &'a mut [[f32; STRIP]; 2]) -> [&'a [f32; STRIP]; 2] {
+    let mut strips = strips.iter_mut();
+    parts.map(|part| match (part.first_chunk(), strips.next()) {
+        (Some(whole), _) => whole,
+        (None, Some(strip)) => {
+            strip[..part.len()].copy_from_slice(part);
+            strip
+        }
+        (None, None) => &[0.0; STRIP],
+    })
 }
 
 /// Partial sums of a row, so that its additions do not wait for each other.
@@ -227,7 +272,7 @@ impl<T: Float> WithSimd for Sum<'_, T> {
         let mut lanes = [0.0; LANES];
         for values in self.x.chunks(LANES) {
             for (sum, x) in lanes.iter_mut().zip(values) {
-                *sum += f64::from(exp_difference::<Scalar>(x.wide(), self.largest));
+                *sum += f64::from(term::<T, S>(x.wide(), self.largest));
             }
         }
         lanes.into_iter().sum()
@@ -248,7 +293,7 @@ impl<T: Float> WithSimd for Divide<'_, T> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
         for (result, x) in self.result.iter_mut().zip(self.x) {
-            *result = T::narrow(exp_difference::<Scalar>(x.wide(), self.largest) / self.sum);
+            *result = T::narrow(exponential::<T, S>(x.wide(), self.largest) / self.sum);
         }
     }
 }

@@ -3,8 +3,9 @@
 use anemone_mil::runtime::RuntimeError;
 use pulp::{Simd, WithSimd};
 
-use crate::element::{exp_with, larger, tanh};
+use crate::element::larger;
 use crate::execution::zeros;
+use crate::functions::{decay, tanh};
 use crate::memory::FloatsMut;
 use crate::threads::Threads;
 
@@ -33,6 +34,17 @@ impl Strip {
         total: [0.0; WIDTH],
         target: [0.0; WIDTH],
     };
+
+    /// Takes over larger largest logits.
+    fn shrink(&mut self, largest: [f32; WIDTH]) {
+        for ((sum, &before), &now) in self.sum.iter_mut().zip(&self.largest).zip(&largest) {
+            // Where nothing was added yet, or all of it was exp(−∞), the difference may be NaN.
+            if before != now && *sum != 0.0 {
+                *sum *= (f64::from(before) - f64::from(now)).exp();
+            }
+        }
+        self.largest = largest;
+    }
 }
 
 /// What is known of one column.
@@ -190,23 +202,22 @@ impl WithSimd for Add<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
         let mut largest = self.strip.largest;
-        for values in self.z.chunks_exact(self.n).map(|row| self.row(row)) {
-            for i in 0..WIDTH {
-                largest[i] = larger(largest[i], values[i]);
-            }
-        }
-        let strip = &mut *self.strip;
-        for ((sum, &before), &now) in strip.sum.iter_mut().zip(&strip.largest).zip(&largest) {
-            // Where nothing was added yet, or all of it was exp(−∞), the difference may be NaN.
-            let scaled = *sum * (f64::from(before) - f64::from(now)).exp();
-            *sum = if *sum == 0.0 { 0.0 } else { scaled };
-        }
-        strip.largest = largest;
         for block in self.z.chunks(self.n * TERMS) {
-            let (mut sum, mut total) = ([0.0f32; WIDTH], [0.0f32; WIDTH]);
-            for values in block.chunks_exact(self.n).map(|row| self.row(row)) {
+            let mut rows = [[0.0; WIDTH]; TERMS];
+            let count = block.len() / self.n;
+            for (values, row) in rows.iter_mut().zip(block.chunks_exact(self.n)) {
+                *values = self.row(row);
                 for i in 0..WIDTH {
-                    sum[i] += exp_with::<S>(values[i] - largest[i]);
+                    largest[i] = larger(largest[i], values[i]);
+                }
+            }
+            if largest != self.strip.largest {
+                self.strip.shrink(largest);
+            }
+            let (mut sum, mut total) = ([0.0f32; WIDTH], [0.0f32; WIDTH]);
+            for values in &rows[..count] {
+                for i in 0..WIDTH {
+                    sum[i] += decay::<S>(values[i] - largest[i]);
                     total[i] += values[i];
                 }
             }
@@ -237,11 +248,11 @@ impl WithSimd for Gradient<'_> {
         let columns = largest.iter().zip(factor);
         if slope.softcap.is_some() {
             for (z, (&largest, &factor)) in row.iter_mut().zip(columns) {
-                *z = (factor * exp_with::<S>(*z - largest) - even) * slope.uncap(*z);
+                *z = (factor * decay::<S>(*z - largest) - even) * slope.uncap(*z);
             }
         } else {
             for (z, (&largest, &factor)) in row.iter_mut().zip(columns) {
-                *z = factor * exp_with::<S>(*z - largest) - even;
+                *z = factor * decay::<S>(*z - largest) - even;
             }
         }
     }
@@ -258,7 +269,7 @@ pub fn cap(z: &mut [f32], cap: f32, threads: &Threads) {
 
         #[inline(always)]
         fn with_simd<S: Simd>(self, _: S) {
-            self.z.iter_mut().for_each(|z| *z = self.cap * tanh(*z / self.cap));
+            self.z.iter_mut().for_each(|z| *z = self.cap * tanh::<f32, S>(*z / self.cap));
         }
     }
     threads.each_chunk(z, 4096, 16, |_, z| threads.arch().dispatch(Cap { z, cap }));

@@ -1,0 +1,49 @@
+//! How an op of a function is run.
+
+use anemone_mil::bind;
+use anemone_mil::ops::{Given, OpDef, OpError, Operand, Operands};
+use anemone_mil::program::Op;
+use anemone_mil::types::TensorType;
+
+use crate::constants::Constants;
+use crate::kernels::{self, Choice};
+use crate::memory::can_be_planned;
+use crate::threads::Threads;
+
+/// The way to run an op; `None` for its meaning.
+pub fn choose(
+    constants: &Constants,
+    op: &Op,
+    row: &OpDef,
+    threads: &Threads,
+) -> Result<Option<Choice>, OpError> {
+    let specialized = constants.specialized();
+    let operands = bind::operands(op, row, constants)?;
+    let known = |ty: &TensorType| ty.shape.to_known().is_some() && can_be_planned(ty.dtype);
+    let mut results = Vec::with_capacity(op.results.len());
+    for &result in &op.results {
+        match &specialized.types[result.0 as usize] {
+            Some(ty) if known(ty) => results.push(ty.clone()),
+            _ => return Ok(None),
+        }
+    }
+    // Nothing to compute, and so no kernel that would have to care.
+    let empty = results.iter().all(|ty| ty.shape.elements() == Some(0));
+    if empty || row.stateful || row.constexpr || !op.blocks.is_empty() || !operands_known(&operands) {
+        return Ok(None);
+    }
+    kernels::choose(row, &operands, &results, threads)
+}
+
+/// Whether all operands have known dimensions, of which no product overflows, though others be 0.
+fn operands_known(operands: &Operands<'_>) -> bool {
+    let known = |operand: &Operand| {
+        let dims = operand.shape().to_known();
+        let product = dims.and_then(|dims| dims.iter().try_fold(8usize, |all, &d| all.checked_mul(d.max(1))));
+        product.is_some() && !operand.is_state
+    };
+    operands.0.iter().all(|(_, given)| match given {
+        Given::One(operand) => known(operand),
+        Given::Tuple(operands) => operands.iter().all(known),
+    })
+}

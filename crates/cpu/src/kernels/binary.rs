@@ -1,0 +1,228 @@
+//! Ops of two floating-point operands, and `select`.
+
+use std::sync::Arc;
+
+use anemone_mil::ops::{OpError, Operand, Operands};
+use anemone_mil::types::{DType, TensorType};
+use bytemuck::Pod;
+use half::f16;
+use pulp::{Arch, Simd, WithSimd};
+
+use super::broadcast::Broadcast;
+use super::elementwise::{CHUNK, Function, Strip, Two};
+use super::{Choice, Kernel};
+use crate::element::{Float, is_float, larger, smaller};
+use crate::functions::Real;
+use crate::memory::Sources;
+use crate::threads::Threads;
+
+/// The kernel for an op of two floating-point operands, and for `select`.
+pub fn choose(
+    name: &str,
+    operands: &Operands<'_>,
+    results: &[TensorType],
+) -> Result<Option<Choice>, OpError> {
+    let Some(result) = results.first() else { return Ok(None) };
+    if name == "select" {
+        let bind = |name| operands.bind::<Operand>(name, None);
+        return Ok(select(bind("cond")?, bind("a")?, bind("b")?, result));
+    }
+    let (x, y): (Operand, Operand) = (operands.bind("x", None)?, operands.bind("y", None)?);
+    if !is_float(x.dtype()) || x.dtype() != y.dtype() {
+        return Ok(None);
+    }
+    let function: Arc<dyn Function> = match name {
+        "add" => Arc::new(Two(|x, y| x + y)),
+        "sub" => Arc::new(Two(|x, y| x - y)),
+        "mul" => Arc::new(Two(|x, y| x * y)),
+        "real_div" => Arc::new(Two(|x, y| x / y)),
+        "maximum" => Arc::new(Two(larger)),
+        "minimum" => Arc::new(Two(smaller)),
+        // In fp32 the quotient could be rounded up to an integer that it does not reach.
+        "floor_div" => Arc::new(Two(|x, y| (f64::from(x) / f64::from(y)).floor() as f32)),
+        "pow" => Arc::new(Power),
+        "equal" => return Ok(relation(x, y, result, |x, y| x == y)),
+        "not_equal" => return Ok(relation(x, y, result, |x, y| x != y)),
+        "less" => return Ok(relation(x, y, result, |x, y| x < y)),
+        "less_equal" => return Ok(relation(x, y, result, |x, y| x <= y)),
+        "greater" => return Ok(relation(x, y, result, |x, y| x > y)),
+        "greater_equal" => return Ok(relation(x, y, result, |x, y| x >= y)),
+        _ => return Ok(None),
+    };
+    Ok(Some(Choice::Elementwise(function, vec![x, y])))
+}
+
+/// xʸ.
+struct Power;
+
+/// xʸ in fp64.
+struct Powers<'a> {
+    x: &'a Strip,
+    y: &'a Strip,
+    to: &'a mut Strip,
+}
+
+impl WithSimd for Powers<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let Powers { x, y, to } = self;
+        // xʸ = e^(y·ln x) says nothing of numbers that are not positive.
+        let positive = x.iter().all(|&x| x > 0.0);
+        if positive && y.iter().all(|&y| y == -0.5) {
+            to.iter_mut().zip(x).for_each(|(to, &x)| *to = (1.0 / f64::from(x).sqrt()) as f32);
+        } else if positive && x.iter().zip(y).all(|(x, y)| x.is_finite() && y.is_finite()) {
+            for (to, (&x, &y)) in to.iter_mut().zip(x.iter().zip(y)) {
+                *to = (f64::from(y) * f64::from(x).logarithm::<S>()).exponential::<S>() as f32;
+            }
+        } else {
+            for (to, (&x, &y)) in to.iter_mut().zip(x.iter().zip(y)) {
+                *to = f64::from(x).powf(f64::from(y)) as f32;
+            }
+        }
+    }
+}
+
+impl Function for Power {
+    fn apply(&self, arch: Arch, operands: &[&Strip], _: bool, to: &mut Strip) {
+        arch.dispatch(Powers { x: operands[0], y: operands[1], to });
+    }
+
+    fn work(&self) -> usize {
+        16
+    }
+}
+
+/// The walk of operands through a result of known dimensions.
+fn walk(operands: &[&Operand], result: &TensorType) -> Option<Broadcast> {
+    let dims = result.shape.to_known()?;
+    let own: Option<Vec<Vec<usize>>> = operands.iter().map(|operand| operand.shape().to_known()).collect();
+    Some(Broadcast::new(&dims, &own?))
+}
+
+fn relation<F>(x: Operand, y: Operand, result: &TensorType, holds: F) -> Option<Choice>
+where
+    F: Fn(f32, f32) -> bool + Copy + Send + Sync + 'static,
+{
+    let walk = walk(&[&x, &y], result)?;
+    Some(Choice::kernel(Relation { walk, dtype: x.dtype(), holds }, vec![x, y]))
+}
+
+fn select(cond: Operand, a: Operand, b: Operand, result: &TensorType) -> Option<Choice> {
+    if !matches!(result.dtype, DType::Fp16 | DType::Fp32 | DType::Int32) || a.dtype() != b.dtype() {
+        return None;
+    }
+    let walk = walk(&[&cond, &a, &b], result)?;
+    Some(Choice::kernel(Select { walk, dtype: result.dtype }, vec![cond, a, b]))
+}
+
+/// Writes `function(x, y)` for each pair, with the processor's vectors; a single `x` or `y` repeats.
+struct Apply<'a, T, R, F> {
+    x: &'a [T],
+    y: &'a [T],
+    result: &'a mut [R],
+    function: F,
+}
+
+impl<T: Float, R, F: Fn(f32, f32) -> R> WithSimd for Apply<'_, T, R, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let Apply { x, y, result, function } = self;
+        match (x, y) {
+            ([x], y) if y.len() == result.len() => {
+                let x = x.wide();
+                result.iter_mut().zip(y).for_each(|(result, y)| *result = function(x, y.wide()));
+            }
+            (x, [y]) => {
+                let y = y.wide();
+                // Both repeat along a run that only the third operand of something larger moves through.
+                let x = if x.len() == result.len() {
+                    x
+                } else {
+                    return result.fill_with(|| function(x[0].wide(), y));
+                };
+                result.iter_mut().zip(x).for_each(|(result, x)| *result = function(x.wide(), y));
+            }
+            _ => {
+                for (result, (x, y)) in result.iter_mut().zip(x.iter().zip(y)) {
+                    *result = function(x.wide(), y.wide());
+                }
+            }
+        }
+    }
+}
+
+/// Applies a function to each pair of elements.
+fn apply<T: Float, R: Send>(
+    walk: &Broadcast,
+    operands: Sources<'_>,
+    result: &mut [R],
+    work: usize,
+    threads: &Threads,
+    function: impl Fn(f32, f32) -> R + Copy + Send + Sync,
+) {
+    let (x, y) = (operands.values::<T>(0), operands.values::<T>(1));
+    threads.each_chunk(result, CHUNK, work, |index, result| {
+        let first = index * CHUNK;
+        walk.parts(first, result.len(), |start, length| {
+            let x = walk.slice(0, x, first + start, length);
+            let y = walk.slice(1, y, first + start, length);
+            threads.arch().dispatch(Apply { x, y, result: &mut result[start..start + length], function });
+        });
+    });
+}
+
+/// Whether `holds(x, y)` for each pair of elements, as a byte.
+struct Relation<F> {
+    walk: Broadcast,
+    dtype: DType,
+    holds: F,
+}
+
+impl<F: Fn(f32, f32) -> bool + Copy + Send + Sync> Kernel for Relation<F> {
+    fn run(&self, operands: Sources<'_>, result: &mut [u8], _: &mut [f64], threads: &Threads) {
+        let holds = self.holds;
+        let holds = move |x, y| u8::from(holds(x, y));
+        match self.dtype {
+            DType::Fp16 => apply::<f16, u8>(&self.walk, operands, result, 1, threads, holds),
+            _ => apply::<f32, u8>(&self.walk, operands, result, 1, threads, holds),
+        }
+    }
+}
+
+/// `a` where `cond` holds, else `b`.
+struct Select {
+    walk: Broadcast,
+    dtype: DType,
+}
+
+impl Select {
+    fn compute<T: Pod + Send + Sync>(&self, operands: Sources<'_>, result: &mut [T], threads: &Threads) {
+        let (cond, a, b) = (operands.values::<u8>(0), operands.values::<T>(1), operands.values::<T>(2));
+        let at = |part: &[T], i: usize| part[if part.len() == 1 { 0 } else { i }];
+        threads.each_chunk(result, CHUNK, 1, |index, result| {
+            let first = index * CHUNK;
+            self.walk.parts(first, result.len(), |start, length| {
+                let cond = self.walk.slice(0, cond, first + start, length);
+                let a = self.walk.slice(1, a, first + start, length);
+                let b = self.walk.slice(2, b, first + start, length);
+                for (i, to) in result[start..start + length].iter_mut().enumerate() {
+                    let chosen = cond[if cond.len() == 1 { 0 } else { i }] != 0;
+                    *to = if chosen { at(a, i) } else { at(b, i) };
+                }
+            });
+        });
+    }
+}
+
+impl Kernel for Select {
+    fn run(&self, operands: Sources<'_>, result: &mut [u8], _: &mut [f64], threads: &Threads) {
+        match self.dtype {
+            DType::Fp16 => self.compute::<u16>(operands, bytemuck::cast_slice_mut(result), threads),
+            _ => self.compute::<u32>(operands, bytemuck::cast_slice_mut(result), threads),
+        }
+    }
+}
