@@ -51,7 +51,7 @@ pub struct FusedHead {
     counted: Vec<(usize, usize)>,
     columns: Columns,
     x: Positions,
-    /// dx of the counted positions, `[n, D]`.
+    /// dx of the counted positions, `[D, n]`.
     dx: Vec<f32>,
     /// Logits, and then their gradients: `[V, n]` if kept, else one tile's.
     z: Vec<f32>,
@@ -138,9 +138,9 @@ impl FusedHead {
         Gemm::for_packed(size, self.precision, &self.threads)
     }
 
-    /// dzᵀ·E, a part of dx, for some rows of E.
+    /// Eᵀ·dz, a part of dx, for some rows of E.
     fn to_dx(&self, rows: usize) -> Gemm {
-        let size = [self.counted.len(), self.classifier.dim, rows];
+        let size = [self.classifier.dim, self.counted.len(), rows];
         Gemm::new(size, self.precision, &self.threads)
     }
 
@@ -269,7 +269,7 @@ impl FusedHead {
             let scratch = bytemuck::cast_slice_mut(&mut self.scratch);
             let dz = Matrix { values: Floats::F32(&self.z[place]), row_stride: n, column_stride: 1 };
             let dx = Output::Sum(&mut self.dx[..n * dim]);
-            to_dx.run(dz.transposed(), embed_rows.into(), Bias::None.into(), dx, scratch, &self.threads);
+            to_dx.run(embed_rows.transposed(), dz.into(), Bias::None.into(), dx, scratch, &self.threads);
             let x = self.x.operand(Product::Dembed, &to_dembed);
             let to = match dembed.part(first * dim..(first + rows) * dim) {
                 FloatsMut::F16(to) => Output::F16(to),
@@ -282,11 +282,11 @@ impl FusedHead {
 
     /// Rounds dx to where the caller wants it; ignored positions have none.
     fn scatter<T: Float>(&self, to: &mut [T]) {
-        let dim = self.classifier.dim;
+        let n = self.counted.len();
         self.threads.each_chunk(to, self.classifier.positions, 4, |d, row| {
             row.fill(T::narrow(0.0));
-            for (&(position, _), dx) in self.counted.iter().zip(self.dx.chunks_exact(dim)) {
-                row[position] = T::narrow(dx[d]);
+            for (&(position, _), &dx) in self.counted.iter().zip(&self.dx[d * n..(d + 1) * n]) {
+                row[position] = T::narrow(dx);
             }
         });
     }

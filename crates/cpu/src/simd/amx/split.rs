@@ -2,11 +2,13 @@
 #![allow(unsafe_code)]
 
 use std::arch::x86_64::{
-    __m512, __m512i, _mm256_maskz_loadu_epi16, _mm512_add_epi32, _mm512_and_si512, _mm512_castps_si512,
-    _mm512_castsi512_ps, _mm512_cvtph_ps, _mm512_loadu_epi16, _mm512_loadu_si512, _mm512_maskz_loadu_ps,
-    _mm512_max_epu32, _mm512_min_epu32, _mm512_or_si512, _mm512_permutex2var_epi16, _mm512_reduce_max_epu32,
-    _mm512_reduce_min_epu32, _mm512_set1_epi32, _mm512_setzero_ps, _mm512_setzero_si512, _mm512_srli_epi32,
-    _mm512_storeu_si512, _mm512_sub_epi32, _mm512_sub_ps,
+    __m512, __m512i, _mm256_maskz_loadu_epi16, _mm512_add_epi16, _mm512_add_epi32, _mm512_and_si512,
+    _mm512_castps_si512, _mm512_castsi256_si512, _mm512_castsi512_ps, _mm512_castsi512_si256,
+    _mm512_cvtph_ps, _mm512_extracti64x4_epi64, _mm512_inserti64x4, _mm512_loadu_si512,
+    _mm512_maskz_loadu_ps, _mm512_max_epu16, _mm512_max_epu32, _mm512_min_epu16, _mm512_min_epu32,
+    _mm512_or_si512, _mm512_reduce_max_epu32, _mm512_reduce_min_epu32, _mm512_set1_epi16, _mm512_set1_epi32,
+    _mm512_setzero_si512, _mm512_srli_epi32, _mm512_storeu_si512, _mm512_sub_epi16, _mm512_sub_epi32,
+    _mm512_sub_ps,
 };
 
 use half::f16;
@@ -15,126 +17,183 @@ use crate::memory::Floats;
 use crate::simd::matrix_unit::{Found, Numbers, TILE_WORDS};
 use crate::simd::x86::{first, transposed_words};
 
+/// The largest and the least magnitudes of some elements, of the latter those less one, so that 0 is the largest; in
+/// lanes of the elements' type.
+#[derive(Clone, Copy)]
+struct Seen {
+    largest: __m512i,
+    least: __m512i,
+}
+
 /// Elements that can be loaded as fp32 numbers.
 trait Lanes: Copy {
-    /// Up to 16 elements, and 0 where there are none.
+    /// Up to 16 elements of each of two runs, as numbers, and 0 where there are none.
     ///
     /// # Safety
     ///
     /// The processor must have AVX-512 F, BW and VL.
-    unsafe fn load(values: &[Self]) -> __m512;
+    unsafe fn load(runs: [&[Self]; 2], seen: &mut Seen) -> [__m512; 2];
+
+    /// What has been seen, in fp32.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Lanes::load`].
+    unsafe fn found(seen: Seen) -> Found;
+}
+
+/// The bits of fp16 numbers in fp32.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn wide_bits(numbers: __m512i) -> [__m512i; 2] {
+    let (x, y) = (_mm512_castsi512_si256(numbers), _mm512_extracti64x4_epi64::<1>(numbers));
+    [_mm512_castps_si512(_mm512_cvtph_ps(x)), _mm512_castps_si512(_mm512_cvtph_ps(y))]
 }
 
 impl Lanes for f16 {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-    unsafe fn load(values: &[f16]) -> __m512 {
+    unsafe fn load([x, y]: [&[f16]; 2], seen: &mut Seen) -> [__m512; 2] {
         // SAFETY: an f16 is two bytes; lanes that the mask leaves out are not read, the others lie in the slice.
-        let half = unsafe { _mm256_maskz_loadu_epi16(first(values.len()), values.as_ptr().cast()) };
-        _mm512_cvtph_ps(half)
+        let (x, y) = unsafe {
+            (
+                _mm256_maskz_loadu_epi16(first(x.len()), x.as_ptr().cast()),
+                _mm256_maskz_loadu_epi16(first(y.len()), y.as_ptr().cast()),
+            )
+        };
+        let both = _mm512_inserti64x4::<1>(_mm512_castsi256_si512(x), y);
+        let magnitude = _mm512_and_si512(both, _mm512_set1_epi16(0x7fff));
+        seen.largest = _mm512_max_epu16(seen.largest, magnitude);
+        seen.least = _mm512_min_epu16(seen.least, _mm512_sub_epi16(magnitude, _mm512_set1_epi16(1)));
+        [_mm512_cvtph_ps(x), _mm512_cvtph_ps(y)]
+    }
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+    unsafe fn found(seen: Seen) -> Found {
+        let [x, y] = wide_bits(seen.largest);
+        let largest = _mm512_max_epu32(x, y);
+        let [x, y] = wide_bits(_mm512_add_epi16(seen.least, _mm512_set1_epi16(1)));
+        let one = _mm512_set1_epi32(1);
+        let least = _mm512_min_epu32(_mm512_sub_epi32(x, one), _mm512_sub_epi32(y, one));
+        // SAFETY: the processor has what this function is compiled for.
+        unsafe { f32::found(Seen { largest, least }) }
     }
 }
 
 impl Lanes for f32 {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-    unsafe fn load(values: &[f32]) -> __m512 {
+    unsafe fn load([x, y]: [&[f32]; 2], seen: &mut Seen) -> [__m512; 2] {
         // SAFETY: lanes that the mask leaves out are not read, the others lie in the slice.
-        unsafe { _mm512_maskz_loadu_ps(first(values.len()), values.as_ptr()) }
+        let numbers = unsafe {
+            [
+                _mm512_maskz_loadu_ps(first(x.len()), x.as_ptr()),
+                _mm512_maskz_loadu_ps(first(y.len()), y.as_ptr()),
+            ]
+        };
+        for numbers in numbers {
+            let magnitude = _mm512_and_si512(_mm512_castps_si512(numbers), _mm512_set1_epi32(0x7fff_ffff));
+            seen.largest = _mm512_max_epu32(seen.largest, magnitude);
+            seen.least = _mm512_min_epu32(seen.least, _mm512_sub_epi32(magnitude, _mm512_set1_epi32(1)));
+        }
+        numbers
+    }
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+    unsafe fn found(seen: Seen) -> Found {
+        let least = _mm512_reduce_min_epu32(seen.least);
+        Found { largest: _mm512_reduce_max_epu32(seen.largest), least: least.saturating_add(1) }
     }
 }
-
-/// The high halves of the words of one vector, and then of another.
-const HIGH_HALVES: [i16; 32] = {
-    let mut indices = [0; 32];
-    let mut i = 0;
-    while i < 32 {
-        indices[i] = 2 * i as i16 + 1;
-        i += 1;
-    }
-    indices
-};
 
 /// Bits of fp32 that are bf16's.
 const PART: u32 = 0xffff_0000;
+
 /// [`super::Amx::split`]: each part is the bf16 number nearest to what is left of the number, ties away from 0.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
 pub fn split(numbers: Numbers<'_>, words: &mut [u32]) -> Found {
-    match numbers.values {
-        Floats::F16(values) => split_values(values, numbers, words),
-        Floats::F32(values) => split_values(values, numbers, words),
+    match (numbers.values, numbers.parts) {
+        (Floats::F16(values), 2) => split_values::<f16, 2>(values, numbers, words),
+        (Floats::F32(values), 2) => split_values::<f32, 2>(values, numbers, words),
+        (Floats::F16(values), _) => split_values::<f16, 3>(values, numbers, words),
+        (Floats::F32(values), _) => split_values::<f32, 3>(values, numbers, words),
     }
 }
 
+/// 32-bit words from one part to the next.
+const DISTANCE: usize = 2 * TILE_WORDS;
+
+/// The first part of each number; leaves the rest.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn take_part(numbers: &mut __m512) -> __m512i {
+    let rounded = _mm512_add_epi32(_mm512_castps_si512(*numbers), _mm512_set1_epi32(0x8000));
+    let part = _mm512_and_si512(rounded, _mm512_set1_epi32(PART as i32));
+    *numbers = _mm512_sub_ps(*numbers, _mm512_castsi512_ps(part));
+    part
+}
+
+/// Some elements; none where there are none.
+#[inline]
+fn run<T>(values: &[T], start: usize, length: usize) -> &[T] {
+    if length == 0 { &[] } else { &values[start..start + length] }
+}
+
+// Functions are called by name: closures are not inlined into code that is compiled for fewer instructions.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-fn split_values<T: Lanes>(values: &[T], numbers: Numbers<'_>, words: &mut [u32]) -> Found {
-    const DISTANCE: usize = 2 * TILE_WORDS;
-    let Numbers { row_stride, term_stride, rows, terms, turned, parts, .. } = numbers;
+fn split_values<T: Lanes, const PARTS: usize>(
+    values: &[T],
+    numbers: Numbers<'_>,
+    words: &mut [u32],
+) -> Found {
+    let Numbers { row_stride, term_stride, rows, terms, turned, .. } = numbers;
     let by_terms = term_stride != 1;
-    // SAFETY: the constant is 64 bytes.
-    let high_halves = unsafe { _mm512_loadu_epi16(HIGH_HALVES.as_ptr()) };
-    let rounding = _mm512_set1_epi32(0x8000);
-    let part_bits = _mm512_set1_epi32(PART as i32);
-    let magnitude_bits = _mm512_set1_epi32(0x7fff_ffff);
-    let one = _mm512_set1_epi32(1);
-    let mut largest = _mm512_setzero_si512();
-    // Less one, so that 0 is the largest.
-    let mut least = _mm512_set1_epi32(-1);
+    let words = &mut words[..(PARTS - 1) * DISTANCE + TILE_WORDS];
+    let full = rows == 16 && terms == 32;
+    let mut seen = Seen { largest: _mm512_setzero_si512(), least: _mm512_set1_epi32(-1) };
+    // Sixteen numbers each: the first and the last terms of a row, or a term of all rows and that sixteen further.
+    let (step, second) = if by_terms { (term_stride, 16 * term_stride) } else { (row_stride, 16) };
     for i in 0..16 {
-        // Sixteen numbers each: the first and the last terms of a row, or a term of all rows and the next term.
-        let [mut x, mut y] = if by_terms {
-            [2 * i, 2 * i + 1].map(|j| {
-                // SAFETY: the processor has what this function is compiled for.
-                if j < terms && rows > 0 {
-                    unsafe { T::load(&values[j * term_stride..][..rows]) }
-                } else {
-                    _mm512_setzero_ps()
-                }
-            })
-        } else if i < rows {
-            let row = &values[i * row_stride..][..terms];
-            let (low, high) = row.split_at(terms.min(16));
-            // SAFETY: as above.
-            unsafe { [T::load(low), T::load(high)] }
+        let start = i * step;
+        // SAFETY: the processor has what this function is compiled for.
+        let [mut x, mut y] = if full {
+            unsafe {
+                T::load([&values[start..start + 16], &values[start + second..start + second + 16]], &mut seen)
+            }
         } else {
-            [_mm512_setzero_ps(); 2]
+            let [low, high] = match by_terms {
+                true => [if i < terms { rows } else { 0 }, if i + 16 < terms { rows } else { 0 }],
+                false if i < rows => [terms.min(16), terms.saturating_sub(16)],
+                false => [0, 0],
+            };
+            let runs = [run(values, start, low), run(values, start + second, high)];
+            // SAFETY: as above.
+            unsafe { T::load(runs, &mut seen) }
         };
-        for numbers in [x, y] {
-            let magnitude = _mm512_and_si512(_mm512_castps_si512(numbers), magnitude_bits);
-            largest = _mm512_max_epu32(largest, magnitude);
-            least = _mm512_min_epu32(least, _mm512_sub_epi32(magnitude, one));
-        }
-        for part in 0..parts {
-            let next = |numbers: &mut __m512| -> __m512i {
-                let rounded = _mm512_add_epi32(_mm512_castps_si512(*numbers), rounding);
-                let part = _mm512_and_si512(rounded, part_bits);
-                *numbers = _mm512_sub_ps(*numbers, _mm512_castsi512_ps(part));
-                part
-            };
-            let (x, y) = (next(&mut x), next(&mut y));
-            let pairs = if by_terms {
-                _mm512_or_si512(_mm512_srli_epi32::<16>(x), y)
-            } else {
-                _mm512_permutex2var_epi16(x, high_halves, y)
-            };
+        for part in 0..PARTS {
+            let (x, y) = (take_part(&mut x), take_part(&mut y));
+            let pairs = _mm512_or_si512(_mm512_srli_epi32::<16>(x), y);
             let to = &mut words[part * DISTANCE + 16 * i..][..16];
             // SAFETY: sixteen words are 64 bytes; no alignment is asked for.
             unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), pairs) };
         }
     }
     if turned != by_terms {
-        for part in 0..parts {
-            let Some(tile) = words[part * DISTANCE..].first_chunk_mut::<256>() else { continue };
-            // SAFETY: each row of the tile is 64 bytes.
-            let rows = std::array::from_fn(|i| unsafe { _mm512_loadu_si512(tile[16 * i..].as_ptr().cast()) });
+        for part in 0..PARTS {
+            let Some(tile) = words[part * DISTANCE..].first_chunk_mut::<TILE_WORDS>() else { continue };
+            let mut rows = [_mm512_setzero_si512(); 16];
+            for (row, from) in rows.iter_mut().zip(tile.as_chunks::<16>().0) {
+                // SAFETY: each row of the tile is 64 bytes.
+                *row = unsafe { _mm512_loadu_si512(from.as_ptr().cast()) };
+            }
             for (to, row) in tile.as_chunks_mut::<16>().0.iter_mut().zip(transposed_words(rows)) {
                 // SAFETY: as above.
                 unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), row) };
             }
         }
     }
-    let least = _mm512_reduce_min_epu32(least);
-    Found { largest: _mm512_reduce_max_epu32(largest), least: least.saturating_add(1) }
+    // SAFETY: as for loading.
+    unsafe { T::found(seen) }
 }
 
 #[cfg(test)]
@@ -156,8 +215,8 @@ mod tests {
                     let sum: f64 = (0..parts)
                         .map(|part| {
                             let word =
-                                words[512 * part + if turned { 16 * (j / 2) + i } else { 16 * i + j / 2 }];
-                            let half = if j % 2 == 0 { word << 16 } else { word & 0xffff_0000 };
+                                words[512 * part + if turned { 16 * (j % 16) + i } else { 16 * i + j % 16 }];
+                            let half = if j < 16 { word << 16 } else { word & 0xffff_0000 };
                             let half = f32::from_bits(half);
                             assert!(found.has_small() || !half.is_subnormal());
                             f64::from(half)
