@@ -4,7 +4,7 @@
 //! Elements are those of the tensor, and for products, and the head's three, pairs of numbers multiplied and added.
 //!
 //! ```sh
-//! cargo bench -p anemone-cpu --bench kernels -- --quick softmax
+//! cargo bench --manifest-path bench/Cargo.toml -- --quick softmax
 //! ```
 
 #![allow(missing_docs, unsafe_code, clippy::unwrap_used)] // Criterion's macro; the peers' products take pointers.
@@ -69,14 +69,10 @@ fn group<'a, T: Number>(c: &'a mut Criterion, name: &str, shape: &[usize], eleme
     group
 }
 
-/// A runtime of one thread for each path, but for a matrix unit that is only emulated, which comes last.
+/// A runtime of one thread for each path.
 fn runtimes() -> Vec<Cpu> {
-    let mut paths = Path::available();
-    if paths.first() != Some(&Path::Amx) {
-        paths.retain(|&path| path != Path::Amx);
-    }
     let on = |path| Options { threads: Some(1), path: Some(path), ..Options::default() };
-    paths.into_iter().map(|path| Cpu::with_options(on(path)).unwrap()).collect()
+    Path::available().into_iter().map(|path| Cpu::with_options(on(path)).unwrap()).collect()
 }
 
 /// An op of `x` and other parameters.
