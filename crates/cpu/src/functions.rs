@@ -39,8 +39,9 @@ pub trait Real:
     fn magnitude(self) -> Self;
     /// |x| with another number's sign.
     fn signed_like(self, sign: Self) -> Self;
-    /// √x, rounded once.
-    fn root(self) -> Self;
+    /// 1 / √x, within 2 units in the last place in fp32. In fp64 of numbers that are sums of two fp32 numbers, within
+    /// 2⁻⁴⁰ of the result.
+    fn inverse_root<S: Simd>(self) -> Self;
     /// eˣ, within 2 units in the last place in fp32, within 2⁻⁴⁵ of the result in fp64, where it is 0 below e⁻⁷⁰⁰.
     fn exponential<S: Simd>(self) -> Self;
     /// ln x; of numbers that are subnormal in fp64 there is none.
@@ -140,8 +141,8 @@ impl Real for f32 {
     }
 
     #[inline(always)]
-    fn root(self) -> f32 {
-        self.sqrt()
+    fn inverse_root<S: Simd>(self) -> f32 {
+        1.0 / self.sqrt()
     }
 
     #[inline(always)]
@@ -192,9 +193,18 @@ impl Real for f64 {
         self.copysign(sign)
     }
 
+    /// A step of Newton's method from the result in fp32: fp64 roots and quotients take several times as long.
     #[inline(always)]
-    fn root(self) -> f64 {
-        self.sqrt()
+    fn inverse_root<S: Simd>(self) -> f64 {
+        // The sum of two fp32 numbers may be beyond the largest.
+        let large = self > 1e38;
+        let x = if large { 0.25 * self } else { self };
+        let near = f64::from(1.0 / (x as f32).sqrt());
+        let near = if large { 0.5 * near } else { near };
+        let error = (-0.5 * self * near).multiply_add::<S>(near, 0.5);
+        let nearer = near.multiply_add::<S>(error, near);
+        // 0, infinity, what is negative, and NaN.
+        if near > 0.0 && near < f64::INFINITY { nearer } else { near }
     }
 
     /// By the Taylor series; |r|¹²/12! is below 2⁻⁴⁷.

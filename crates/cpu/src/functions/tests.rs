@@ -77,9 +77,13 @@ fn functions_computed_wider_than_their_results_are_all_but_exact() {
     fn exponential<R: Real, S: Simd>(x: R) -> R {
         x.exponential::<S>()
     }
+    fn inverse_root<R: Real, S: Simd>(x: R) -> R {
+        x.inverse_root::<S>()
+    }
     let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
     check!(logarithm, f64::ln);
     check!(exponential, f64::exp);
+    check!(inverse_root, |x: f64| 1.0 / x.sqrt());
     check!(exp2, f64::exp2);
     check!(tanh, f64::tanh);
     check!(logistic, sigmoid);
@@ -115,6 +119,13 @@ fn decay_is_exp_but_for_the_least_results() {
             assert!((f64::from(rough) - exact).abs() < 1e-5 * exact, "{x:e}");
         }
     }
+}
+
+#[test]
+fn inverse_roots_of_sums_beyond_fp32() {
+    let sum = 2.0 * f64::from(f32::MAX);
+    let error = sum.inverse_root::<Scalar256b>() * sum.sqrt() - 1.0;
+    assert!(error.abs() < 1e-12, "{error}");
 }
 
 #[test]

@@ -68,16 +68,18 @@ impl WithSimd for Powers<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
         let Powers { x, y, to } = self;
-        // xʸ = e^(y·ln x) says nothing of numbers that are not positive.
-        let positive = x.iter().all(|&x| x > 0.0);
-        if positive && y.iter().all(|&y| y == -0.5) {
-            to.iter_mut().zip(x).for_each(|(to, &x)| *to = (1.0 / f64::from(x).sqrt()) as f32);
-        } else if positive && x.iter().zip(y).all(|(x, y)| x.is_finite() && y.is_finite()) {
-            for (to, (&x, &y)) in to.iter_mut().zip(x.iter().zip(y)) {
+        let pairs = || x.iter().zip(y);
+        // Not `all`, which would stop early and so go one by one. xʸ = e^(y·ln x) says nothing of other numbers.
+        let simple = pairs().fold(true, |all, (x, y)| all & (*x > 0.0) & x.is_finite() & y.is_finite());
+        let roots = pairs().fold(simple, |all, (_, y)| all & (*y == -0.5));
+        if roots {
+            to.iter_mut().zip(x).for_each(|(to, &x)| *to = f64::from(x).inverse_root::<S>() as f32);
+        } else if simple {
+            for (to, (&x, &y)) in to.iter_mut().zip(pairs()) {
                 *to = (f64::from(y) * f64::from(x).logarithm::<S>()).exponential::<S>() as f32;
             }
         } else {
-            for (to, (&x, &y)) in to.iter_mut().zip(x.iter().zip(y)) {
+            for (to, (&x, &y)) in to.iter_mut().zip(pairs()) {
                 *to = f64::from(x).powf(f64::from(y)) as f32;
             }
         }

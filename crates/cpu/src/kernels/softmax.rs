@@ -23,6 +23,8 @@ const MOST_GROUPS: usize = 64;
 const LEAST_GROUP: usize = 64;
 /// Rows that are read at once; for fp16, as many terms are added in fp32 before they join a sum in fp64.
 const TERMS: usize = 8;
+/// Rows of results that a thread takes at a time.
+const FINISHED: usize = 16;
 /// Columns of which so many rows, in fp32, stay in the first cache.
 const STRIP: usize = 256;
 
@@ -122,12 +124,20 @@ impl SoftmaxKernel {
             }
         }
         let merged = &*merged;
-        threads.each_chunk(result, self.inner, 8, |row, result| {
-            let x = &x[row * self.inner..][..self.inner];
-            let (sums, largest) = merged[row / self.axis * self.columns()..].split_at(self.inner);
-            let (sums, largest) = (bytemuck::cast_slice(sums), bytemuck::cast_slice(largest));
-            let (sums, largest) = (&sums[..self.inner], &largest[..self.inner]);
-            threads.arch().dispatch(Finish { x, sums, largest, result });
+        threads.each_chunk(result, FINISHED * self.inner, 8, |index, result| {
+            let first = index * FINISHED;
+            let mut done = 0;
+            while done * self.inner < result.len() {
+                let (outer, row) = ((first + done) / self.axis, (first + done) % self.axis);
+                let rows = (self.axis - row).min(result.len() / self.inner - done);
+                let part = done * self.inner..(done + rows) * self.inner;
+                let x = &x[(first + done) * self.inner..][..part.len()];
+                let (sums, largest) = merged[outer * self.columns()..].split_at(self.inner);
+                let (sums, largest) = (bytemuck::cast_slice(sums), bytemuck::cast_slice(largest));
+                let (sums, largest) = (&sums[..self.inner], &largest[..self.inner]);
+                threads.arch().dispatch(Finish { x, sums, largest, result: &mut result[part] });
+                done += rows;
+            }
         });
     }
 }
@@ -194,7 +204,7 @@ impl<T: Float> WithSimd for Find<'_, T> {
     }
 }
 
-/// Writes exp(x − m) / Σ of one row.
+/// Writes exp(x − m) / Σ of some rows.
 struct Finish<'a, T> {
     x: &'a [T],
     /// Each column's Σ; for fp16, 1 / Σ.
@@ -208,35 +218,23 @@ impl<T: Float> WithSimd for Finish<'_, T> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
-        let columns = self.sums.chunks(STRIP).zip(self.largest.chunks(STRIP));
-        for ((result, x), (sums, largest)) in
-            self.result.chunks_mut(STRIP).zip(self.x.chunks(STRIP)).zip(columns)
-        {
-            let mut wide = [0.0; STRIP];
-            T::widen(x, &mut wide[..x.len()]);
-            let mut strips = [[0.0; STRIP]; 2];
-            let [sums, largest] = whole([sums, largest], &mut strips);
-            for ((x, &sum), &largest) in wide.iter_mut().zip(sums).zip(largest) {
-                let exponential = exponential::<T, S>(*x, largest);
-                *x = if T::HALF { exponential * sum } else { exponential / sum };
+        let inner = self.sums.len();
+        // Columns past the last one are computed with, but never kept.
+        let (mut wide, mut sums, mut largest) = ([0.0; STRIP], [1.0; STRIP], [0.0; STRIP]);
+        for start in (0..inner).step_by(STRIP) {
+            let width = STRIP.min(inner - start);
+            sums[..width].copy_from_slice(&self.sums[start..start + width]);
+            largest[..width].copy_from_slice(&self.largest[start..start + width]);
+            for (result, x) in self.result.chunks_exact_mut(inner).zip(self.x.chunks_exact(inner)) {
+                T::widen(&x[start..start + width], &mut wide[..width]);
+                for ((x, &sum), &largest) in wide.iter_mut().zip(&sums).zip(&largest) {
+                    let exponential = exponential::<T, S>(*x, largest);
+                    *x = if T::HALF { exponential * sum } else { exponential / sum };
+                }
+                T::round(&wide[..width], &mut result[start..start + width]);
             }
-            T::round(&wide[..x.len()], result);
         }
     }
-}
-
-/// Strips of as many values as all have, in these, where the last ones are short.
-#[inline(always)]
-fn whole<'a>(parts: [&'a [f32]; 2], strips: &'a mut [[f32; STRIP]; 2]) -> [&'a [f32; STRIP]; 2] {
-    let mut strips = strips.iter_mut();
-    parts.map(|part| match (part.first_chunk(), strips.next()) {
-        (Some(whole), _) => whole,
-        (None, Some(strip)) => {
-            strip[..part.len()].copy_from_slice(part);
-            strip
-        }
-        (None, None) => &[0.0; STRIP],
-    })
 }
 
 /// Partial sums of a row, so that its additions do not wait for each other.

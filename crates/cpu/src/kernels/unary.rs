@@ -50,7 +50,7 @@ functions! {
     GeluExact(), true, 16, |x| functions::gelu::<R, S>(x);
     GeluByTanh(), true, 8, |x| functions::gelu_by_tanh::<R, S>(x);
     GeluBySigmoid(), true, 8, |x| x * functions::logistic::<R, S>(R::of(1.702) * x);
-    InverseRoot(epsilon), true, 8, |x| R::of(1.0) / (x + epsilon).root();
+    InverseRoot(epsilon), true, 8, |x| (x + epsilon).inverse_root::<S>();
     Reciprocal(epsilon), true, 4, |x| R::of(1.0) / (x + epsilon);
 }
 
