@@ -17,7 +17,7 @@ use bytemuck::Zeroable;
 use crate::choose::choose;
 use crate::constants::{Constants, reads};
 use crate::kernels::elementwise::Function;
-use crate::kernels::{Choice, Kernel};
+use crate::kernels::{Around, Choice, Elements, Kernel};
 use crate::memory::{LINE_BYTES, Line, Memory, Place, Sources, bytes_of_mut, lines};
 use crate::plan::{Action, Plan, Step, plan, unsupported};
 use crate::threads::Threads;
@@ -35,8 +35,8 @@ pub struct Execution {
 enum Replacement {
     /// By another kernel.
     Kernel { step: usize, kernel: Box<dyn Kernel> },
-    /// By another function of one node of its region.
-    Function { step: usize, node: usize, function: Arc<dyn Function> },
+    /// By another function of one node of a region.
+    Function { step: usize, region: usize, node: usize, function: Arc<dyn Function> },
 }
 
 /// The memory of a run.
@@ -98,9 +98,11 @@ impl Execution {
             {
                 replacements.push(Replacement::Kernel { step, kernel: works.swap_remove(*result).kernel });
             }
-            for (node, &op) in action.fused().map_or(&[][..], |fused| &fused.ops).iter().enumerate() {
-                if let Some(Choice::Elementwise(function, _)) = choice(op)? {
-                    replacements.push(Replacement::Function { step, node, function });
+            for (region, ops) in action.fused_ops().enumerate() {
+                for (node, &op) in ops.iter().enumerate() {
+                    if let Some(Choice::Elementwise(function, _)) = choice(op)? {
+                        replacements.push(Replacement::Function { step, region, node, function });
+                    }
                 }
             }
         }
@@ -112,7 +114,7 @@ impl Execution {
     pub fn ops_of_steps(&self) -> Vec<usize> {
         let ops = |step: &Step| {
             let alone = !matches!(step.action, Action::Region { .. });
-            step.action.fused().map_or(0, |fused| fused.ops.len()) + usize::from(alone)
+            step.action.fused_ops().map(<[OpId]>::len).sum::<usize>() + usize::from(alone)
         };
         self.plan.steps.iter().map(ops).collect()
     }
@@ -125,8 +127,8 @@ impl Execution {
                     *kernel = new;
                 }
             }
-            Replacement::Function { step, node, function } => {
-                if let Some(fused) = self.plan.steps[step].action.fused_mut() {
+            Replacement::Function { step, region, node, function } => {
+                if let Some(fused) = self.plan.steps[step].action.fused().nth(region) {
                     fused.region.nodes_mut()[node].function = function;
                 }
             }
@@ -185,21 +187,35 @@ impl Run<'_> {
             Action::Region { fused, sources, to } => {
                 self.write(sources, to, |sources, result, _| fused.region.run(sources, result, threads));
             }
-            Action::Kernel { kernel, finish: None, sources, to, .. } => {
+            Action::Kernel { kernel, lead: None, finish: None, sources, to, .. } => {
                 self.write(sources, to, |sources, result, scratch| {
                     kernel.run(sources, result, scratch, threads);
                 });
             }
-            Action::Kernel { kernel, finish: Some(fused), sources, to, .. } => {
-                let Some(kernel) = kernel.finished() else {
-                    return Err(unsupported("a step whose kernel cannot be finished by others"));
+            Action::Kernel { kernel, lead, finish, sources, to, .. } => {
+                let Some(kernel) = kernel.surrounded() else {
+                    return Err(unsupported("a step whose kernel has no other ops as parts"));
                 };
-                let (first, arch) = (sources.len() - fused.region.others(), threads.arch());
+                let others = finish.as_ref().map_or(0, |fused| fused.region.others());
+                let (first, arch) = (sources.len() - others, threads.arch());
                 self.write(sources, to, |sources, result, scratch| {
-                    let finish = |position: usize, values: &mut [f32]| {
-                        fused.region.finish(&sources, first, position, values, arch);
+                    let lead = lead.as_ref().map(|fused| {
+                        let region = &fused.region;
+                        move |position: usize, values: &mut [f32]| {
+                            region.lead((&sources, 0), position, values, arch)
+                        }
+                    });
+                    let finish = finish.as_ref().map(|fused| {
+                        let region = &fused.region;
+                        move |position: usize, values: &mut [f32]| {
+                            region.finish((&sources, first), position, values, arch);
+                        }
+                    });
+                    let around = Around {
+                        lead: lead.as_ref().map(|lead| lead as Elements<'_>),
+                        finish: finish.as_ref().map(|finish| finish as Elements<'_>),
                     };
-                    kernel.run_and_finish(sources, result, scratch, threads, &finish);
+                    kernel.run_within(sources, result, scratch, threads, around);
                 });
             }
         }

@@ -14,6 +14,7 @@ use anemone_mil::runtime::RuntimeError;
 use anemone_mil::types::DType;
 
 use crate::kernels::elementwise::{Function, Node, Region, Value};
+use crate::kernels::{Surrounded, Work};
 use crate::plan::{Draft, DraftWork, Planner, unsupported};
 
 /// How many ops read each value; outputs of the function are read once more.
@@ -163,8 +164,8 @@ impl Planner<'_> {
             // Only now is all that the chain reads there.
             let product = mem::replace(&mut self.drafts[step], draft);
             draft = product;
-            if let DraftWork::Kernel { work, finish, .. } = &mut draft.work {
-                self.read_all(&work.operands);
+            if let DraftWork::Kernel { work, lead, finish, .. } = &mut draft.work {
+                self.read_all(lead.as_ref().map_or(&work.operands, |chain| &chain.leaves));
                 *finish = Some(chain.with_last(made));
             }
         } else {
@@ -178,12 +179,28 @@ impl Planner<'_> {
         Ok(())
     }
 
+    /// Takes over the chain that makes the only operand of a kernel, if the kernel can have it as a part.
+    pub fn lead(&mut self, work: &Work) -> Option<Chain> {
+        let [operand] = &*work.operands else { return None };
+        let takes = work.kernel.surrounded().is_some_and(Surrounded::takes_lead);
+        let made = operand.id.filter(|_| takes)?;
+        let step = self.sole_maker(made, &operand.shape().to_known()?)?;
+        let draft = &mut self.drafts[step].work;
+        if !matches!(draft, DraftWork::Region { .. }) {
+            return None;
+        }
+        match mem::replace(draft, DraftWork::Moved) {
+            DraftWork::Region { chain, .. } => Some(chain),
+            _ => None,
+        }
+    }
+
     /// The step of a product of this type that the chain alone reads, and the product.
     fn product_of(&self, chain: &Chain, dtype: DType) -> Option<(usize, ValueId)> {
         chain.leaves.iter().filter(|leaf| leaf.dtype() == dtype).find_map(|leaf| {
             let step = self.sole_maker(leaf.id?, &chain.dims)?;
             let finished = match &self.drafts[step].work {
-                DraftWork::Kernel { work, finish: None, .. } => work.kernel.finished().is_some(),
+                DraftWork::Kernel { work, finish: None, .. } => work.kernel.surrounded().is_some(),
                 _ => false,
             };
             finished.then_some((step, leaf.id?))
@@ -272,6 +289,19 @@ mod tests {
             vec![op(function, "mul", [("x", gate), ("y", y)])]
         };
         assert_eq!(steps(layer), [3]);
+    }
+
+    #[test]
+    fn a_normalization_is_two_steps() {
+        let normalization = |function: &mut FunctionBuilder, x, y| {
+            let squares = op(function, "mul", [("x", x), ("y", x)]);
+            let axes = [("x", squares.into()), ("axes", [1].into()), ("keep_dims", true.into())];
+            let mean = function.op("reduce_mean", "mean", axes).unwrap();
+            let root = op(function, "rsqrt", [("x", mean)]);
+            let normal = op(function, "mul", [("x", x), ("y", root)]);
+            vec![op(function, "mul", [("x", normal), ("y", y)])]
+        };
+        assert_eq!(steps(normalization), [3, 2]);
     }
 
     #[test]

@@ -19,7 +19,7 @@ use half::f16;
 use pulp::{Simd, WithSimd};
 
 use crate::element::Float;
-use crate::kernels::Finish;
+use crate::kernels::Elements;
 use crate::memory::{Floats, LINE_BYTES};
 use crate::simd::amx::Amx;
 use crate::simd::matrix_unit::{Found, Products, SIDE};
@@ -138,7 +138,7 @@ pub struct After<'a> {
     /// What is added.
     pub bias: Bias<'a>,
     /// What goes on with the values.
-    pub finish: Option<Finish<'a>>,
+    pub finish: Option<Elements<'a>>,
 }
 
 impl<'a> From<Bias<'a>> for After<'a> {

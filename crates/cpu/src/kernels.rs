@@ -30,25 +30,40 @@ pub trait Kernel: Send + Sync {
     /// type. Allocates nothing.
     fn run(&self, operands: Sources<'_>, result: &mut [u8], scratch: &mut [f64], threads: &Threads);
 
-    /// The kernel, if others may finish its results before they are written.
-    fn finished(&self) -> Option<&dyn Finished> {
+    /// The kernel, if ops that compute element by element may be part of its step.
+    fn surrounded(&self) -> Option<&dyn Surrounded> {
         None
     }
 }
 
-/// Goes on with fp32 values that become neighbouring elements of a result, from the one at this position on.
-pub type Finish<'a> = &'a (dyn Fn(usize, &mut [f32]) + Sync);
+/// Computes the fp32 values of neighbouring elements of an operand, from the one at this position on; or goes on with
+/// those that become elements of a result.
+pub type Elements<'a> = &'a (dyn Fn(usize, &mut [f32]) + Sync);
 
-/// A kernel whose results can be gone on with.
-pub trait Finished {
-    /// [`Kernel::run`], with `finish` called for all elements of the result, part by part, before they are rounded.
-    fn run_and_finish(
+/// What is part of a kernel's step.
+#[derive(Clone, Copy, Default)]
+pub struct Around<'a> {
+    /// What computes the kernel's only operand, which is nowhere in memory.
+    pub lead: Option<Elements<'a>>,
+    /// What goes on with all elements of the result, part by part, before they are rounded.
+    pub finish: Option<Elements<'a>>,
+}
+
+/// A kernel that ops which compute element by element may be part of.
+pub trait Surrounded {
+    /// Whether they may compute its only operand, and not only go on with its result.
+    fn takes_lead(&self) -> bool {
+        false
+    }
+
+    /// [`Kernel::run`], with what is around.
+    fn run_within(
         &self,
         operands: Sources<'_>,
         result: &mut [u8],
         scratch: &mut [f64],
         threads: &Threads,
-        finish: Finish<'_>,
+        around: Around<'_>,
     );
 }
 

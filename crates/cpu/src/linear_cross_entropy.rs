@@ -53,8 +53,10 @@ pub struct FusedHead {
     x: Positions,
     /// dx of the counted positions, `[D, n]`.
     dx: Vec<f32>,
-    /// Logits, and then their gradients: `[V, n]` if kept, else one tile's.
+    /// Logits: `[V, n]` if kept, else one tile's, and then their gradients.
     z: Vec<f32>,
+    /// A tile's gradients, if logits are kept: writing over these would take them through memory once more.
+    dz: Vec<f32>,
     scratch: Vec<Line>,
 }
 
@@ -88,7 +90,9 @@ impl FusedHead {
         };
         let all = elements(vocab)?;
         let keeps = all <= logits_bytes / size_of::<f32>();
-        let z = zeros(if keeps { all } else { elements(TILE.min(vocab))? })?;
+        let tile = elements(TILE.min(vocab))?;
+        let z = zeros(if keeps { all } else { tile })?;
+        let dz = zeros(if keeps { tile } else { 0 })?;
         let (x, dx) = (Positions::new(dim, elements(dim)?)?, zeros(elements(dim)?)?);
         let mut counted = Vec::new();
         counted.try_reserve_exact(positions).map_err(|_| unsupported(format!("{positions} positions")))?;
@@ -104,6 +108,7 @@ impl FusedHead {
             x,
             dx,
             z,
+            dz,
             scratch: Vec::new(),
         })
     }
@@ -258,16 +263,21 @@ impl FusedHead {
                 self.logits(embed, bias, (first, rows))?;
             }
             let place = self.place(first, rows);
-            let z = &mut self.z[place.clone()];
-            self.columns.gradient(z, first, &self.counted, slope, &self.threads);
-            if let Some(dbias) = &mut dbias {
-                columns::sum_rows(z, n, dbias.part(first..first + rows));
-            }
             let (to_dx, to_dembed) = (self.to_dx(rows), self.to_dembed(rows));
             let embed_rows = self.rows(embed, first);
+            let (z, dz) = if self.keeps {
+                (Some(&self.z[place]), &mut self.dz[..rows * n])
+            } else {
+                (None, &mut self.z[place])
+            };
+            self.columns.gradient(z, dz, first, &self.counted, slope, &self.threads);
+            let dz = &*dz;
+            if let Some(dbias) = &mut dbias {
+                columns::sum_rows(dz, n, dbias.part(first..first + rows));
+            }
             grow(&mut self.scratch, to_dx.scratch().max(to_dembed.scratch()))?;
             let scratch = bytemuck::cast_slice_mut(&mut self.scratch);
-            let dz = Matrix { values: Floats::F32(&self.z[place]), row_stride: n, column_stride: 1 };
+            let dz = Matrix { values: Floats::F32(dz), row_stride: n, column_stride: 1 };
             let dx = Output::Sum(&mut self.dx[..n * dim]);
             to_dx.run(embed_rows.transposed(), dz.into(), Bias::None.into(), dx, scratch, &self.threads);
             let x = self.x.operand(Product::Dembed, &to_dembed);

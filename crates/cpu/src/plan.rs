@@ -39,9 +39,12 @@ pub enum Action {
         kernel: Box<dyn Kernel>,
         /// Which of the op's results.
         result: usize,
-        /// The ops that finish the result.
+        /// The ops that compute its operand.
+        lead: Option<Fused>,
+        /// The ops that finish its result.
         finish: Option<Fused>,
-        /// Its operands, and then what the ops that finish the result read besides.
+        /// Its operands, or what the ops read that compute them, and then what those that finish the result read
+        /// besides.
         sources: Vec<Place>,
         /// Where the result goes: planned memory or an output.
         to: Place,
@@ -63,22 +66,24 @@ pub enum Action {
 }
 
 impl Action {
-    /// The ops that are computed together in this step.
-    pub fn fused(&self) -> Option<&Fused> {
-        match self {
-            Action::Region { fused, .. } => Some(fused),
-            Action::Kernel { finish, .. } => finish.as_ref(),
-            Action::Meaning { .. } => None,
-        }
+    /// The regions that are part of this step.
+    pub fn fused(&mut self) -> impl Iterator<Item = &mut Fused> {
+        let [lead, finish] = match self {
+            Action::Region { fused, .. } => [Some(fused), None],
+            Action::Kernel { lead, finish, .. } => [lead.as_mut(), finish.as_mut()],
+            Action::Meaning { .. } => [None, None],
+        };
+        lead.into_iter().chain(finish)
     }
 
-    /// The same, to be changed.
-    pub fn fused_mut(&mut self) -> Option<&mut Fused> {
-        match self {
-            Action::Region { fused, .. } => Some(fused),
-            Action::Kernel { finish, .. } => finish.as_mut(),
-            Action::Meaning { .. } => None,
-        }
+    /// Their ops, of each region apart.
+    pub fn fused_ops(&self) -> impl Iterator<Item = &[OpId]> {
+        let [lead, finish] = match self {
+            Action::Region { fused, .. } => [Some(fused), None],
+            Action::Kernel { lead, finish, .. } => [lead.as_ref(), finish.as_ref()],
+            Action::Meaning { .. } => [None, None],
+        };
+        lead.into_iter().chain(finish).map(|fused| &*fused.ops)
     }
 }
 
@@ -128,8 +133,9 @@ pub struct Draft {
 
 /// What a step is going to do.
 pub enum DraftWork {
-    /// A kernel computes one result, which a chain may finish, whose last leaf it is.
-    Kernel { result: usize, storage: usize, work: Work, finish: Option<Chain> },
+    /// A kernel computes one result. A chain may compute its operand, another one finish its result, the chain's last
+    /// leaf.
+    Kernel { result: usize, storage: usize, work: Work, lead: Option<Chain>, finish: Option<Chain> },
     /// Ops that compute element by element.
     Region { storage: usize, chain: Chain },
     /// The op's meaning computes all results, which are held.
@@ -240,9 +246,10 @@ impl Planner<'_> {
 
     fn add_kernels(&mut self, id: OpId, op: &Op, works: Vec<Work>) -> Result<(), RuntimeError> {
         for (result, (work, &value)) in works.into_iter().zip(&op.results).enumerate() {
-            self.read_all(&work.operands);
+            let lead = self.lead(&work);
+            self.read_all(lead.as_ref().map_or(&work.operands, |chain| &chain.leaves));
             let storage = self.add_result(value)?;
-            let work = DraftWork::Kernel { result, storage, work, finish: None };
+            let work = DraftWork::Kernel { result, storage, work, lead, finish: None };
             self.drafts.push(Draft { op: id, work });
         }
         Ok(())
@@ -319,16 +326,17 @@ impl Planner<'_> {
             let action = match draft.work {
                 DraftWork::Moved => continue,
                 DraftWork::Meaning { results } => Action::Meaning { results },
-                DraftWork::Kernel { result, work, finish, .. } => {
+                DraftWork::Kernel { result, work, lead, finish, .. } => {
                     scratch = scratch.max(work.kernel.scratch());
                     // The last leaf of what finishes it is the kernel's own result.
                     let others = finish
                         .as_ref()
                         .map_or(&[][..], |chain| chain.leaves.split_last().map_or(&[], |(_, others)| others));
-                    let sources: Option<_> = work.operands.iter().chain(others).map(source).collect();
-                    let finish = finish.map(fused).transpose()?;
+                    let own = lead.as_ref().map_or(&work.operands, |chain| &chain.leaves);
+                    let sources: Option<_> = own.iter().chain(others).map(source).collect();
+                    let (lead, finish) = (lead.map(fused).transpose()?, finish.map(fused).transpose()?);
                     let (sources, to) = sources.zip(to).ok_or_else(valueless)?;
-                    Action::Kernel { kernel: work.kernel, result, finish, sources, to }
+                    Action::Kernel { kernel: work.kernel, result, lead, finish, sources, to }
                 }
                 DraftWork::Region { chain, .. } => {
                     let sources: Option<_> = chain.leaves.iter().map(source).collect();

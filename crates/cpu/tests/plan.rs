@@ -51,6 +51,13 @@ fn add_step(function: &mut FunctionBuilder, values: &[ValueId], step: (u8, usize
             let less = pair(function, "less");
             vec![op(function, "select", [("cond", less.into()), ("a", x.into()), ("b", y.into())])]
         }
+        8 => {
+            let sum = pair(function, "add");
+            let axes = [("x", sum.into()), ("axes", [1].into()), ("keep_dims", true.into())];
+            let largest = op(function, "reduce_max", axes);
+            let largest = op(function, "abs", [("x", largest.into())]);
+            vec![op(function, "mul", [("x", x.into()), ("y", largest.into())])]
+        }
         // No kernel: the op's meaning runs.
         _ => {
             let axes = [("x", x.into()), ("axes", [0].into()), ("keep_dims", true.into())];
@@ -66,7 +73,7 @@ proptest! {
     fn chains_have_the_bits_of_the_reference(
         seed: u64,
         dtype in float(),
-        steps in proptest::collection::vec((0..9u8, 0..100usize, 0..100usize), 0..24),
+        steps in proptest::collection::vec((0..10u8, 0..100usize, 0..100usize), 0..24),
         outputs in proptest::collection::vec(0..100usize, 1..5),
         threads in 1..3usize,
     ) {
@@ -229,5 +236,31 @@ fn products_are_finished_by_what_follows_them() {
             same(&run(actual.as_mut(), &inputs), &run(expected.as_mut(), &inputs)),
             "{path} {dtype:?} {m}"
         );
+    }
+}
+
+#[test]
+fn softmax_takes_over_what_is_before_and_after_it() {
+    for (dtype, relative, absolute) in [(DType::Fp16, 0.003, 1e-7), (DType::Fp32, 1e-6, 1e-12)] {
+        let inputs = [ordinary(1, dtype, &[2, 700, 1, 70]), ordinary(2, dtype, &[1, 700, 1, 1])];
+        let mut function = builder();
+        let [x, scale] =
+            [("x", &inputs[0]), ("scale", &inputs[1])].map(|(name, input)| function.input(name, input.ty()));
+        let scaled = op(&mut function, "mul", [("x", x.into()), ("y", scale.into())]);
+        let masked = op(&mut function, "add", [("x", scaled.into()), ("y", scale.into())]);
+        let p = op(&mut function, "softmax", [("x", masked.into()), ("axis", 1.into())]);
+        let result = op(&mut function, "mul", [("x", p.into()), ("y", x.into())]);
+        let program = program(function.finish([result]));
+        let inputs: Vec<&Tensor> = inputs.iter().collect();
+        let expected = run(prepare(&reference(false), &program, &inputs).as_mut(), &inputs);
+        for path in Path::available() {
+            let cpu = Cpu::with_options(Options { threads: Some(2), path: Some(path), ..Options::default() });
+            let actual = run(prepare(&cpu.unwrap(), &program, &inputs).as_mut(), &inputs);
+            let pairs = actual[0].to_f64().unwrap().into_iter().zip(expected[0].to_f64().unwrap());
+            for (actual, expected) in pairs {
+                let near = (actual - expected).abs() <= relative * expected.abs() + absolute;
+                assert!(near, "{path} {dtype:?}: {actual:e} {expected:e}");
+            }
+        }
     }
 }

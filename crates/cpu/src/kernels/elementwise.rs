@@ -11,6 +11,7 @@ use anemone_mil::types::DType;
 use half::f16;
 use pulp::{Arch, Simd, WithSimd};
 
+use super::Elements;
 use super::broadcast::Broadcast;
 use crate::element::Float;
 use crate::functions::Real;
@@ -184,6 +185,31 @@ fn load<T: Float>(values: &[T], to: &mut [f32]) {
     }
 }
 
+/// The only operand of a kernel: in memory, or computed where it is read.
+#[derive(Clone, Copy)]
+pub struct Only<'a, T> {
+    values: &'a [T],
+    lead: Option<Elements<'a>>,
+}
+
+impl<'a, T: Float> Only<'a, T> {
+    /// The first of these operands, or what `lead` computes.
+    pub fn new(operands: Sources<'a>, lead: Option<Elements<'a>>) -> Only<'a, T> {
+        // With a lead, the operands are its own.
+        let values = if lead.is_some() { &[] } else { operands.values(0) };
+        Only { values, lead }
+    }
+
+    /// The elements from a position on, in fp32.
+    #[inline(always)]
+    pub fn read(&self, position: usize, to: &mut [f32]) {
+        match self.lead {
+            Some(lead) => lead(position, to),
+            None => T::widen(&self.values[position..position + to.len()], to),
+        }
+    }
+}
+
 /// Rounds a strip to a type.
 pub fn round(strip: &mut Strip, dtype: DType) {
     if dtype == DType::Fp16 {
@@ -238,41 +264,60 @@ impl Region {
     fn compute<T: Float>(&self, operands: Sources<'_>, result: &mut [T], threads: &Threads) {
         let work = self.nodes.iter().map(|node| node.function.work()).sum();
         threads.each_chunk(result, CHUNK, work, |index, result| {
-            let mut strips = [[0.0; STRIP]; MOST_STRIPS];
-            for (i, result) in result.chunks_mut(STRIP).enumerate() {
-                let span = (index * CHUNK + i * STRIP, result.len());
-                self.leaves.load((&operands, 0), span, &mut strips[..self.leaves.dtypes.len()]);
-                let last = self.evaluate(&mut strips, threads.arch());
-                T::round(&last[..result.len()], result);
-            }
+            self.with_strips(|strips| {
+                for (i, result) in result.chunks_mut(STRIP).enumerate() {
+                    let span = (index * CHUNK + i * STRIP, result.len());
+                    self.leaves.load((&operands, 0), span, &mut strips[..self.leaves.dtypes.len()]);
+                    let last = self.evaluate(strips, threads.arch());
+                    T::round(&last[..result.len()], result);
+                }
+            });
         });
     }
 
     /// Goes on with values that become neighbouring elements of the last leaf, from `position` on, and replaces them by
     /// those of the result, not rounded. The other leaves are the operands from `first` on.
-    pub fn finish(
-        &self,
-        operands: &Sources<'_>,
-        first: usize,
-        position: usize,
-        values: &mut [f32],
-        arch: Arch,
-    ) {
+    pub fn finish(&self, operands: (&Sources<'_>, usize), position: usize, values: &mut [f32], arch: Arch) {
         let Some((&dtype, others)) = self.leaves.dtypes.split_last() else { return };
-        let mut strips = [[0.0; STRIP]; MOST_STRIPS];
-        for (i, values) in values.chunks_mut(STRIP).enumerate() {
-            let span = (position + i * STRIP, values.len());
-            self.leaves.load((operands, first), span, &mut strips[..others.len()]);
-            let made = &mut strips[others.len()];
-            made[..values.len()].copy_from_slice(values);
-            round(made, dtype);
-            let last = self.evaluate(&mut strips, arch);
-            values.copy_from_slice(&last[..values.len()]);
+        self.with_strips(|strips| {
+            for (i, values) in values.chunks_mut(STRIP).enumerate() {
+                let span = (position + i * STRIP, values.len());
+                self.leaves.load(operands, span, &mut strips[..others.len()]);
+                let made = &mut strips[others.len()];
+                made[..values.len()].copy_from_slice(values);
+                round(made, dtype);
+                let last = self.evaluate(strips, arch);
+                values.copy_from_slice(&last[..values.len()]);
+            }
+        });
+    }
+
+    /// Computes neighbouring elements of the result from `position` on, rounded. The leaves are the operands from
+    /// `first` on.
+    pub fn lead(&self, operands: (&Sources<'_>, usize), position: usize, values: &mut [f32], arch: Arch) {
+        self.with_strips(|strips| {
+            for (i, values) in values.chunks_mut(STRIP).enumerate() {
+                let span = (position + i * STRIP, values.len());
+                self.leaves.load(operands, span, &mut strips[..self.leaves.dtypes.len()]);
+                let mut last = *self.evaluate(strips, arch);
+                round(&mut last, self.dtype());
+                values.copy_from_slice(&last[..values.len()]);
+            }
+        });
+    }
+
+    /// Calls `work` with as many strips as there are leaves and nodes, or some more.
+    fn with_strips(&self, work: impl FnOnce(&mut [Strip])) {
+        const FEW: usize = 4;
+        if self.leaves.dtypes.len() + self.nodes.len() <= FEW {
+            work(&mut [[0.0; STRIP]; FEW]);
+        } else {
+            work(&mut [[0.0; STRIP]; MOST_STRIPS]);
         }
     }
 
     /// Computes strips of the nodes from those of the leaves, which come before them. Gives the last one, not rounded.
-    fn evaluate<'a>(&self, strips: &'a mut [Strip; MOST_STRIPS], arch: Arch) -> &'a Strip {
+    fn evaluate<'a>(&self, strips: &'a mut [Strip], arch: Arch) -> &'a Strip {
         let leaves = self.leaves.dtypes.len();
         for (i, node) in self.nodes.iter().enumerate() {
             let (before, rest) = strips.split_at_mut(leaves + i);

@@ -6,7 +6,7 @@ use anemone_mil::ops::{
 };
 use anemone_mil::types::{DType, Shape};
 
-use super::{Choice, Finish, Finished, Kernel};
+use super::{Around, Choice, Elements, Kernel, Surrounded};
 use crate::element::is_float;
 use crate::gemm::{After, Bias, Gemm, Matrix, Output, Precision};
 use crate::memory::{Sources, element_bytes};
@@ -62,35 +62,22 @@ impl Kernel for Product {
     }
 
     fn run(&self, operands: Sources<'_>, result: &mut [u8], scratch: &mut [f64], threads: &Threads) {
-        self.compute(operands, result, scratch, threads, None);
+        self.run_within(operands, result, scratch, threads, Around::default());
     }
 
-    fn finished(&self) -> Option<&dyn Finished> {
+    fn surrounded(&self) -> Option<&dyn Surrounded> {
         Some(self)
     }
 }
 
-impl Finished for Product {
-    fn run_and_finish(
+impl Surrounded for Product {
+    fn run_within(
         &self,
         operands: Sources<'_>,
         result: &mut [u8],
         scratch: &mut [f64],
         threads: &Threads,
-        finish: Finish<'_>,
-    ) {
-        self.compute(operands, result, scratch, threads, Some(finish));
-    }
-}
-
-impl Product {
-    fn compute(
-        &self,
-        operands: Sources<'_>,
-        result: &mut [u8],
-        scratch: &mut [f64],
-        threads: &Threads,
-        finish: Option<Finish<'_>>,
+        around: Around<'_>,
     ) {
         let scratch: &mut [f32] = bytemuck::cast_slice_mut(scratch);
         let bias = match self.bias {
@@ -102,10 +89,10 @@ impl Product {
         for (i, ([a, b], result)) in self.batch.iter().zip(result.chunks_exact_mut(bytes.max(1))).enumerate()
         {
             let (a, b) = (self.a.matrix(&operands, *a), self.b.matrix(&operands, *b));
-            let finish = finish.map(|finish| {
+            let finish = around.finish.map(|finish| {
                 move |position: usize, values: &mut [f32]| finish(i * self.size + position, values)
             });
-            let finish = finish.as_ref().map(|finish| finish as Finish<'_>);
+            let finish = finish.as_ref().map(|finish| finish as Elements<'_>);
             let output = Output::new(self.dtype, result);
             self.gemm.run(a, b.into(), After { bias, finish }, output, scratch, threads);
         }

@@ -7,13 +7,14 @@ use anemone_mil::types::DType;
 use half::f16;
 use pulp::{Simd, WithSimd};
 
-use super::{Choice, Kernel};
+use super::elementwise::{Only, STRIP};
+use super::{Around, Choice, Elements, Kernel, Surrounded};
 use crate::element::{Float, is_float};
 use crate::memory::Sources;
 use crate::threads::Threads;
 
 /// Neighbouring results that a thread computes together.
-const COLUMNS: usize = 64;
+const COLUMNS: usize = 128;
 /// Partial results of a run of memory.
 const LANES: usize = 16;
 
@@ -114,22 +115,22 @@ struct Reduce<S, M, F> {
     finish: F,
 }
 
-/// Steps each result with the element at its position.
-struct Step<'a, T, S> {
+/// Steps each result with the value at its position.
+struct Step<'a, S> {
     results: &'a mut [f64],
     /// As many as there are results, or several times as many.
-    values: &'a [T],
+    values: &'a [f32],
     step: S,
 }
 
-impl<T: Float, S: Fn(f64, f64) -> f64> WithSimd for Step<'_, T, S> {
+impl<S: Fn(f64, f64) -> f64> WithSimd for Step<'_, S> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<V: Simd>(self, _: V) {
         for values in self.values.chunks(self.results.len()) {
             for (result, value) in self.results.iter_mut().zip(values) {
-                *result = (self.step)(*result, f64::from(value.wide()));
+                *result = (self.step)(*result, f64::from(*value));
             }
         }
     }
@@ -141,11 +142,17 @@ where
     M: Fn(f64, f64) -> f64 + Copy + Send + Sync,
     F: Fn(f64) -> f64 + Copy + Send + Sync,
 {
-    fn compute<T: Float>(&self, x: &[T], result: &mut [T], threads: &Threads) {
+    fn compute<T: Float>(
+        &self,
+        x: Only<'_, T>,
+        result: &mut [T],
+        threads: &Threads,
+        finish: Option<Elements<'_>>,
+    ) {
         let Reduced { axis, inner } = self.shape;
         if inner == 1 {
             return threads.each_chunk(result, 1, axis, |index, result| {
-                result[0] = self.run_of_memory(&x[index * axis..][..axis], threads);
+                result[0] = self.run_of_memory(x, index * axis, threads);
             });
         }
         threads.each_chunk(result, COLUMNS, axis, |index, result| {
@@ -154,26 +161,38 @@ where
                 let position = index * COLUMNS + done;
                 let (outer, column) = (position / inner, position % inner);
                 let width = (inner - column).min(result.len() - done);
-                let x = &x[outer * axis * inner..][..axis * inner];
-                self.columns(x, column, &mut result[done..done + width], threads);
+                let result = &mut result[done..done + width];
+                self.columns(x, outer * axis * inner + column, result, threads);
+                if let Some(finish) = finish {
+                    let mut values = [0.0; COLUMNS];
+                    let values = &mut values[..width];
+                    T::widen(result, values);
+                    finish(position, values);
+                    T::round(values, result);
+                }
                 done += width;
             }
         });
     }
 
-    fn run_of_memory<T: Float>(&self, x: &[T], threads: &Threads) -> T {
-        let mut results = [self.first; LANES];
-        threads.arch().dispatch(Step { results: &mut results, values: x, step: self.step });
+    /// What is reduced from a position on.
+    fn run_of_memory<T: Float>(&self, x: Only<'_, T>, first: usize, threads: &Threads) -> T {
+        let (mut results, mut buffer) = ([self.first; LANES], [0.0; STRIP]);
+        for start in (0..self.shape.axis).step_by(STRIP) {
+            let values = &mut buffer[..STRIP.min(self.shape.axis - start)];
+            x.read(first + start, values);
+            threads.arch().dispatch(Step { results: &mut results, values, step: self.step });
+        }
         let merged = results.iter().fold(self.first, |merged, &one| (self.merge)(merged, one));
         T::from_f64((self.finish)(merged))
     }
 
-    /// Some neighbouring columns of `x [axis, inner]`.
-    fn columns<T: Float>(&self, x: &[T], column: usize, result: &mut [T], threads: &Threads) {
-        let mut results = [self.first; COLUMNS];
-        let results = &mut results[..result.len()];
-        for row in x.chunks_exact(self.shape.inner) {
-            let values = &row[column..column + result.len()];
+    /// Some neighbouring columns of rows `[axis, inner]`, the first of which begins at a position.
+    fn columns<T: Float>(&self, x: Only<'_, T>, first: usize, result: &mut [T], threads: &Threads) {
+        let (mut results, mut buffer) = ([self.first; COLUMNS], [0.0; COLUMNS]);
+        let (results, values) = (&mut results[..result.len()], &mut buffer[..result.len()]);
+        for row in 0..self.shape.axis {
+            x.read(first + row * self.shape.inner, values);
             threads.arch().dispatch(Step { results, values, step: self.step });
         }
         for (to, &value) in result.iter_mut().zip(&*results) {
@@ -188,12 +207,43 @@ where
     M: Fn(f64, f64) -> f64 + Copy + Send + Sync,
     F: Fn(f64) -> f64 + Copy + Send + Sync,
 {
-    fn run(&self, operands: Sources<'_>, result: &mut [u8], _: &mut [f64], threads: &Threads) {
+    fn run(&self, operands: Sources<'_>, result: &mut [u8], scratch: &mut [f64], threads: &Threads) {
+        self.run_within(operands, result, scratch, threads, Around::default());
+    }
+
+    fn surrounded(&self) -> Option<&dyn Surrounded> {
+        // Results one by one would each take a strip.
+        (self.shape.inner > 1).then_some(self)
+    }
+}
+
+impl<S, M, F> Surrounded for Reduce<S, M, F>
+where
+    S: Fn(f64, f64) -> f64 + Copy + Send + Sync,
+    M: Fn(f64, f64) -> f64 + Copy + Send + Sync,
+    F: Fn(f64) -> f64 + Copy + Send + Sync,
+{
+    fn takes_lead(&self) -> bool {
+        true
+    }
+
+    fn run_within(
+        &self,
+        operands: Sources<'_>,
+        result: &mut [u8],
+        _: &mut [f64],
+        threads: &Threads,
+        Around { lead, finish }: Around<'_>,
+    ) {
         match self.dtype {
             DType::Fp16 => {
-                self.compute::<f16>(operands.values(0), bytemuck::cast_slice_mut(result), threads);
+                let x = Only::<f16>::new(operands, lead);
+                self.compute(x, bytemuck::cast_slice_mut(result), threads, finish);
             }
-            _ => self.compute::<f32>(operands.values(0), bytemuck::cast_slice_mut(result), threads),
+            _ => {
+                let x = Only::<f32>::new(operands, lead);
+                self.compute(x, bytemuck::cast_slice_mut(result), threads, finish);
+            }
         }
     }
 }

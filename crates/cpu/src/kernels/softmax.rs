@@ -11,7 +11,8 @@ use anemone_mil::types::DType;
 use half::f16;
 use pulp::{Arch, Simd, WithSimd};
 
-use super::{Choice, Kernel};
+use super::elementwise::Only;
+use super::{Around, Choice, Elements, Kernel, Surrounded};
 use crate::element::{Float, is_float, larger};
 use crate::functions::{decay, exp_difference, rough_decay};
 use crate::memory::Sources;
@@ -91,20 +92,29 @@ impl SoftmaxKernel {
         (sums, &mut bytemuck::cast_slice_mut(largest)[..self.inner])
     }
 
-    fn compute<T: Float>(&self, x: &[T], result: &mut [T], scratch: &mut [f64], threads: &Threads) {
-        if self.inner == 1 {
-            return threads.each_chunk(result, self.axis, 16, |index, result| {
-                row_softmax(&x[index * self.axis..][..self.axis], result, threads.arch());
-            });
-        }
+    /// Rows that are runs of memory.
+    fn rows<T: Float>(&self, x: &[T], result: &mut [T], threads: &Threads) {
+        threads.each_chunk(result, self.axis, 16, |index, result| {
+            row_softmax(&x[index * self.axis..][..self.axis], result, threads.arch());
+        });
+    }
+
+    /// Columns.
+    fn compute<T: Float>(
+        &self,
+        x: Only<'_, T>,
+        result: &mut [T],
+        scratch: &mut [f64],
+        threads: &Threads,
+        finish: Option<Elements<'_>>,
+    ) {
         let (found, merged) = scratch.split_at_mut(self.outer * self.groups() * self.columns());
         threads.each_chunk(found, self.columns(), 8 * self.group(), |index, found| {
             let (outer, group) = (index / self.groups(), index % self.groups());
             let first = outer * self.axis + group * self.group();
             let rows = self.group().min(self.axis - group * self.group());
-            let x = &x[first * self.inner..(first + rows) * self.inner];
             let (sums, largest) = self.split(found);
-            threads.arch().dispatch(Find { x, inner: self.inner, sums, largest });
+            threads.arch().dispatch(Find { x, first: first * self.inner, rows, sums, largest });
         });
         let found = found.chunks_exact_mut(self.groups() * self.columns());
         for (found, merged) in found.zip(merged.chunks_exact_mut(self.columns())) {
@@ -131,11 +141,12 @@ impl SoftmaxKernel {
                 let (outer, row) = ((first + done) / self.axis, (first + done) % self.axis);
                 let rows = (self.axis - row).min(result.len() / self.inner - done);
                 let part = done * self.inner..(done + rows) * self.inner;
-                let x = &x[(first + done) * self.inner..][..part.len()];
+                let position = (first + done) * self.inner;
                 let (sums, largest) = merged[outer * self.columns()..].split_at(self.inner);
                 let (sums, largest) = (bytemuck::cast_slice(sums), bytemuck::cast_slice(largest));
                 let (sums, largest) = (&sums[..self.inner], &largest[..self.inner]);
-                threads.arch().dispatch(Finish { x, sums, largest, result: &mut result[part] });
+                let result = &mut result[part];
+                threads.arch().dispatch(Finish { x, position, sums, largest, result, finish });
                 done += rows;
             }
         });
@@ -156,8 +167,10 @@ fn term<T: Float, S: Simd>(x: f32, y: f32) -> f32 {
 
 /// What some rows find in every column.
 struct Find<'a, T> {
-    x: &'a [T],
-    inner: usize,
+    x: Only<'a, T>,
+    /// Where the first of the rows begins.
+    first: usize,
+    rows: usize,
     sums: &'a mut [f64],
     largest: &'a mut [f32],
 }
@@ -167,7 +180,8 @@ impl<T: Float> WithSimd for Find<'_, T> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
-        let Find { x, inner, sums, largest } = self;
+        let Find { x, first, rows, sums, largest } = self;
+        let inner = sums.len();
         let strips = sums.chunks_mut(STRIP).zip(largest.chunks_mut(STRIP)).enumerate();
         for (strip, (sums, largest)) in strips {
             let start = strip * STRIP;
@@ -175,11 +189,11 @@ impl<T: Float> WithSimd for Find<'_, T> {
             // Columns past the last one are computed with, but never kept.
             let (mut wide, mut top, mut all) =
                 ([[0.0; STRIP]; TERMS], [f32::NEG_INFINITY; STRIP], [0.0; STRIP]);
-            for rows in x.chunks(inner * TERMS) {
-                let count = rows.len() / inner;
+            for done in (0..rows).step_by(TERMS) {
+                let count = TERMS.min(rows - done);
                 let before = top;
-                for (wide, row) in wide.iter_mut().zip(rows.chunks_exact(inner)) {
-                    T::widen(&row[start..start + width], &mut wide[..width]);
+                for (i, wide) in wide[..count].iter_mut().enumerate() {
+                    x.read(first + (done + i) * inner + start, &mut wide[..width]);
                     top.iter_mut().zip(&*wide).for_each(|(top, &x)| *top = larger(*top, x));
                 }
                 if top != before {
@@ -206,11 +220,15 @@ impl<T: Float> WithSimd for Find<'_, T> {
 
 /// Writes exp(x − m) / Σ of some rows.
 struct Finish<'a, T> {
-    x: &'a [T],
+    x: Only<'a, T>,
+    /// Where the first of the rows begins.
+    position: usize,
     /// Each column's Σ; for fp16, 1 / Σ.
     sums: &'a [f32],
     largest: &'a [f32],
     result: &'a mut [T],
+    /// What goes on with the results.
+    finish: Option<Elements<'a>>,
 }
 
 impl<T: Float> WithSimd for Finish<'_, T> {
@@ -225,11 +243,15 @@ impl<T: Float> WithSimd for Finish<'_, T> {
             let width = STRIP.min(inner - start);
             sums[..width].copy_from_slice(&self.sums[start..start + width]);
             largest[..width].copy_from_slice(&self.largest[start..start + width]);
-            for (result, x) in self.result.chunks_exact_mut(inner).zip(self.x.chunks_exact(inner)) {
-                T::widen(&x[start..start + width], &mut wide[..width]);
+            for (row, result) in self.result.chunks_exact_mut(inner).enumerate() {
+                let position = self.position + row * inner + start;
+                self.x.read(position, &mut wide[..width]);
                 for ((x, &sum), &largest) in wide.iter_mut().zip(&sums).zip(&largest) {
                     let exponential = exponential::<T, S>(*x, largest);
                     *x = if T::HALF { exponential * sum } else { exponential / sum };
+                }
+                if let Some(finish) = self.finish {
+                    finish(position, &mut wide[..width]);
                 }
                 T::round(&wide[..width], &mut result[start..start + width]);
             }
@@ -312,12 +334,41 @@ impl Kernel for SoftmaxKernel {
     }
 
     fn run(&self, operands: Sources<'_>, result: &mut [u8], scratch: &mut [f64], threads: &Threads) {
+        self.run_within(operands, result, scratch, threads, Around::default());
+    }
+
+    fn surrounded(&self) -> Option<&dyn Surrounded> {
+        (self.inner > 1).then_some(self)
+    }
+}
+
+impl Surrounded for SoftmaxKernel {
+    fn takes_lead(&self) -> bool {
+        true
+    }
+
+    fn run_within(
+        &self,
+        operands: Sources<'_>,
+        result: &mut [u8],
+        scratch: &mut [f64],
+        threads: &Threads,
+        Around { lead, finish }: Around<'_>,
+    ) {
         let scratch = &mut scratch[..self.scratch()];
-        match self.dtype {
-            DType::Fp16 => {
-                self.compute::<f16>(operands.values(0), bytemuck::cast_slice_mut(result), scratch, threads);
+        match (self.dtype, self.inner) {
+            (DType::Fp16, 1) => {
+                self.rows::<f16>(operands.values(0), bytemuck::cast_slice_mut(result), threads);
             }
-            _ => self.compute::<f32>(operands.values(0), bytemuck::cast_slice_mut(result), scratch, threads),
+            (_, 1) => self.rows::<f32>(operands.values(0), bytemuck::cast_slice_mut(result), threads),
+            (DType::Fp16, _) => {
+                let x = Only::<f16>::new(operands, lead);
+                self.compute(x, bytemuck::cast_slice_mut(result), scratch, threads, finish);
+            }
+            _ => {
+                let x = Only::<f32>::new(operands, lead);
+                self.compute(x, bytemuck::cast_slice_mut(result), scratch, threads, finish);
+            }
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::memory::FloatsMut;
 use crate::threads::Threads;
 
 /// Columns of a strip, the unit in which threads share columns.
-const WIDTH: usize = 32;
+const WIDTH: usize = 64;
 /// Terms that are added in fp32 before they join a sum in fp64.
 const TERMS: usize = 16;
 
@@ -148,26 +148,31 @@ impl Columns {
         }
     }
 
-    /// Turns a tile of logits into the gradient with respect to them, before any soft cap.
+    /// Makes of a tile of logits the gradient with respect to them, before any soft cap. Without `z` the logits are in
+    /// `dz`.
     pub fn gradient(
         &self,
-        z: &mut [f32],
+        z: Option<&[f32]>,
+        dz: &mut [f32],
         first: usize,
         counted: &[(usize, usize)],
         slope: Slope,
         threads: &Threads,
     ) {
         let n = counted.len();
-        let rows = z.len() / n;
+        let rows = dz.len() / n;
         let even = slope.weight * slope.smoothing / slope.vocab as f32;
         let (largest, factor) = (&self.largest[..n], &self.factor[..n]);
-        threads.each_chunk(z, n, 16, |_, row| {
+        threads.each_chunk(dz, n, 16, |index, row| {
+            if let Some(z) = z {
+                row.copy_from_slice(&z[index * n..][..n]);
+            }
             threads.arch().dispatch(Gradient { row, largest, factor, even, slope });
         });
         for (s, &(_, target)) in counted.iter().enumerate() {
             if (first..first + rows).contains(&target) {
                 let logit = self.strips[s / WIDTH].target[s % WIDTH];
-                z[(target - first) * n + s] -= slope.weight * (1.0 - slope.smoothing) * slope.uncap(logit);
+                dz[(target - first) * n + s] -= slope.weight * (1.0 - slope.smoothing) * slope.uncap(logit);
             }
         }
     }
@@ -202,8 +207,8 @@ impl WithSimd for Add<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
         let mut largest = self.strip.largest;
+        let mut rows = [[0.0; WIDTH]; TERMS];
         for block in self.z.chunks(self.n * TERMS) {
-            let mut rows = [[0.0; WIDTH]; TERMS];
             let count = block.len() / self.n;
             for (values, row) in rows.iter_mut().zip(block.chunks_exact(self.n)) {
                 *values = self.row(row);
