@@ -200,15 +200,15 @@ impl Run<'_> {
                 let (first, arch) = (sources.len() - others, threads.arch());
                 self.write(sources, to, |sources, result, scratch| {
                     let lead = lead.as_ref().map(|fused| {
-                        let region = &fused.region;
+                        let (region, leaves) = (&fused.region, fused.region.values(&sources, 0));
                         move |position: usize, values: &mut [f32]| {
-                            region.lead((&sources, 0), position, values, arch)
+                            region.lead(&leaves, position, values, arch);
                         }
                     });
                     let finish = finish.as_ref().map(|fused| {
-                        let region = &fused.region;
+                        let (region, leaves) = (&fused.region, fused.region.values(&sources, first));
                         move |position: usize, values: &mut [f32]| {
-                            region.finish((&sources, first), position, values, arch);
+                            region.finish(&leaves, position, values, arch);
                         }
                     });
                     let around = Around {

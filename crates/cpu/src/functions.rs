@@ -193,9 +193,12 @@ impl Real for f64 {
         self.copysign(sign)
     }
 
-    /// A step of Newton's method from the result in fp32: fp64 roots and quotients take several times as long.
+    /// With long vectors, whose fp64 roots and quotients are slow, a step of Newton's method from the result in fp32.
     #[inline(always)]
     fn inverse_root<S: Simd>(self) -> f64 {
+        if size_of::<S::f32s>() < 64 {
+            return 1.0 / self.sqrt();
+        }
         // The sum of two fp32 numbers may be beyond the largest.
         let large = self > 1e38;
         let x = if large { 0.25 * self } else { self };

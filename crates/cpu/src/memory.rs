@@ -141,6 +141,11 @@ impl<'a> Sources<'a> {
         Sources { places, memory }
     }
 
+    /// The number of operands.
+    pub fn len(&self) -> usize {
+        self.places.len()
+    }
+
     /// The bytes of an operand.
     pub fn bytes(&self, index: usize) -> &'a [u8] {
         self.places.get(index).map_or(&[], |place| self.memory.bytes(place))

@@ -1,6 +1,6 @@
 use anemone_mil::types::DType;
 use half::f16;
-use pulp::Scalar256b;
+use pulp::{Scalar256b, Scalar512b};
 
 use super::*;
 
@@ -61,7 +61,7 @@ macro_rules! check {
     ($function:ident, $exact:expr) => {
         let single = [
             |x: f32| $function::<f64, Scalar>(f64::from(x)) as f32,
-            |x: f32| $function::<f64, Scalar256b>(f64::from(x)) as f32,
+            |x: f32| $function::<f64, Scalar512b>(f64::from(x)) as f32,
         ];
         let (single, half) = (worst(single, $exact), worst_of_half($function::<f32, Scalar256b>, $exact));
         println!("{}: {single} and {half} units", stringify!($function));
@@ -124,7 +124,7 @@ fn decay_is_exp_but_for_the_least_results() {
 #[test]
 fn inverse_roots_of_sums_beyond_fp32() {
     let sum = 2.0 * f64::from(f32::MAX);
-    let error = sum.inverse_root::<Scalar256b>() * sum.sqrt() - 1.0;
+    let error = sum.inverse_root::<Scalar512b>() * sum.sqrt() - 1.0;
     assert!(error.abs() < 1e-12, "{error}");
 }
 

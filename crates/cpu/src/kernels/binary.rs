@@ -9,7 +9,7 @@ use half::f16;
 use pulp::{Arch, Simd, WithSimd};
 
 use super::broadcast::Broadcast;
-use super::elementwise::{CHUNK, Function, Strip, Two};
+use super::elementwise::{CHUNK, Function, Two};
 use super::{Choice, Kernel};
 use crate::element::{Float, is_float, larger, smaller};
 use crate::functions::Real;
@@ -57,9 +57,9 @@ struct Power;
 
 /// xʸ in fp64.
 struct Powers<'a> {
-    x: &'a Strip,
-    y: &'a Strip,
-    to: &'a mut Strip,
+    x: &'a [f32],
+    y: &'a [f32],
+    to: &'a mut [f32],
 }
 
 impl WithSimd for Powers<'_> {
@@ -87,7 +87,7 @@ impl WithSimd for Powers<'_> {
 }
 
 impl Function for Power {
-    fn apply(&self, arch: Arch, operands: &[&Strip], _: bool, to: &mut Strip) {
+    fn apply(&self, arch: Arch, operands: &[&[f32]], _: bool, to: &mut [f32]) {
         arch.dispatch(Powers { x: operands[0], y: operands[1], to });
     }
 
@@ -169,9 +169,9 @@ fn apply<T: Float, R: Send>(
     let (x, y) = (operands.values::<T>(0), operands.values::<T>(1));
     threads.each_chunk(result, CHUNK, work, |index, result| {
         let first = index * CHUNK;
-        walk.parts(first, result.len(), |start, length| {
-            let x = walk.slice(0, x, first + start, length);
-            let y = walk.slice(1, y, first + start, length);
+        walk.parts(first, result.len(), |start, place, length| {
+            let x = walk.slice(0, x, place, length);
+            let y = walk.slice(1, y, place, length);
             threads.arch().dispatch(Apply { x, y, result: &mut result[start..start + length], function });
         });
     });
@@ -207,10 +207,10 @@ impl Select {
         let at = |part: &[T], i: usize| part[if part.len() == 1 { 0 } else { i }];
         threads.each_chunk(result, CHUNK, 1, |index, result| {
             let first = index * CHUNK;
-            self.walk.parts(first, result.len(), |start, length| {
-                let cond = self.walk.slice(0, cond, first + start, length);
-                let a = self.walk.slice(1, a, first + start, length);
-                let b = self.walk.slice(2, b, first + start, length);
+            self.walk.parts(first, result.len(), |start, place, length| {
+                let cond = self.walk.slice(0, cond, place, length);
+                let a = self.walk.slice(1, a, place, length);
+                let b = self.walk.slice(2, b, place, length);
                 for (i, to) in result[start..start + length].iter_mut().enumerate() {
                     let chosen = cond[if cond.len() == 1 { 0 } else { i }] != 0;
                     *to = if chosen { at(a, i) } else { at(b, i) };

@@ -48,30 +48,57 @@ impl Broadcast {
         Broadcast { run, outer: lengths, operands: merged.into_iter().map(split).collect() }
     }
 
-    /// The parts into which `length` elements of the result from `start` on fall at the ends of runs: calls
-    /// `visit` with each part's distance from `start` and its length.
-    pub fn parts(&self, start: usize, length: usize, mut visit: impl FnMut(usize, usize)) {
+    /// The parts into which `length` elements of the result from `position` on fall at the ends of runs: calls
+    /// `visit` with each part's distance from `position`, its place and its length.
+    pub fn parts(&self, position: usize, length: usize, mut visit: impl FnMut(usize, Place, usize)) {
         let mut done = 0;
         while done < length {
-            let left = self.run - (start + done) % self.run;
-            let part = left.min(length - done);
-            visit(done, part);
+            let place = self.place(position + done);
+            let part = place.left.min(length - done);
+            visit(done, place, part);
             done += part;
         }
     }
 
-    /// The elements of an operand that a part of `length` elements of the result, from `position` on, reads:
-    /// as many, or one.
-    pub fn slice<'a, T>(&self, operand: usize, values: &'a [T], position: usize, length: usize) -> &'a [T] {
+    /// Where an element of the result lies.
+    #[inline]
+    pub fn place(&self, position: usize) -> Place {
+        // Long divisions are slow, and most positions short.
+        let (index, within) = match (u32::try_from(position), u32::try_from(self.run)) {
+            _ if self.outer.is_empty() => (0, position),
+            (Ok(position), Ok(run)) => ((position / run) as usize, (position % run) as usize),
+            _ => (position / self.run, position % self.run),
+        };
+        Place { index, within, left: self.run - within }
+    }
+
+    /// The elements of an operand that a part of `length` elements of the result reads: as many, or one.
+    #[inline]
+    pub fn slice<'a, T>(&self, operand: usize, values: &'a [T], place: Place, length: usize) -> &'a [T] {
         let (steps, moves) = &self.operands[operand];
-        let (mut index, within) = (position / self.run, position % self.run);
-        let mut start = if *moves { within } else { 0 };
-        for (&length, &step) in self.outer.iter().zip(steps).rev() {
-            start += index % length * step;
-            index /= length;
+        let mut start = if *moves { place.within } else { 0 };
+        let mut index = place.index;
+        for (i, (&length, &step)) in self.outer.iter().zip(steps).enumerate().rev() {
+            if i == 0 {
+                start += index * step;
+            } else {
+                start += index % length * step;
+                index /= length;
+            }
         }
         &values[start..start + if *moves { length } else { 1 }]
     }
+}
+
+/// A place in the result.
+#[derive(Debug, Clone, Copy)]
+pub struct Place {
+    /// Which run.
+    index: usize,
+    /// Elements of the run before it.
+    within: usize,
+    /// Elements of the run from it on.
+    pub left: usize,
 }
 
 /// Distances between an operand's elements along the result's dimensions; 0 where it repeats.
@@ -97,8 +124,8 @@ mod tests {
         let count: usize = dims.iter().product();
         let mut found = Vec::new();
         for first in (0..count).step_by(chunk) {
-            broadcast.parts(first, chunk.min(count - first), |start, length| {
-                let part = broadcast.slice(1, &values, first + start, length);
+            broadcast.parts(first, chunk.min(count - first), |_, place, length| {
+                let part = broadcast.slice(1, &values, place, length);
                 found.extend((0..length).map(|i| part[if part.len() == 1 { 0 } else { i }]));
             });
         }

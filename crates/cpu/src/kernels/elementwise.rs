@@ -4,6 +4,7 @@
 //! others, rounded to its type, and the last one is written. So the values between the ops of a region never reach
 //! memory, and yet are those that the ops would have written.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use anemone_mil::ops::Operand;
@@ -25,13 +26,22 @@ pub const CHUNK: usize = 32 * STRIP;
 /// Strips of a region at most, of what it reads and of what its nodes make, so that they stay in the first cache.
 const MOST_STRIPS: usize = 16;
 
-/// Some elements, in fp32. Those past the last one are of no meaning.
-pub type Strip = [f32; STRIP];
+/// What the length of a strip is a multiple of, so that loops over it have no remainder.
+const STEP: usize = 64;
+
+/// Room for a strip: some elements, in fp32. Those past the last one come of ones.
+type Strip = [f32; STRIP];
+
+thread_local! {
+    /// Each thread's strips, which no one clears.
+    static STRIPS: RefCell<[Strip; MOST_STRIPS]> = const { RefCell::new([[0.0; STRIP]; MOST_STRIPS]) };
+}
 
 /// What a node computes from strips.
 pub trait Function: Send + Sync {
-    /// Computes the elements of a strip, which need not be rounded. `half` says that they become fp16.
-    fn apply(&self, arch: Arch, operands: &[&Strip], half: bool, to: &mut Strip);
+    /// Computes the elements of a strip from strips of the same length. They need not be rounded; `half` says that they
+    /// become fp16.
+    fn apply(&self, arch: Arch, operands: &[&[f32]], half: bool, to: &mut [f32]);
 
     /// The work of one element, in simple arithmetic steps.
     fn work(&self) -> usize {
@@ -53,8 +63,8 @@ pub trait OfOne: Copy + Send + Sync {
 pub struct One<F>(pub F);
 
 impl<F: OfOne> Function for One<F> {
-    fn apply(&self, arch: Arch, operands: &[&Strip], half: bool, to: &mut Strip) {
-        struct Apply<'a, F>(F, bool, &'a Strip, &'a mut Strip);
+    fn apply(&self, arch: Arch, operands: &[&[f32]], half: bool, to: &mut [f32]) {
+        struct Apply<'a, F>(F, bool, &'a [f32], &'a mut [f32]);
 
         impl<F: OfOne> WithSimd for Apply<'_, F> {
             type Output = ();
@@ -83,8 +93,8 @@ impl<F: OfOne> Function for One<F> {
 pub struct Plain<F>(pub usize, pub F);
 
 impl<F: Fn(f32) -> f32 + Copy + Send + Sync> Function for Plain<F> {
-    fn apply(&self, arch: Arch, operands: &[&Strip], _: bool, to: &mut Strip) {
-        struct Apply<'a, F>(F, &'a Strip, &'a mut Strip);
+    fn apply(&self, arch: Arch, operands: &[&[f32]], _: bool, to: &mut [f32]) {
+        struct Apply<'a, F>(F, &'a [f32], &'a mut [f32]);
 
         impl<F: Fn(f32) -> f32> WithSimd for Apply<'_, F> {
             type Output = ();
@@ -107,8 +117,8 @@ impl<F: Fn(f32) -> f32 + Copy + Send + Sync> Function for Plain<F> {
 pub struct Two<F>(pub F);
 
 impl<F: Fn(f32, f32) -> f32 + Copy + Send + Sync> Function for Two<F> {
-    fn apply(&self, arch: Arch, operands: &[&Strip], _: bool, to: &mut Strip) {
-        struct Apply<'a, F>(F, &'a Strip, &'a Strip, &'a mut Strip);
+    fn apply(&self, arch: Arch, operands: &[&[f32]], _: bool, to: &mut [f32]) {
+        struct Apply<'a, F>(F, &'a [f32], &'a [f32], &'a mut [f32]);
 
         impl<F: Fn(f32, f32) -> f32> WithSimd for Apply<'_, F> {
             type Output = ();
@@ -157,26 +167,38 @@ impl Leaves {
         Some(Leaves { walk, dtypes: operands.iter().map(Operand::dtype).collect() })
     }
 
-    /// Fills strips with what some elements of the result, from a position on, need of each leaf. The leaves are the
-    /// operands from `first` on.
-    fn load(
+    /// What some elements of the result, from a position on, need of a leaf: where it lies, or in `room`.
+    fn load<'a>(
         &self,
-        (sources, first): (&Sources<'_>, usize),
+        leaf: usize,
+        values: Floats<'a>,
         (position, length): (usize, usize),
-        strips: &mut [Strip],
-    ) {
-        for (leaf, (&dtype, to)) in self.dtypes.iter().zip(strips).enumerate() {
-            let values = sources.floats(first + leaf, dtype);
-            self.walk.parts(position, length, |start, length| {
-                let to = &mut to[start..start + length];
-                match values {
-                    Floats::F16(values) => load(self.walk.slice(leaf, values, position + start, length), to),
-                    Floats::F32(values) => load(self.walk.slice(leaf, values, position + start, length), to),
-                }
-            });
+        room: &'a mut Strip,
+    ) -> &'a [f32] {
+        let end = whole(length);
+        if let Floats::F32(values) = values
+            && end == length
+        {
+            let place = self.walk.place(position);
+            let part = self.walk.slice(leaf, values, place, length.min(place.left));
+            if part.len() == length {
+                return part;
+            }
         }
+        room[length..end].fill(1.0);
+        self.walk.parts(position, length, |start, place, length| {
+            let to = &mut room[start..start + length];
+            match values {
+                Floats::F16(values) => load(self.walk.slice(leaf, values, place, length), to),
+                Floats::F32(values) => load(self.walk.slice(leaf, values, place, length), to),
+            }
+        });
+        &room[..end]
     }
 }
+
+/// The values of each leaf.
+pub type LeafValues<'a> = [Floats<'a>; MOST_STRIPS];
 
 fn load<T: Float>(values: &[T], to: &mut [f32]) {
     match values {
@@ -211,12 +233,26 @@ impl<'a, T: Float> Only<'a, T> {
 }
 
 /// Rounds a strip to a type.
-pub fn round(strip: &mut Strip, dtype: DType) {
+fn round(strip: &mut [f32], dtype: DType) {
     if dtype == DType::Fp16 {
         let mut half = [f16::ZERO; STRIP];
-        f16::round(strip, &mut half);
-        f16::widen(&half, strip);
+        let half = &mut half[..strip.len()];
+        f16::round(strip, half);
+        f16::widen(half, strip);
     }
+}
+
+/// The length of a strip of so many elements.
+fn whole(length: usize) -> usize {
+    length.next_multiple_of(STEP)
+}
+
+/// Calls `work` with strips.
+fn with_strips<R>(work: impl FnOnce(&mut [Strip]) -> R) -> R {
+    STRIPS.with(|strips| match strips.try_borrow_mut() {
+        Ok(mut strips) => work(&mut *strips),
+        Err(_) => work(&mut [[0.0; STRIP]; MOST_STRIPS]),
+    })
 }
 
 /// Ops that are computed together.
@@ -253,22 +289,33 @@ impl Region {
         self.nodes.last().map_or(DType::Fp32, |node| node.dtype)
     }
 
+    /// The values that the leaves take elements of: the operands from `first` on. There are none for the last leaves if
+    /// there are not as many.
+    pub fn values<'a>(&self, operands: &Sources<'a>, first: usize) -> LeafValues<'a> {
+        let mut values = [Floats::F32(&[]); MOST_STRIPS];
+        let operands_of_leaves = first..operands.len();
+        for ((operand, &dtype), values) in operands_of_leaves.zip(&self.leaves.dtypes).zip(&mut values) {
+            *values = operands.floats(operand, dtype);
+        }
+        values
+    }
+
     /// Computes the result. The leaves are all of the operands.
     pub fn run(&self, operands: Sources<'_>, result: &mut [u8], threads: &Threads) {
+        let values = self.values(&operands, 0);
         match self.dtype() {
-            DType::Fp16 => self.compute::<f16>(operands, bytemuck::cast_slice_mut(result), threads),
-            _ => self.compute::<f32>(operands, bytemuck::cast_slice_mut(result), threads),
+            DType::Fp16 => self.compute::<f16>(&values, bytemuck::cast_slice_mut(result), threads),
+            _ => self.compute::<f32>(&values, bytemuck::cast_slice_mut(result), threads),
         }
     }
 
-    fn compute<T: Float>(&self, operands: Sources<'_>, result: &mut [T], threads: &Threads) {
+    fn compute<T: Float>(&self, leaves: &LeafValues<'_>, result: &mut [T], threads: &Threads) {
         let work = self.nodes.iter().map(|node| node.function.work()).sum();
         threads.each_chunk(result, CHUNK, work, |index, result| {
-            self.with_strips(|strips| {
+            with_strips(|strips| {
                 for (i, result) in result.chunks_mut(STRIP).enumerate() {
                     let span = (index * CHUNK + i * STRIP, result.len());
-                    self.leaves.load((&operands, 0), span, &mut strips[..self.leaves.dtypes.len()]);
-                    let last = self.evaluate(strips, threads.arch());
+                    let last = self.evaluate(leaves, span, None, strips, threads.arch());
                     T::round(&last[..result.len()], result);
                 }
             });
@@ -276,56 +323,62 @@ impl Region {
     }
 
     /// Goes on with values that become neighbouring elements of the last leaf, from `position` on, and replaces them by
-    /// those of the result, not rounded. The other leaves are the operands from `first` on.
-    pub fn finish(&self, operands: (&Sources<'_>, usize), position: usize, values: &mut [f32], arch: Arch) {
-        let Some((&dtype, others)) = self.leaves.dtypes.split_last() else { return };
-        self.with_strips(|strips| {
+    /// those of the result, not rounded.
+    pub fn finish(&self, leaves: &LeafValues<'_>, position: usize, values: &mut [f32], arch: Arch) {
+        let dtype = self.leaves.dtypes.last().copied().unwrap_or(DType::Fp32);
+        let mut made = [1.0; STRIP];
+        with_strips(|strips| {
             for (i, values) in values.chunks_mut(STRIP).enumerate() {
                 let span = (position + i * STRIP, values.len());
-                self.leaves.load(operands, span, &mut strips[..others.len()]);
-                let made = &mut strips[others.len()];
+                let made = &mut made[..whole(values.len())];
                 made[..values.len()].copy_from_slice(values);
+                made[values.len()..].fill(1.0);
                 round(made, dtype);
-                let last = self.evaluate(strips, arch);
+                let last = self.evaluate(leaves, span, Some(made), strips, arch);
                 values.copy_from_slice(&last[..values.len()]);
             }
         });
     }
 
-    /// Computes neighbouring elements of the result from `position` on, rounded. The leaves are the operands from
-    /// `first` on.
-    pub fn lead(&self, operands: (&Sources<'_>, usize), position: usize, values: &mut [f32], arch: Arch) {
-        self.with_strips(|strips| {
+    /// Computes neighbouring elements of the result from `position` on, rounded.
+    pub fn lead(&self, leaves: &LeafValues<'_>, position: usize, values: &mut [f32], arch: Arch) {
+        with_strips(|strips| {
             for (i, values) in values.chunks_mut(STRIP).enumerate() {
                 let span = (position + i * STRIP, values.len());
-                self.leaves.load(operands, span, &mut strips[..self.leaves.dtypes.len()]);
-                let mut last = *self.evaluate(strips, arch);
-                round(&mut last, self.dtype());
+                let last = self.evaluate(leaves, span, None, strips, arch);
                 values.copy_from_slice(&last[..values.len()]);
+                round(values, self.dtype());
             }
         });
     }
 
-    /// Calls `work` with as many strips as there are leaves and nodes, or some more.
-    fn with_strips(&self, work: impl FnOnce(&mut [Strip])) {
-        const FEW: usize = 4;
-        if self.leaves.dtypes.len() + self.nodes.len() <= FEW {
-            work(&mut [[0.0; STRIP]; FEW]);
-        } else {
-            work(&mut [[0.0; STRIP]; MOST_STRIPS]);
+    /// Computes the strip of the last node, not rounded, for some elements. The last leaf may be given.
+    fn evaluate<'a>(
+        &self,
+        values: &LeafValues<'a>,
+        span: (usize, usize),
+        made: Option<&'a [f32]>,
+        strips: &'a mut [Strip],
+        arch: Arch,
+    ) -> &'a [f32] {
+        let length = whole(span.1);
+        let count = self.leaves.dtypes.len();
+        let loaded = count - usize::from(made.is_some());
+        let (rooms, strips) = strips.split_at_mut(count);
+        let mut leaves: [&[f32]; MOST_STRIPS] = [&[]; MOST_STRIPS];
+        for (leaf, room) in rooms.iter_mut().enumerate().take(loaded) {
+            leaves[leaf] = self.leaves.load(leaf, values[leaf], span, room);
         }
-    }
-
-    /// Computes strips of the nodes from those of the leaves, which come before them. Gives the last one, not rounded.
-    fn evaluate<'a>(&self, strips: &'a mut [Strip], arch: Arch) -> &'a Strip {
-        let leaves = self.leaves.dtypes.len();
+        if let Some(made) = made {
+            leaves[loaded] = made;
+        }
         for (i, node) in self.nodes.iter().enumerate() {
-            let (before, rest) = strips.split_at_mut(leaves + i);
+            let (before, rest) = strips.split_at_mut(i);
             let strip = |value: Value| match value {
-                Value::Leaf(leaf) => &before[leaf],
-                Value::Node(node) => &before[leaves + node],
+                Value::Leaf(leaf) => leaves[leaf],
+                Value::Node(node) => &before[node][..length],
             };
-            let to = &mut rest[0];
+            let to = &mut rest[0][..length];
             let half = node.dtype == DType::Fp16;
             match *node.operands {
                 [x] => node.function.apply(arch, &[strip(x)], half, to),
@@ -336,6 +389,6 @@ impl Region {
                 round(to, node.dtype);
             }
         }
-        &strips[leaves + self.nodes.len() - 1]
+        &strips[self.nodes.len() - 1][..length]
     }
 }
