@@ -14,6 +14,7 @@ mod binary;
 mod broadcast;
 pub mod elementwise;
 mod movement;
+mod power;
 mod product;
 mod reduce;
 mod softmax;

@@ -35,6 +35,16 @@ pub fn narrow(from: &[f32], to: &mut [f16]) {
     to.iter_mut().zip(from).for_each(|(to, &value)| *to = f16::narrow(value));
 }
 
+/// Each value rounded once to the nearest fp16 value, to even, in place.
+#[inline]
+pub fn round_to_half(values: &mut [f32]) {
+    #[cfg(target_arch = "x86_64")]
+    if x86::round_to_half(values) {
+        return;
+    }
+    values.iter_mut().for_each(|value| *value = f16::narrow(*value).wide());
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -73,6 +83,8 @@ mod tests {
                 let mut back = Guarded::new(&vec![f16::ZERO; length], end);
                 narrow(&wide, &mut back);
                 assert_eq!(*back, *half);
+                round_to_half(&mut wide);
+                assert!(wide.iter().all(|&value| value == -1.25));
             }
         }
     }
@@ -82,10 +94,14 @@ mod tests {
         let values: Vec<f32> = (0..u32::MAX - 4099).step_by(4099).map(f32::from_bits).collect();
         let mut rounded = vec![f16::ONE; values.len()];
         narrow(&values, &mut rounded);
-        for (&value, rounded) in values.iter().zip(&rounded) {
+        let mut in_place = values.clone();
+        round_to_half(&mut in_place);
+        for ((&value, rounded), in_place) in values.iter().zip(&rounded).zip(&in_place) {
             let expected = f16::narrow(value);
-            let same = rounded.to_bits() == expected.to_bits();
-            assert!(same || rounded.is_nan() && expected.is_nan(), "{value:e}: {rounded} for {expected}");
+            let same =
+                rounded.to_bits() == expected.to_bits() && in_place.to_bits() == expected.wide().to_bits();
+            let nan = rounded.is_nan() && in_place.is_nan() && expected.is_nan();
+            assert!(same || nan, "{value:e}: {rounded} and {in_place} for {expected}");
         }
     }
 }

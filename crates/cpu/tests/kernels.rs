@@ -37,6 +37,13 @@ proptest! {
     }
 
     #[test]
+    fn inverse_roots_as_powers(seed: u64, dtype in float(), shape in shape()) {
+        let y = Tensor::from_f64(dtype, &[], &[-0.5]).unwrap();
+        let case = Case::new("pow", vec![("x", special(seed, dtype, &shape)), ("y", y)]);
+        case.constants(&[false, true]).check()?;
+    }
+
+    #[test]
     fn selection(seed: u64, dtype in float(), shapes in broadcasting(), whole: bool) {
         let (a, b) = (special(seed, dtype, &shapes.0), special(seed ^ 1, dtype, &shapes.1));
         let cond = bools(seed, if whole { &shapes.0 } else { &[] });

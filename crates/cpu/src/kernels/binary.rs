@@ -6,13 +6,13 @@ use anemone_mil::ops::{OpError, Operand, Operands};
 use anemone_mil::types::{DType, TensorType};
 use bytemuck::Pod;
 use half::f16;
-use pulp::{Arch, Simd, WithSimd};
+use pulp::{Simd, WithSimd};
 
 use super::broadcast::Broadcast;
 use super::elementwise::{CHUNK, Function, Two};
+use super::power::power;
 use super::{Choice, Kernel};
 use crate::element::{Float, is_float, larger, smaller};
-use crate::functions::Real;
 use crate::memory::Sources;
 use crate::threads::Threads;
 
@@ -40,7 +40,7 @@ pub fn choose(
         "minimum" => Arc::new(Two(smaller)),
         // In fp32 the quotient could be rounded up to an integer that it does not reach.
         "floor_div" => Arc::new(Two(|x, y| (f64::from(x) / f64::from(y)).floor() as f32)),
-        "pow" => Arc::new(Power),
+        "pow" => power(&y),
         "equal" => return Ok(relation(x, y, result, |x, y| x == y)),
         "not_equal" => return Ok(relation(x, y, result, |x, y| x != y)),
         "less" => return Ok(relation(x, y, result, |x, y| x < y)),
@@ -50,50 +50,6 @@ pub fn choose(
         _ => return Ok(None),
     };
     Ok(Some(Choice::Elementwise(function, vec![x, y])))
-}
-
-/// xʸ.
-struct Power;
-
-/// xʸ in fp64.
-struct Powers<'a> {
-    x: &'a [f32],
-    y: &'a [f32],
-    to: &'a mut [f32],
-}
-
-impl WithSimd for Powers<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
-        let Powers { x, y, to } = self;
-        let pairs = || x.iter().zip(y);
-        // Not `all`, which would stop early and so go one by one. xʸ = e^(y·ln x) says nothing of other numbers.
-        let simple = pairs().fold(true, |all, (x, y)| all & (*x > 0.0) & x.is_finite() & y.is_finite());
-        let roots = pairs().fold(simple, |all, (_, y)| all & (*y == -0.5));
-        if roots {
-            to.iter_mut().zip(x).for_each(|(to, &x)| *to = f64::from(x).inverse_root::<S>() as f32);
-        } else if simple {
-            for (to, (&x, &y)) in to.iter_mut().zip(pairs()) {
-                *to = (f64::from(y) * f64::from(x).logarithm::<S>()).exponential::<S>() as f32;
-            }
-        } else {
-            for (to, (&x, &y)) in to.iter_mut().zip(pairs()) {
-                *to = f64::from(x).powf(f64::from(y)) as f32;
-            }
-        }
-    }
-}
-
-impl Function for Power {
-    fn apply(&self, arch: Arch, operands: &[&[f32]], _: bool, to: &mut [f32]) {
-        arch.dispatch(Powers { x: operands[0], y: operands[1], to });
-    }
-
-    fn work(&self) -> usize {
-        16
-    }
 }
 
 /// The walk of operands through a result of known dimensions.

@@ -17,6 +17,7 @@ use super::broadcast::Broadcast;
 use crate::element::Float;
 use crate::functions::Real;
 use crate::memory::{Floats, Sources};
+use crate::simd;
 use crate::threads::Threads;
 
 /// Elements of a strip.
@@ -174,6 +175,7 @@ impl Leaves {
         values: Floats<'a>,
         (position, length): (usize, usize),
         room: &'a mut Strip,
+        arch: Arch,
     ) -> &'a [f32] {
         let end = whole(length);
         if let Floats::F32(values) = values
@@ -189,8 +191,8 @@ impl Leaves {
         self.walk.parts(position, length, |start, place, length| {
             let to = &mut room[start..start + length];
             match values {
-                Floats::F16(values) => load(self.walk.slice(leaf, values, place, length), to),
-                Floats::F32(values) => load(self.walk.slice(leaf, values, place, length), to),
+                Floats::F16(values) => load(self.walk.slice(leaf, values, place, length), to, arch),
+                Floats::F32(values) => load(self.walk.slice(leaf, values, place, length), to, arch),
             }
         });
         &room[..end]
@@ -200,9 +202,19 @@ impl Leaves {
 /// The values of each leaf.
 pub type LeafValues<'a> = [Floats<'a>; MOST_STRIPS];
 
-fn load<T: Float>(values: &[T], to: &mut [f32]) {
+fn load<T: Float>(values: &[T], to: &mut [f32], arch: Arch) {
+    struct Fill<'a>(&'a mut [f32], f32);
+
+    impl WithSimd for Fill<'_> {
+        type Output = ();
+
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, _: S) {
+            self.0.fill(self.1);
+        }
+    }
     match values {
-        [value] => to.fill(value.wide()),
+        [value] => arch.dispatch(Fill(to, value.wide())),
         values => T::widen(values, to),
     }
 }
@@ -235,10 +247,7 @@ impl<'a, T: Float> Only<'a, T> {
 /// Rounds a strip to a type.
 fn round(strip: &mut [f32], dtype: DType) {
     if dtype == DType::Fp16 {
-        let mut half = [f16::ZERO; STRIP];
-        let half = &mut half[..strip.len()];
-        f16::round(strip, half);
-        f16::widen(half, strip);
+        simd::round_to_half(strip);
     }
 }
 
@@ -367,7 +376,7 @@ impl Region {
         let (rooms, strips) = strips.split_at_mut(count);
         let mut leaves: [&[f32]; MOST_STRIPS] = [&[]; MOST_STRIPS];
         for (leaf, room) in rooms.iter_mut().enumerate().take(loaded) {
-            leaves[leaf] = self.leaves.load(leaf, values[leaf], span, room);
+            leaves[leaf] = self.leaves.load(leaf, values[leaf], span, room, arch);
         }
         if let Some(made) = made {
             leaves[loaded] = made;

@@ -13,8 +13,8 @@ use crate::element::{Float, is_float};
 use crate::memory::Sources;
 use crate::threads::Threads;
 
-/// Neighbouring results that a thread computes together.
-const COLUMNS: usize = 128;
+/// Neighbouring results that a thread computes together, at most.
+const COLUMNS: usize = STRIP;
 /// Partial results of a run of memory.
 const LANES: usize = 16;
 
@@ -155,10 +155,12 @@ where
                 result[0] = self.run_of_memory(x, index * axis, threads);
             });
         }
-        threads.each_chunk(result, COLUMNS, axis, |index, result| {
+        // Two threads have a part in few results, too.
+        let columns = if result.len() < 2 * COLUMNS { COLUMNS / 2 } else { COLUMNS };
+        threads.each_chunk(result, columns, axis, |index, result| {
             let mut done = 0;
             while done < result.len() {
-                let position = index * COLUMNS + done;
+                let position = index * columns + done;
                 let (outer, column) = (position / inner, position % inner);
                 let width = (inner - column).min(result.len() - done);
                 let result = &mut result[done..done + width];

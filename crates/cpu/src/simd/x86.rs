@@ -57,6 +57,20 @@ pub fn narrow(from: &[f32], to: &mut [f16]) -> bool {
     true
 }
 
+/// Rounds to fp16 in place, if the processor has an instruction for it.
+pub fn round_to_half(values: &mut [f32]) -> bool {
+    if has_avx512() {
+        // SAFETY: the features that the function is compiled for have been detected.
+        unsafe { round_to_half_avx512(values) };
+    } else if has_f16c() {
+        // SAFETY: as above.
+        unsafe { round_to_half_f16c(values) };
+    } else {
+        return false;
+    }
+    true
+}
+
 /// The tile of 16 rows of 16 words with rows and columns exchanged. Four rounds, each of which brings rows together
 /// that were twice as far apart: pairs of words, pairs of pairs, and quarters of rows twice.
 #[cfg(target_os = "linux")] // Only the matrix unit needs it.
@@ -164,6 +178,32 @@ fn narrow_f16c(from: &[f32], to: &mut [f16]) {
     to_rest.iter_mut().zip(from_rest).for_each(|(to, &value)| *to = f16::narrow(value));
 }
 
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+fn round_to_half_avx512(values: &mut [f32]) {
+    for values in values.chunks_mut(16) {
+        let mask = first(values.len());
+        // SAFETY: lanes that the mask leaves out are neither read nor written; the others lie in the slice.
+        unsafe {
+            let wide = _mm512_maskz_loadu_ps(mask, values.as_ptr());
+            let half = _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(wide);
+            _mm512_mask_storeu_ps(values.as_mut_ptr(), mask, _mm512_cvtph_ps(half));
+        }
+    }
+}
+
+#[target_feature(enable = "avx,f16c")]
+fn round_to_half_f16c(values: &mut [f32]) {
+    let (values, rest) = values.as_chunks_mut::<8>();
+    for values in values {
+        // SAFETY: `values` is 32 bytes; no alignment is asked for.
+        unsafe {
+            let half = _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(_mm256_loadu_ps(values.as_ptr()));
+            _mm256_storeu_ps(values.as_mut_ptr(), _mm256_cvtph_ps(half));
+        }
+    }
+    rest.iter_mut().for_each(|value| *value = f16::narrow(*value).wide());
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -181,6 +221,7 @@ mod tests {
         // SAFETY: the features have been detected.
         unsafe {
             widen_f16c(&all, &mut wide);
+            round_to_half_f16c(&mut wide);
             narrow_f16c(&wide, &mut back);
         }
         for ((value, wide), back) in all.iter().zip(&wide).zip(&back) {
