@@ -10,23 +10,51 @@ use anemone_mil::tensor::Tensor;
 use anemone_mil::types::DType;
 use common::{builder, prepare, program, run};
 
-/// Rows, terms and columns: results enough for the mean not to depend on the few sums that are almost 0.
-const SHAPES: [[usize; 3]; 3] = [[256, 768, 256], [480, 96, 130], [160, 3000, 96]];
+/// Rows, terms and columns.
+const SHAPES: [[usize; 3]; 3] = [[512, 768, 256], [960, 96, 260], [160, 3000, 96]];
 
-/// Errors of a product.
-#[derive(Debug, Clone, Copy)]
+/// Errors of products.
+#[derive(Debug, Clone, Copy, Default)]
 struct Errors {
-    /// The mean, in units of each result's last place.
-    mean_ulp: f64,
+    /// The sum, in units of each result's last place.
+    sum: f64,
+    /// The number of results.
+    count: usize,
     /// The largest.
     largest: f64,
 }
 
-/// A product, and what it is exactly.
+impl Errors {
+    /// The errors of what was found for exact results.
+    fn new(found: &[f64], exact: &[f64]) -> Errors {
+        let mut errors = Errors { count: found.len(), ..Errors::default() };
+        for (found, &exact) in found.iter().zip(exact) {
+            let error = (found - exact).abs();
+            errors.sum += error / ulp(DType::Fp16, exact).unwrap();
+            errors.largest = f64::max(errors.largest, error);
+        }
+        errors
+    }
+
+    /// The mean, in units of the last place.
+    fn mean(self) -> f64 {
+        self.sum / self.count as f64
+    }
+}
+
+/// A product, what it is exactly, and the exact product of the second parts of all numbers, the first being the nearest
+/// numbers of eight bits.
 struct Case {
     x: Tensor,
     y: Tensor,
     exact: Vec<f64>,
+    second: Vec<f64>,
+}
+
+/// What is left of a number without its first eight bits.
+fn second_part(x: f64) -> f64 {
+    let first = ((x as f32).to_bits() + 0x8000) & 0xffff_0000;
+    x - f64::from(f32::from_bits(first))
 }
 
 impl Case {
@@ -34,13 +62,27 @@ impl Case {
         let (x, y) = (normal(1, 1.0, &[m, k]), normal(2, 0.02, &[k, n]));
         let (left, right) = (x.to_f64().unwrap(), y.to_f64().unwrap());
         // Each product is exact in f64, and the sum far more exact than fp32.
-        let mut exact = vec![0.0; m * n];
-        for (sums, row) in exact.chunks_exact_mut(n).zip(left.chunks_exact(k)) {
-            for (x, row) in row.iter().zip(right.chunks_exact(n)) {
-                sums.iter_mut().zip(row).for_each(|(sum, y)| *sum += x * y);
+        let product = |left: &[f64], right: &[f64]| {
+            let mut sums = vec![0.0; m * n];
+            for (sums, row) in sums.chunks_exact_mut(n).zip(left.chunks_exact(k)) {
+                for (x, row) in row.iter().zip(right.chunks_exact(n)) {
+                    sums.iter_mut().zip(row).for_each(|(sum, y)| *sum += x * y);
+                }
             }
-        }
-        Case { x, y, exact }
+            sums
+        };
+        let exact = product(&left, &right);
+        let [left, right] = [left, right].map(|x| x.into_iter().map(second_part).collect::<Vec<f64>>());
+        Case { x, y, exact, second: product(&left, &right) }
+    }
+
+    /// The errors of exact sums of three products of parts, rounded once.
+    fn of_three_products(&self) -> Errors {
+        let sums: Vec<f64> = self.exact.iter().zip(&self.second).map(|(sum, second)| sum - second).collect();
+        Errors::new(
+            &Tensor::from_f64(DType::Fp16, &[sums.len()], &sums).unwrap().to_f64().unwrap(),
+            &self.exact,
+        )
     }
 
     fn errors(&self, cpu: &Cpu) -> Errors {
@@ -50,13 +92,7 @@ impl Case {
         let product = function.op("matmul", "z", [("x", ids[0].into()), ("y", ids[1].into())]).unwrap();
         let program = program(function.finish([product]));
         let found = run(prepare(cpu, &program, &inputs).as_mut(), &inputs).remove(0).to_f64().unwrap();
-        let (mut sum, mut largest) = (0.0, 0.0);
-        for (found, &exact) in found.iter().zip(&self.exact) {
-            let error = (found - exact).abs();
-            sum += error / ulp(DType::Fp16, exact).unwrap();
-            largest = f64::max(largest, error);
-        }
-        Errors { mean_ulp: sum / found.len() as f64, largest }
+        Errors::new(&found, &self.exact)
     }
 }
 
@@ -80,28 +116,35 @@ fn cpu(path: Path, exact_products: bool) -> Cpu {
 
 #[test]
 fn products_of_fp16_are_almost_sums_rounded_once() {
+    let paths = Path::available();
+    // Of all shapes together: the mean hangs on the few sums that are almost 0, whose last place is small, so that it
+    // varies by 0.0013 from one sample of 65,000 results to another.
+    let mut together = vec![Errors::default(); paths.len()];
     for shape in SHAPES {
         let case = Case::new(shape);
         // The portable path adds fp32 products, each exact, in fp32.
         let accumulated = case.errors(&cpu(Path::Portable, false));
-        for path in Path::available() {
-            let found = case.errors(&cpu(path, false));
-            println!("{shape:?} {path}: {found:?}, in fp32 {accumulated:?}");
-            assert!(found.mean_ulp <= 0.265, "{shape:?}, {path}: {found:?}");
-            assert!(
-                found.largest <= 1.01 * accumulated.largest,
-                "{shape:?}, {path}: {found:?}, {accumulated:?}"
-            );
-            let found = case.errors(&cpu(path, true));
-            println!("{shape:?} {path}, exact: {found:?}");
-            assert!(
-                (found.mean_ulp - accumulated.mean_ulp).abs() <= 0.001,
-                "{shape:?}, {path}: {found:?}, {accumulated:?}"
-            );
-            assert!(
-                found.largest <= 1.01 * accumulated.largest,
-                "{shape:?}, {path}: {found:?}, {accumulated:?}"
-            );
+        let three = case.of_three_products();
+        for (&path, together) in paths.iter().zip(&mut together) {
+            for exact in [false, true] {
+                let found = case.errors(&cpu(path, exact));
+                println!(
+                    "{shape:?} {path}, exact products {exact}: {:.5}, {:.2e}",
+                    found.mean(),
+                    found.largest
+                );
+                let expected = if path == Path::Amx && !exact { three } else { accumulated };
+                assert!((found.mean() - expected.mean()).abs() <= 0.001, "{expected:?}, {found:?}");
+                assert!(found.largest <= 1.01 * accumulated.largest, "{accumulated:?}, {found:?}");
+                if !exact {
+                    together.sum += found.sum;
+                    together.count += found.count;
+                }
+            }
         }
+    }
+    for (path, together) in paths.iter().zip(together) {
+        println!("all shapes, {path}: {:.5}", together.mean());
+        assert!(together.mean() <= 0.265, "{path}: {}", together.mean());
     }
 }
