@@ -13,8 +13,8 @@ use anemone_mil::program::{Function as Graph, Op, OpId, ValueId};
 use anemone_mil::runtime::RuntimeError;
 use anemone_mil::types::DType;
 
+use crate::kernels::Work;
 use crate::kernels::elementwise::{Function, Node, Region, Value};
-use crate::kernels::{Surrounded, Work};
 use crate::plan::{Draft, DraftWork, Planner, unsupported};
 
 /// How many ops read each value; outputs of the function are read once more.
@@ -182,17 +182,13 @@ impl Planner<'_> {
     /// Takes over the chain that makes the only operand of a kernel, if the kernel can have it as a part.
     pub fn lead(&mut self, work: &Work) -> Option<Chain> {
         let [operand] = &*work.operands else { return None };
-        let takes = work.kernel.surrounded().is_some_and(Surrounded::takes_lead);
-        let made = operand.id.filter(|_| takes)?;
-        let step = self.sole_maker(made, &operand.shape().to_known()?)?;
-        let draft = &mut self.drafts[step].work;
-        if !matches!(draft, DraftWork::Region { .. }) {
-            return None;
-        }
-        match mem::replace(draft, DraftWork::Moved) {
-            DraftWork::Region { chain, .. } => Some(chain),
-            _ => None,
-        }
+        let kernel = work.kernel.surrounded()?;
+        let step = self.sole_maker(operand.id?, &operand.shape().to_known()?)?;
+        let DraftWork::Region { chain, .. } = &self.drafts[step].work else { return None };
+        let of_one = chain.nodes.iter().map(|node| node.function.work()).sum();
+        let lead = kernel.takes_lead(of_one).then(|| chain.clone())?;
+        self.drafts[step].work = DraftWork::Moved;
+        Some(lead)
     }
 
     /// The step of a product of this type that the chain alone reads, and the product.

@@ -7,6 +7,7 @@
 //! (`tile.rs`) or by the matrix unit (`split.rs`), which leaves the blocks that it cannot multiply to vectors. The
 //! terms of a sum are added in an order that only sizes decide: blocks of [`DEPTH`], one after the other.
 
+mod after;
 mod blocks;
 mod pack;
 mod split;
@@ -19,12 +20,12 @@ use half::f16;
 use pulp::{Simd, WithSimd};
 
 use crate::element::Float;
-use crate::kernels::Elements;
 use crate::memory::{Floats, LINE_BYTES};
 use crate::simd::amx::Amx;
 use crate::simd::matrix_unit::{Found, Products, SIDE};
 use crate::threads::Threads;
 
+pub use after::{After, Bias};
 use tile::TileShape;
 
 /// Terms of a sum that are added up in registers, before they join the terms of other blocks.
@@ -121,53 +122,6 @@ impl Unit {
     }
 }
 
-/// What is added to the product.
-#[derive(Debug, Clone, Copy)]
-pub enum Bias<'a> {
-    /// Nothing.
-    None,
-    /// One value per row of the result.
-    Rows(Floats<'a>),
-    /// One value per column of the result.
-    Columns(Floats<'a>),
-}
-
-/// What follows the sums, before they are rounded to the result.
-#[derive(Clone, Copy)]
-pub struct After<'a> {
-    /// What is added.
-    pub bias: Bias<'a>,
-    /// What goes on with the values.
-    pub finish: Option<Elements<'a>>,
-}
-
-impl<'a> From<Bias<'a>> for After<'a> {
-    fn from(bias: Bias<'a>) -> After<'a> {
-        After { bias, finish: None }
-    }
-}
-
-impl After<'_> {
-    /// Applies it to a part of a row of the result, which has `columns`.
-    fn apply(&self, values: &mut [f32], (row, first_column, columns): (usize, usize, usize)) {
-        match self.bias {
-            Bias::None => {}
-            Bias::Rows(bias) => {
-                let bias = bias.get(row);
-                values.iter_mut().for_each(|value| *value += bias);
-            }
-            Bias::Columns(bias) => {
-                for (j, value) in values.iter_mut().enumerate() {
-                    *value += bias.get(first_column + j);
-                }
-            }
-        }
-        if let Some(finish) = self.finish {
-            finish(row * columns + first_column, values);
-        }
-    }
-}
-
 /// Where the product goes, row-major.
 #[derive(Debug)]
 pub enum Output<'a> {
@@ -244,6 +198,11 @@ impl Gemm {
         let terms = if k > MOST_TERMS && sums <= MOST_SUMS { MOST_TERMS } else { k };
         let threads = threads.count();
         Gemm { m, n, k, unit, tile, side, block_rows, block_columns, terms, threads, transposed }
+    }
+
+    /// The columns of the result.
+    pub fn columns(&self) -> usize {
+        self.n
     }
 
     /// The rows and columns of the product that is computed.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anemone_mil::ops::{OpDef, OpError, Operand, Operands};
 use anemone_mil::types::TensorType;
 
+use crate::element::Float;
 use crate::memory::Sources;
 use crate::threads::Threads;
 use elementwise::Function;
@@ -52,8 +53,8 @@ pub struct Around<'a> {
 
 /// A kernel that ops which compute element by element may be part of.
 pub trait Surrounded {
-    /// Whether they may compute its only operand, and not only go on with its result.
-    fn takes_lead(&self) -> bool {
+    /// Whether they, with so much work for one element, may compute its only operand, and not only go on with its result.
+    fn takes_lead(&self, _work: usize) -> bool {
         false
     }
 
@@ -66,6 +67,31 @@ pub trait Surrounded {
         threads: &Threads,
         around: Around<'_>,
     );
+}
+
+/// The only operand of a kernel: in memory, or computed where it is read.
+#[derive(Clone, Copy)]
+pub struct Only<'a, T> {
+    values: &'a [T],
+    lead: Option<Elements<'a>>,
+}
+
+impl<'a, T: Float> Only<'a, T> {
+    /// The first of these operands, or what `lead` computes.
+    pub fn new(operands: Sources<'a>, lead: Option<Elements<'a>>) -> Only<'a, T> {
+        // With a lead, the operands are its own.
+        let values = if lead.is_some() { &[] } else { operands.values(0) };
+        Only { values, lead }
+    }
+
+    /// The elements from a position on, in fp32.
+    #[inline(always)]
+    pub fn read(&self, position: usize, to: &mut [f32]) {
+        match self.lead {
+            Some(lead) => lead(position, to),
+            None => T::widen(&self.values[position..position + to.len()], to),
+        }
+    }
 }
 
 /// A kernel and the operands that it reads, in its order.

@@ -4,7 +4,7 @@
 //! The vocabulary is cut into tiles. A first pass computes each tile's logits z = E·x + b in fp32 and finds, per
 //! position, the largest logit and Σ exp(z − largest), which later tiles rescale: so every position's lse and
 //! loss are known at its end. A second pass, for gradients, takes each tile's logits again (kept, where all of
-//! them fit in [`Classifier::logits_bytes`], else computed anew), turns them in place into
+//! them fit in [`Classifier::logits_bytes`], else computed anew), makes of them
 //!
 //! dz = w·((1 + 2λ·lse)·p − ε/V − (1 − ε)·onehot), times 1 − (z/c)² under a soft cap,
 //!

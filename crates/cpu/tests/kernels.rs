@@ -94,6 +94,20 @@ proptest! {
     }
 
     #[test]
+    fn masked_softmax(seed: u64, dtype in float(), rows in 1..150usize, inner in 1..40usize,
+                      masked in 0..150usize, last: bool) {
+        let shape = [rows, inner];
+        let mut values = ordinary(seed, dtype, &shape).to_f64().unwrap();
+        // Whole runs, before what is not masked or after it; of some columns, all.
+        let masked = masked.min(rows);
+        let run = if last { rows - masked..rows } else { 0..masked };
+        values[run.start * inner..run.end * inner].fill(f64::NEG_INFINITY);
+        values.iter_mut().step_by(inner).for_each(|value| *value = f64::NEG_INFINITY);
+        let x = Tensor::from_f64(dtype, &shape, &values).unwrap();
+        Case::new("softmax", vec![("x", x)]).with("axis", Tensor::scalar(0i32)).check()?;
+    }
+
+    #[test]
     fn reductions(seed: u64, dtype in float(), shape in shape(), reduced: [bool; 3], keep: bool, all: bool,
                   specials: bool,
                   op in select(vec!["reduce_sum", "reduce_mean", "reduce_max", "reduce_min",

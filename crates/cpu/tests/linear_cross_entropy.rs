@@ -188,6 +188,46 @@ fn logits_of_any_size_give_a_finite_loss() {
 }
 
 #[test]
+fn words_that_cannot_come_are_as_if_they_were_not_there() {
+    let (dim, positions) = (8, 5);
+    // Fewer than are taken at once, as many, more, more than a tile has, and in the middle.
+    for (vocab, masked) in [(48, 0..15), (48, 0..16), (48, 0..40), (1100, 0..1024), (48, 16..32)] {
+        let x = values(DType::Fp32, &[1, dim, 1, positions], 1, 4.0);
+        let embed = values(DType::Fp32, &[vocab, dim], 2, 1.0);
+        let bias: Vec<f32> =
+            (0..vocab).map(|v| if masked.contains(&v) { f32::NEG_INFINITY } else { 0.25 }).collect();
+        let (numbers_of_x, numbers_of_embed) = (x.to_f64().unwrap(), embed.to_f64().unwrap());
+        let logit = |v: usize, s: usize| -> f64 {
+            let product = (0..dim).map(|d| numbers_of_embed[v * dim + d] * numbers_of_x[d * positions + s]);
+            product.sum::<f64>() + 0.25
+        };
+        let words: Vec<usize> = (0..vocab).filter(|v| !masked.contains(v)).collect();
+        let loss =
+            |s: usize| words.iter().map(|&v| logit(v, s).exp()).sum::<f64>().ln() - logit(vocab - 1, s);
+        let expected = (0..positions).map(loss).sum::<f64>() / positions as f64;
+        let bias = Tensor::from_values(&[vocab], bias).unwrap();
+        let targets = vec![vocab as i32 - 1; positions];
+        for path in Path::available() {
+            let options = Options { threads: Some(2), path: Some(path), ..Options::default() };
+            let classifier =
+                Classifier { vocab, dim, positions, dtype: DType::Fp32, logits_bytes: LOGITS_BYTES };
+            let cpu = Cpu::with_options(options).unwrap();
+            let mut head = cpu.linear_cross_entropy(classifier, LossOptions::default()).unwrap();
+            let (mut dx, mut dembed) = (x.clone(), embed.clone());
+            let inputs = LossInputs { x: &x, embed: &embed, bias: Some(&bias), targets: &targets };
+            let gradients = LossGradients { scale: 1.0, dx: &mut dx, dembed: &mut dembed, dbias: None };
+            let totals = head.run(inputs, None, Some(gradients)).unwrap();
+            assert!((totals.loss - expected).abs() < 1e-5, "{path}: {} {expected}", totals.loss);
+            let gradients = dembed.to_f64().unwrap();
+            for (v, row) in gradients.chunks_exact(dim).enumerate() {
+                assert!(row.iter().all(|&value| value.is_finite() && (value == 0.0 || !masked.contains(&v))));
+            }
+            assert!(dx.to_f64().unwrap().iter().all(|value| value.is_finite()));
+        }
+    }
+}
+
+#[test]
 fn what_does_not_fit_is_refused() {
     let cpu = Cpu::new().unwrap();
     let case = cases(DType::Fp32).swap_remove(0);

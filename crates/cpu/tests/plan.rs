@@ -5,7 +5,7 @@
 mod common;
 
 use anemone_cpu::{Cpu, Options, Path};
-use anemone_mil::builder::{FunctionBuilder, Input};
+use anemone_mil::builder::{FunctionBuilder, Input, float_scalar};
 use anemone_mil::program::ValueId;
 use anemone_mil::runtime::allocate_outputs;
 use anemone_mil::tensor::Tensor;
@@ -262,5 +262,34 @@ fn softmax_takes_over_what_is_before_and_after_it() {
                 assert!(near, "{path} {dtype:?}: {actual:e} {expected:e}");
             }
         }
+    }
+}
+
+#[test]
+fn what_finishes_a_product_does_not_depend_on_threads() {
+    for (path, m) in Path::available().into_iter().flat_map(|path| [20, 50].map(|m| (path, m))) {
+        let mut right: Vec<f64> = (0..600).map(|i| f64::from(4097 + 2 * i)).collect();
+        right[290] = 0.0;
+        let inputs = [
+            Tensor::from_f64(DType::Fp32, &[m, 1], &vec![1.0; m]).unwrap(),
+            Tensor::from_f64(DType::Fp32, &[1, 600], &right).unwrap(),
+        ];
+        let mut function = builder();
+        let [x, y] =
+            [("x", &inputs[0]), ("y", &inputs[1])].map(|(name, input)| function.input(name, input.ty()));
+        let product = op(&mut function, "matmul", [("x", x.into()), ("y", y.into())]);
+        let power = op(
+            &mut function,
+            "pow",
+            [("x", product.into()), ("y", float_scalar(DType::Fp32, 2.0).unwrap().into())],
+        );
+        let program = program(function.finish([power]));
+        let inputs: Vec<&Tensor> = inputs.iter().collect();
+        let results = [1, 2, 3, 7].map(|threads| {
+            let cpu =
+                Cpu::with_options(Options { threads: Some(threads), path: Some(path), ..Options::default() });
+            run(prepare(&cpu.unwrap(), &program, &inputs).as_mut(), &inputs)
+        });
+        assert!(results.iter().all(|result| result == &results[0]), "{path}, {m} rows");
     }
 }

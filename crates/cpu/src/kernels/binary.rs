@@ -75,62 +75,36 @@ fn select(cond: Operand, a: Operand, b: Operand, result: &TensorType) -> Option<
     Some(Choice::kernel(Select { walk, dtype: result.dtype }, vec![cond, a, b]))
 }
 
-/// Writes `function(x, y)` for each pair, with the processor's vectors; a single `x` or `y` repeats.
-struct Apply<'a, T, R, F> {
+/// Writes whether `holds(x, y)` for each pair, as a byte, with the processor's vectors; a single `x` or `y` repeats.
+struct Apply<'a, T, F> {
     x: &'a [T],
     y: &'a [T],
-    result: &'a mut [R],
-    function: F,
+    result: &'a mut [u8],
+    holds: F,
 }
 
-impl<T: Float, R, F: Fn(f32, f32) -> R> WithSimd for Apply<'_, T, R, F> {
+impl<T: Float, F: Fn(f32, f32) -> bool> WithSimd for Apply<'_, T, F> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
-        let Apply { x, y, result, function } = self;
+        let Apply { x, y, result, holds } = self;
         match (x, y) {
-            ([x], y) if y.len() == result.len() => {
+            ([x], y) => {
                 let x = x.wide();
-                result.iter_mut().zip(y).for_each(|(result, y)| *result = function(x, y.wide()));
+                result.iter_mut().zip(y).for_each(|(result, y)| *result = u8::from(holds(x, y.wide())));
             }
             (x, [y]) => {
                 let y = y.wide();
-                // Both repeat along a run that only the third operand of something larger moves through.
-                let x = if x.len() == result.len() {
-                    x
-                } else {
-                    return result.fill_with(|| function(x[0].wide(), y));
-                };
-                result.iter_mut().zip(x).for_each(|(result, x)| *result = function(x.wide(), y));
+                result.iter_mut().zip(x).for_each(|(result, x)| *result = u8::from(holds(x.wide(), y)));
             }
             _ => {
                 for (result, (x, y)) in result.iter_mut().zip(x.iter().zip(y)) {
-                    *result = function(x.wide(), y.wide());
+                    *result = u8::from(holds(x.wide(), y.wide()));
                 }
             }
         }
     }
-}
-
-/// Applies a function to each pair of elements.
-fn apply<T: Float, R: Send>(
-    walk: &Broadcast,
-    operands: Sources<'_>,
-    result: &mut [R],
-    work: usize,
-    threads: &Threads,
-    function: impl Fn(f32, f32) -> R + Copy + Send + Sync,
-) {
-    let (x, y) = (operands.values::<T>(0), operands.values::<T>(1));
-    threads.each_chunk(result, CHUNK, work, |index, result| {
-        let first = index * CHUNK;
-        walk.parts(first, result.len(), |start, place, length| {
-            let x = walk.slice(0, x, place, length);
-            let y = walk.slice(1, y, place, length);
-            threads.arch().dispatch(Apply { x, y, result: &mut result[start..start + length], function });
-        });
-    });
 }
 
 /// Whether `holds(x, y)` for each pair of elements, as a byte.
@@ -140,13 +114,27 @@ struct Relation<F> {
     holds: F,
 }
 
+impl<F: Fn(f32, f32) -> bool + Copy + Send + Sync> Relation<F> {
+    fn compute<T: Float>(&self, operands: Sources<'_>, result: &mut [u8], threads: &Threads) {
+        let (x, y) = (operands.values::<T>(0), operands.values::<T>(1));
+        threads.each_chunk(result, CHUNK, 1, |index, result| {
+            let first = index * CHUNK;
+            // Along a run, at least one of the two moves, unless there is one element only.
+            self.walk.parts(first, result.len(), |start, place, length| {
+                let x = self.walk.slice(0, x, place, length);
+                let y = self.walk.slice(1, y, place, length);
+                let result = &mut result[start..start + length];
+                threads.arch().dispatch(Apply { x, y, result, holds: self.holds });
+            });
+        });
+    }
+}
+
 impl<F: Fn(f32, f32) -> bool + Copy + Send + Sync> Kernel for Relation<F> {
     fn run(&self, operands: Sources<'_>, result: &mut [u8], _: &mut [f64], threads: &Threads) {
-        let holds = self.holds;
-        let holds = move |x, y| u8::from(holds(x, y));
         match self.dtype {
-            DType::Fp16 => apply::<f16, u8>(&self.walk, operands, result, 1, threads, holds),
-            _ => apply::<f32, u8>(&self.walk, operands, result, 1, threads, holds),
+            DType::Fp16 => self.compute::<f16>(operands, result, threads),
+            _ => self.compute::<f32>(operands, result, threads),
         }
     }
 }

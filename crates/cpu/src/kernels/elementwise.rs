@@ -12,7 +12,6 @@ use anemone_mil::types::DType;
 use half::f16;
 use pulp::{Arch, Simd, WithSimd};
 
-use super::Elements;
 use super::broadcast::Broadcast;
 use crate::element::Float;
 use crate::functions::Real;
@@ -29,6 +28,9 @@ const MOST_STRIPS: usize = 16;
 
 /// What the length of a strip is a multiple of, so that loops over it have no remainder.
 const STEP: usize = 64;
+/// Neighbouring elements that a kernel must work on at a time for others' ops to become part of its step: fewer would
+/// each take a strip.
+pub const LEAST_RUN: usize = STEP;
 
 /// Room for a strip: some elements, in fp32. Those past the last one come of ones.
 type Strip = [f32; STRIP];
@@ -40,8 +42,8 @@ thread_local! {
 
 /// What a node computes from strips.
 pub trait Function: Send + Sync {
-    /// Computes the elements of a strip from strips of the same length. They need not be rounded; `half` says that they
-    /// become fp16.
+    /// Computes the elements of a strip from strips of the same length, in fp32, to which functions computed in fp64 are
+    /// rounded; `half` says that they become fp16.
     fn apply(&self, arch: Arch, operands: &[&[f32]], half: bool, to: &mut [f32]);
 
     /// The work of one element, in simple arithmetic steps.
@@ -219,31 +221,6 @@ fn load<T: Float>(values: &[T], to: &mut [f32], arch: Arch) {
     }
 }
 
-/// The only operand of a kernel: in memory, or computed where it is read.
-#[derive(Clone, Copy)]
-pub struct Only<'a, T> {
-    values: &'a [T],
-    lead: Option<Elements<'a>>,
-}
-
-impl<'a, T: Float> Only<'a, T> {
-    /// The first of these operands, or what `lead` computes.
-    pub fn new(operands: Sources<'a>, lead: Option<Elements<'a>>) -> Only<'a, T> {
-        // With a lead, the operands are its own.
-        let values = if lead.is_some() { &[] } else { operands.values(0) };
-        Only { values, lead }
-    }
-
-    /// The elements from a position on, in fp32.
-    #[inline(always)]
-    pub fn read(&self, position: usize, to: &mut [f32]) {
-        match self.lead {
-            Some(lead) => lead(position, to),
-            None => T::widen(&self.values[position..position + to.len()], to),
-        }
-    }
-}
-
 /// Rounds a strip to a type.
 fn round(strip: &mut [f32], dtype: DType) {
     if dtype == DType::Fp16 {
@@ -392,7 +369,7 @@ impl Region {
             match *node.operands {
                 [x] => node.function.apply(arch, &[strip(x)], half, to),
                 [x, y] => node.function.apply(arch, &[strip(x), strip(y)], half, to),
-                _ => {}
+                _ => debug_assert!(false, "a node has one operand or two"),
             }
             if i + 1 < self.nodes.len() {
                 round(to, node.dtype);

@@ -6,6 +6,7 @@ use anemone_mil::ops::{
 };
 use anemone_mil::types::{DType, Shape};
 
+use super::elementwise::LEAST_RUN;
 use super::{Around, Choice, Elements, Kernel, Surrounded};
 use crate::element::is_float;
 use crate::gemm::{After, Bias, Gemm, Matrix, Output, Precision};
@@ -66,7 +67,7 @@ impl Kernel for Product {
     }
 
     fn surrounded(&self) -> Option<&dyn Surrounded> {
-        Some(self)
+        (self.gemm.columns() >= LEAST_RUN).then_some(self)
     }
 }
 

@@ -7,8 +7,8 @@ use anemone_mil::types::DType;
 use half::f16;
 use pulp::{Simd, WithSimd};
 
-use super::elementwise::{Only, STRIP};
-use super::{Around, Choice, Elements, Kernel, Surrounded};
+use super::elementwise::{LEAST_RUN, STRIP};
+use super::{Around, Choice, Elements, Kernel, Only, Surrounded};
 use crate::element::{Float, is_float};
 use crate::memory::Sources;
 use crate::threads::Threads;
@@ -214,8 +214,7 @@ where
     }
 
     fn surrounded(&self) -> Option<&dyn Surrounded> {
-        // Results one by one would each take a strip.
-        (self.shape.inner > 1).then_some(self)
+        (self.shape.inner >= LEAST_RUN).then_some(self)
     }
 }
 
@@ -225,7 +224,7 @@ where
     M: Fn(f64, f64) -> f64 + Copy + Send + Sync,
     F: Fn(f64) -> f64 + Copy + Send + Sync,
 {
-    fn takes_lead(&self) -> bool {
+    fn takes_lead(&self, _: usize) -> bool {
         true
     }
 

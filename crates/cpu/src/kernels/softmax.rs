@@ -11,8 +11,8 @@ use anemone_mil::types::DType;
 use half::f16;
 use pulp::{Arch, Simd, WithSimd};
 
-use super::elementwise::Only;
-use super::{Around, Choice, Elements, Kernel, Surrounded};
+use super::elementwise::LEAST_RUN;
+use super::{Around, Choice, Elements, Kernel, Only, Surrounded};
 use crate::element::{Float, is_float, larger};
 use crate::functions::{decay, exp_difference, rough_decay};
 use crate::memory::Sources;
@@ -165,6 +165,12 @@ fn term<T: Float, S: Simd>(x: f32, y: f32) -> f32 {
     if T::HALF { rough_decay::<S>(x - y) } else { decay::<S>(x - y) }
 }
 
+/// The columns that are computed with for so many: those past the last one, which are never kept, spare loops their
+/// remainders.
+fn lanes(width: usize) -> usize {
+    width.next_multiple_of(LANES)
+}
+
 /// What some rows find in every column.
 struct Find<'a, T> {
     x: Only<'a, T>,
@@ -186,27 +192,33 @@ impl<T: Float> WithSimd for Find<'_, T> {
         for (strip, (sums, largest)) in strips {
             let start = strip * STRIP;
             let width = largest.len();
-            // Columns past the last one are computed with, but never kept.
             let (mut wide, mut top, mut all) =
                 ([[0.0; STRIP]; TERMS], [f32::NEG_INFINITY; STRIP], [0.0; STRIP]);
+            let (top, all) = (&mut top[..lanes(width)], &mut all[..lanes(width)]);
             for done in (0..rows).step_by(TERMS) {
                 let count = TERMS.min(rows - done);
-                let before = top;
+                let mut before = [0.0; STRIP];
+                let before = &mut before[..top.len()];
+                before.copy_from_slice(top);
                 for (i, wide) in wide[..count].iter_mut().enumerate() {
                     x.read(first + (done + i) * inner + start, &mut wide[..width]);
                     top.iter_mut().zip(&*wide).for_each(|(top, &x)| *top = larger(*top, x));
                 }
                 if top != before {
-                    for ((sum, &before), &top) in all.iter_mut().zip(&before).zip(&top) {
+                    for ((sum, &before), &top) in all.iter_mut().zip(&*before).zip(&*top) {
                         let factor = if before == top { 1.0 } else { decay::<S>(before - top) };
                         *sum *= f64::from(factor);
                     }
                 }
+                // Of −∞ alone the terms are 0, not those of −∞ − (−∞).
+                for (base, &top) in before.iter_mut().zip(&*top) {
+                    *base = if top == f32::NEG_INFINITY { 0.0 } else { top };
+                }
                 for wide in wide[..count].chunks(if T::HALF { TERMS } else { 2 }) {
                     let mut some = [0.0; STRIP];
                     for wide in wide {
-                        for ((sum, &x), &top) in some.iter_mut().zip(wide).zip(&top) {
-                            *sum += term::<T, S>(x, top);
+                        for ((sum, &x), &base) in some.iter_mut().zip(wide).zip(&*before) {
+                            *sum += term::<T, S>(x, base);
                         }
                     }
                     all.iter_mut().zip(&some).for_each(|(sum, &some)| *sum += f64::from(some));
@@ -237,7 +249,6 @@ impl<T: Float> WithSimd for Finish<'_, T> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
         let inner = self.sums.len();
-        // Columns past the last one are computed with, but never kept.
         let (mut wide, mut sums, mut largest) = ([0.0; STRIP], [1.0; STRIP], [0.0; STRIP]);
         for start in (0..inner).step_by(STRIP) {
             let width = STRIP.min(inner - start);
@@ -246,7 +257,8 @@ impl<T: Float> WithSimd for Finish<'_, T> {
             for (row, result) in self.result.chunks_exact_mut(inner).enumerate() {
                 let position = self.position + row * inner + start;
                 self.x.read(position, &mut wide[..width]);
-                for ((x, &sum), &largest) in wide.iter_mut().zip(&sums).zip(&largest) {
+                let columns = sums[..lanes(width)].iter().zip(&largest);
+                for (x, (&sum, &largest)) in wide.iter_mut().zip(columns) {
                     let exponential = exponential::<T, S>(*x, largest);
                     *x = if T::HALF { exponential * sum } else { exponential / sum };
                 }
@@ -338,13 +350,14 @@ impl Kernel for SoftmaxKernel {
     }
 
     fn surrounded(&self) -> Option<&dyn Surrounded> {
-        (self.inner > 1).then_some(self)
+        (self.inner >= LEAST_RUN).then_some(self)
     }
 }
 
 impl Surrounded for SoftmaxKernel {
-    fn takes_lead(&self) -> bool {
-        true
+    fn takes_lead(&self, work: usize) -> bool {
+        // It is computed twice.
+        work <= 4
     }
 
     fn run_within(

@@ -38,7 +38,7 @@ impl Strip {
     /// Takes over larger largest logits.
     fn shrink(&mut self, largest: [f32; WIDTH]) {
         for ((sum, &before), &now) in self.sum.iter_mut().zip(&self.largest).zip(&largest) {
-            // Where nothing was added yet, or all of it was exp(−∞), the difference may be NaN.
+            // Where nothing was added yet, or all of it was exp(−∞), there is nothing to shrink.
             if before != now && *sum != 0.0 {
                 *sum *= (f64::from(before) - f64::from(now)).exp();
             }
@@ -219,10 +219,12 @@ impl WithSimd for Add<'_> {
             if largest != self.strip.largest {
                 self.strip.shrink(largest);
             }
+            // Of −∞ alone the terms are 0, not those of −∞ − (−∞).
+            let base = largest.map(|largest| if largest == f32::NEG_INFINITY { 0.0 } else { largest });
             let (mut sum, mut total) = ([0.0f32; WIDTH], [0.0f32; WIDTH]);
             for values in &rows[..count] {
                 for i in 0..WIDTH {
-                    sum[i] += decay::<S>(values[i] - largest[i]);
+                    sum[i] += decay::<S>(values[i] - base[i]);
                     total[i] += values[i];
                 }
             }

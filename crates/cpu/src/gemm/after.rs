@@ -1,0 +1,51 @@
+//! What follows the sums of a product.
+
+use crate::kernels::Elements;
+use crate::memory::Floats;
+
+/// What is added to the product.
+#[derive(Debug, Clone, Copy)]
+pub enum Bias<'a> {
+    /// Nothing.
+    None,
+    /// One value per row of the result.
+    Rows(Floats<'a>),
+    /// One value per column of the result.
+    Columns(Floats<'a>),
+}
+
+/// What follows the sums, before they are rounded to the result.
+#[derive(Clone, Copy)]
+pub struct After<'a> {
+    /// What is added.
+    pub bias: Bias<'a>,
+    /// What goes on with the values.
+    pub finish: Option<Elements<'a>>,
+}
+
+impl<'a> From<Bias<'a>> for After<'a> {
+    fn from(bias: Bias<'a>) -> After<'a> {
+        After { bias, finish: None }
+    }
+}
+
+impl After<'_> {
+    /// Applies it to a part of a row of the result, which has `columns`.
+    pub fn apply(&self, values: &mut [f32], (row, first_column, columns): (usize, usize, usize)) {
+        match self.bias {
+            Bias::None => {}
+            Bias::Rows(bias) => {
+                let bias = bias.get(row);
+                values.iter_mut().for_each(|value| *value += bias);
+            }
+            Bias::Columns(bias) => {
+                for (j, value) in values.iter_mut().enumerate() {
+                    *value += bias.get(first_column + j);
+                }
+            }
+        }
+        if let Some(finish) = self.finish {
+            finish(row * columns + first_column, values);
+        }
+    }
+}
