@@ -87,8 +87,10 @@ pub struct Packed<'a> {
 /// What the matrix unit needs to know of the operands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Precision {
-    /// They are fp16, or may be rounded to 16 significant bits.
+    /// They are fp16.
     Half,
+    /// They may be rounded to 16 significant bits.
+    Rounded,
     /// They are fp32.
     Single,
     /// They are fp32, but numbers below 2⁻¹⁰⁰ may lose bits or count as 0.
@@ -107,8 +109,9 @@ struct Unit {
 impl Unit {
     fn new(amx: Amx, precision: Precision, exact: bool) -> Unit {
         let products = match precision {
-            Precision::Half if exact => Products::Four,
-            Precision::Half => Products::Three,
+            Precision::Half if amx.multiplies_fp16() => Products::One,
+            Precision::Half | Precision::Rounded if exact => Products::Four,
+            Precision::Half | Precision::Rounded => Products::Three,
             Precision::Single | Precision::SingleButSmall => Products::Six,
         };
         Unit { amx, products, refuses_small: precision == Precision::Single }
@@ -116,6 +119,10 @@ impl Unit {
 
     /// Whether the unit can multiply blocks of which packing found this.
     fn takes(&self, left: Found, right: Found) -> bool {
+        // fp16 numbers have no parts that could be lost, and their infinities are multiplied like other numbers.
+        if self.products == Products::One {
+            return true;
+        }
         let small = || left.has_small() || right.has_small() || left.underflows(right);
         let large = left.has_large() || right.has_large() || left.overflows(right);
         !(large || self.refuses_small && small())

@@ -349,7 +349,7 @@ impl FusedHead {
             // numbers far below the others are as good as 0.
             let half =
                 matches!((x, embed), (Floats::F16(_), Floats::F16(_))) && !self.threads.exact_products();
-            self.precision = if half { Precision::Half } else { Precision::SingleButSmall };
+            self.precision = if half { Precision::Rounded } else { Precision::SingleButSmall };
             let (logits, dembed) = (self.to_logits(TILE), self.to_dembed(TILE));
             self.x.gather(x, positions, &self.counted, &self.threads);
             self.x.pack(Product::Logits, &logits, &self.threads)?;

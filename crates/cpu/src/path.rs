@@ -17,6 +17,8 @@ pub const PATH_VARIABLE: &str = "ANEMONE_CPU_PATH";
 /// path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Path {
+    /// [`Path::Amx`], with products of fp16 operands by AMX-FP16, which multiplies them as they are.
+    AmxFp16,
     /// AMX with bf16 for matrix products, on Linux, and AVX-512 for all else.
     ///
     /// A product of fp16 operands leaves the product of their second parts out, up to 2⁻¹⁶ of Σ|a||b|, where the op's
@@ -36,11 +38,13 @@ pub enum Path {
 
 impl Path {
     /// Every path, the fastest of each target first.
-    pub const ALL: [Path; 5] = [Path::Amx, Path::Avx512, Path::Avx2, Path::Neon, Path::Portable];
+    pub const ALL: [Path; 6] =
+        [Path::AmxFp16, Path::Amx, Path::Avx512, Path::Avx2, Path::Neon, Path::Portable];
 
     /// The name in options, the environment and results.
     pub fn name(self) -> &'static str {
         match self {
+            Path::AmxFp16 => "amx-fp16",
             Path::Amx => "amx",
             Path::Avx512 => "avx512",
             Path::Avx2 => "avx2",
@@ -51,15 +55,21 @@ impl Path {
 
     /// The paths that this processor has, the fastest first.
     ///
-    /// With the feature `emulation`, which is for tests, [`Path::Amx`] is the last of them where AVX-512 is all that
-    /// the processor has.
+    /// With the feature `emulation`, which is for tests, [`Path::AmxFp16`] and [`Path::Amx`] are the last of them where
+    /// AVX-512 is all that the processor has.
     pub fn available() -> Vec<Path> {
         let mut paths: Vec<Path> =
             Path::ALL.into_iter().filter(|path| path.instructions().is_some()).collect();
-        if paths.first() == Some(&Path::Amx) && Amx::detect().is_none() {
-            paths.rotate_left(1);
+        if Amx::detect().is_none() {
+            let emulated = paths.iter().take_while(|path| path.multiplies_by_unit()).count();
+            paths.rotate_left(emulated);
         }
         paths
+    }
+
+    /// Whether a matrix unit multiplies.
+    fn multiplies_by_unit(self) -> bool {
+        matches!(self, Path::AmxFp16 | Path::Amx)
     }
 
     /// The instructions, if this processor has them.
@@ -67,7 +77,7 @@ impl Path {
         let arch = match self {
             Path::Portable => Some(Arch::Scalar),
             #[cfg(target_arch = "x86_64")]
-            Path::Amx | Path::Avx512 => pulp::x86::V4::try_new().map(Arch::V4),
+            Path::AmxFp16 | Path::Amx | Path::Avx512 => pulp::x86::V4::try_new().map(Arch::V4),
             #[cfg(target_arch = "x86_64")]
             Path::Avx2 => pulp::x86::V3::try_new().map(Arch::V3),
             #[cfg(target_arch = "aarch64")]
@@ -79,7 +89,11 @@ impl Path {
         let detected = Amx::detect;
         #[cfg(feature = "emulation")]
         let detected = Amx::emulated;
-        let amx = if self == Path::Amx { Some(detected()?) } else { None };
+        let amx = match self {
+            Path::AmxFp16 => Some(detected().filter(|amx| amx.multiplies_fp16())?),
+            Path::Amx => Some(detected()?.without_fp16()),
+            _ => None,
+        };
         Some(Instructions { arch, amx })
     }
 }

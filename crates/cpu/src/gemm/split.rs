@@ -1,4 +1,5 @@
-//! Packing for the matrix unit: each number becomes a sum of bf16 numbers, its parts, the largest first.
+//! Packing for the matrix unit: each number becomes a sum of bf16 numbers, its parts, the largest first; or, where the
+//! unit multiplies fp16 numbers, an fp16 number its only part.
 //!
 //! bf16 has 8 bits of fp32's 24: an fp16 number, which has 11, is exactly the sum of two parts, an fp32 number of
 //! three, unless it is so small that a part would be subnormal, which the matrix unit takes for 0. Infinity, NaN, and

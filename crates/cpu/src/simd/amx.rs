@@ -5,6 +5,8 @@
 //! even, with subnormal numbers counting as 0 (Intel, "Architecture Instruction Set Extensions Programming
 //! Reference", chapter 3).
 //!
+//! AMX-FP16 does the same for fp16 numbers, `tdpfp16ps`, of which subnormal ones count as what they are.
+//!
 //! Of the eight tile registers four hold 32 × 32 sums, two a left and two a right operand's part.
 #![allow(unsafe_code)]
 
@@ -25,19 +27,34 @@ const PART_WORDS: usize = 2 * TILE_WORDS;
 /// The processor's matrix unit; there is a value of this type only where its instructions, and those of AVX-512 F, BW
 /// and VL, can be used.
 #[derive(Debug, Clone, Copy)]
-pub struct Amx(());
+pub struct Amx {
+    /// Whether it multiplies fp16.
+    fp16: bool,
+}
 
 impl Amx {
     /// The matrix unit, if the processor has one that multiplies bf16, and the system lets this process use it.
     pub fn detect() -> Option<Amx> {
         static PERMITTED: OnceLock<bool> = OnceLock::new();
-        PERMITTED.get_or_init(|| in_hardware() && has_avx512() && permitted()).then_some(Amx(()))
+        let permitted = *PERMITTED.get_or_init(|| in_hardware() && has_avx512() && permitted());
+        permitted.then(|| Amx { fp16: has_fp16() })
     }
 
     /// The matrix unit, or else one whose instructions are emulated one by one, very slowly.
     #[cfg(feature = "emulation")]
     pub fn emulated() -> Option<Amx> {
-        Amx::detect().or_else(|| (has_avx512() && emulation::install()).then_some(Amx(())))
+        Amx::detect().or_else(|| (has_avx512() && emulation::install()).then_some(Amx { fp16: true }))
+    }
+
+    /// Whether it multiplies fp16 numbers as they are.
+    pub fn multiplies_fp16(self) -> bool {
+        self.fp16
+    }
+
+    /// The same unit, with fp16 numbers as sums of bf16 numbers.
+    #[must_use]
+    pub fn without_fp16(self) -> Amx {
+        Amx { fp16: false }
     }
 
     /// Splits numbers into parts, each of which becomes a tile of `words`, two tiles after the one before.
@@ -71,7 +88,9 @@ impl Amx {
         if panel == 0 {
             return;
         }
+        debug_assert!(self.fp16 || products != Products::One);
         let multiply = match products {
+            Products::One => one_product,
             Products::Three => three_products,
             Products::Four => four_products,
             Products::Six => six_products,
@@ -94,6 +113,12 @@ fn in_hardware() -> bool {
     const TILE: u32 = 1 << 24;
     let features = if __cpuid(0).eax < 7 { 0 } else { __cpuid_count(7, 0).edx };
     features & BF16 != 0 && features & TILE != 0
+}
+
+/// Whether a processor with AMX multiplies fp16.
+fn has_fp16() -> bool {
+    const FP16: u32 = 1 << 21;
+    __cpuid_count(7, 0).eax >= 1 && __cpuid_count(7, 1).eax & FP16 != 0
 }
 
 /// Asks the system to save tiles when it switches threads, without which their use is refused.
@@ -265,6 +290,18 @@ macro_rules! define {
     };
 }
 
+define!(
+    /// a₀b₀, of fp16 numbers.
+    one_product, 1,
+    concat!(
+        load!(a 0),
+        load!(b 0),
+        "tdpfp16ps tmm0, tmm4, tmm6\n",
+        "tdpfp16ps tmm1, tmm4, tmm7\n",
+        "tdpfp16ps tmm2, tmm5, tmm6\n",
+        "tdpfp16ps tmm3, tmm5, tmm7\n"
+    )
+);
 define!(
     /// a₀b₁ + a₀b₀ + a₁b₀.
     three_products, 2,

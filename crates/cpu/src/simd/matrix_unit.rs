@@ -4,7 +4,7 @@ use crate::memory::Floats;
 
 /// Rows of the left and columns of the right operand that are multiplied at once: two tiles of each.
 pub const SIDE: usize = 32;
-/// Terms of a tile: 32 bf16 values in 64 bytes.
+/// Terms of a tile: 32 bf16 or fp16 values in 64 bytes.
 pub const TERMS: usize = 32;
 /// 32-bit words of a tile, each of which holds two neighbouring terms.
 pub const TILE_WORDS: usize = 256;
@@ -12,6 +12,8 @@ pub const TILE_WORDS: usize = 256;
 /// Which parts of two operands are multiplied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Products {
+    /// fp16 operands, as they are.
+    One,
     /// Operands of two parts, without the product of both second ones, which is less than 2⁻¹⁶ of the whole.
     Three,
     /// Operands of two parts, with all products.
@@ -24,13 +26,15 @@ impl Products {
     /// The parts of each operand.
     pub fn parts(self) -> usize {
         match self {
+            Products::One => 1,
             Products::Three | Products::Four => 2,
             Products::Six => 3,
         }
     }
 }
 
-/// 16 rows of up to 32 numbers, the terms, to be split into bf16 parts, each part a tile.
+/// 16 rows of up to 32 numbers, the terms, to be split into bf16 parts, each part a tile; or, as one part, to be taken as
+/// the fp16 numbers that they are.
 // Where there is no matrix unit, nothing reads them.
 #[cfg_attr(not(all(target_arch = "x86_64", target_os = "linux")), allow(dead_code))]
 pub struct Numbers<'a> {

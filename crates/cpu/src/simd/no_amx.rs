@@ -18,6 +18,17 @@ impl Amx {
         None
     }
 
+    /// Not that either.
+    pub fn multiplies_fp16(self) -> bool {
+        match self {}
+    }
+
+    /// Nothing still.
+    #[must_use]
+    pub fn without_fp16(self) -> Amx {
+        self
+    }
+
     /// Splits nothing.
     pub fn split(self, _: Numbers<'_>, _: &mut [u32]) -> Found {
         match self {}

@@ -6,8 +6,11 @@
 use std::cell::UnsafeCell;
 use std::sync::OnceLock;
 
+use half::f16;
 use libc::{REG_R8, REG_RAX, REG_RBP, REG_RBX, REG_RCX, REG_RDI, REG_RDX, REG_RIP, REG_RSI, REG_RSP};
 use libc::{c_int, c_void, siginfo_t, ucontext_t};
+
+use crate::element::Float;
 
 const ROWS: usize = 16;
 const ROW_BYTES: usize = 64;
@@ -116,7 +119,15 @@ unsafe fn emulate(tiles: &mut Tiles, code: *const u8, registers: &[i64; 23]) -> 
         // tdpbf16ps
         (0x5c, 2, true) if tiles.configured => {
             let (a, b) = (tiles.rows[rm], tiles.rows[third & 7]);
-            dot_product(&mut tiles.rows[reg], &a, &b);
+            dot_product(&mut tiles.rows[reg], &a, &b, |bytes| {
+                flushed(f32::from_bits(u32::from_le_bytes([0, 0, bytes[0], bytes[1]])))
+            });
+            Some(5)
+        }
+        // tdpfp16ps
+        (0x5c, 3, true) if tiles.configured => {
+            let (a, b) = (tiles.rows[rm], tiles.rows[third & 7]);
+            dot_product(&mut tiles.rows[reg], &a, &b, |bytes| f16::from_le_bytes(bytes).wide());
             Some(5)
         }
         _ => None,
@@ -161,19 +172,22 @@ fn unreachable_operand() -> ! {
     std::process::abort()
 }
 
-/// `tdpbf16ps`: for each row of `a` and each column of `b`, the even and the odd terms are added up apart, then
-/// together, then to what is there.
-fn dot_product(c: &mut [[u8; ROW_BYTES]; ROWS], a: &[[u8; ROW_BYTES]; ROWS], b: &[[u8; ROW_BYTES]; ROWS]) {
-    let bf16 = |row: &[u8; ROW_BYTES], index: usize| {
-        flushed(f32::from_bits(u32::from_le_bytes([0, 0, row[2 * index], row[2 * index + 1]])))
-    };
+/// `tdpbf16ps` and `tdpfp16ps`: for each row of `a` and each column of `b`, the even and the odd terms are added up apart,
+/// then together, then to what is there. `number` reads an element.
+fn dot_product(
+    c: &mut [[u8; ROW_BYTES]; ROWS],
+    a: &[[u8; ROW_BYTES]; ROWS],
+    b: &[[u8; ROW_BYTES]; ROWS],
+    number: impl Fn([u8; 2]) -> f32,
+) {
+    let number = |row: &[u8; ROW_BYTES], index: usize| number([row[2 * index], row[2 * index + 1]]);
     for (c, a) in c.iter_mut().zip(a) {
         let mut sums = [0.0f32; 32];
         for (k, b) in b.iter().enumerate() {
-            let pair = [bf16(a, 2 * k), bf16(a, 2 * k + 1)];
+            let pair = [number(a, 2 * k), number(a, 2 * k + 1)];
             for (n, sum) in sums.iter_mut().enumerate() {
-                // The product of two bf16 numbers is an fp32 number, so this rounds once.
-                *sum = flushed(*sum + pair[n % 2] * bf16(b, n));
+                // The product of two such numbers is an fp32 number, so this rounds once.
+                *sum = flushed(*sum + pair[n % 2] * number(b, n));
             }
         }
         for (bytes, sums) in c.as_chunks_mut::<4>().0.iter_mut().zip(sums.as_chunks::<2>().0) {

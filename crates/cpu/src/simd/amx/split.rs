@@ -2,13 +2,14 @@
 #![allow(unsafe_code)]
 
 use std::arch::x86_64::{
-    __m512, __m512i, _mm256_maskz_loadu_epi16, _mm512_add_epi16, _mm512_add_epi32, _mm512_and_si512,
-    _mm512_castps_si512, _mm512_castsi256_si512, _mm512_castsi512_ps, _mm512_castsi512_si256,
-    _mm512_cvtph_ps, _mm512_extracti64x4_epi64, _mm512_inserti64x4, _mm512_loadu_si512,
-    _mm512_maskz_loadu_ps, _mm512_max_epu16, _mm512_max_epu32, _mm512_min_epu16, _mm512_min_epu32,
-    _mm512_or_si512, _mm512_reduce_max_epu32, _mm512_reduce_min_epu32, _mm512_set1_epi16, _mm512_set1_epi32,
-    _mm512_setzero_si512, _mm512_srli_epi32, _mm512_storeu_si512, _mm512_sub_epi16, _mm512_sub_epi32,
-    _mm512_sub_ps,
+    __m512, __m512i, _MM_FROUND_TO_NEAREST_INT, _mm256_maskz_loadu_epi16, _mm512_add_epi16, _mm512_add_epi32,
+    _mm512_and_si512, _mm512_castps_si512, _mm512_castsi256_si512, _mm512_castsi512_ps,
+    _mm512_castsi512_si256, _mm512_cvtepu16_epi32, _mm512_cvtph_ps, _mm512_cvtps_ph,
+    _mm512_extracti64x4_epi64, _mm512_inserti64x4, _mm512_loadu_si512, _mm512_maskz_loadu_ps,
+    _mm512_max_epu16, _mm512_max_epu32, _mm512_min_epu16, _mm512_min_epu32, _mm512_or_si512,
+    _mm512_reduce_max_epu32, _mm512_reduce_min_epu32, _mm512_set1_epi16, _mm512_set1_epi32,
+    _mm512_setzero_si512, _mm512_slli_epi32, _mm512_srli_epi32, _mm512_storeu_si512, _mm512_sub_epi16,
+    _mm512_sub_epi32, _mm512_sub_ps,
 };
 
 use half::f16;
@@ -109,10 +110,13 @@ impl Lanes for f32 {
 /// Bits of fp32 that are bf16's.
 const PART: u32 = 0xffff_0000;
 
-/// [`super::Amx::split`]: each part is the bf16 number nearest to what is left of the number, ties away from 0.
+/// [`super::Amx::split`]: each part is the bf16 number nearest to what is left of the number, ties away from 0; a single
+/// one is the fp16 number.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
 pub fn split(numbers: Numbers<'_>, words: &mut [u32]) -> Found {
     match (numbers.values, numbers.parts) {
+        (Floats::F16(values), 1) => split_values::<f16, 1>(values, numbers, words),
+        (Floats::F32(values), 1) => split_values::<f32, 1>(values, numbers, words),
         (Floats::F16(values), 2) => split_values::<f16, 2>(values, numbers, words),
         (Floats::F32(values), 2) => split_values::<f32, 2>(values, numbers, words),
         (Floats::F16(values), _) => split_values::<f16, 3>(values, numbers, words),
@@ -131,6 +135,15 @@ fn take_part(numbers: &mut __m512) -> __m512i {
     let part = _mm512_and_si512(rounded, _mm512_set1_epi32(PART as i32));
     *numbers = _mm512_sub_ps(*numbers, _mm512_castsi512_ps(part));
     part
+}
+
+/// Pairs of numbers, which fp16 holds.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn fp16_pairs(x: __m512, y: __m512) -> __m512i {
+    let x = _mm512_cvtepu16_epi32(_mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(x));
+    let y = _mm512_cvtepu16_epi32(_mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(y));
+    _mm512_or_si512(x, _mm512_slli_epi32::<16>(y))
 }
 
 /// Some elements; none where there are none.
@@ -171,8 +184,12 @@ fn split_values<T: Lanes, const PARTS: usize>(
             unsafe { T::load(runs, &mut seen) }
         };
         for part in 0..PARTS {
-            let (x, y) = (take_part(&mut x), take_part(&mut y));
-            let pairs = _mm512_or_si512(_mm512_srli_epi32::<16>(x), y);
+            let pairs = if PARTS == 1 {
+                fp16_pairs(x, y)
+            } else {
+                let (x, y) = (take_part(&mut x), take_part(&mut y));
+                _mm512_or_si512(_mm512_srli_epi32::<16>(x), y)
+            };
             let to = &mut words[part * DISTANCE + 16 * i..][..16];
             // SAFETY: sixteen words are 64 bytes; no alignment is asked for.
             unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), pairs) };
@@ -245,6 +262,43 @@ mod tests {
             for singles in singles.chunks_exact(rows * terms).step_by(7) {
                 let found = check(Floats::F32(singles), 3, rows, terms);
                 assert!(!found.has_large() && !found.has_small());
+            }
+        }
+    }
+
+    #[test]
+    fn fp16_numbers_are_taken_as_they_are() {
+        let Some(amx) = Amx::emulated() else { return };
+        let (rows, terms) = (15, 31);
+        let all: Vec<half::f16> = (0..=u16::MAX).map(half::f16::from_bits).collect();
+        for values in all.chunks_exact(rows * terms) {
+            for (row_stride, term_stride) in [(terms, 1), (1, rows)] {
+                for turned in [false, true] {
+                    let mut words = [7u32; 256];
+                    let values_of_numbers = Floats::F16(values);
+                    let numbers = Numbers {
+                        values: values_of_numbers,
+                        row_stride,
+                        term_stride,
+                        rows,
+                        terms,
+                        turned,
+                        parts: 1,
+                    };
+                    amx.split(numbers, &mut words);
+                    for (i, j) in (0..16).flat_map(|i| (0..32).map(move |j| (i, j))) {
+                        let word = words[if turned { 16 * (j % 16) + i } else { 16 * i + j % 16 }];
+                        let found = half::f16::from_bits((word >> (16 * (j / 16))) as u16);
+                        let there = i < rows && j < terms;
+                        let expected =
+                            if there { values[i * row_stride + j * term_stride] } else { half::f16::ZERO };
+                        let same = found.to_bits() == expected.to_bits();
+                        assert!(
+                            same || found.is_nan() && expected.is_nan(),
+                            "{i} {j}: {found} for {expected}"
+                        );
+                    }
+                }
             }
         }
     }
