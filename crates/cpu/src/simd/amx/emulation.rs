@@ -180,14 +180,23 @@ fn dot_product(
     b: &[[u8; ROW_BYTES]; ROWS],
     number: impl Fn([u8; 2]) -> f32,
 ) {
-    let number = |row: &[u8; ROW_BYTES], index: usize| number([row[2 * index], row[2 * index + 1]]);
-    for (c, a) in c.iter_mut().zip(a) {
-        let mut sums = [0.0f32; 32];
-        for (k, b) in b.iter().enumerate() {
-            let pair = [number(a, 2 * k), number(a, 2 * k + 1)];
-            for (n, sum) in sums.iter_mut().enumerate() {
+    let numbers = |tile: &[[u8; ROW_BYTES]; ROWS]| {
+        tile.map(|row| {
+            let mut numbers = [0.0f32; ROW_BYTES / 2];
+            for (to, &bytes) in numbers.iter_mut().zip(row.as_chunks::<2>().0) {
+                *to = number(bytes);
+            }
+            numbers
+        })
+    };
+    let (a, b) = (numbers(a), numbers(b));
+    for (c, a) in c.iter_mut().zip(&a) {
+        let mut sums = [0.0f32; ROW_BYTES / 2];
+        for (pair, b) in a.as_chunks::<2>().0.iter().zip(&b) {
+            for (sums, b) in sums.as_chunks_mut::<2>().0.iter_mut().zip(b.as_chunks::<2>().0) {
                 // The product of two such numbers is an fp32 number, so this rounds once.
-                *sum = flushed(*sum + pair[n % 2] * number(b, n));
+                sums[0] = flushed(sums[0] + pair[0] * b[0]);
+                sums[1] = flushed(sums[1] + pair[1] * b[1]);
             }
         }
         for (bytes, sums) in c.as_chunks_mut::<4>().0.iter_mut().zip(sums.as_chunks::<2>().0) {
@@ -198,6 +207,7 @@ fn dot_product(
 }
 
 /// Subnormal numbers count as 0, before and after an operation.
+#[inline(always)]
 fn flushed(value: f32) -> f32 {
-    if value.is_subnormal() { 0.0f32.copysign(value) } else { value }
+    if value.abs() < f32::MIN_POSITIVE { 0.0f32.copysign(value) } else { value }
 }
