@@ -1,8 +1,9 @@
-//! Which ops become one step: chains of elementwise ops, and what follows a matrix product.
+//! Which ops become one step: chains of elementwise ops, and what is before and after a kernel.
 //!
 //! An op that computes element by element takes the ops over that make its operands in the same way, if nothing else
-//! needs what they make and no dimension broadcasts; and a product whose result only such ops need is finished by
-//! them, while it is still in the cache. Values are rounded as if each op had written its result.
+//! needs what they make and no dimension broadcasts. A product, reduction or softmax whose result only such ops need is
+//! finished by them, while it is still in the cache, and the latter two compute an operand that nothing else needs where
+//! they read it. Values are rounded as if each op had written its result.
 
 use std::collections::HashMap;
 use std::mem;
@@ -136,14 +137,14 @@ impl Planner<'_> {
             return Err(unsupported("a result of unknown size"));
         };
         let mut chain = Chain::new(id, function, operands, (dims, dtype));
-        // The step of a product that the chain is to finish, and the product.
-        let mut product = None;
+        // The step of a kernel that the chain is to finish, and its result.
+        let mut kernel = None;
         let made: Vec<ValueId> = chain.leaves.iter().filter_map(|leaf| leaf.id).collect();
         for &value in &made {
             let Some(step) = self.sole_maker(value, &chain.dims) else { continue };
             let (maker, finished) = match &self.drafts[step].work {
                 DraftWork::Region { chain, .. } => (chain, None),
-                DraftWork::Kernel { finish: Some(chain), .. } if product.is_none() => {
+                DraftWork::Kernel { finish: Some(chain), .. } if kernel.is_none() => {
                     let finished = chain.leaves.last().filter(|leaf| leaf.dtype() == dtype);
                     let Some(finished) = finished.and_then(|leaf| leaf.id) else { continue };
                     (chain, Some((step, finished)))
@@ -153,17 +154,16 @@ impl Planner<'_> {
             let Some(longer) = chain.with(value, maker) else { continue };
             chain = longer;
             match finished {
-                Some(_) => product = finished,
+                Some(_) => kernel = finished,
                 None => self.drafts[step].work = DraftWork::Moved,
             }
         }
-        let product = product.or_else(|| self.product_of(&chain, dtype));
+        let kernel = kernel.or_else(|| self.kernel_of(&chain, dtype));
         self.read_all(&chain.leaves);
         let mut draft = Draft { op: id, work: DraftWork::Moved };
-        if let Some((step, made)) = product {
+        if let Some((step, made)) = kernel {
             // Only now is all that the chain reads there.
-            let product = mem::replace(&mut self.drafts[step], draft);
-            draft = product;
+            draft = mem::replace(&mut self.drafts[step], draft);
             if let DraftWork::Kernel { work, lead, finish, .. } = &mut draft.work {
                 self.read_all(lead.as_ref().map_or(&work.operands, |chain| &chain.leaves));
                 *finish = Some(chain.with_last(made));
@@ -191,8 +191,8 @@ impl Planner<'_> {
         Some(lead)
     }
 
-    /// The step of a product of this type that the chain alone reads, and the product.
-    fn product_of(&self, chain: &Chain, dtype: DType) -> Option<(usize, ValueId)> {
+    /// The step of a kernel whose result, of this type, the chain alone reads, and the result.
+    fn kernel_of(&self, chain: &Chain, dtype: DType) -> Option<(usize, ValueId)> {
         chain.leaves.iter().filter(|leaf| leaf.dtype() == dtype).find_map(|leaf| {
             let step = self.sole_maker(leaf.id?, &chain.dims)?;
             let finished = match &self.drafts[step].work {
