@@ -91,7 +91,7 @@ impl Path {
         let detected = Amx::emulated;
         let amx = match self {
             Path::AmxFp16 => Some(detected().filter(|amx| amx.multiplies_fp16())?),
-            Path::Amx => Some(detected()?.without_fp16()),
+            Path::Amx => Some(detected().map(Amx::without_fp16)?),
             _ => None,
         };
         Some(Instructions { arch, amx })
