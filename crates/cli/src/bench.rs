@@ -56,7 +56,7 @@ struct HeadArgs {
     /// Threads (default: as many as the machine runs at once)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     threads: Option<u32>,
-    /// Instructions of the CPU runtime: amx, avx512, avx2, neon or portable (default: the fastest that the processor has)
+    /// Instructions of the CPU runtime: amx-fp16, amx, avx512, avx2, neon or portable (default: the fastest that the processor has)
     #[arg(long, value_name = "PATH")]
     path: Option<CpuPath>,
     /// On amx, multiply fp16 as exactly as sums in fp32 are, which takes a third more products

@@ -39,6 +39,11 @@ def exponential_tail(x):
     return mp.mpf(1) / 2 if x == 0 else (mp.expm1(x) - x) / x**2
 
 
+def exponential_slope(x):
+    """(e^x - 1) / x."""
+    return mp.mpf(1) if x == 0 else mp.expm1(x) / x
+
+
 def scaled_erfc(y):
     """erfc(a) e^(a^2) (a + 5/2) at a = 5/2 (1 + y) / (1 - y)."""
     if y > 1 - mp.mpf(10) ** -12:
@@ -56,8 +61,10 @@ def show(name, coefficients, error, digits):
 
 half_log_2 = mp.log(2) / 2 * mp.mpf("1.0001")
 relative = lambda x: x**2 * mp.exp(-x) + mp.mpf("1e-9")
-for degree in (3, 4):
-    coefficients, error = minimax(exponential_tail, relative, degree, -half_log_2, half_log_2)
-    show(f"(e^x - 1 - x) / x^2 by degree {degree}, relative to e^x", coefficients, error, 9)
+coefficients, error = minimax(exponential_tail, relative, 4, -half_log_2, half_log_2)
+show("(e^x - 1 - x) / x^2, relative to e^x", coefficients, error, 9)
+relative = lambda x: abs(x) * mp.exp(-x) + mp.mpf("1e-9")
+coefficients, error = minimax(exponential_slope, relative, 3, -half_log_2, half_log_2)
+show("(e^x - 1) / x, relative to e^x", coefficients, error, 9)
 coefficients, error = mp.chebyfit(scaled_erfc, [-1, 1], 14, error=True)
 show("erfc(a) e^(a^2) (a + 5/2)", coefficients[::-1], error, 16)

@@ -56,16 +56,9 @@ struct SoftmaxKernel {
 /// Merges what a group of rows found in one column, the largest value m and Σ exp(x − m), into what earlier
 /// groups found.
 fn merge(largest: &mut f32, sum: &mut f64, group_largest: f32, group_sum: f64) {
-    let both = larger(*largest, group_largest);
-    // Rows of −∞ alone found no sum to speak of: 0 beside a finite value.
+    let both = largest.max(group_largest);
     let scaled = |largest: f32, sum: f64| {
-        if largest == both {
-            sum
-        } else if largest == f32::NEG_INFINITY {
-            0.0
-        } else {
-            sum * (f64::from(largest) - f64::from(both)).exp()
-        }
+        if largest == both { sum } else { sum * (f64::from(largest) - f64::from(both)).exp() }
     };
     *sum = scaled(*largest, *sum) + scaled(group_largest, group_sum);
     *largest = both;
@@ -202,7 +195,7 @@ impl<T: Float> WithSimd for Find<'_, T> {
                 before.copy_from_slice(top);
                 for (i, wide) in wide[..count].iter_mut().enumerate() {
                     x.read(first + (done + i) * inner + start, &mut wide[..width]);
-                    top.iter_mut().zip(&*wide).for_each(|(top, &x)| *top = larger(*top, x));
+                    top.iter_mut().zip(&*wide).for_each(|(top, &x)| *top = if x > *top { x } else { *top });
                 }
                 if top != before {
                     for ((sum, &before), &top) in all.iter_mut().zip(&*before).zip(&*top) {
