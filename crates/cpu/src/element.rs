@@ -127,6 +127,12 @@ pub fn smaller(x: f32, y: f32) -> f32 {
     if x < y || x.is_nan() { x } else { y }
 }
 
+/// Whether two runs of numbers are not the same bits, without a branch for each number.
+#[inline(always)]
+pub fn differ(x: &[f32], y: &[f32]) -> bool {
+    x.iter().zip(y).fold(0, |bits, (x, y)| bits | (x.to_bits() ^ y.to_bits())) != 0
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -13,7 +13,7 @@ use pulp::{Arch, Simd, WithSimd};
 
 use super::elementwise::LEAST_RUN;
 use super::{Around, Choice, Elements, Kernel, Only, Surrounded};
-use crate::element::{Float, is_float, larger};
+use crate::element::{Float, differ, is_float, larger};
 use crate::functions::{decay, exp_difference, rough_decay};
 use crate::memory::Sources;
 use crate::threads::Threads;
@@ -197,7 +197,7 @@ impl<T: Float> WithSimd for Find<'_, T> {
                     x.read(first + (done + i) * inner + start, &mut wide[..width]);
                     top.iter_mut().zip(&*wide).for_each(|(top, &x)| *top = if x > *top { x } else { *top });
                 }
-                if top != before {
+                if differ(top, before) {
                     for ((sum, &before), &top) in all.iter_mut().zip(&*before).zip(&*top) {
                         let factor = if before == top { 1.0 } else { decay::<S>(before - top) };
                         *sum *= f64::from(factor);

@@ -3,7 +3,7 @@
 use anemone_mil::runtime::RuntimeError;
 use pulp::{Simd, WithSimd};
 
-use crate::element::larger;
+use crate::element::{differ, larger};
 use crate::execution::zeros;
 use crate::functions::{decay, tanh};
 use crate::memory::FloatsMut;
@@ -216,7 +216,7 @@ impl WithSimd for Add<'_> {
                     largest[i] = larger(largest[i], values[i]);
                 }
             }
-            if largest != self.strip.largest {
+            if differ(&largest, &self.strip.largest) {
                 self.strip.shrink(largest);
             }
             // Of −∞ alone the terms are 0, not those of −∞ − (−∞).
