@@ -42,11 +42,11 @@ pub fn decay<S: Simd>(x: f32) -> f32 {
     if x < -86.5 { 0.0 } else { exponential }
 }
 
-/// eˣ to within 10⁻⁵ for x ≤ 0, but never less than e⁻⁸⁷, 1.6·10⁻³⁸, which is nothing in a sum to which 1 belongs, nor
-/// in fp16.
+/// eˣ to within 10⁻⁵ for x ≤ 0, but never less than e⁻⁶⁰, 9·10⁻²⁷, which is nothing in a sum to which 1 belongs, nor in
+/// fp16, and which products with the sum's inverse do not make subnormal and slow.
 #[inline(always)]
 pub fn rough_decay<S: Simd>(x: f32) -> f32 {
-    let x = if x < -87.0 { -87.0 } else { x };
+    let x = if x < -60.0 { -60.0 } else { x };
     let shifted = x.multiply_add::<S>(std::f32::consts::LOG2_E, INTEGER);
     let r = (INTEGER - shifted).multiply_add::<S>(std::f32::consts::LN_2, x);
     let exponential =

@@ -203,7 +203,7 @@ impl<T: Float> WithSimd for Find<'_, T> {
                         *sum *= f64::from(factor);
                     }
                 }
-                // Of −∞ alone the terms are 0, not those of −∞ − (−∞).
+                // Of −∞ alone the terms are next to 0, not those of −∞ − (−∞).
                 for (base, &top) in before.iter_mut().zip(&*top) {
                     *base = if top == f32::NEG_INFINITY { 0.0 } else { top };
                 }
