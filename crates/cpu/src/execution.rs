@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use anemone_mil::bind::{self, Scope};
 use anemone_mil::eval::{Budget, Evaluation};
+use anemone_mil::mapped::room_for;
 use anemone_mil::ops::Operand;
 use anemone_mil::program::{BlobReference, OpId, ValueId};
 use anemone_mil::runtime::{Executable, Port, RuntimeError, check_inputs};
@@ -48,8 +49,7 @@ struct Buffers {
 
 /// `count` zeros, if there is memory for them.
 pub fn zeros<T: Zeroable + Clone>(count: usize) -> Result<Vec<T>, RuntimeError> {
-    let mut values = Vec::new();
-    values.try_reserve_exact(count).map_err(|_| unsupported("a function that needs this much memory"))?;
+    let mut values = room_for(count).ok_or_else(|| unsupported("a function that needs this much memory"))?;
     values.resize(count, T::zeroed());
     Ok(values)
 }

@@ -1,5 +1,6 @@
 //! The zero-layer model: token embedding → final RMSNorm → classifier. Its best is the bigram distribution.
 
+use anemone_mil::mapped::room_for;
 use anemone_mil::types::{DType, TensorType};
 use thiserror::Error;
 
@@ -28,8 +29,7 @@ pub(crate) fn allocate(
 ) -> Result<Vec<f32>, ModelError> {
     let refused = || ModelError::Memory(TensorType::new(DType::Fp32, shape));
     let count = shape.iter().try_fold(1usize, |count, &dim| count.checked_mul(dim)).ok_or_else(refused)?;
-    let mut allocated = Vec::new();
-    allocated.try_reserve_exact(count).map_err(|_| refused())?;
+    let mut allocated = room_for(count).ok_or_else(refused)?;
     allocated.extend(values.into_iter().take(count));
     Ok(allocated)
 }

@@ -1,4 +1,5 @@
-//! Read-only file mappings: the one module of this crate that contains `unsafe`.
+//! What this crate asks of the system's memory, read-only file mappings and large pages: its one module that
+//! contains `unsafe`.
 //!
 //! A mapped file is memory that other processes can change. This module therefore never makes a reference to
 //! it: bytes leave only by being copied, through a raw pointer, into memory that the caller owns. So no
@@ -14,6 +15,11 @@
 //!   read that is not the mapping's, so this is a lost process, not a corrupted one. Files written with
 //!   [`crate::weights::write_atomically`] are replaced whole, never truncated: a mapping made before keeps the
 //!   old contents.
+//!
+//! Large memory is asked for in [`room_for`], whose pages Linux is told to make huge where it waits to be told
+//! (`madvise` in `/sys/kernel/mm/transparent_hugepage/enabled`, the setting of most distributions). A tensor
+//! read along its columns touches a page of 4 KiB for every few values, and a processor remembers where some
+//! thousand pages are: 4 MiB of small ones, all of a tensor in pages of 2 MiB.
 #![allow(unsafe_code)]
 
 use std::fs::File;
@@ -65,6 +71,46 @@ impl MappedFile {
     }
 }
 
+/// An empty vector with room for `count` values, in huge pages if there are enough of them and the system has
+/// such pages to give; `None` when there is no memory.
+///
+/// ```
+/// let mut values = anemone_mil::mapped::room_for::<f32>(1 << 20).unwrap();
+/// values.resize(1 << 20, 0.0);
+/// assert!(anemone_mil::mapped::room_for::<f32>(usize::MAX).is_none());
+/// ```
+pub fn room_for<T>(count: usize) -> Option<Vec<T>> {
+    let mut values = Vec::new();
+    values.try_reserve_exact(count).ok()?;
+    prefer_huge_pages(&mut values);
+    Some(values)
+}
+
+/// Asks for huge pages where they fit wholly into a vector's memory. A system that has none refuses, which
+/// changes nothing.
+#[cfg(target_os = "linux")]
+fn prefer_huge_pages<T>(values: &mut Vec<T>) {
+    /// Huge pages of x86-64, and of AArch64 with pages of 4 KiB; a multiple of every ordinary page.
+    const HUGE_PAGE: usize = 2 << 20;
+    let start = values.as_mut_ptr().cast::<u8>();
+    let bytes = values.capacity() * size_of::<T>();
+    let skipped = start.addr().next_multiple_of(HUGE_PAGE) - start.addr();
+    let whole = bytes.saturating_sub(skipped) / HUGE_PAGE * HUGE_PAGE;
+    if whole == 0 {
+        return;
+    }
+    // SAFETY: `skipped + whole <= bytes`, the size of the allocation that `values` owns, so the range is
+    // memory of this process that nothing else refers to. This advice changes how the system backs the pages,
+    // never what they hold or who may touch them.
+    unsafe {
+        libc::madvise(start.add(skipped).cast(), whole, libc::MADV_HUGEPAGE);
+    }
+}
+
+/// Other systems choose the size of pages themselves.
+#[cfg(not(target_os = "linux"))]
+fn prefer_huge_pages<T>(_: &mut Vec<T>) {}
+
 #[cfg(test)]
 mod tests {
     use std::io::Write;
@@ -94,5 +140,41 @@ mod tests {
         let mapped = MappedFile::new(&file).unwrap();
         assert!(mapped.is_empty());
         assert!(!mapped.copy_to(0, &mut [0]));
+    }
+
+    #[test]
+    fn room_is_there_at_every_size() {
+        for count in [0, 1, (1 << 20) - 1, 1 << 20, (2 << 20) + 3, 5 << 20] {
+            let mut values = room_for::<u32>(count).unwrap();
+            assert!(values.is_empty() && values.capacity() >= count);
+            values.extend((0..count as u32).map(|i| i ^ 0x5a5a));
+            prefer_huge_pages(&mut values);
+            assert!(values.iter().enumerate().all(|(i, &value)| value == i as u32 ^ 0x5a5a));
+        }
+        assert!(room_for::<()>(usize::MAX).unwrap().is_empty());
+        assert!(room_for::<u16>(usize::MAX / 2).is_none());
+    }
+
+    /// The pages of a mapping are huge, or may become so, when its flags in `smaps` have `hg`.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn large_room_is_marked_for_huge_pages() {
+        if !std::fs::exists("/sys/kernel/mm/transparent_hugepage").unwrap() {
+            return;
+        }
+        let values = room_for::<u8>(64 << 20).unwrap();
+        let middle = values.as_ptr().addr() + (32 << 20);
+        let smaps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+        let mut inside = false;
+        let flags = smaps.lines().find(|line| {
+            let bounds = line.split_whitespace().next().and_then(|range| range.split_once('-'));
+            let address = |text| usize::from_str_radix(text, 16).ok();
+            if let Some((Some(start), Some(end))) = bounds.map(|(start, end)| (address(start), address(end)))
+            {
+                inside = (start..end).contains(&middle);
+            }
+            inside && line.starts_with("VmFlags:")
+        });
+        assert!(flags.unwrap().split_whitespace().any(|flag| flag == "hg"), "{flags:?}");
     }
 }

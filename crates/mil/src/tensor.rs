@@ -2,6 +2,7 @@
 
 use half::{bf16, f16};
 
+use crate::mapped::room_for;
 use crate::types::{DType, Dim, Shape, TensorType, Type};
 
 /// The values of a tensor, one variant per way of storing them.
@@ -92,7 +93,7 @@ impl Data {
     /// `count` zeros (false, empty strings) of an element type; `None` when there is no memory for them.
     pub fn zeros(dtype: DType, count: usize) -> Option<Data> {
         fn extend<T: Clone + Default>(values: &mut Vec<T>, count: usize) -> Option<()> {
-            values.try_reserve_exact(count).ok()?;
+            *values = room_for(count)?;
             values.resize(count, T::default());
             Some(())
         }
