@@ -44,23 +44,19 @@ pub fn pack(
     let mut found = Found::NOTHING;
     for row in (0..height).step_by(ROWS) {
         let (panel, tile) = (row / SIDE, row % SIDE / ROWS);
-        for term in (0..terms.len()).step_by(TERMS) {
-            let block = term / DEPTH * DEPTH;
+        let rows = (rows.start + row).min(rows.end)..rows.end.min(rows.start + row + ROWS);
+        for block in (0..terms.len()).step_by(DEPTH) {
             let depth = DEPTH.min(terms.len() - block);
-            let start = values(height, block, parts)
-                + panel * values(SIDE, depth, parts)
-                + values(SIDE, term - block, parts)
-                + tile * TILE_WORDS;
-            let rows = (rows.start + row).min(rows.end)..rows.end.min(rows.start + row + ROWS);
-            let terms = terms.start + term..terms.end.min(terms.start + term + TERMS);
+            let start = values(height, block, parts) + panel * values(SIDE, depth, parts) + tile * TILE_WORDS;
+            let terms = terms.start + block..terms.start + block + depth;
             let turned = operand == Operand::Right;
-            found = found.or(split(amx, matrix, rows, terms, (turned, parts), &mut packed[start..]));
+            found = found.or(split(amx, matrix, rows.clone(), terms, (turned, parts), &mut packed[start..]));
         }
     }
     found
 }
 
-/// Packs one tile of each part.
+/// Packs [`ROWS`] rows of some terms: a tile of each part for every [`TERMS`] of them.
 fn split(
     amx: Amx,
     matrix: Matrix<'_>,
@@ -77,13 +73,19 @@ fn split(
     if row_stride == 1 || term_stride == 1 {
         return amx.split(Numbers { values, row_stride, term_stride, rows, terms, turned, parts }, words);
     }
-    let mut copy = [0.0; ROWS * TERMS];
-    for (i, row) in copy.chunks_exact_mut(TERMS).enumerate().take(rows) {
-        for (j, number) in row.iter_mut().enumerate().take(terms) {
-            *number = values.get(i * row_stride + j * term_stride);
+    let mut found = Found::NOTHING;
+    for (first, words) in (0..terms).step_by(TERMS).zip(words.chunks_mut(self::values(SIDE, TERMS, parts))) {
+        let terms = TERMS.min(terms - first);
+        let mut copy = [0.0; ROWS * TERMS];
+        for (i, row) in copy.chunks_exact_mut(TERMS).enumerate().take(rows) {
+            for (j, number) in row.iter_mut().enumerate().take(terms) {
+                *number = values.get(i * row_stride + (first + j) * term_stride);
+            }
         }
+        let values = Floats::F32(&copy);
+        let (row_stride, term_stride) = (TERMS, 1);
+        found = found
+            .or(amx.split(Numbers { values, row_stride, term_stride, rows, terms, turned, parts }, words));
     }
-    let numbers =
-        Numbers { values: Floats::F32(&copy), row_stride: TERMS, term_stride: 1, rows, terms, turned, parts };
-    amx.split(numbers, words)
+    found
 }

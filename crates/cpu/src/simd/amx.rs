@@ -57,7 +57,9 @@ impl Amx {
         Amx { fp16: false }
     }
 
-    /// Splits numbers into parts, each of which becomes a tile of `words`, two tiles after the one before.
+    /// Splits numbers into parts, each of which becomes a tile of `words`, two tiles after the one before; the parts of
+    /// the next [`TERMS`] terms follow these in the same way. The least magnitude is only looked for when numbers are split
+    /// into three parts: nothing else depends on it.
     ///
     /// # Panics
     ///

@@ -33,8 +33,8 @@ impl Products {
     }
 }
 
-/// 16 rows of up to 32 numbers, the terms, to be split into bf16 parts, each part a tile; or, as one part, to be taken as
-/// the fp16 numbers that they are.
+/// 16 rows of numbers, the terms, to be split into bf16 parts, of which every [`TERMS`] terms make a tile each; or, as one
+/// part, to be taken as the fp16 numbers that they are.
 // Where there is no matrix unit, nothing reads them.
 #[cfg_attr(not(all(target_arch = "x86_64", target_os = "linux")), allow(dead_code))]
 pub struct Numbers<'a> {
@@ -46,7 +46,7 @@ pub struct Numbers<'a> {
     pub term_stride: usize,
     /// Rows that there are, at most 16; the others are 0.
     pub rows: usize,
-    /// Terms that there are, at most 32; the others are 0.
+    /// Terms that there are; what they leave of the last tile is 0.
     pub terms: usize,
     /// Whether each part's tile has a row for each pair of terms, and not for each row.
     pub turned: bool,

@@ -1,0 +1,104 @@
+use crate::memory::Floats;
+use crate::simd::amx::Amx;
+use crate::simd::matrix_unit::{Found, Numbers};
+
+/// Splits every number in both orders, with tiles turned and not, and puts the parts together again.
+fn check(values: Floats<'_>, parts: usize, rows: usize, terms: usize) -> Found {
+    let mut found = Found::NOTHING;
+    let Some(amx) = Amx::emulated() else { return found };
+    for (row_stride, term_stride) in [(terms, 1), (1, rows)] {
+        for turned in [false, true] {
+            let mut words = [7u32; 3 * 3 * 512];
+            let numbers = Numbers { values, row_stride, term_stride, rows, terms, turned, parts };
+            found = found.or(amx.split(numbers, &mut words));
+            let padded = terms.next_multiple_of(32);
+            for (i, j) in (0..16).flat_map(|i| (0..padded).map(move |j| (i, j))) {
+                let sum: f64 = (0..parts)
+                    .map(|part| {
+                        let tile = 512 * (j / 32 * parts + part);
+                        let word = words[tile + if turned { 16 * (j % 16) + i } else { 16 * i + j % 16 }];
+                        let half = if j % 32 < 16 { word << 16 } else { word & 0xffff_0000 };
+                        let half = f32::from_bits(half);
+                        assert!(found.has_small() || !half.is_subnormal());
+                        f64::from(half)
+                    })
+                    .sum();
+                let there = i < rows && j < terms;
+                let expected = if there { values.get(i * row_stride + j * term_stride) } else { 0.0 };
+                let exact = !found.has_large() && !found.has_small();
+                assert!(!exact || sum == f64::from(expected), "{i} {j}: {sum:e}, not {expected:e}");
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn numbers_are_the_sums_of_their_parts() {
+    let halves: Vec<half::f16> = (0..=u16::MAX).map(half::f16::from_bits).filter(|x| x.is_finite()).collect();
+    let singles: Vec<f32> = (27u32 << 23..0x7f7f_8000).step_by(9973).map(f32::from_bits).collect();
+    for (rows, terms) in [(16, 32), (16, 31), (3, 32), (1, 1), (15, 7), (16, 17), (16, 96), (16, 80), (9, 65)]
+    {
+        for halves in halves.chunks_exact(rows * terms).step_by(if rows * terms == 512 { 1 } else { 20 }) {
+            assert!(!check(Floats::F16(halves), 2, rows, terms).has_large());
+        }
+        for singles in singles.chunks_exact(rows * terms).step_by(7) {
+            let found = check(Floats::F32(singles), 3, rows, terms);
+            assert!(!found.has_large() && !found.has_small());
+        }
+    }
+}
+
+#[test]
+fn fp16_numbers_are_taken_as_they_are() {
+    let Some(amx) = Amx::emulated() else { return };
+    let (rows, terms) = (15, 31);
+    let all: Vec<half::f16> = (0..=u16::MAX).map(half::f16::from_bits).collect();
+    for values in all.chunks_exact(rows * terms) {
+        for (row_stride, term_stride) in [(terms, 1), (1, rows)] {
+            for turned in [false, true] {
+                let mut words = [7u32; 256];
+                let values_of_numbers = Floats::F16(values);
+                let numbers = Numbers {
+                    values: values_of_numbers,
+                    row_stride,
+                    term_stride,
+                    rows,
+                    terms,
+                    turned,
+                    parts: 1,
+                };
+                amx.split(numbers, &mut words);
+                for (i, j) in (0..16).flat_map(|i| (0..32).map(move |j| (i, j))) {
+                    let word = words[if turned { 16 * (j % 16) + i } else { 16 * i + j % 16 }];
+                    let found = half::f16::from_bits((word >> (16 * (j / 16))) as u16);
+                    let there = i < rows && j < terms;
+                    let expected =
+                        if there { values[i * row_stride + j * term_stride] } else { half::f16::ZERO };
+                    let same = found.to_bits() == expected.to_bits();
+                    assert!(same || found.is_nan() && expected.is_nan(), "{i} {j}: {found} for {expected}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn what_has_no_parts_is_found() {
+    let found = |value: f32| {
+        let mut values = [1.5f32; 512];
+        values[77] = value;
+        check(Floats::F32(&values), 3, 16, 32)
+    };
+    for large in [f32::INFINITY, f32::NEG_INFINITY, f32::NAN, f32::MAX, f32::from_bits(0xff7f_8000)] {
+        assert!(found(large).has_large(), "{large:e}");
+    }
+    assert!(!found(f32::from_bits(0x7f7f_7fff)).has_large());
+    for small in [f32::from_bits(1), 1e-38, -1e-31] {
+        let found = found(small);
+        assert!(found.has_small() && !found.has_large(), "{small:e}");
+        assert_eq!(found, Found { largest: 1.5f32.to_bits(), least: small.abs().to_bits() });
+    }
+    assert_eq!(found(0.0), Found { largest: 1.5f32.to_bits(), least: 1.5f32.to_bits() });
+    assert!(!found(-8e-31).has_small());
+}
