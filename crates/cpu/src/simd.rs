@@ -45,6 +45,15 @@ pub fn round_to_half(values: &mut [f32]) {
     values.iter_mut().for_each(|value| *value = f16::narrow(*value).wide());
 }
 
+/// Tells the processor, where it can be told, that the value at an index will be read soon; there need not be one.
+#[inline(always)]
+pub fn prefetch<T>(values: &[T], index: usize) {
+    #[cfg(target_arch = "x86_64")]
+    x86::prefetch(values.as_ptr().wrapping_add(index));
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (values, index);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,12 +8,16 @@ use pulp::{Arch, Simd, WithSimd};
 use super::tile::{Order, ROW};
 use super::{DEPTH, Matrix};
 use crate::element::Float;
-use crate::memory::Floats;
+use crate::memory::{Floats, LINE_BYTES};
+use crate::simd;
 
 /// Columns whose place in a panel stays in the first cache while rows are interleaved.
 const STRIP: usize = 64;
 /// Columns that are gone through together: as many runs of memory as the processor reads ahead at once.
 const RUNS: usize = 8;
+
+/// Columns from those that are packed to those that are fetched.
+const AHEAD: usize = 2 * RUNS;
 
 /// Packs `rows` × `columns` of a matrix: panels of `height` rows, each column after column; rows that are
 /// missing from the last panel are zero. `columns` holds at most [`DEPTH`].
@@ -159,6 +163,11 @@ impl<T: Float> Pack<'_, T> {
     fn along_rows(self, height: usize, column_stride: usize) {
         for first in (0..self.depth).step_by(RUNS) {
             let columns = first..self.depth.min(first + RUNS);
+            for j in columns.clone() {
+                for row in (0..self.rows).step_by(LINE_BYTES / size_of::<T>()) {
+                    simd::prefetch(self.values, (j + AHEAD) * column_stride + row);
+                }
+            }
             for (index, panel) in self.packed.chunks_exact_mut(height * self.depth).enumerate() {
                 let present = height.min(self.rows - index * height);
                 let panel = &mut panel[columns.start * height..columns.end * height];

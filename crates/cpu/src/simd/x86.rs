@@ -2,10 +2,11 @@
 #![allow(unsafe_code)]
 
 use std::arch::x86_64::{
-    __m256i, __mmask16, _MM_FROUND_TO_NEAREST_INT, _mm_loadu_si128, _mm_storeu_si128, _mm256_cvtph_ps,
-    _mm256_cvtps_ph, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_mask_storeu_epi16, _mm256_maskz_loadu_epi16,
-    _mm256_storeu_ps, _mm256_storeu_si256, _mm512_cvtph_ps, _mm512_cvtps_ph, _mm512_loadu_ps,
-    _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_storeu_ps,
+    __m256i, __mmask16, _MM_FROUND_TO_NEAREST_INT, _MM_HINT_T0, _mm_loadu_si128, _mm_prefetch,
+    _mm_storeu_si128, _mm256_cvtph_ps, _mm256_cvtps_ph, _mm256_loadu_ps, _mm256_loadu_si256,
+    _mm256_mask_storeu_epi16, _mm256_maskz_loadu_epi16, _mm256_storeu_ps, _mm256_storeu_si256,
+    _mm512_cvtph_ps, _mm512_cvtps_ph, _mm512_loadu_ps, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps,
+    _mm512_storeu_ps,
 };
 #[cfg(target_os = "linux")]
 use std::arch::x86_64::{
@@ -27,6 +28,13 @@ pub fn has_avx512() -> bool {
 /// Whether they have what the eight-wide code uses.
 fn has_f16c() -> bool {
     is_x86_feature_detected!("avx") && is_x86_feature_detected!("f16c")
+}
+
+/// Fetches what is at an address, if anything is.
+#[inline(always)]
+pub fn prefetch<T>(place: *const T) {
+    // SAFETY: every x86-64 processor has the instruction, which faults on no address and changes no value.
+    unsafe { _mm_prefetch::<_MM_HINT_T0>(place.cast()) }
 }
 
 /// Widens, if the processor has an instruction for it.

@@ -5,21 +5,21 @@
 mod tests;
 
 use std::arch::x86_64::{
-    __m256i, __m512, __m512i, _MM_FROUND_TO_NEAREST_INT, _MM_HINT_T0, _mm_prefetch, _mm256_loadu_si256,
-    _mm256_maskz_loadu_epi16, _mm512_add_epi16, _mm512_add_epi32, _mm512_and_si512, _mm512_castps_si512,
-    _mm512_castsi256_si512, _mm512_castsi512_ps, _mm512_castsi512_si256, _mm512_cvtepu16_epi32,
-    _mm512_cvtph_ps, _mm512_cvtps_ph, _mm512_extracti64x4_epi64, _mm512_inserti64x4, _mm512_loadu_ps,
-    _mm512_loadu_si512, _mm512_maskz_loadu_ps, _mm512_max_epu16, _mm512_max_epu32, _mm512_min_epu16,
-    _mm512_min_epu32, _mm512_or_si512, _mm512_reduce_max_epu32, _mm512_reduce_min_epu32, _mm512_set1_epi16,
-    _mm512_set1_epi32, _mm512_setzero_si512, _mm512_slli_epi32, _mm512_srli_epi32, _mm512_storeu_si512,
-    _mm512_sub_epi16, _mm512_sub_epi32, _mm512_sub_ps,
+    __m256i, __m512, __m512i, _MM_FROUND_TO_NEAREST_INT, _mm256_loadu_si256, _mm256_maskz_loadu_epi16,
+    _mm512_add_epi16, _mm512_add_epi32, _mm512_and_si512, _mm512_castps_si512, _mm512_castsi256_si512,
+    _mm512_castsi512_ps, _mm512_castsi512_si256, _mm512_cvtepu16_epi32, _mm512_cvtph_ps, _mm512_cvtps_ph,
+    _mm512_extracti64x4_epi64, _mm512_inserti64x4, _mm512_loadu_ps, _mm512_loadu_si512,
+    _mm512_maskz_loadu_ps, _mm512_max_epu16, _mm512_max_epu32, _mm512_min_epu16, _mm512_min_epu32,
+    _mm512_or_si512, _mm512_reduce_max_epu32, _mm512_reduce_min_epu32, _mm512_set1_epi16, _mm512_set1_epi32,
+    _mm512_setzero_si512, _mm512_slli_epi32, _mm512_srli_epi32, _mm512_storeu_si512, _mm512_sub_epi16,
+    _mm512_sub_epi32, _mm512_sub_ps,
 };
 
 use half::f16;
 
 use crate::memory::Floats;
 use crate::simd::matrix_unit::{Found, Numbers, SIDE, TERMS, TILE_WORDS};
-use crate::simd::x86::{first, transposed_words};
+use crate::simd::x86::{first, prefetch, transposed_words};
 
 /// The largest and the least magnitudes of some elements, of the latter those less one, so that 0 is the largest; in
 /// lanes of the elements' type.
@@ -276,11 +276,11 @@ fn whole_tile<T: Lanes, const PARTS: usize, const LEAST: bool>(
     let words = &mut words[..(PARTS - 1) * DISTANCE + TILE_WORDS];
     for i in 0..16 {
         let place = values[i * step..].as_ptr();
-        // SAFETY: of the values, sixteen are there from the place on, and from `second` further on. A prefetch may be of
-        // any address. The words are those of 16 rows of every part.
+        prefetch(place.wrapping_add(ahead));
+        prefetch(place.wrapping_add(second + ahead));
+        // SAFETY: of the values, sixteen are there from the place on, and from `second` further on. The words are those of
+        // 16 rows of every part.
         unsafe {
-            _mm_prefetch::<_MM_HINT_T0>(place.wrapping_add(ahead).cast());
-            _mm_prefetch::<_MM_HINT_T0>(place.wrapping_add(second + ahead).cast());
             let numbers = T::load::<LEAST>([place, place.add(second)], seen);
             store_parts::<PARTS>(numbers, words.as_mut_ptr().add(16 * i));
         }
