@@ -1,5 +1,5 @@
 //! What the processor has instructions for and portable code is slow at, or cannot express: conversions between fp16
-//! and fp32, transposing a tile, and the matrix unit.
+//! and fp32, transposing a tile, fetching ahead, and the matrix unit.
 
 pub mod matrix_unit;
 

@@ -89,3 +89,29 @@ fn split(
     }
     found
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strides_do_not_matter() {
+        let Some(amx) = Amx::emulated() else { return };
+        let (rows, terms) = (40, 300);
+        let dense: Vec<f32> = (0..rows * terms).map(|i| (i as f32 - 5000.5) / 64.0).collect();
+        let mut spread = vec![f32::NAN; 2 * rows * (terms + 1)];
+        for (i, &value) in dense.iter().enumerate() {
+            spread[i / terms * 2 * (terms + 1) + i % terms * 2] = value;
+        }
+        let dense = Matrix { values: Floats::F32(&dense), row_stride: terms, column_stride: 1 };
+        let spread = Matrix { values: Floats::F32(&spread), row_stride: 2 * (terms + 1), column_stride: 2 };
+        for operand in [(Operand::Left, 2), (Operand::Right, 3)] {
+            let pack = |matrix| {
+                let mut packed = vec![0.0; values(64, 304, operand.1)];
+                let found = pack(amx, matrix, 1..rows, 3..terms, operand, &mut packed);
+                (found, packed.into_iter().map(f32::to_bits).collect::<Vec<_>>())
+            };
+            assert_eq!(pack(dense), pack(spread), "{operand:?}");
+        }
+    }
+}

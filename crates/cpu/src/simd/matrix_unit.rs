@@ -59,7 +59,8 @@ pub struct Numbers<'a> {
 pub struct Found {
     /// Bits of the largest magnitude in fp32.
     pub largest: u32,
-    /// Bits of the least magnitude that is not 0; all ones where there is none.
+    /// Bits of the least magnitude that is not 0; all ones where there is none, and where numbers are not split into three
+    /// parts, since only products of these depend on it.
     pub least: u32,
 }
 

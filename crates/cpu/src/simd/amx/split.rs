@@ -239,9 +239,9 @@ fn split_values<T: Lanes, const PARTS: usize, const LEAST: bool>(
     let Numbers { row_stride, term_stride, rows, terms, turned, .. } = numbers;
     let by_terms = term_stride != 1;
     let places = if by_terms {
-        Places { step: term_stride, second: 16 * term_stride, ahead: SIDE }
+        Places { step: term_stride, second: term_stride.saturating_mul(16), ahead: SIDE }
     } else {
-        Places { step: row_stride, second: 16, ahead: 16 * row_stride }
+        Places { step: row_stride, second: 16, ahead: row_stride.saturating_mul(16) }
     };
     let mut seen = Seen { largest: _mm512_setzero_si512(), least: _mm512_set1_epi32(-1) };
     for term in (0..terms).step_by(TERMS) {
@@ -272,12 +272,13 @@ fn whole_tile<T: Lanes, const PARTS: usize, const LEAST: bool>(
     words: &mut [u32],
     seen: &mut Seen,
 ) {
-    let values = &values[..15 * step + second + 16];
+    // Of strides that no memory has, too, the sum is more than there are values.
+    let values = &values[..step.saturating_mul(15).saturating_add(second).saturating_add(16)];
     let words = &mut words[..(PARTS - 1) * DISTANCE + TILE_WORDS];
     for i in 0..16 {
         let place = values[i * step..].as_ptr();
         prefetch(place.wrapping_add(ahead));
-        prefetch(place.wrapping_add(second + ahead));
+        prefetch(place.wrapping_add(second).wrapping_add(ahead));
         // SAFETY: of the values, sixteen are there from the place on, and from `second` further on. The words are those of
         // 16 rows of every part.
         unsafe {

@@ -12,6 +12,8 @@ fn check(values: Floats<'_>, parts: usize, rows: usize, terms: usize) -> Found {
             let numbers = Numbers { values, row_stride, term_stride, rows, terms, turned, parts };
             found = found.or(amx.split(numbers, &mut words));
             let padded = terms.next_multiple_of(32);
+            let beside = |&(i, _): &(usize, &u32)| i % 512 >= 256 || i >= 16 * parts * padded;
+            assert!(words.iter().enumerate().filter(beside).all(|(_, &word)| word == 7));
             for (i, j) in (0..16).flat_map(|i| (0..padded).map(move |j| (i, j))) {
                 let sum: f64 = (0..parts)
                     .map(|part| {
@@ -41,6 +43,10 @@ fn numbers_are_the_sums_of_their_parts() {
     {
         for halves in halves.chunks_exact(rows * terms).step_by(if rows * terms == 512 { 1 } else { 20 }) {
             assert!(!check(Floats::F16(halves), 2, rows, terms).has_large());
+            let magnitudes = halves.iter().map(|x| x.to_f32().abs().to_bits());
+            let least = magnitudes.filter(|&bits| bits > 0).min().unwrap_or(u32::MAX);
+            let found = check(Floats::F16(halves), 3, rows, terms);
+            assert!(found.least == least || Amx::emulated().is_none());
         }
         for singles in singles.chunks_exact(rows * terms).step_by(7) {
             let found = check(Floats::F32(singles), 3, rows, terms);
@@ -52,32 +58,23 @@ fn numbers_are_the_sums_of_their_parts() {
 #[test]
 fn fp16_numbers_are_taken_as_they_are() {
     let Some(amx) = Amx::emulated() else { return };
-    let (rows, terms) = (15, 31);
     let all: Vec<half::f16> = (0..=u16::MAX).map(half::f16::from_bits).collect();
-    for values in all.chunks_exact(rows * terms) {
-        for (row_stride, term_stride) in [(terms, 1), (1, rows)] {
-            for turned in [false, true] {
-                let mut words = [7u32; 256];
-                let values_of_numbers = Floats::F16(values);
-                let numbers = Numbers {
-                    values: values_of_numbers,
-                    row_stride,
-                    term_stride,
-                    rows,
-                    terms,
-                    turned,
-                    parts: 1,
-                };
-                amx.split(numbers, &mut words);
-                for (i, j) in (0..16).flat_map(|i| (0..32).map(move |j| (i, j))) {
-                    let word = words[if turned { 16 * (j % 16) + i } else { 16 * i + j % 16 }];
-                    let found = half::f16::from_bits((word >> (16 * (j / 16))) as u16);
-                    let there = i < rows && j < terms;
-                    let expected =
-                        if there { values[i * row_stride + j * term_stride] } else { half::f16::ZERO };
-                    let same = found.to_bits() == expected.to_bits();
-                    assert!(same || found.is_nan() && expected.is_nan(), "{i} {j}: {found} for {expected}");
-                }
+    for (rows, terms) in [(15, 31), (16, 64), (16, 40)] {
+        let orders = [(terms, 1, false), (terms, 1, true), (1, rows, false), (1, rows, true)];
+        for (halves, (row_stride, term_stride, turned)) in
+            all.chunks_exact(rows * terms).flat_map(|halves| orders.map(|order| (halves, order)))
+        {
+            let mut words = [7u32; 2 * 512];
+            let values = Floats::F16(halves);
+            amx.split(Numbers { values, row_stride, term_stride, rows, terms, turned, parts: 1 }, &mut words);
+            for (i, j) in (0..16).flat_map(|i| (0..terms.next_multiple_of(32)).map(move |j| (i, j))) {
+                let place = if turned { 16 * (j % 16) + i } else { 16 * i + j % 16 };
+                let word = words[512 * (j / 32) + place];
+                let found = half::f16::from_bits((word >> (16 * (j % 32 / 16))) as u16);
+                let there = i < rows && j < terms;
+                let expected = if there { halves[i * row_stride + j * term_stride] } else { half::f16::ZERO };
+                let same = found.to_bits() == expected.to_bits();
+                assert!(same || found.is_nan() && expected.is_nan(), "{i} {j}: {found} for {expected}");
             }
         }
     }
