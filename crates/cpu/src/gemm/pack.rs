@@ -15,7 +15,6 @@ use crate::simd;
 const STRIP: usize = 64;
 /// Columns that are gone through together: as many runs of memory as the processor reads ahead at once.
 const RUNS: usize = 8;
-
 /// Columns from those that are packed to those that are fetched.
 const AHEAD: usize = 2 * RUNS;
 

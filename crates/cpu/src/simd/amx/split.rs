@@ -31,19 +31,19 @@ struct Seen {
 
 /// Elements that can be loaded as fp32 numbers.
 trait Lanes: Copy {
-    /// 16 elements from each of two places, as numbers. `LEAST` is whether the least magnitude is looked for.
+    /// 16 elements from each of two places, as numbers that are split into `PARTS` parts.
     ///
     /// # Safety
     ///
     /// The elements must be there, and the processor must have AVX-512 F, BW and VL.
-    unsafe fn load<const LEAST: bool>(places: [*const Self; 2], seen: &mut Seen) -> [__m512; 2];
+    unsafe fn load<const PARTS: usize>(places: [*const Self; 2], seen: &mut Seen) -> [__m512; 2];
 
-    /// Up to 16 elements of each of two runs, as numbers, and 0 where there are none.
+    /// The same of up to 16 elements of each of two runs, and 0 where there are none.
     ///
     /// # Safety
     ///
     /// The processor must have AVX-512 F, BW and VL.
-    unsafe fn load_some<const LEAST: bool>(runs: [&[Self]; 2], seen: &mut Seen) -> [__m512; 2];
+    unsafe fn load_some<const PARTS: usize>(runs: [&[Self]; 2], seen: &mut Seen) -> [__m512; 2];
 
     /// What has been seen, in fp32.
     ///
@@ -61,14 +61,20 @@ fn wide_bits(numbers: __m512i) -> [__m512i; 2] {
     [_mm512_castps_si512(_mm512_cvtph_ps(x)), _mm512_castps_si512(_mm512_cvtph_ps(y))]
 }
 
+/// Whether the least magnitude of numbers that are split into so many parts is looked for: only products of three ask for
+/// it.
+const fn looks_for_least(parts: usize) -> bool {
+    parts == 3
+}
+
 /// fp16 elements as numbers, and what is seen of them.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-fn see_halves<const LEAST: bool>([x, y]: [__m256i; 2], seen: &mut Seen) -> [__m512; 2] {
+fn see_halves<const PARTS: usize>([x, y]: [__m256i; 2], seen: &mut Seen) -> [__m512; 2] {
     let both = _mm512_inserti64x4::<1>(_mm512_castsi256_si512(x), y);
     let magnitude = _mm512_and_si512(both, _mm512_set1_epi16(0x7fff));
     seen.largest = _mm512_max_epu16(seen.largest, magnitude);
-    if LEAST {
+    if looks_for_least(PARTS) {
         seen.least = _mm512_min_epu16(seen.least, _mm512_sub_epi16(magnitude, _mm512_set1_epi16(1)));
     }
     [_mm512_cvtph_ps(x), _mm512_cvtph_ps(y)]
@@ -77,11 +83,11 @@ fn see_halves<const LEAST: bool>([x, y]: [__m256i; 2], seen: &mut Seen) -> [__m5
 /// What is seen of fp32 numbers.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-fn see_singles<const LEAST: bool>(numbers: [__m512; 2], seen: &mut Seen) -> [__m512; 2] {
+fn see_singles<const PARTS: usize>(numbers: [__m512; 2], seen: &mut Seen) -> [__m512; 2] {
     for numbers in numbers {
         let magnitude = _mm512_and_si512(_mm512_castps_si512(numbers), _mm512_set1_epi32(0x7fff_ffff));
         seen.largest = _mm512_max_epu32(seen.largest, magnitude);
-        if LEAST {
+        if looks_for_least(PARTS) {
             seen.least = _mm512_min_epu32(seen.least, _mm512_sub_epi32(magnitude, _mm512_set1_epi32(1)));
         }
     }
@@ -91,15 +97,15 @@ fn see_singles<const LEAST: bool>(numbers: [__m512; 2], seen: &mut Seen) -> [__m
 impl Lanes for f16 {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-    unsafe fn load<const LEAST: bool>([x, y]: [*const f16; 2], seen: &mut Seen) -> [__m512; 2] {
+    unsafe fn load<const PARTS: usize>([x, y]: [*const f16; 2], seen: &mut Seen) -> [__m512; 2] {
         // SAFETY: an f16 is two bytes, so 16 of them, which the caller vouches for, are 32; no alignment is asked for.
         let elements = unsafe { [_mm256_loadu_si256(x.cast()), _mm256_loadu_si256(y.cast())] };
-        see_halves::<LEAST>(elements, seen)
+        see_halves::<PARTS>(elements, seen)
     }
 
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-    unsafe fn load_some<const LEAST: bool>([x, y]: [&[f16]; 2], seen: &mut Seen) -> [__m512; 2] {
+    unsafe fn load_some<const PARTS: usize>([x, y]: [&[f16]; 2], seen: &mut Seen) -> [__m512; 2] {
         // SAFETY: an f16 is two bytes; lanes that the mask leaves out are not read, the others lie in the slice.
         let elements = unsafe {
             [
@@ -107,7 +113,7 @@ impl Lanes for f16 {
                 _mm256_maskz_loadu_epi16(first(y.len()), y.as_ptr().cast()),
             ]
         };
-        see_halves::<LEAST>(elements, seen)
+        see_halves::<PARTS>(elements, seen)
     }
 
     #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
@@ -125,15 +131,15 @@ impl Lanes for f16 {
 impl Lanes for f32 {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-    unsafe fn load<const LEAST: bool>([x, y]: [*const f32; 2], seen: &mut Seen) -> [__m512; 2] {
+    unsafe fn load<const PARTS: usize>([x, y]: [*const f32; 2], seen: &mut Seen) -> [__m512; 2] {
         // SAFETY: the caller vouches for the elements; no alignment is asked for.
         let numbers = unsafe { [_mm512_loadu_ps(x), _mm512_loadu_ps(y)] };
-        see_singles::<LEAST>(numbers, seen)
+        see_singles::<PARTS>(numbers, seen)
     }
 
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-    unsafe fn load_some<const LEAST: bool>([x, y]: [&[f32]; 2], seen: &mut Seen) -> [__m512; 2] {
+    unsafe fn load_some<const PARTS: usize>([x, y]: [&[f32]; 2], seen: &mut Seen) -> [__m512; 2] {
         // SAFETY: lanes that the mask leaves out are not read, the others lie in the slice.
         let numbers = unsafe {
             [
@@ -141,7 +147,7 @@ impl Lanes for f32 {
                 _mm512_maskz_loadu_ps(first(y.len()), y.as_ptr()),
             ]
         };
-        see_singles::<LEAST>(numbers, seen)
+        see_singles::<PARTS>(numbers, seen)
     }
 
     #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
@@ -159,12 +165,12 @@ const PART: u32 = 0xffff_0000;
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
 pub fn split(numbers: Numbers<'_>, words: &mut [u32]) -> Found {
     match (numbers.values, numbers.parts) {
-        (Floats::F16(values), 1) => split_values::<f16, 1, false>(values, numbers, words),
-        (Floats::F32(values), 1) => split_values::<f32, 1, false>(values, numbers, words),
-        (Floats::F16(values), 2) => split_values::<f16, 2, false>(values, numbers, words),
-        (Floats::F32(values), 2) => split_values::<f32, 2, false>(values, numbers, words),
-        (Floats::F16(values), _) => split_values::<f16, 3, true>(values, numbers, words),
-        (Floats::F32(values), _) => split_values::<f32, 3, true>(values, numbers, words),
+        (Floats::F16(values), 1) => split_values::<f16, 1>(values, numbers, words),
+        (Floats::F32(values), 1) => split_values::<f32, 1>(values, numbers, words),
+        (Floats::F16(values), 2) => split_values::<f16, 2>(values, numbers, words),
+        (Floats::F32(values), 2) => split_values::<f32, 2>(values, numbers, words),
+        (Floats::F16(values), _) => split_values::<f16, 3>(values, numbers, words),
+        (Floats::F32(values), _) => split_values::<f32, 3>(values, numbers, words),
     }
 }
 
@@ -231,7 +237,7 @@ unsafe fn store_parts<const PARTS: usize>([mut x, mut y]: [__m512; 2], words: *m
 
 // Functions are called by name: closures are not inlined into code that is compiled for fewer instructions.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-fn split_values<T: Lanes, const PARTS: usize, const LEAST: bool>(
+fn split_values<T: Lanes, const PARTS: usize>(
     values: &[T],
     numbers: Numbers<'_>,
     words: &mut [u32],
@@ -245,15 +251,15 @@ fn split_values<T: Lanes, const PARTS: usize, const LEAST: bool>(
     };
     let mut seen = Seen { largest: _mm512_setzero_si512(), least: _mm512_set1_epi32(-1) };
     for term in (0..terms).step_by(TERMS) {
-        let words = &mut words[term / TERMS * PARTS * DISTANCE..][..(PARTS - 1) * DISTANCE + TILE_WORDS];
+        let words = &mut words[term / TERMS * PARTS * DISTANCE..];
         let there = (rows, TERMS.min(terms - term));
         let start = term * term_stride;
         if there == (16, TERMS) {
-            whole_tile::<T, PARTS, LEAST>(&values[start..], places, words, &mut seen);
+            whole_tile::<T, PARTS>(&values[start..], places, words, &mut seen);
         } else {
             // Where there are no rows there is nothing to begin at.
             let values = values.get(start..).unwrap_or_default();
-            part_of_tile::<T, PARTS, LEAST>(values, places, (by_terms, there), words, &mut seen);
+            part_of_tile::<T, PARTS>(values, places, (by_terms, there), words, &mut seen);
         }
         if turned != by_terms {
             turn::<PARTS>(words);
@@ -266,7 +272,7 @@ fn split_values<T: Lanes, const PARTS: usize, const LEAST: bool>(
 /// Splits 16 rows of [`TERMS`] numbers.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-fn whole_tile<T: Lanes, const PARTS: usize, const LEAST: bool>(
+fn whole_tile<T: Lanes, const PARTS: usize>(
     values: &[T],
     Places { step, second, ahead }: Places,
     words: &mut [u32],
@@ -282,7 +288,7 @@ fn whole_tile<T: Lanes, const PARTS: usize, const LEAST: bool>(
         // SAFETY: of the values, sixteen are there from the place on, and from `second` further on. The words are those of
         // 16 rows of every part.
         unsafe {
-            let numbers = T::load::<LEAST>([place, place.add(second)], seen);
+            let numbers = T::load::<PARTS>([place, place.add(second)], seen);
             store_parts::<PARTS>(numbers, words.as_mut_ptr().add(16 * i));
         }
     }
@@ -290,7 +296,7 @@ fn whole_tile<T: Lanes, const PARTS: usize, const LEAST: bool>(
 
 /// Splits the rows and terms that there are; the others are 0.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-fn part_of_tile<T: Lanes, const PARTS: usize, const LEAST: bool>(
+fn part_of_tile<T: Lanes, const PARTS: usize>(
     values: &[T],
     Places { step, second, .. }: Places,
     (by_terms, (rows, terms)): (bool, (usize, usize)),
@@ -307,7 +313,7 @@ fn part_of_tile<T: Lanes, const PARTS: usize, const LEAST: bool>(
         let runs = [run(values, i * step, low), run(values, i * step + second, high)];
         // SAFETY: the processor has what this function is compiled for. The words are those of 16 rows of every part.
         unsafe {
-            let numbers = T::load_some::<LEAST>(runs, seen);
+            let numbers = T::load_some::<PARTS>(runs, seen);
             store_parts::<PARTS>(numbers, words.as_mut_ptr().add(16 * i));
         }
     }
