@@ -58,6 +58,7 @@ pub mod checkpoint;
 pub mod config;
 pub mod curve;
 pub mod data;
+pub mod device;
 pub mod element;
 pub mod embedding;
 pub mod files;

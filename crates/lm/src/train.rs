@@ -12,10 +12,11 @@ use thiserror::Error;
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::config::{Config, ConfigError, DeviceDtype, TrainConfig};
 use crate::data::{Batch, Dataset};
+use crate::device::{OutOfMemory, values, with_element, zeros};
 use crate::element::Element;
 use crate::embedding::{self, EmbeddingError};
 use crate::generate::{SampleError, Sampler, position_logits};
-use crate::head::{HeadError, HeadKind, HeadRunner, Runtimes, values, with_element, zeros};
+use crate::head::{HeadError, HeadKind, HeadRunner, Runtimes};
 use crate::log::Record;
 use crate::model::{Model, ModelError, allocate};
 use crate::optimizer::{AdamW, LossScale, Schedule, clip_factor, global_norm};
@@ -33,6 +34,9 @@ pub enum TrainError {
     /// The head fails.
     #[error(transparent)]
     Head(#[from] HeadError),
+    /// A tensor of the device does not fit in memory.
+    #[error(transparent)]
+    Memory(#[from] OutOfMemory),
     /// The model cannot be had.
     #[error(transparent)]
     Model(#[from] ModelError),

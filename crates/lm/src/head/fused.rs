@@ -1,13 +1,16 @@
 //! The classifier and its loss as one piece of work of the runtime's.
 
+use std::sync::Arc;
+
 use anemone_mil::linear_cross_entropy::{
     Classifier, LOGITS_BYTES, LinearCrossEntropy, LossGradients, LossInputs, LossOptions, LossTotals,
 };
 use anemone_mil::runtime::Runtime;
 use anemone_mil::tensor::Tensor;
 
-use super::{ClassifierRunner, HeadError, zeros};
+use super::{ClassifierRunner, HeadError};
 use crate::data::IGNORE_INDEX;
+use crate::device::zeros;
 use crate::loss::Loss;
 use crate::programs::head::Head;
 
@@ -38,7 +41,7 @@ fn loss(totals: LossTotals) -> Loss {
 }
 
 impl ClassifierRunner for Fused {
-    fn set_embed(&mut self, _: &Tensor) -> Result<(), HeadError> {
+    fn set_embed(&mut self, _: &Arc<Tensor>) -> Result<(), HeadError> {
         // Every run is given it.
         Ok(())
     }

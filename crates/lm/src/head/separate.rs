@@ -1,9 +1,12 @@
 //! The classifier as one program per step, with logits and probabilities between them.
 
+use std::sync::Arc;
+
+use anemone_mil::runtime::ConstantHandle;
 use anemone_mil::tensor::Tensor;
 
-use super::{ClassifierRunner, HeadError, Prepared, Runtimes, transpose, values, with_element, zeros};
-use crate::config::DeviceDtype;
+use super::{ClassifierRunner, HeadError, Prepared, Runtimes, transpose};
+use crate::device::{SharedWeight, values, with_element, zeros};
 use crate::loss::{self, Loss};
 use crate::programs::head::{EMBED, EMBED_T, Head};
 
@@ -14,36 +17,42 @@ pub(super) struct SeparatePrograms {
     softmax: Prepared,
     classifier_backward: Prepared,
     weight_gradient: Prepared,
+    /// E in the program of the logits, and Eᵀ in that of dxn.
+    embed_constants: [ConstantHandle; 2],
     dlogits: Tensor,
-    embed_t: Tensor,
+    embed_t: SharedWeight,
 }
 
 impl SeparatePrograms {
     /// Prepares the programs, with weights of zero.
     pub fn new(head: Head, runtimes: Runtimes<'_>) -> Result<SeparatePrograms, HeadError> {
         let dtype = head.target.mil_dtype();
+        let classifier_forward = Prepared::new(head.classifier_forward()?, runtimes.head)?;
+        let classifier_backward = Prepared::new(head.classifier_backward()?, runtimes.head)?;
         Ok(SeparatePrograms {
             head,
-            classifier_forward: Prepared::new(head.classifier_forward()?, runtimes.head)?,
+            embed_constants: [classifier_forward.constant(EMBED)?, classifier_backward.constant(EMBED_T)?],
+            classifier_forward,
             softmax: Prepared::new(head.softmax()?, runtimes.head)?,
-            classifier_backward: Prepared::new(head.classifier_backward()?, runtimes.head)?,
+            classifier_backward,
             weight_gradient: Prepared::new(head.classifier_weight_gradient()?, runtimes.products)?,
             dlogits: zeros(dtype, &[1, head.vocab, 1, head.positions])?,
-            embed_t: zeros(dtype, &[1, head.dim, head.vocab])?,
+            embed_t: SharedWeight::new(dtype, &[1, head.dim, head.vocab])?,
         })
     }
 }
 
 impl ClassifierRunner for SeparatePrograms {
-    fn set_embed(&mut self, embed: &Tensor) -> Result<(), HeadError> {
-        with_element!(self.head.target.dtype, E => {
-            if let (Some(from), Some(to)) = (embed.as_slice::<E>(), self.embed_t.as_mut_slice::<E>()) {
-                transpose(from, to, self.head.vocab, self.head.dim);
-            }
-        });
-        self.classifier_forward.executable.set_constant(EMBED, embed)?;
-        self.classifier_backward.executable.set_constant(EMBED_T, &self.embed_t)?;
-        Ok(())
+    fn set_embed(&mut self, embed: &Arc<Tensor>) -> Result<(), HeadError> {
+        let Head { vocab, dim, target, .. } = self.head;
+        let embed_t = self.embed_t.replace(|to| {
+            with_element!(target.dtype, E => {
+                transpose(values::<E>(embed), to.as_mut_slice().unwrap_or_default(), vocab, dim);
+            });
+        })?;
+        let [forward, backward] = self.embed_constants;
+        self.classifier_forward.set_constant(forward, embed)?;
+        self.classifier_backward.set_constant(backward, embed_t)
     }
 
     fn logits(&mut self, xn: &Tensor) -> Result<&Tensor, HeadError> {
