@@ -192,6 +192,31 @@ fn constants_are_replaced_wherever_they_went() {
     assert!(refused.to_string().contains("another prepared function"), "{refused}");
 }
 
+/// The end of a range says how many numbers it has; only one that leaves that as it is can replace it.
+#[test]
+fn a_constant_that_a_shape_was_inferred_from_keeps_the_shape() {
+    let mut function = builder();
+    let x = ordinary(1, DType::Fp32, &[4]);
+    let x_id = function.input("x", x.ty());
+    let end = function.constant("end", Tensor::scalar(4.0f32));
+    let start = function.constant("start", Tensor::scalar(0.0f32));
+    let step = function.constant("step", Tensor::scalar(1.0f32));
+    let arguments = [("end", end.into()), ("start", start.into()), ("step", step.into())];
+    let range = op(&mut function, "range_1d", arguments);
+    let sum = op(&mut function, "add", [("x", x_id.into()), ("y", range.into())]);
+    let program = program(function.finish([sum]));
+    let runtimes: [Box<dyn Runtime>; 2] = [Box::new(cpu(1)), Box::new(reference(false))];
+    for runtime in &runtimes {
+        let mut executable = prepare(runtime.as_ref(), &program, &[&x]);
+        let before = run(executable.as_mut(), &[&x]);
+        let end = executable.constant("end").unwrap();
+        let refused = executable.set_constant(end, Arc::new(Tensor::scalar(5.0f32))).unwrap_err();
+        assert!(refused.to_string().contains("`end` shapes the prepared function"), "{refused}");
+        executable.set_constant(end, Arc::new(Tensor::scalar(3.5f32))).unwrap();
+        assert_eq!(run(executable.as_mut(), &[&x]), before, "{}", runtime.name());
+    }
+}
+
 /// Replaced constants are the caller's tensors, as long as they are not replaced again.
 #[test]
 fn constants_are_shared_and_let_go() {

@@ -25,7 +25,8 @@ impl ReplaceableConstants {
     /// The constants of a function that can be replaced: those of floating point.
     pub fn new(specialized: &Specialized) -> ReplaceableConstants {
         static OWNERS: AtomicU64 = AtomicU64::new(0);
-        // Types are inferred from axes, shapes, flags and names, never from floating-point values.
+        // Types are inferred from axes, shapes, flags and names; of floating-point values, only from a range's, which
+        // its op is asked for at each replacement.
         let floats = specialized.constants.iter().filter(|(_, value)| value.dtype().is_float());
         let mut readers: HashMap<ValueId, Vec<OpId>> = floats.map(|(&id, _)| (id, Vec::new())).collect();
         let function = specialized.function();
@@ -53,8 +54,7 @@ impl ReplaceableConstants {
         let value = value.filter(|id| specialized.constants.contains_key(id));
         let value = value.ok_or_else(|| RuntimeError::Interface(format!("no constant is named `{name}`")))?;
         if !self.readers.contains_key(&value) {
-            let message = format!("the constant `{name}` shapes the prepared function");
-            return Err(RuntimeError::Interface(message));
+            return Err(shapes(name));
         }
         Ok(ConstantHandle { owner: self.owner, value })
     }
@@ -84,7 +84,7 @@ impl ReplaceableConstants {
             return Err(RuntimeError::Interface(message));
         }
         let old = std::mem::replace(held, value);
-        match accepted(specialized, readers) {
+        match accepted(specialized, id, readers) {
             Ok(()) => Ok((id, old)),
             Err(error) => {
                 specialized.constants.insert(id, old);
@@ -94,16 +94,24 @@ impl ReplaceableConstants {
     }
 }
 
-/// Asks the type rules of ops whether they accept their operands.
-fn accepted(specialized: &Specialized, ops: &[OpId]) -> Result<(), RuntimeError> {
+/// Asks the type rules of ops that read a constant whether they accept it, and give the types they gave before.
+fn accepted(specialized: &Specialized, constant: ValueId, readers: &[OpId]) -> Result<(), RuntimeError> {
     let function = specialized.function();
-    for &id in ops {
-        if let Some(row) = specialized.program.row(specialized.function, id) {
-            let operands = bind::operands(function.op(id), row, specialized);
-            operands
-                .and_then(|operands| (row.infer)(&operands))
-                .map_err(|error| op_error(function, id, error))?;
+    for &id in readers {
+        let Some(row) = specialized.program.row(specialized.function, id) else { continue };
+        let op = function.op(id);
+        let inferred = bind::operands(op, row, specialized).and_then(|operands| (row.infer)(&operands));
+        let inferred = inferred.map_err(|error| op_error(function, id, error))?;
+        for (result, ty) in op.results.iter().zip(&inferred) {
+            let settled = specialized.types[result.0 as usize].as_ref();
+            if settled.is_some_and(|settled| !settled.shape.agrees_with(&ty.shape)) {
+                return Err(shapes(&function.value(constant).name));
+            }
         }
     }
     Ok(())
+}
+
+fn shapes(constant: &str) -> RuntimeError {
+    RuntimeError::Interface(format!("the constant `{constant}` shapes the prepared function"))
 }
