@@ -6,6 +6,7 @@ mod separate;
 use std::sync::Arc;
 
 use anemone_mil::error::Errors;
+use anemone_mil::linear_cross_entropy::{LossOptions, LossTotals};
 use anemone_mil::program::{BlobReference, Program};
 use anemone_mil::runtime::{ConstantHandle, Executable, Runtime, RuntimeError, allocate_outputs};
 use anemone_mil::tensor::Tensor;
@@ -18,7 +19,7 @@ use thiserror::Error;
 use crate::config::DeviceDtype;
 use crate::device::{OutOfMemory, SharedWeight, with_element};
 use crate::element::Element;
-use crate::loss::{Loss, LossError};
+use crate::loss::LossError;
 use crate::programs::ProgramError;
 use crate::programs::head::{GAIN, Head};
 use fused::Fused;
@@ -37,7 +38,7 @@ pub enum HeadError {
     /// A runtime refuses or fails.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
-    /// Targets that the loss refuses.
+    /// Targets or options that the loss refuses.
     #[error(transparent)]
     Loss(#[from] LossError),
     /// Logits of a head that has none.
@@ -151,16 +152,23 @@ pub struct HeadGradients<'a> {
 }
 
 impl HeadRunner {
-    /// Prepares `head`. All weights are zero until they are set.
+    /// Prepares `head` for a loss with these options. All weights are zero until they are set.
     ///
     /// # Errors
     ///
-    /// A dimension is 0, a tensor does not fit in memory, or a runtime refuses a program or this kind of head.
-    pub fn new(head: Head, kind: HeadKind, runtimes: Runtimes<'_>) -> Result<HeadRunner, HeadError> {
+    /// A dimension is 0, an option is out of range, a tensor does not fit in memory, or a runtime refuses a program
+    /// or this kind of head.
+    pub fn new(
+        head: Head,
+        kind: HeadKind,
+        options: LossOptions,
+        runtimes: Runtimes<'_>,
+    ) -> Result<HeadRunner, HeadError> {
+        options.validate().map_err(LossError::from)?;
         let dtype = head.target.mil_dtype();
         let classifier: Box<dyn ClassifierRunner> = match kind {
-            HeadKind::Programs => Box::new(SeparatePrograms::new(head, runtimes)?),
-            HeadKind::Fused => Box::new(Fused::new(head, runtimes.head)?),
+            HeadKind::Programs => Box::new(SeparatePrograms::new(head, options, runtimes)?),
+            HeadKind::Fused => Box::new(Fused::new(head, options, runtimes.head)?),
         };
         let final_rmsnorm = Prepared::new(head.final_rmsnorm()?, runtimes.head)?;
         let rmsnorm_backward = Prepared::new(head.rmsnorm_backward()?, runtimes.head)?;
@@ -197,7 +205,7 @@ impl HeadRunner {
         self.classifier.set_embed(self.embed.replace(|to| narrow(dtype, embed, to))?)
     }
 
-    /// The logits `[1, V, 1, S]` for x `[1, D, 1, S]`.
+    /// The logits `[1, V, 1, S]` for x `[1, D, 1, S]`, after the soft cap if there is one.
     ///
     /// # Errors
     ///
@@ -207,17 +215,18 @@ impl HeadRunner {
         self.classifier.logits(xn)
     }
 
-    /// The loss of x `[1, D, 1, S]` against one target per position.
+    /// The loss of x `[1, D, 1, S]` against one target per position, as it is validated: without label smoothing and
+    /// z-loss ([`LossOptions::without_regularization`]).
     ///
     /// # Errors
     ///
     /// An input of another type, a target out of range, or a failing runtime.
-    pub fn loss(&mut self, x: &Tensor, targets: &[i32]) -> Result<Loss, HeadError> {
+    pub fn loss(&mut self, x: &Tensor, targets: &[i32]) -> Result<LossTotals, HeadError> {
         let xn = self.final_rmsnorm.run(&[x])?;
         self.classifier.loss(self.embed.get(), xn, targets)
     }
 
-    /// The loss and its gradients, which carry `loss_scale`.
+    /// The loss, with all that the options say, and its gradients, which carry `loss_scale`.
     ///
     /// # Errors
     ///
@@ -227,7 +236,7 @@ impl HeadRunner {
         x: &Tensor,
         targets: &[i32],
         loss_scale: f32,
-    ) -> Result<(Loss, HeadGradients<'_>), HeadError> {
+    ) -> Result<(LossTotals, HeadGradients<'_>), HeadError> {
         let xn = self.final_rmsnorm.run(&[x])?;
         let loss = self.classifier.step(self.embed.get(), xn, targets, loss_scale)?;
         let (dxn, dembed) = self.classifier.gradients();
@@ -244,11 +253,11 @@ trait ClassifierRunner: Send {
     /// Shares another E `[V, D, 1, 1]`.
     fn set_embed(&mut self, embed: &Arc<Tensor>) -> Result<(), HeadError>;
 
-    /// The logits for xn.
+    /// The logits for xn, after the soft cap.
     fn logits(&mut self, xn: &Tensor) -> Result<&Tensor, HeadError>;
 
-    /// The loss; `embed` is what was last set.
-    fn loss(&mut self, embed: &Tensor, xn: &Tensor, targets: &[i32]) -> Result<Loss, HeadError>;
+    /// The loss as it is validated; `embed` is what was last set.
+    fn loss(&mut self, embed: &Tensor, xn: &Tensor, targets: &[i32]) -> Result<LossTotals, HeadError>;
 
     /// The loss; leaves gradients, which carry `loss_scale`.
     fn step(
@@ -257,7 +266,7 @@ trait ClassifierRunner: Send {
         xn: &Tensor,
         targets: &[i32],
         loss_scale: f32,
-    ) -> Result<Loss, HeadError>;
+    ) -> Result<LossTotals, HeadError>;
 
     /// dxn and dE, as the last step left them.
     fn gradients(&self) -> (&Tensor, &Tensor);

@@ -93,6 +93,12 @@ pub enum OptionsError {
 }
 
 impl LossOptions {
+    /// The same loss without what only training adds: label smoothing and z-loss. The soft cap is the model's.
+    #[must_use]
+    pub fn without_regularization(self) -> LossOptions {
+        LossOptions { label_smoothing: 0.0, z_loss: 0.0, ..self }
+    }
+
     /// Checks that every option is in its range.
     ///
     /// # Errors
