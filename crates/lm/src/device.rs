@@ -7,7 +7,7 @@ use anemone_mil::tensor::{self, Tensor};
 use anemone_mil::types::{DType, TensorType};
 use thiserror::Error;
 
-use crate::element::Element;
+use crate::element::DeviceElement;
 
 /// Runs `$body` with `$element` standing for the element type that a device dtype stores.
 macro_rules! with_element {
@@ -37,7 +37,7 @@ pub(crate) fn zeros(dtype: DType, dims: &[usize]) -> Result<Tensor, OutOfMemory>
 }
 
 /// A tensor's values as the element type that its program declares; empty if it had another.
-pub(crate) fn values<E: Element + tensor::Element>(tensor: &Tensor) -> &[E] {
+pub(crate) fn values<E: DeviceElement + tensor::Element>(tensor: &Tensor) -> &[E] {
     tensor.as_slice().unwrap_or_default()
 }
 

@@ -18,7 +18,7 @@ use thiserror::Error;
 
 use crate::config::DeviceDtype;
 use crate::device::{OutOfMemory, SharedWeight, with_element};
-use crate::element::Element;
+use crate::element::DeviceElement;
 use crate::loss::LossError;
 use crate::programs::ProgramError;
 use crate::programs::head::{GAIN, Head};

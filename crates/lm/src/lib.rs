@@ -15,7 +15,7 @@
 //!
 //! The dimension letters (V, D, B, T, S) and the layout of device tensors are defined in [`config`]; every random
 //! choice draws from [`random`], so a run is determined by its seed. Device tensors are slices of an
-//! [`Element`], f32 or f16.
+//! [`DeviceElement`], f32 or f16.
 //!
 //! A step of a model without layers or programs, in which each token's row of a `[V, V]` matrix holds the logits
 //! of the next token:
@@ -82,7 +82,7 @@ pub mod train;
 pub use checkpoint::Checkpoint;
 pub use config::{Config, DeviceDtype, ModelConfig, TrainConfig};
 pub use data::{Batch, Dataset, IGNORE_INDEX};
-pub use element::Element;
+pub use element::DeviceElement;
 pub use generate::Sampler;
 pub use optimizer::AdamW;
 pub use random::Random;

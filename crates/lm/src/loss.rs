@@ -27,7 +27,7 @@ mod functions;
 use anemone_mil::linear_cross_entropy::{LossOptions, LossTotals, OptionsError, Reduction};
 use thiserror::Error;
 
-use crate::element::Element;
+use crate::element::DeviceElement;
 use columns::{Columns, cap_row, for_each_row};
 use functions::{exp, soft_cap, soft_cap_slope};
 
@@ -101,7 +101,7 @@ pub struct LogitsGradient<'a, E> {
 ///
 /// # Errors
 /// Sizes that do not fit, a target or an option out of range, a loss scale that is not positive and finite.
-pub fn cross_entropy<E: Element>(
+pub fn cross_entropy<E: DeviceElement>(
     logits: &[E],
     vocab: usize,
     targets: &[i32],
@@ -129,12 +129,12 @@ pub fn cross_entropy<E: Element>(
 ///
 /// # Panics
 /// If the lengths differ.
-pub fn cap_logits<E: Element>(logits: &[E], cap: f32, to: &mut [E]) {
+pub fn cap_logits<E: DeviceElement>(logits: &[E], cap: f32, to: &mut [E]) {
     assert_eq!(logits.len(), to.len());
     columns::cap_all(logits, cap, to);
 }
 
-fn capped<E: Element>(logit: E, options: &LossOptions) -> f32 {
+fn capped<E: DeviceElement>(logit: E, options: &LossOptions) -> f32 {
     options.softcap.map_or(logit.to_f32(), |cap| soft_cap(logit.to_f32(), cap))
 }
 
@@ -248,7 +248,7 @@ impl Positions<'_> {
         factors
     }
 
-    fn gradient<E: Element>(&self, logits: &[E], gradient: LogitsGradient<'_, E>) {
+    fn gradient<E: DeviceElement>(&self, logits: &[E], gradient: LogitsGradient<'_, E>) {
         let LogitsGradient { scale, probabilities, to } = gradient;
         let (count, cap, factors) = (self.count, self.options.softcap, self.factors(scale));
         // p = exp(z − max) / sum keeps more digits than exp(z − lse): lse itself would be rounded.

@@ -40,7 +40,7 @@ pub(crate) fn allocate(
 /// The embedding's matrix: a row per token, `[V, D]`.
 pub const EMBEDDING: &str = "embedding";
 /// RMSNorm's gain g, `[D]`.
-pub const GAIN: &str = "gain";
+pub const NORM_GAIN: &str = "gain";
 /// The classifier's matrix E, `[V, D]`, which is not tied to the embedding.
 pub const CLASSIFIER: &str = "classifier";
 
@@ -88,7 +88,7 @@ pub fn parameters(config: &ModelConfig) -> Vec<Description> {
     let narrow = Initial::Normal { deviation: small, stream: u64::MAX - 1 };
     vec![
         describe(EMBEDDING, &[vocab, dim], true, wide),
-        describe(GAIN, &[dim], false, Initial::Constant(1.0)),
+        describe(NORM_GAIN, &[dim], false, Initial::Constant(1.0)),
         describe(CLASSIFIER, &[vocab, dim], true, narrow),
     ]
 }

@@ -13,12 +13,12 @@ use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::config::{Config, ConfigError, DeviceDtype, TrainConfig};
 use crate::data::{Batch, Dataset};
 use crate::device::{OutOfMemory, values, with_element, zeros};
-use crate::element::Element;
+use crate::element::DeviceElement;
 use crate::embedding::{self, EmbeddingError};
 use crate::generate::{SampleError, Sampler, position_logits};
 use crate::head::{HeadError, HeadKind, HeadRunner, Runtimes};
 use crate::log::Record;
-use crate::model::{CLASSIFIER, EMBEDDING, GAIN, Model, ModelError, Parameter};
+use crate::model::{CLASSIFIER, EMBEDDING, Model, ModelError, NORM_GAIN, Parameter};
 use crate::optimizer::{AdamW, LossScale, Schedule, clip_factor, global_norm};
 use crate::programs::Target;
 use crate::programs::head::{EPS, Head};
@@ -287,7 +287,7 @@ impl Trainer {
         let (loss, head) = self.head.step(&self.x, &batch.targets, scale)?;
         let model = &mut self.model;
         with_element!(self.config.train.dtype, E => {
-            E::widen(values::<E>(head.dgain), &mut model.parameter_mut(GAIN)?.gradient);
+            E::widen(values::<E>(head.dgain), &mut model.parameter_mut(NORM_GAIN)?.gradient);
             E::widen(values::<E>(head.dembed), &mut model.parameter_mut(CLASSIFIER)?.gradient);
             let embedding = &mut model.parameter_mut(EMBEDDING)?.gradient;
             embedding.fill(0.0);
@@ -320,7 +320,7 @@ fn prepared_head(
 
 /// Lets a head compute with a model's present weights.
 fn share_weights(model: &Model, head: &mut HeadRunner) -> Result<(), TrainError> {
-    Ok(head.set_weights(&model.parameter(GAIN)?.values, &model.parameter(CLASSIFIER)?.values)?)
+    Ok(head.set_weights(&model.parameter(NORM_GAIN)?.values, &model.parameter(CLASSIFIER)?.values)?)
 }
 
 /// The head of a configuration's model over a whole batch.

@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use anemone_lm::data::IGNORE_INDEX;
-use anemone_lm::element::Element;
+use anemone_lm::element::DeviceElement;
 use anemone_lm::loss::{LogitsGradient, LossError, cross_entropy};
 use anemone_lm::random::Random;
 use anemone_mil::linear_cross_entropy::{LossOptions, LossTotals, OptionsError, Reduction};
@@ -31,7 +31,7 @@ struct Case {
 }
 
 /// The loss by the default options, and its gradient from logits or, where they are given, probabilities.
-fn plain<E: Element>(
+fn plain<E: DeviceElement>(
     logits: &[E],
     vocab: usize,
     targets: &[i32],
@@ -49,7 +49,7 @@ fn loss(logits: &[f32], vocab: usize, targets: &[i32]) -> f64 {
 }
 
 /// Where a stored gradient may lie: |p| and the one-hot part in fp32 to a few ulp, then one rounding to E.
-fn assert_gradient<E: Element>(name: &str, ours: &[E], theirs: &[f64], factor: f64) {
+fn assert_gradient<E: DeviceElement>(name: &str, ours: &[E], theirs: &[f64], factor: f64) {
     assert_eq!(ours.len(), theirs.len());
     let half_ulp_of_storage = |x: f64| match size_of::<E>() {
         2 => (x.abs() * 2f64.powi(-11)).max(2f64.powi(-25)),
@@ -67,7 +67,7 @@ fn assert_gradient<E: Element>(name: &str, ours: &[E], theirs: &[f64], factor: f
     }
 }
 
-fn check<E: Element>(case: &Case) {
+fn check<E: DeviceElement>(case: &Case) {
     let stored = |values: &[f32]| -> Vec<E> { values.iter().map(|&x| E::from_f32(x)).collect() };
     let options = LossOptions {
         label_smoothing: case.label_smoothing,
@@ -113,7 +113,7 @@ fn agrees_with_torch() {
 }
 
 /// V = 4000, S = 64 is several blocks of rows. The reference is the formula, column by column in f64.
-fn several_blocks<E: Element>() {
+fn several_blocks<E: DeviceElement>() {
     let (vocab, positions, loss_scale) = (4000, 64, 65536.0f32);
     let mut random = Random::new(11);
     let logits: Vec<E> = (0..vocab * positions).map(|_| E::from_f32(4.0 * random.normal() as f32)).collect();

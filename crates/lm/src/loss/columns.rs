@@ -4,7 +4,7 @@ use anemone_mil::linear_cross_entropy::LossOptions;
 use rayon::prelude::*;
 
 use super::functions::{exp, soft_cap};
-use crate::element::Element;
+use crate::element::DeviceElement;
 
 /// Elements per block of rows: one block's logits stay in a core's cache between the two looks at them.
 const BLOCK_ELEMENTS: usize = 1 << 16;
@@ -35,7 +35,7 @@ struct Part {
 impl Columns {
     /// Looks at all logits. Each block of rows finds its own greatest logit and sums in fp32; the blocks are joined
     /// in order in f64.
-    pub fn new<E: Element>(logits: &[E], positions: usize, options: &LossOptions) -> Columns {
+    pub fn new<E: DeviceElement>(logits: &[E], positions: usize, options: &LossOptions) -> Columns {
         let blocks = logits.par_chunks(block_elements(positions));
         let parts: Vec<Part> = blocks.map(|block| Part::new(block, positions, options)).collect();
 
@@ -59,7 +59,7 @@ impl Columns {
 }
 
 impl Part {
-    fn new<E: Element>(logits: &[E], positions: usize, options: &LossOptions) -> Part {
+    fn new<E: DeviceElement>(logits: &[E], positions: usize, options: &LossOptions) -> Part {
         let mut row = vec![0.0; positions];
         let mut max = vec![f32::NEG_INFINITY; positions];
         for logits in logits.chunks(positions) {
@@ -96,7 +96,7 @@ pub fn cap_row(row: &mut [f32], cap: Option<f32>) {
 }
 
 /// Caps logits, of which there are as many as there is room for.
-pub fn cap_all<E: Element>(logits: &[E], cap: f32, to: &mut [E]) {
+pub fn cap_all<E: DeviceElement>(logits: &[E], cap: f32, to: &mut [E]) {
     const STRIP: usize = 1024;
     logits.par_chunks(BLOCK_ELEMENTS).zip(to.par_chunks_mut(BLOCK_ELEMENTS)).for_each(|(logits, to)| {
         let mut strip = [0.0; STRIP];
@@ -111,7 +111,7 @@ pub fn cap_all<E: Element>(logits: &[E], cap: f32, to: &mut [E]) {
 
 /// Calls `apply(v, out, scratch)` for every row v of `[V, S]`, and stores the S values that it puts into `out`;
 /// `scratch` is as long.
-pub fn for_each_row<E: Element>(
+pub fn for_each_row<E: DeviceElement>(
     to: &mut [E],
     positions: usize,
     apply: impl Fn(usize, &mut [f32], &mut [f32]) + Sync,
