@@ -2,7 +2,7 @@
 //!
 //! With E `[V, D]`, x `[D, S]`, a bias b `[V]` and the target t_s of position s, by f64's rules:
 //!
-//! - z[v, s] = Σ_d E[v, d]·x[d, s] + b[v]; with a soft cap c, z becomes c·tanh(z / c)
+//! - z[v, s] = Σ_d E[v, d]·x[d, s] + b\[v\]; with a soft cap c, z becomes c·tanh(z / c)
 //! - lse_s = ln Σ_v exp z[v, s] and p = exp(z − lse)
 //! - loss_s = lse_s − (1 − ε)·z[t_s, s] − ε/V·Σ_v z[v, s] + λ·lse_s², for label smoothing ε and z-loss λ
 //! - loss = Σ_s w_s·loss_s

@@ -56,7 +56,7 @@ pub enum CheckpointError {
         /// The model's shape.
         expected: Vec<usize>,
     },
-    /// A tensor given to [`Checkpoint::insert`] has not the number of elements of its shape, or its name is
+    /// A tensor given to [`Checkpoint::insert`](super::Checkpoint::insert) has not the number of elements of its shape, or its name is
     /// taken or reserved.
     #[error("tensor `{name}` of shape {shape:?} and {elements} elements cannot be stored")]
     Insert {
