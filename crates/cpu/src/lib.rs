@@ -36,9 +36,11 @@
 //! Kernels use the best instructions that the processor has, or those that [`Options::path`] or [`PATH_VARIABLE`] name;
 //! [`HIDE_VARIABLE`] hides instruction sets, as if the processor had not got them.
 
+mod arena;
 mod choose;
 mod constants;
 mod detect;
+mod draft;
 mod element;
 mod execution;
 mod functions;
@@ -48,6 +50,7 @@ mod gemm;
 mod guarded;
 mod kernels;
 pub mod linear_cross_entropy;
+mod live;
 mod memory;
 #[cfg(test)]
 #[path = "../tests/common/not_run.rs"]

@@ -108,16 +108,15 @@ impl Path {
             _ => None,
         };
         let arch = arch.ok_or(Missing::Absent(set))?;
+        let fp16 = InstructionSet::AmxFp16;
+        let no_fp16 = if fp16.is_hidden() { Missing::Hidden(fp16) } else { Missing::Absent(fp16) };
         let amx = match self {
             Path::AmxFp16 => {
-                let amx = Amx::find()?;
-                let fp16 = InstructionSet::AmxFp16;
-                let missing = if fp16.is_hidden() { Missing::Hidden(fp16) } else { Missing::Absent(fp16) };
-                Some(Some(amx).filter(|amx| amx.multiplies_fp16()).ok_or(missing)?)
+                Amx::find().and_then(|amx| amx.multiplies_fp16().then_some(amx).ok_or(no_fp16)).map(Some)
             }
-            Path::Amx => Some(Amx::find()?.without_fp16()),
-            _ => None,
-        };
+            Path::Amx => Amx::find().map(|amx| Some(amx.without_fp16())),
+            _ => Ok(None),
+        }?;
         Ok(Instructions { arch, amx })
     }
 }
