@@ -27,6 +27,7 @@ const KINDS: &[&str] = &[
     "UndefinedName",
     "UseBeforeDefinition",
     "Redefinition",
+    "ReservedName",
     "NestedBlock",
     "UnknownOp",
     "Version",

@@ -221,7 +221,7 @@ pub struct OpId(pub u32);
 /// Something with a name and a type that ops read: a function's input or an op's result.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Value {
-    /// The name that text binds; unique in the function.
+    /// The name that text binds; of the values that an op sees, no two have the same.
     pub name: String,
     /// The declared type.
     pub ty: Type,
@@ -265,6 +265,9 @@ pub struct Op {
     /// Nested blocks, as `cond` and `while_loop` have.
     pub blocks: Vec<Block>,
 }
+
+/// Blocks nest no deeper than this in any text and in any verified program.
+pub const MAX_BLOCK_DEPTH: usize = 64;
 
 /// A sequence of ops with inputs and outputs.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -339,9 +342,11 @@ impl Function {
         id
     }
 
-    /// The value that is named `name`.
+    /// The value that is named `name` outside all nested blocks: an input, or what an op of the body binds.
     pub fn value_named(&self, name: &str) -> Option<ValueId> {
-        self.values.iter().position(|value| value.name == name).map(|index| ValueId(index as u32))
+        let ops = self.body.ops.iter().filter_map(|id| self.ops.get(id.0 as usize));
+        let bound = self.body.inputs.iter().chain(ops.flat_map(|op| &op.results)).copied();
+        bound.into_iter().find(|id| self.values.get(id.0 as usize).is_some_and(|value| value.name == name))
     }
 }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use crate::bind::{self, Scope};
 use crate::error::{ErrorKind, Errors, FunctionPart, OpPart};
 use crate::ops::{self, OpDef, OpError, Operand};
-use crate::program::{BlobReference, Block, Function, Op, OpId, Program, ValueId, Version};
+use crate::program::{BlobReference, Function, Op, OpId, Program, ValueId, Version};
 use crate::tensor::Tensor;
 use crate::types::{Opset, Shape, TensorType, Type};
 
@@ -19,12 +19,16 @@ mod arguments;
 mod blobs;
 mod declarations;
 mod dialect;
+mod flow;
+mod names;
 mod repeated;
 mod report;
+mod walk;
 
 pub use arguments::check as check_arguments;
 pub use blobs::verify_blobs;
-pub use declarations::is_identifier;
+use names::Names;
+pub use names::{is_identifier, is_reserved};
 use repeated::Repeated;
 
 /// A program that every check accepts, with the row of each op.
@@ -124,7 +128,13 @@ struct FunctionCheck<'a, 'e> {
     index: usize,
     function: &'a Function,
     known: Known,
+    names: Names<'a>,
+    /// The values that the op at hand sees.
     defined: HashSet<ValueId>,
+    /// The same, in the order in which they were bound.
+    order: Vec<ValueId>,
+    /// The values of blocks that have ended.
+    inner: HashSet<ValueId>,
     visited: HashSet<OpId>,
     rows: Vec<Option<&'static OpDef>>,
     missing_ops: Repeated<(String, Opset)>,
@@ -138,7 +148,7 @@ fn check_function(
     errors: &mut Errors,
 ) -> Vec<Option<&'static OpDef>> {
     let none = vec![None; function.ops.len()];
-    if let Err(error) = declarations::check_ids(index, function) {
+    if let Some(error) = declarations::check_ids(index, function) {
         errors.push(error);
         return none;
     }
@@ -154,100 +164,21 @@ fn check_function(
             assumed_constant: HashSet::new(),
             doubtful: HashSet::new(),
         },
-        defined: function.body.inputs.iter().copied().collect(),
+        names: Names::default(),
+        defined: HashSet::new(),
+        order: Vec::new(),
+        inner: HashSet::new(),
         visited: HashSet::new(),
         rows: none,
         missing_ops: Repeated::default(),
         errors,
     };
-    check.block(&function.body);
+    check.body();
     check.missing_ops.finish(check.errors);
-    check.outputs();
     check.rows
 }
 
 impl FunctionCheck<'_, '_> {
-    fn block(&mut self, block: &Block) {
-        for &id in &block.ops {
-            let op = self.function.op(id);
-            if !self.visited.insert(id) {
-                self.error(
-                    ErrorKind::Malformed,
-                    FunctionPart::Op(id, OpPart::Name),
-                    format!("the op `{}` stands in two places of the function", op.name),
-                    "",
-                );
-                continue;
-            }
-            let operands_defined = self.check_uses(id, op);
-            for nested in &op.blocks {
-                self.defined.extend(&nested.inputs);
-                self.block(nested);
-            }
-            if op.name == CONST {
-                self.constant(id, op);
-            } else if operands_defined {
-                self.op(id, op);
-            } else {
-                self.doubt(op);
-            }
-            self.define_results(id, op);
-        }
-    }
-
-    fn outputs(&mut self) {
-        for (position, &output) in self.function.body.outputs.iter().enumerate() {
-            let value = self.function.value(output);
-            let part = FunctionPart::Output(position);
-            if !self.defined.contains(&output) {
-                let message = format!("nothing defines the output `{}`", value.name);
-                self.error(ErrorKind::UndefinedName, part, message, "not defined in this function");
-            } else if let Type::State(_) = value.ty {
-                let message = format!("the state `{}` cannot be an output", value.name);
-                let error = self.in_function(
-                    ErrorKind::OperandKind,
-                    part,
-                    message,
-                    "expected a tensor, found a state",
-                );
-                self.errors.push(error.with_help("give a tensor that was read from the state"));
-            }
-        }
-    }
-
-    fn check_uses(&mut self, id: OpId, op: &Op) -> bool {
-        let mut all_defined = true;
-        for (position, (_, argument)) in op.arguments.iter().enumerate() {
-            for value in argument.values() {
-                if !self.defined.contains(&value) {
-                    all_defined = false;
-                    let name = self.function.value(value).name.clone();
-                    self.error(
-                        ErrorKind::UseBeforeDefinition,
-                        FunctionPart::Op(id, OpPart::Argument(position)),
-                        format!("`{name}` is used before it is defined"),
-                        "not defined yet",
-                    );
-                }
-            }
-        }
-        all_defined
-    }
-
-    fn define_results(&mut self, id: OpId, op: &Op) {
-        for (position, &result) in op.results.iter().enumerate() {
-            if !self.defined.insert(result) {
-                let name = self.function.value(result).name.clone();
-                self.error(
-                    ErrorKind::Redefinition,
-                    FunctionPart::Op(id, OpPart::Result(position)),
-                    format!("`{name}` is defined twice"),
-                    "defined before",
-                );
-            }
-        }
-    }
-
     fn constant(&mut self, id: OpId, op: &Op) {
         match declarations::check_constant(self.function, op) {
             Ok((result, value)) => {
@@ -269,6 +200,7 @@ impl FunctionCheck<'_, '_> {
             return;
         };
         self.rows[id.0 as usize] = Some(row);
+        self.no_blocks(id, op);
         match self.infer(op, row, opset) {
             Ok(types) => self.results(id, op, &types),
             Err(refused) => {

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
-use super::{Error, Errors, Span, Spans};
+use super::{Error, Errors, Severity, Span, Spans};
 
 impl Errors {
     /// The errors as text for people, in the order of the source: each with its line, a caret under the place,
@@ -13,18 +13,24 @@ impl Errors {
     /// `name` is the file's name, `source` its text; `spans` are those of the program read from it.
     pub fn render(&self, name: &str, source: &str, spans: &Spans) -> String {
         let lines = Lines::new(source);
-        let mut rendered: Vec<String> =
-            self.in_order(spans).iter().map(|(span, error)| render_one(error, *span, name, &lines)).collect();
+        let one = |(span, error): &(Option<Span>, &Error)| {
+            render_one(error, *span, &error.label_in(spans, &lines), name, &lines)
+        };
+        let mut rendered: Vec<String> = self.in_order(spans).iter().map(one).collect();
         rendered.extend(self.closing_line());
         rendered.join("\n\n")
     }
 }
 
-fn render_one(error: &Error, span: Option<Span>, name: &str, lines: &Lines<'_>) -> String {
-    let mut group = Group::with_title(Level::ERROR.primary_title(error.message.as_str()));
+fn render_one(error: &Error, span: Option<Span>, label: &str, name: &str, lines: &Lines<'_>) -> String {
+    let level = match error.severity {
+        Severity::Error => Level::ERROR,
+        Severity::Warning => Level::WARNING,
+    };
+    let mut group = Group::with_title(level.primary_title(error.message.as_str()));
     let excerpt = span.map(|span| Excerpt::around(lines, span));
     if let Some(excerpt) = &excerpt {
-        let annotation = AnnotationKind::Primary.span(excerpt.span.clone()).label(error.label.as_str());
+        let annotation = AnnotationKind::Primary.span(excerpt.span.clone()).label(label);
         let snippet = Snippet::source(excerpt.text).line_start(excerpt.line).path(name);
         group = group.element(snippet.annotation(annotation));
     }

@@ -11,6 +11,7 @@ use crate::error::{Error, ErrorKind, Errors, MAX_ERRORS, Span, Spans};
 use crate::program::{Attributes, Dialect, Named, Program, Version};
 use names::UniqueNames;
 
+mod block;
 mod function;
 mod literal;
 mod names;

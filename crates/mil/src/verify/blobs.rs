@@ -1,10 +1,10 @@
 //! The checks that need the weight files.
 
 use crate::error::{Error, ErrorKind, Errors, FunctionPart, OpPart, Place};
-use crate::program::{Argument, BlobReference, Literal, LiteralValue, OpId, Program};
+use crate::program::{Argument, BlobReference, Literal, LiteralValue, Program};
 use crate::weights::{ALIGNMENT, WeightSource};
 
-use super::Repeated;
+use super::{Repeated, walk};
 
 /// Checks that every blob a program refers to is there and is what the program declares. Values are not read.
 ///
@@ -14,8 +14,9 @@ use super::Repeated;
 pub fn verify_blobs(program: &Program, weights: &dyn WeightSource) -> Result<(), Errors> {
     let mut check = BlobCheck { weights, files: Repeated::default(), errors: Errors::default() };
     for (index, function) in program.functions.iter().enumerate() {
-        for (op_index, op) in function.ops.iter().enumerate() {
-            let place = |part| Place::Function(index, FunctionPart::Op(OpId(op_index as u32), part));
+        for id in walk::ops(function) {
+            let op = function.op(id);
+            let place = |part| Place::Function(index, FunctionPart::Op(id, part));
             for (position, (_, argument)) in op.arguments.iter().enumerate() {
                 let items = match argument {
                     Argument::Tuple(items) => items.as_slice(),
