@@ -7,11 +7,13 @@ use crate::program::OpId;
 mod kind;
 mod list;
 mod render;
+mod repeated;
 mod spans;
 
 pub use kind::{ErrorKind, Severity};
 pub use list::{Errors, MAX_ERRORS};
 pub use render::Lines;
+pub(crate) use repeated::Repeated;
 pub use spans::{BindingSpans, BlockSpans, FunctionSpans, OpSpans, Spans};
 
 /// A range of bytes in a source text.

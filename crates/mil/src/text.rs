@@ -66,6 +66,8 @@ pub struct Parsed {
     pub spans: Spans,
     /// Its comments.
     pub comments: Comments,
+    /// Warnings about numbers that may be meant otherwise.
+    pub warnings: Errors,
 }
 
 /// The comments of a text, in its order.

@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::bind::{self, Scope};
-use crate::error::{ErrorKind, Errors, FunctionPart, OpPart};
+use crate::error::{ErrorKind, Errors, FunctionPart, OpPart, Repeated};
 use crate::ops::{self, OpDef, OpError, Operand};
 use crate::program::{BlobReference, Function, Op, OpId, Program, ValueId, Version};
 use crate::tensor::Tensor;
@@ -21,7 +21,7 @@ mod declarations;
 mod dialect;
 mod flow;
 mod names;
-mod repeated;
+mod omitted;
 mod report;
 mod walk;
 
@@ -29,13 +29,14 @@ pub use arguments::check as check_arguments;
 pub use blobs::verify_blobs;
 use names::Names;
 pub use names::{is_identifier, is_reserved};
-use repeated::Repeated;
+use omitted::Warnings;
 
 /// A program that every check accepts, with the row of each op.
 #[derive(Debug, Clone)]
 pub struct Verified {
     program: Program,
     rows: Vec<Vec<Option<&'static OpDef>>>,
+    warnings: Errors,
 }
 
 impl Verified {
@@ -47,6 +48,11 @@ impl Verified {
     /// The row of an op; `None` for `const`, which has none.
     pub fn row(&self, function: usize, op: OpId) -> Option<&'static OpDef> {
         self.rows[function][op.0 as usize]
+    }
+
+    /// What is right here, but not everywhere.
+    pub fn warnings(&self) -> &Errors {
+        &self.warnings
     }
 
     /// The program again, unverified.
@@ -90,13 +96,14 @@ pub const CONST: &str = "const";
 /// # Ok::<(), anemone_mil::error::Errors>(())
 /// ```
 pub fn verify(program: Program) -> Result<Verified, Errors> {
-    let mut errors = Errors::default();
+    let (mut errors, mut warnings) = (Errors::default(), Warnings::default());
     declarations::check_program(&program, &mut errors);
     let mut rows = Vec::with_capacity(program.functions.len());
     for (index, function) in program.functions.iter().enumerate() {
-        rows.push(check_function(program.version, index, function, &mut errors));
+        rows.push(check_function(program.version, index, function, &mut errors, &mut warnings));
     }
-    if errors.is_empty() { Ok(Verified { program, rows }) } else { Err(errors) }
+    let warnings = warnings.finish();
+    if errors.is_empty() { Ok(Verified { program, rows, warnings }) } else { Err(errors) }
 }
 
 /// What verification knows of a function's values so far.
@@ -139,6 +146,7 @@ struct FunctionCheck<'a, 'e> {
     rows: Vec<Option<&'static OpDef>>,
     missing_ops: Repeated<(String, Opset)>,
     errors: &'e mut Errors,
+    warnings: &'e mut Warnings,
 }
 
 fn check_function(
@@ -146,6 +154,7 @@ fn check_function(
     index: usize,
     function: &Function,
     errors: &mut Errors,
+    warnings: &mut Warnings,
 ) -> Vec<Option<&'static OpDef>> {
     let none = vec![None; function.ops.len()];
     if let Some(error) = declarations::check_ids(index, function) {
@@ -172,6 +181,7 @@ fn check_function(
         rows: none,
         missing_ops: Repeated::default(),
         errors,
+        warnings,
     };
     check.body();
     check.missing_ops.finish(check.errors);
@@ -202,7 +212,10 @@ impl FunctionCheck<'_, '_> {
         self.rows[id.0 as usize] = Some(row);
         self.no_blocks(id, op);
         match self.infer(op, row, opset) {
-            Ok(types) => self.results(id, op, &types),
+            Ok(types) => {
+                self.results(id, op, &types);
+                self.warn_of_omissions(id, op, row);
+            }
             Err(refused) => {
                 for error in refused {
                     if self.follows_from_another(op, &error) {

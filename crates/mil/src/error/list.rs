@@ -52,6 +52,15 @@ impl Errors {
         }
     }
 
+    /// Adds those of another list.
+    pub fn extend(&mut self, others: &Errors) {
+        let room = MAX_ERRORS.saturating_sub(self.listed.len());
+        self.listed.extend(others.listed.iter().take(room).cloned());
+        for (&kind, number) in &others.counts {
+            *self.counts.entry(kind).or_default() += number;
+        }
+    }
+
     /// Counts an error that is not listed.
     pub(crate) fn count(&mut self, kind: ErrorKind) {
         *self.counts.entry(kind).or_default() += 1;

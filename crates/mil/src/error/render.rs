@@ -143,7 +143,7 @@ impl<'a> Excerpt<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::ErrorKind;
+    use crate::error::{ErrorKind, MAX_ERRORS};
 
     fn rendered(source: &str, start: usize, end: usize) -> String {
         let error = Error::at(ErrorKind::Syntax, Span::new(start, end), "wrong", "here");
@@ -172,5 +172,19 @@ mod tests {
         assert!(rendered("ab\ncd", 100, 200).contains("--> a.mil:2:3\n"));
         assert!(rendered("", 0, 0).contains("--> a.mil:1:1\n"));
         assert!(rendered("é", 1, 1).contains("--> a.mil:1:1\n"));
+    }
+
+    #[test]
+    fn warnings_look_like_errors() {
+        let mut warnings = Errors::default();
+        let warning = || Error::at(ErrorKind::Overflow, Span::new(0, 1), "too large", "here").as_warning();
+        (0..MAX_ERRORS + 2).for_each(|_| warnings.push(warning()));
+        let mut more = Errors::default();
+        more.extend(&warnings);
+        more.extend(&Errors::from(warning()));
+        let text = more.render("a.mil", "x", &Spans::default());
+        assert!(text.starts_with("warning: too large\n --> a.mil:1:1\n"), "{text}");
+        assert_eq!(text.matches("warning: too large").count(), MAX_ERRORS);
+        assert!(text.ends_with("\n\n… and 3 more warnings"), "{text}");
     }
 }

@@ -1,10 +1,10 @@
 //! The checks that need the weight files.
 
-use crate::error::{Error, ErrorKind, Errors, FunctionPart, OpPart, Place};
+use crate::error::{Error, ErrorKind, Errors, FunctionPart, OpPart, Place, Repeated};
 use crate::program::{Argument, BlobReference, Literal, LiteralValue, Program};
 use crate::weights::{ALIGNMENT, WeightSource};
 
-use super::{Repeated, walk};
+use super::walk;
 
 /// Checks that every blob a program refers to is there and is what the program declares. Values are not read.
 ///

@@ -3,13 +3,13 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use crate::error::{BlockPart, Error, ErrorKind, Errors, FunctionPart, OpPart, Place};
+use crate::error::{BlockPart, Error, ErrorKind, Errors, FunctionPart, OpPart, Place, Repeated};
 use crate::program::{Block, Function, LiteralValue, Op, Program, Value, ValueId};
 use crate::suggest::nearest;
 use crate::tensor::Tensor;
 use crate::types::{DType, Opset, Type};
 
-use super::{Repeated, dialect, walk};
+use super::{dialect, walk};
 
 /// Checks the version, that functions have different names, and what the whole program declares.
 pub fn check_program(program: &Program, errors: &mut Errors) {

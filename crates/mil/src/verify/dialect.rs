@@ -1,11 +1,11 @@
 //! The check that a program is written in the dialect of its version: bare scalars and opsets from ios18 on need
 //! program(1.3).
 
-use crate::error::{BlockPart, Error, ErrorKind, Errors, FunctionPart, OpPart, Place};
+use crate::error::{BlockPart, Error, ErrorKind, Errors, FunctionPart, OpPart, Place, Repeated};
 use crate::program::{Argument, BlobReference, Dialect, Function, Literal, LiteralValue, Program};
 use crate::types::{DType, Opset, Type};
 
-use super::{Repeated, walk};
+use super::walk;
 
 /// Reports the first place that needs a newer version, if any does: one changed number mends all of them.
 pub fn check(program: &Program, errors: &mut Errors) {
