@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::program::OpId;
+use crate::program::{LiteralPlace, OpId};
 
 mod kind;
 mod list;
@@ -96,6 +96,15 @@ pub enum BlockPart {
     InputName(usize),
     /// The output at a position.
     Output(usize),
+}
+
+impl From<LiteralPlace> for OpPart {
+    fn from(place: LiteralPlace) -> OpPart {
+        match place {
+            LiteralPlace::Argument(position) => OpPart::Argument(position),
+            LiteralPlace::Attribute(position) => OpPart::Attribute(position),
+        }
+    }
 }
 
 /// Where an error lies.

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use anemone_mil::error::{ErrorKind, MAX_ERRORS};
+use anemone_mil::error::ErrorKind;
 use anemone_mil::program::{
     Argument, Block, Function, MAX_BLOCK_DEPTH, Named, Op, OpId, Program, ValueId, Version,
 };
@@ -48,7 +48,7 @@ fn a_block_in_itself() {
     let block = Block { ops: vec![OpId(0), OpId(0)], ..Block::default() };
     let op = choose(&mut function, vec![block.clone(), block]);
     function.body.ops.push(op);
-    assert_eq!(refused(function), [ErrorKind::Malformed; 4]);
+    assert_eq!(refused(function), [ErrorKind::Malformed]);
 }
 
 #[test]
@@ -60,11 +60,7 @@ fn an_op_in_two_blocks_each() {
         inner = choose(&mut function, vec![block.clone(), block]);
     }
     function.body.ops.push(inner);
-    let kinds = refused(function);
-    assert!(
-        kinds.len() + 1 >= MAX_ERRORS && kinds.iter().all(|&kind| kind == ErrorKind::Malformed),
-        "{kinds:?}"
-    );
+    assert_eq!(refused(function), [ErrorKind::Malformed]);
 }
 
 #[test]

@@ -27,15 +27,6 @@ impl FunctionCheck<'_, '_> {
         }
         for &id in &block.ops {
             let op = self.function.op(id);
-            if !self.visited.insert(id) {
-                self.error(
-                    ErrorKind::Malformed,
-                    FunctionPart::Op(id, OpPart::Name),
-                    format!("the op `{}` stands in two places of the function", op.name),
-                    "",
-                );
-                continue;
-            }
             let operands_defined = self.check_uses(id, op);
             self.nested_blocks(id, op, depth);
             if op.name == CONST {

@@ -38,7 +38,7 @@ const NOT_WANTED: [&str; 1] = ["batch_dims"];
 impl FunctionCheck<'_, '_> {
     /// Warns of an op that relies on defaults.
     pub(super) fn warn_of_omissions(&mut self, id: OpId, op: &Op, row: &'static OpDef) {
-        let Ok(operands) = bind::operands(op, row, &self.known) else { return };
+        let Ok(operands) = bind::operands(op, row, &self.known.facts) else { return };
         let absent = row.parameters.iter().filter(|parameter| {
             operands.get(parameter.name).is_none() && !NOT_WANTED.contains(&parameter.name)
         });
