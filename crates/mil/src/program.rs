@@ -83,6 +83,11 @@ impl<T> Named<T> {
         self.0.iter().find(|(key, _)| key == name).map(|(_, item)| item)
     }
 
+    /// The item with this name, to be changed.
+    pub fn get_mut(&mut self, name: &str) -> Option<&mut T> {
+        self.0.iter_mut().find(|(key, _)| key == name).map(|(_, item)| item)
+    }
+
     /// The position of the item with this name.
     pub fn position(&self, name: &str) -> Option<usize> {
         self.0.iter().position(|(key, _)| key == name)
@@ -388,11 +393,20 @@ impl Function {
         id
     }
 
+    /// A name that no value has: this one, or it with a number.
+    pub fn free_name(&self, base: &str) -> String {
+        let taken = |name: &str| self.values.iter().any(|value| value.name == name);
+        if !taken(base) {
+            return base.to_string();
+        }
+        (1..).map(|number| format!("{base}_{number}")).find(|name| !taken(name)).unwrap_or_default()
+    }
+
     /// The value that is named `name` outside all nested blocks: an input, or what an op of the body binds.
     pub fn value_named(&self, name: &str) -> Option<ValueId> {
         let ops = self.body.ops.iter().filter_map(|id| self.ops.get(id.0 as usize));
-        let bound = self.body.inputs.iter().chain(ops.flat_map(|op| &op.results)).copied();
-        bound.into_iter().find(|id| self.values.get(id.0 as usize).is_some_and(|value| value.name == name))
+        let mut bound = self.body.inputs.iter().chain(ops.flat_map(|op| &op.results)).copied();
+        bound.find(|id| self.values.get(id.0 as usize).is_some_and(|value| value.name == name))
     }
 }
 
