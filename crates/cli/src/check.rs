@@ -6,8 +6,10 @@ use anemone_mil::verify::count;
 use anemone_mil::weights::WeightDirectory;
 use serde::Serialize;
 
-use crate::common::source::{Source, operations};
-use crate::common::{Failure, Output, report};
+use crate::common::cost::operations;
+use crate::common::files::{FileError, serialize_path};
+use crate::common::source::Source;
+use crate::common::{Failure, Output, findings};
 
 /// Flags of `check`.
 #[derive(Debug, clap::Args)]
@@ -22,6 +24,7 @@ pub struct Args {
 
 #[derive(Serialize)]
 struct Line<'a> {
+    #[serde(serialize_with = "serialize_path")]
     file: &'a Path,
     ok: bool,
     functions: usize,
@@ -37,7 +40,7 @@ pub fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let weights = match &args.weights {
         Some(directory) if !directory.is_dir() => {
             let source = std::io::ErrorKind::NotADirectory.into();
-            return Err(Failure::Read { path: directory.clone(), source });
+            return Err(FileError::Read { path: directory.clone(), source }.into());
         }
         Some(directory) => Some(WeightDirectory::new(directory)),
         None => None,
@@ -45,9 +48,9 @@ pub fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let mut failed = 0;
     for path in &args.files {
         let sound = match Source::read(path) {
-            Ok(source) => check(&source, weights.as_ref(), output)?,
+            Ok(source) => check(&source, weights.as_ref(), output),
             Err(error) => {
-                report::source_error(path, &error, output)?;
+                findings::source_error(path, &error, output);
                 false
             }
         };
@@ -59,12 +62,12 @@ pub fn run(args: &Args, output: &Output) -> Result<(), Failure> {
             output.message(format_args!("{all} files are ok"));
             Ok(())
         }
-        (_, all) => Err(Failure::Files(format!("{failed} of {} failed", count(all, "file")))),
+        (_, all) => Err(Failure::new(format!("{failed} of {} failed", count(all, "file")))),
     }
 }
 
 /// Whether a program, and its weights where they are asked for, are sound.
-fn check(source: &Source, weights: Option<&WeightDirectory>, output: &Output) -> Result<bool, Failure> {
+fn check(source: &Source, weights: Option<&WeightDirectory>, output: &Output) -> bool {
     let result = source.verify().and_then(|verified| match weights {
         Some(weights) => source.verify_blobs(weights).map(|()| verified),
         None => Ok(verified),
@@ -79,12 +82,12 @@ fn check(source: &Source, weights: Option<&WeightDirectory>, output: &Output) ->
                 count(functions, "function"),
                 count(ops, "op")
             );
-            output.result(text, &Line { file: &source.path, ok: true, functions, ops })?;
-            Ok(true)
+            output.result(text, &Line { file: &source.path, ok: true, functions, ops });
+            true
         }
         Err(errors) => {
-            report::mistakes(&source.path, &source.text, &source.spans, &errors, output)?;
-            Ok(false)
+            findings::mistakes(&source.path, &source.text, &source.spans, &errors, output);
+            false
         }
     }
 }

@@ -4,14 +4,16 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-use anemone_mil::error::Errors;
+use anemone_mil::error::{ErrorKind, Errors};
 use anemone_mil::program::{Function, ValueId};
 use anemone_mil::types::Type;
 use anemone_mil::verify::{CONST, count};
 use serde::Serialize;
 
-use crate::common::source::{Source, only_unknown_ops, operations};
-use crate::common::{Failure, Output, cost, files};
+use crate::common::cost::{self, operations};
+use crate::common::files::{self, refuse_overwriting, serialize_path};
+use crate::common::source::Source;
+use crate::common::{Failure, Output};
 
 mod dot;
 
@@ -36,6 +38,7 @@ struct Port {
 /// What there is to say about a function.
 #[derive(Serialize)]
 struct Description<'a> {
+    #[serde(serialize_with = "serialize_path")]
     file: &'a Path,
     function: &'a str,
     opset: String,
@@ -56,11 +59,12 @@ struct Description<'a> {
 /// When the file cannot be read or is no program; or, after everything is said, when it does not verify for
 /// another reason than that it has ops that are not known here.
 pub fn run(args: &Args, output: &Output) -> Result<(), Failure> {
+    refuse_overwriting(&args.dot, [&args.file])?;
     let source = Source::load(&args.file)?;
     let verified = source.verify();
     for function in &source.program.functions {
         let description = describe(&source.path, function);
-        output.result(text(&description), &description)?;
+        output.result(text(&description), &description);
     }
     if let Some(path) = &args.dot {
         files::replace(path, dot::draw(&source.program).as_bytes())?;
@@ -68,12 +72,12 @@ pub fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     }
     match verified {
         Ok(_) => Ok(()),
-        Err(errors) if only_unknown_ops(&errors) => {
+        Err(errors) if errors.all_are(ErrorKind::UnknownOp) => {
             output.message(unknown_ops(&errors));
             Ok(())
         }
-        Err(errors) => Err(Failure::Files(format!(
-            "{} does not verify, so not all of this can be trusted; `anemone check` says where its {} are",
+        Err(errors) => Err(Failure::new(format!(
+            "{} does not verify, so not all of this can be trusted; `anemone check` shows its {}",
             source.path.display(),
             count(errors.len(), "mistake")
         ))),

@@ -21,7 +21,7 @@ use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::config::Config;
 use crate::curve::{Curve, CurveError};
 use crate::data::{DataError, Dataset, bigram_cross_entropy};
-use crate::files::FileError;
+use crate::files::{FileError, refuse_overwriting, serialize_path};
 use crate::generate::{SampleError, Sampler};
 use crate::head::Runtimes;
 use crate::log::{self, Log, LogError, Record};
@@ -154,10 +154,13 @@ pub struct Summary {
     /// same validation text, in nats per byte.
     pub bigram_cross_entropy: f64,
     /// The checkpoint.
+    #[serde(serialize_with = "serialize_path")]
     pub checkpoint: PathBuf,
     /// The log.
+    #[serde(serialize_with = "serialize_path")]
     pub log: PathBuf,
     /// The loss curve.
+    #[serde(serialize_with = "serialize_path")]
     pub curve: PathBuf,
     /// A text that the model continued from a line break.
     pub sample: String,
@@ -180,6 +183,20 @@ pub struct Run {
 /// The checkpoint's path in a run's directory.
 pub fn checkpoint_path(directory: &Path) -> PathBuf {
     directory.join(CHECKPOINT)
+}
+
+/// The files that a run in this directory writes, its log at `log` if not in its usual place.
+pub fn written_files(directory: &Path, log: Option<&Path>) -> [PathBuf; 3] {
+    let log = log.map_or_else(|| directory.join(LOG), Path::to_owned);
+    [directory.join(CHECKPOINT), log, directory.join(CURVE)]
+}
+
+/// Refuses data that the run would write over.
+fn spare_data(source: &DataSource, directory: &Path, log: &Path) -> Result<(), FileError> {
+    match source {
+        DataSource::BuiltIn => Ok(()),
+        DataSource::Files(paths) => refuse_overwriting(written_files(directory, Some(log)), paths),
+    }
 }
 
 /// A fingerprint of tokens (FNV-1a, 64 bits): enough to notice that a file was edited.
@@ -242,6 +259,8 @@ impl Run {
         if let DataSource::Files(paths) = &source {
             paths.iter().try_for_each(|path| utf8(path))?;
         }
+        let log_path = log.map_or_else(|| directory.join(LOG), Path::to_owned);
+        spare_data(&source, directory, &log_path)?;
         let data = load(&source, &config)?;
         let fingerprint = data_fingerprint(&data);
         let bigram = bigram_cross_entropy(data.train(), data.validation())?;
@@ -251,7 +270,6 @@ impl Run {
         let directory = RunDirectory::lock(directory)?;
         // Another process may have been at work until the lock was had.
         occupied()?;
-        let log_path = log.map_or_else(|| directory.path().join(LOG), Path::to_owned);
         let remembered = directory.log_to_remember(&log_path)?;
         let origin = origin(runtimes.head.name(), &source, fingerprint, &remembered)?;
         let log = Log::create(&log_path)?;
@@ -279,6 +297,11 @@ impl Run {
             return Err(RunError::Runtime { began, given });
         }
         let source: DataSource = checkpoint.get("data")?;
+        let log_path = match log {
+            Some(log) => log.to_owned(),
+            None => directory.path().join(checkpoint.get::<PathBuf>("log")?),
+        };
+        spare_data(&source, directory.path(), &log_path)?;
         let data = load(&source, &config)?;
         let fingerprint = data_fingerprint(&data);
         if checkpoint.get::<[u64; 2]>("data_fingerprint")? != fingerprint {
@@ -286,10 +309,6 @@ impl Run {
         }
         let bigram = bigram_cross_entropy(data.train(), data.validation())?;
         let trainer = Trainer::resume(config, data, runtimes, &checkpoint)?;
-        let log_path = match log {
-            Some(log) => log.to_owned(),
-            None => directory.path().join(checkpoint.get::<PathBuf>("log")?),
-        };
         let remembered = directory.log_to_remember(&log_path)?;
         let origin = origin(given, &source, fingerprint, &remembered)?;
         let last_loss = if trainer.steps_done() == 0 { f64::NAN } else { checkpoint.get("last_loss")? };

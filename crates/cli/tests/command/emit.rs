@@ -7,9 +7,8 @@ use std::process::Command;
 use anemone_mil::tensor::Tensor;
 use anemone_mil::types::{DType, TensorType};
 use anemone_mil::weights::BlobFile;
-use npyz::WriterBuilder;
 
-use super::support::{Place, Run, anemone};
+use super::support::{Place, Run, anemone, array};
 
 const DIMENSIONS: [&str; 6] = ["--vocab", "50", "--dim", "8", "--seq", "6"];
 const PROGRAMS: [&str; 4] =
@@ -23,15 +22,6 @@ fn emit(place: &Place, flags: &[&str]) -> Run {
 fn blob(place: &Place, name: &str, dtype: DType, dims: &[usize]) -> Tensor {
     let file = BlobFile::open(place.path("head/weights").join(name)).unwrap();
     file.read(64, &TensorType::new(dtype, dims)).unwrap()
-}
-
-fn array(place: &Place, name: &str, shape: &[u64], values: &[f64]) -> String {
-    let mut bytes = Vec::new();
-    let mut writer =
-        npyz::WriteOptions::new().default_dtype().shape(shape).writer(&mut bytes).begin_nd().unwrap();
-    writer.extend(values.iter().copied()).unwrap();
-    writer.finish().unwrap();
-    place.file(name, bytes)
 }
 
 #[test]

@@ -6,19 +6,9 @@ use std::path::Path;
 use anemone_mil::tensor::Tensor;
 use anemone_mil::weights::write_blob_file;
 use half::f16;
-use npyz::{Deserialize, NpyFile, WriterBuilder};
+use npyz::{Deserialize, NpyFile};
 
-use super::support::{LINEAR, Place, Run, anemone};
-
-/// An array written by `npyz`, which our own reader shares nothing with.
-fn array<T: npyz::AutoSerialize + Copy>(place: &Place, name: &str, shape: &[u64], values: &[T]) -> String {
-    let mut bytes = Vec::new();
-    let mut writer =
-        npyz::WriteOptions::new().default_dtype().shape(shape).writer(&mut bytes).begin_nd().unwrap();
-    writer.extend(values.iter().copied()).unwrap();
-    writer.finish().unwrap();
-    place.file(name, bytes)
-}
+use super::support::{LINEAR, Place, Run, anemone, array};
 
 /// An array with any header and data, as version 1.0.
 fn raw(place: &Place, name: &str, header: &str, data: &[u8]) -> String {
@@ -305,4 +295,90 @@ fn sizes_beyond_memory_are_errors() {
             assert!(run.stderr.lines().count() < 12 && !run.stderr.contains("panicked"), "{}", run.stderr);
         }
     }
+}
+
+/// Each run adds x to the state s, and gives what is in it then.
+const ACCUMULATE: &str = r#"program(1.3)
+{
+    func main<ios18>(state<tensor<fp16, [2]>> s, tensor<fp16, [2]> x) {
+            tensor<fp16, [2]> before = read_state(input = s)[name = string("before")];
+            tensor<fp16, [2]> sum = add(x = before, y = x)[name = string("sum")];
+            write_state(data = sum, input = s)[name = string("write")];
+            tensor<fp16, [2]> y = mul(x = before, y = x)[name = string("y")];
+        } -> (y);
+}
+"#;
+
+#[test]
+fn a_state_is_given_like_an_input_and_written_like_a_result() {
+    let place = Place::new();
+    let x = array(&place, "x.npy", &[2], &[1.5f32, 2.0]);
+    let s = array(&place, "s.npy", &[2], &[10.0f64, -2.0]);
+    let program = place.file("accumulate.mil", ACCUMULATE);
+    for runtime in ["cpu", "eval"] {
+        let out = place.text(runtime);
+        let x = format!("x={x}");
+        let flags = ["run", "--json", &program, "--runtime", runtime, "--output", &out, "--input", &x];
+        let read = |name: &str| {
+            read::<f16>(&place.path(runtime).join(name)).1.iter().map(|v| v.to_f32()).collect::<Vec<_>>()
+        };
+        let json = anemone(flags).ended(0).json();
+        assert_eq!(json.len(), 2);
+        assert_eq!((&json[1]["output"], &json[1]["dtype"]), (&"s".into(), &"fp16".into()));
+        assert_eq!((read("y.npy"), read("s.npy")), (vec![0.0, 0.0], vec![1.5, 2.0]));
+        anemone([&flags[..], &["--input", &format!("s={s}")]].concat()).ended(0);
+        assert_eq!((read("y.npy"), read("s.npy")), (vec![15.0, -4.0], vec![11.5, 0.0]));
+    }
+    let out = place.text("out");
+    let run = |inputs: &[&str]| {
+        let inputs = inputs.iter().flat_map(|input| ["--input", input]);
+        anemone(["run", &program, "--output", &out].into_iter().chain(inputs))
+    };
+    let (x, s) = (format!("x={x}"), format!("s={s}"));
+    run(&[&x, &s, &s]).failed(1, &["`s` is given twice"]);
+    run(&[&s]).failed(1, &["nothing is given for `x`"]);
+    run(&[&x, &s.replace("s=", "t=")]).failed(1, &["no input named `t`", "`s`, `x`"]);
+    let long = format!("s={}", array(&place, "long.npy", &[3], &[1.0f32; 3]));
+    run(&[&x, &long]).failed(1, &["the state `s`", "[3]", "[2] is expected"]);
+    assert!(!place.path("out").exists());
+}
+
+/// On Linux a path is any bytes. JSON is UTF-8, so there what is not becomes U+FFFD.
+#[cfg(target_os = "linux")]
+#[test]
+fn paths_need_not_be_utf8() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+
+    let place = Place::new();
+    let odd = place.path("").join(OsStr::from_bytes(b"caf\xe9="));
+    let within = |name: &str| odd.join(name).into_os_string();
+    fs::create_dir(&odd).unwrap();
+    let x = array(&place, "x.npy", &[2, 3], &[1.0f32; 6]);
+    fs::copy(&x, odd.join("x.npy")).unwrap();
+    fs::write(odd.join("linear.mil"), LINEAR).unwrap();
+    fs::write(odd.join("config"), "[model]\ndim = 8\n[train]\nbatch = 2\nseq = 8\nsteps = 2\n").unwrap();
+
+    let input = [OsStr::new("x="), &within("x.npy")].join(OsStr::new(""));
+    let (json, program, out) = (OsStr::new("--json"), within("linear.mil"), within("out"));
+    let of = |subcommand: &str, arguments: &[&OsStr]| {
+        anemone([&[OsStr::new(subcommand), json], arguments].concat()).ended(0).json()
+    };
+    let flag = OsStr::new;
+    let results = of("run", &[&program, flag("--input"), &input, flag("--output"), &out]);
+    assert!(results[0]["file"].as_str().unwrap().ends_with("caf\u{fffd}=/out/y.npy"), "{results:?}");
+    assert!(odd.join("out/y.npy").exists());
+    for subcommand in ["check", "fmt", "show"] {
+        let lines = of(subcommand, &[&program]);
+        assert!(lines[0]["file"].as_str().unwrap().ends_with("caf\u{fffd}=/linear.mil"), "{lines:?}");
+    }
+    let failed = anemone([flag("check"), json, &within("none.mil"), &program]).ended(1).json();
+    assert_eq!((&failed[1]["ok"], &failed[2]["ok"]), (&false.into(), &true.into()));
+    let dimensions = ["--vocab", "5", "--dim", "4", "--seq", "3", "--out"].map(OsStr::new);
+    let lines = of("emit", &[&[flag("head")], &dimensions[..], &[&within("head")]].concat());
+    assert_eq!(lines.len(), 3 + 4);
+    let trained = of("train", &[flag("--config"), &within("config"), flag("--out"), &within("trained")]);
+    assert!(trained[0]["checkpoint"].as_str().unwrap().contains("caf\u{fffd}="), "{trained:?}");
+    let resumed = of("train", &[flag("--resume"), &within("trained")]);
+    assert_eq!(resumed, trained);
 }

@@ -1,4 +1,4 @@
-//! Replacing files whole.
+//! Replacing files whole, and files that stand for others.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
@@ -17,8 +17,8 @@ use std::path::{Path, PathBuf};
 /// # let path = directory.path().join("notes.txt");
 /// use std::io::{Error, Write};
 ///
-/// anemone_mil::weights::write_atomically(&path, |file| file.write_all(b"whole"))?;
-/// let failed = anemone_mil::weights::write_atomically(&path, |file| {
+/// anemone_mil::files::write_atomically(&path, |file| file.write_all(b"whole"))?;
+/// let failed = anemone_mil::files::write_atomically(&path, |file| {
 ///     file.write_all(b"ha")?;
 ///     Err::<(), Error>(Error::other("disk full"))
 /// });
@@ -64,6 +64,16 @@ pub fn remove_leftovers(path: impl AsRef<Path>) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// What is wrong with a file that [`is_lfs_pointer`], and what to do.
+pub const LFS_POINTER: &str =
+    "it is a pointer that Git LFS left in the file's place; `git lfs pull` fetches the file itself";
+
+/// Whether a file that begins with these bytes is a pointer of Git LFS: a few lines of text in the place of a
+/// large file that was not fetched.
+pub fn is_lfs_pointer(start: &[u8]) -> bool {
+    start.starts_with(b"version https://git-lfs.github.com/spec/")
 }
 
 /// Letters and digits between a temporary file's prefix, `.NAME.`, and its [`SUFFIX`].
