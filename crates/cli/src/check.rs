@@ -7,7 +7,7 @@ use anemone_mil::weights::WeightDirectory;
 use serde::Serialize;
 
 use crate::common::cost::operations;
-use crate::common::files::{FileError, serialize_path};
+use crate::common::files::{self, serialize_path};
 use crate::common::source::Source;
 use crate::common::{Failure, Output, findings};
 
@@ -37,14 +37,7 @@ struct Line<'a> {
 ///
 /// When a file cannot be read, or a program or its weights are not sound.
 pub fn run(args: &Args, output: &Output) -> Result<(), Failure> {
-    let weights = match &args.weights {
-        Some(directory) if !directory.is_dir() => {
-            let source = std::io::ErrorKind::NotADirectory.into();
-            return Err(FileError::Read { path: directory.clone(), source }.into());
-        }
-        Some(directory) => Some(WeightDirectory::new(directory)),
-        None => None,
-    };
+    let weights = args.weights.as_deref().map(files::weights).transpose()?;
     let mut failed = 0;
     for path in &args.files {
         let sound = match Source::read(path) {

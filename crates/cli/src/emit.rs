@@ -17,7 +17,7 @@ use serde::Serialize;
 use thiserror::Error;
 
 use crate::common::files::{self, FileError, refuse_overwriting, serialize_path};
-use crate::common::flags::{DtypeName, HeadDimensions};
+use crate::common::flags::{DtypeName, HeadDimensions, count};
 use crate::common::random::normal;
 use crate::common::{Failure, Output, npy};
 
@@ -48,7 +48,8 @@ struct HeadArgs {
     #[arg(long, value_name = "FILE.npy")]
     gain: Option<PathBuf>,
     /// Seed of the weights that no file gives
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
+    #[arg(value_parser = count::<u64, 0, { u64::MAX }>)]
     seed: u64,
     /// Version of the program text; 1.0 is written for opset ios16, 1.3 for ios18
     #[arg(long, value_enum, value_name = "VERSION", default_value = "1.3")]

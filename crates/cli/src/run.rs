@@ -7,10 +7,10 @@ use std::time::Instant;
 
 use anemone_cpu::Options;
 use anemone_mil::program::Function;
-use anemone_mil::runtime::Executable;
+use anemone_mil::runtime::{Executable, RuntimeError};
 use anemone_mil::tensor::Tensor;
 use anemone_mil::types::{DType, TensorType};
-use anemone_mil::weights::WeightDirectory;
+use anemone_mil::weights::{BlobError, WeightDirectory};
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use serde::Serialize;
 use thiserror::Error;
@@ -57,6 +57,9 @@ enum RunError {
         /// The functions.
         present: String,
     },
+    /// A weight file that is not beside the program.
+    #[error("{0}; `--weights DIR` says which directory `@model_path` stands for, if not the program's")]
+    MissingWeight(RuntimeError),
     /// An output or state that no array can be.
     #[error("`{name}` is {ty}, which no .npy file can hold")]
     NotAnArray {
@@ -92,14 +95,18 @@ pub fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let function = chosen(&source, args.function.as_deref())?;
     let inputs = Inputs::new(function, &args.inputs)?;
     let tensors = inputs.read()?;
-    let weights = WeightDirectory::new(match &args.weights {
-        Some(directory) => directory.clone(),
-        None => args.file.parent().unwrap_or(Path::new("")).to_owned(),
-    });
+    let weights = match &args.weights {
+        Some(directory) => files::weights(directory)?,
+        None => WeightDirectory::new(args.file.parent().unwrap_or(Path::new(""))),
+    };
     let runtime = args.runtime.open(Options::default())?.runtime;
     let types: Vec<TensorType> = tensors.iter().map(Tensor::ty).collect();
     let start = Instant::now();
-    let mut executable = runtime.prepare(&verified, &function.name, &types, &weights)?;
+    let prepared = runtime.prepare(&verified, &function.name, &types, &weights);
+    let mut executable = prepared.map_err(|error| match args.weights {
+        None if is_missing_weight(&error) => RunError::MissingWeight(error).into(),
+        _ => Failure::from(error),
+    })?;
     output.detail(format_args!("prepared in {:?}", start.elapsed()));
     inputs.set_states(executable.as_mut())?;
     let files = result_files(executable.as_ref(), inputs.states(), &args.output)?;
@@ -118,6 +125,10 @@ pub fn run(args: &Args, output: &Output) -> Result<(), Failure> {
         write(file, name, tensor, output)?;
     }
     Ok(())
+}
+
+fn is_missing_weight(error: &RuntimeError) -> bool {
+    matches!(error, RuntimeError::Weight { error, .. } if matches!(**error, BlobError::Missing { .. }))
 }
 
 /// The function of this name; without one the only function, or `main`.

@@ -14,7 +14,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use thiserror::Error;
 
 use crate::common::files::{FileError, refuse_overwriting};
-use crate::common::flags::{DtypeName, HeadName};
+use crate::common::flags::{DtypeName, HeadName, count};
 use crate::common::runtime::RuntimeName;
 use crate::common::{Failure, Output, config};
 
@@ -87,16 +87,12 @@ enum TrainError {
         dir = .0.display()
     )]
     Occupied(PathBuf),
+    /// Something else than a run's directory, maybe the checkpoint in it.
+    #[error("`--resume` takes the directory of a run, and {} is a file", .0.display())]
+    NotADirectory(PathBuf),
     /// A runtime that does not compute the classifier and its loss in one.
     #[error("the runtime {} does not offer `--head fused`; those that do: {}", .0.name(), RuntimeName::with_fused_head())]
     NoFusedHead(RuntimeName),
-}
-
-/// A count, from its text: what is no number of this type, as -1, is refused with the range that the setting
-/// has. The range itself is the configuration's to check, wherever the number came from.
-fn count<T: TryFrom<u64>, const MIN: u64, const MAX: u64>(text: &str) -> Result<T, String> {
-    let number = text.parse().ok().and_then(|number: u64| T::try_from(number).ok());
-    number.ok_or_else(|| format!("must be a whole number in {MIN}..={MAX}"))
 }
 
 /// Trains, or goes on with training.
@@ -110,6 +106,7 @@ pub fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let products = RuntimeName::Cpu.open(Options::default())?.runtime;
     let runtimes = Runtimes { head: head.as_ref(), products: products.as_ref() };
     let mut run = match &args.resume {
+        Some(file) if file.is_file() => return Err(TrainError::NotADirectory(file.clone()).into()),
         Some(directory) => Run::resume(directory, args.log.as_deref(), runtimes)?,
         None => create(args, runtimes)?,
     };

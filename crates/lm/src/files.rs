@@ -30,6 +30,14 @@ pub enum FileError {
         /// The system's reason.
         source: io::Error,
     },
+    /// A directory could not be made.
+    #[error("cannot make the directory {}: {source}", path.display())]
+    MakeDirectory {
+        /// The directory.
+        path: PathBuf,
+        /// The system's reason, or which file is in the way.
+        source: io::Error,
+    },
     /// A directory where a file belongs.
     #[error("cannot read {}: it is a directory; a file is expected here", .0.display())]
     Directory(PathBuf),
@@ -88,6 +96,22 @@ pub fn atomic_write(
         writer.flush()
     });
     replaced.map_err(|source| FileError::write(path, source))
+}
+
+/// Makes a directory with those above it, unless it is there.
+///
+/// # Errors
+/// [`FileError::MakeDirectory`] when the system refuses, or a file is in its place or in that of one above it.
+pub fn make_directory(path: &Path) -> Result<(), FileError> {
+    fs::create_dir_all(path).map_err(|error| {
+        let in_the_way = path.ancestors().find(|above| above.exists()).filter(|above| !above.is_dir());
+        let source = match in_the_way {
+            Some(file) if file == path => io::Error::new(error.kind(), "it is a file"),
+            Some(file) => io::Error::new(error.kind(), format!("{} is a file", file.display())),
+            None => error,
+        };
+        FileError::MakeDirectory { path: path.to_owned(), source }
+    })
 }
 
 /// Opens a file for reading; a directory is refused by name.

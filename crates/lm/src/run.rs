@@ -21,7 +21,7 @@ use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::config::Config;
 use crate::curve::{Curve, CurveError};
 use crate::data::{DataError, Dataset, bigram_cross_entropy};
-use crate::files::{FileError, refuse_overwriting, serialize_path};
+use crate::files::{FileError, make_directory, refuse_overwriting, serialize_path};
 use crate::generate::{SampleError, Sampler};
 use crate::head::Runtimes;
 use crate::log::{self, Log, LogError, Record};
@@ -55,17 +55,9 @@ pub enum RunError {
     /// The sample's tokens cannot be turned into text.
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
-    /// A file of the directory cannot be read or written.
+    /// The directory cannot be made, or a file of it not be read or written, or it is one of the data.
     #[error(transparent)]
     File(#[from] FileError),
-    /// The directory cannot be made.
-    #[error("cannot make the directory {}: {source}", path.display())]
-    Directory {
-        /// The directory.
-        path: PathBuf,
-        /// The system's reason.
-        source: std::io::Error,
-    },
     /// The directory has another run's checkpoint.
     #[error(
         "{} holds the checkpoint of a run; resume that run, or choose another directory for this one",
@@ -265,8 +257,7 @@ impl Run {
         let fingerprint = data_fingerprint(&data);
         let bigram = bigram_cross_entropy(data.train(), data.validation())?;
         let trainer = Trainer::new(config, data, runtimes)?;
-        std::fs::create_dir_all(directory)
-            .map_err(|error| RunError::Directory { path: directory.to_owned(), source: error })?;
+        make_directory(directory)?;
         let directory = RunDirectory::lock(directory)?;
         // Another process may have been at work until the lock was had.
         occupied()?;

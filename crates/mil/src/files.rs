@@ -38,7 +38,8 @@ pub fn write_atomically<T, E: From<io::Error>>(
     let place = Place::of(path.as_ref())?;
     let mut builder = tempfile::Builder::new();
     builder.prefix(&place.prefix).rand_bytes(RANDOM_CHARACTERS).suffix(SUFFIX);
-    let mut new = new_file_permissions(&mut builder).tempfile_in(&place.directory)?;
+    let new = new_file_permissions(&mut builder).tempfile_in(&place.directory);
+    let mut new = new.map_err(|error| place.no_new_file(&error))?;
     let result = write(new.as_file_mut())?;
     if let Some(permissions) = place.old_permissions {
         new.as_file().set_permissions(permissions)?;
@@ -106,6 +107,18 @@ impl Place {
         prefix.push(path.file_name().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?);
         prefix.push(".");
         Ok(Place { path, directory, prefix, old_permissions })
+    }
+
+    /// Why there can be no new file, without the temporary file's name, which nobody has heard of.
+    fn no_new_file(&self, error: &io::Error) -> io::Error {
+        let directory = self.directory.display();
+        io::Error::new(
+            error.kind(),
+            match error.kind() {
+                io::ErrorKind::NotFound => format!("the directory {directory} does not exist"),
+                kind => format!("no file can be made in the directory {directory}: {kind}"),
+            },
+        )
     }
 
     fn is_temporary(&self, name: &OsStr) -> bool {
@@ -191,7 +204,9 @@ mod tests {
         let result: io::Result<()> = write_atomically(directory.path(), |_| Ok(()));
         assert_eq!(result.unwrap_err().kind(), io::ErrorKind::InvalidInput);
         let result: io::Result<()> = write_atomically(directory.path().join("none/file"), |_| Ok(()));
-        assert_eq!(result.unwrap_err().kind(), io::ErrorKind::NotFound);
+        let error = result.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+        assert!(error.to_string().ends_with("none does not exist"), "{error}");
         let result: io::Result<()> = write_atomically("", |_| Ok(()));
         assert_eq!(result.unwrap_err().kind(), io::ErrorKind::InvalidInput);
     }

@@ -1,11 +1,11 @@
 //! Files and directories, with errors that name them.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 pub use anemone_lm::files::{
-    FileError, atomic_write, open, read_bounded, refuse_overwriting, serialize_path,
+    FileError, atomic_write, make_directory, open, read_bounded, refuse_overwriting, serialize_path,
 };
+use anemone_mil::weights::{MODEL_PATH, WeightDirectory};
 use thiserror::Error;
 
 use super::{Failure, foreign};
@@ -47,12 +47,21 @@ pub fn replace(path: &Path, content: &[u8]) -> Result<(), FileError> {
     atomic_write(path, |file| file.write_all(content))
 }
 
-/// Makes a directory with those above it, unless it is there.
+/// The weights under a directory.
 ///
 /// # Errors
 ///
-/// When it cannot be made, or a file is in its place.
-pub fn make_directory(path: &Path) -> Result<(), FileError> {
-    let failed = |source| FileError::Write { path: path.to_owned(), source };
-    fs::create_dir_all(path).map_err(failed)
+/// When it is no directory.
+pub fn weights(directory: &Path) -> Result<WeightDirectory, Failure> {
+    let path = directory.display();
+    match (directory.is_dir(), directory.exists()) {
+        (true, _) => Ok(WeightDirectory::new(directory)),
+        (false, true) => Err(Failure::new(format!(
+            "cannot read weights from {path}: it is not a directory; `{MODEL_PATH}` stands for the directory that \
+             holds the weight files or their directory"
+        ))),
+        (false, false) => {
+            Err(Failure::new(format!("cannot read weights from {path}: there is no such directory")))
+        }
+    }
 }

@@ -1,8 +1,15 @@
 //! Flags that several subcommands have.
 
-use anemone_lm::config::{Config, ConfigError, DeviceDtype};
+use anemone_lm::config::{Config, ConfigError, DeviceDtype, MAX_DIMENSION};
 use anemone_lm::head::HeadKind;
 use clap::ValueEnum;
+
+/// A count, from its text: what is no number of this type, as -1, is refused with the range that the setting
+/// has. The range itself is the configuration's to check, wherever the number came from.
+pub fn count<T: TryFrom<u64>, const MIN: u64, const MAX: u64>(text: &str) -> Result<T, String> {
+    let number = text.parse().ok().and_then(|number: u64| T::try_from(number).ok());
+    number.ok_or_else(|| format!("must be a whole number in {MIN}..={MAX}"))
+}
 
 /// `--dtype`. No doc comments on variants: those would spread over `--help`, one line per value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -40,13 +47,16 @@ impl From<HeadName> for HeadKind {
 #[derive(Debug, Clone, Copy, clap::Args)]
 pub struct HeadDimensions {
     /// Vocabulary V, in tokens
-    #[arg(long, value_name = "V")]
+    #[arg(long, value_name = "V", allow_negative_numbers = true)]
+    #[arg(value_parser = count::<usize, 2, { MAX_DIMENSION as u64 }>)]
     pub vocab: usize,
     /// Model dimension D, in channels
-    #[arg(long, value_name = "D")]
+    #[arg(long, value_name = "D", allow_negative_numbers = true)]
+    #[arg(value_parser = count::<usize, 1, { MAX_DIMENSION as u64 }>)]
     pub dim: usize,
     /// Positions S, in tokens
-    #[arg(long, value_name = "S")]
+    #[arg(long, value_name = "S", allow_negative_numbers = true)]
+    #[arg(value_parser = count::<usize, 1, { MAX_DIMENSION as u64 }>)]
     pub seq: usize,
 }
 

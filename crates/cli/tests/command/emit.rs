@@ -120,10 +120,14 @@ fn wrong_dimensions_and_places_are_refused() {
     };
     with("0", &out).failed(1, &["`vocab` is 0"]);
     with("99999999999", &out).failed(1, &["`vocab` is 99999999999"]);
-    with("many", &out).failed(2, &["--vocab", "many"]);
+    for vocab in ["many", "32k", "-1"] {
+        with(vocab, &out).failed(2, &["--vocab", vocab, "must be a whole number in 2..="]);
+    }
+    emit(&place, &["--seed", "-1"]).failed(2, &["--seed", "'-1'", "must be a whole number in 0..="]);
     assert!(!Path::new(&out).exists());
     let file = place.file("file", "");
-    with("50", &format!("{file}/head")).failed(1, &["cannot write"]);
+    let in_the_way = format!("{file} is a file");
+    with("50", &format!("{file}/head")).failed(1, &["cannot make the directory", &in_the_way]);
     anemone(["emit", "head", "--vocab", "50"]).failed(2, &["--dim", "--seq", "--out"]);
     anemone(["emit", "tail", "--out", &out]).failed(2, &["tail"]);
     emit(&place, &["--fused"]).failed(2, &["--fused"]);

@@ -166,7 +166,7 @@ fn wrong_inputs_are_named() {
     anemone(["run", &program, "--input", &format!("x={x}")]).failed(2, &["--output"]);
     let input = format!("x={x}");
     let with = |rest: &[&str]| anemone([&["run", &program, "--input", &input, "--output"], rest].concat());
-    with(&[&x]).failed(1, &["cannot write", "x.npy"]);
+    with(&[&x]).failed(1, &["cannot make the directory", "x.npy: it is a file"]);
     with(&[&out, "--function", "other"]).failed(1, &["`other`", "`main`"]);
     with(&[&out, "--runtime", "gpu"]).failed(2, &["gpu", "cpu, eval"]);
     with(&[&out, "--chip", "m4"]).failed(2, &["--chip"]);
@@ -245,7 +245,7 @@ fn weights_are_looked_for_beside_the_program_or_where_told() {
 }
 "#;
     let x = array(&place, "x.npy", &[2], &[2.0f32, 3.0]);
-    run(&place, program, &[("x", &x)]).failed(1, &["`w`", "does not exist"]);
+    run(&place, program, &[("x", &x)]).failed(1, &["`w`", "does not exist", "`--weights DIR`"]);
     let write = |path: &str, values: [f32; 2]| {
         write_blob_file(place.path(path), |writer| writer.append(&Tensor::vector(values.to_vec()))).unwrap();
     };
@@ -255,8 +255,15 @@ fn weights_are_looked_for_beside_the_program_or_where_told() {
     fs::create_dir(place.path("other")).unwrap();
     write("other/w.bin", [10.0, 20.0]);
     let (file, out, other) = (place.text("program.mil"), place.text("out"), place.text("other"));
-    anemone(["run", &file, "--input", &format!("x={x}"), "--output", &out, "--weights", &other]).ended(0);
+    let from = |weights: &str| {
+        anemone(["run", &file, "--input", &format!("x={x}"), "--output", &out, "--weights", weights])
+    };
+    from(&other).ended(0);
     assert_eq!(read::<f32>(&place.path("out/y.npy")).1, [20.0, 60.0]);
+    from(&place.text("none")).failed(1, &["cannot read weights", "no such directory"]);
+    from(&place.text("w.bin")).failed(1, &["w.bin: it is not a directory", "`@model_path`"]);
+    let in_the_way = format!("cannot make the directory {x}: it is a file");
+    anemone(["run", &file, "--input", &format!("x={x}"), "--output", &x]).failed(1, &[&in_the_way]);
 }
 
 /// Sizes that no machine has: an output, an intermediate value, a state.

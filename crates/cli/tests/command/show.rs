@@ -87,4 +87,8 @@ fn the_graph_goes_into_a_file() {
     assert!(graph.contains(r#"f0_in0 -> f0_op2 [label="fp32 [2, 3]"]"#), "{graph}");
     assert!(graph.contains(r#"f0_op2 -> f0_out0 [label="fp32 [2, 4]"]"#), "{graph}");
     anemone(["show", &file, "--dot", &format!("{file}/graph.dot")]).failed(1, &["cannot write", "graph.dot"]);
+    let missing = place.text("none");
+    let run = anemone(["show", &file, "--dot", &format!("{missing}/graph.dot")]);
+    let run = run.failed(1, &["cannot write", &format!("the directory {missing} does not exist")]);
+    assert!(!run.stderr.contains(".graph.dot"), "{}", run.stderr);
 }
