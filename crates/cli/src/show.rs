@@ -27,7 +27,7 @@ pub struct Args {
     dot: Option<PathBuf>,
 }
 
-/// An input or output.
+/// An input, output or state.
 #[derive(Serialize)]
 struct Port {
     name: String,
@@ -44,6 +44,7 @@ struct Description<'a> {
     opset: String,
     inputs: Vec<Port>,
     outputs: Vec<Port>,
+    states: Vec<Port>,
     operations: usize,
     operations_by_kind: BTreeMap<&'a str, usize>,
     constants: usize,
@@ -100,12 +101,15 @@ fn describe<'a>(file: &'a Path, function: &'a Function) -> Description<'a> {
         *by_kind.entry(op.name.as_str()).or_default() += 1;
     }
     let operations = operations(function);
+    let is_state = |id: &ValueId| matches!(function.value(*id).ty, Type::State(_));
+    let (states, inputs): (Vec<_>, Vec<_>) = function.body.inputs.iter().copied().partition(is_state);
     Description {
         file,
         function: &function.name,
         opset: function.opset.to_string(),
-        inputs: ports(function, &function.body.inputs),
+        inputs: ports(function, &inputs),
         outputs: ports(function, &function.body.outputs),
+        states: ports(function, &states),
         operations,
         operations_by_kind: by_kind,
         constants: function.ops.len() - operations,
@@ -128,7 +132,10 @@ fn text(description: &Description<'_>) -> String {
         // Writing to a string does not fail.
         let _ = write!(text, "\n{line}");
     };
-    for (title, ports) in [("inputs", &description.inputs), ("outputs", &description.outputs)] {
+    let (inputs, outputs) = (Some(&description.inputs), Some(&description.outputs));
+    let states = Some(&description.states).filter(|states| !states.is_empty());
+    for (title, ports) in [("inputs", inputs), ("outputs", outputs), ("states", states)] {
+        let Some(ports) = ports else { continue };
         line(format_args!("  {title}"));
         for port in ports {
             line(format_args!("    {}: {}", port.name, port.ty));

@@ -8,7 +8,7 @@ use anemone_mil::weights::write_blob_file;
 use half::f16;
 use npyz::{Deserialize, NpyFile};
 
-use super::support::{LINEAR, Place, Run, anemone, array};
+use super::support::{ACCUMULATE, LINEAR, Place, Run, anemone, array};
 
 /// An array with any header and data, as version 1.0.
 fn raw(place: &Place, name: &str, header: &str, data: &[u8]) -> String {
@@ -303,18 +303,6 @@ fn sizes_beyond_memory_are_errors() {
         }
     }
 }
-
-/// Each run adds x to the state s, and gives what is in it then.
-const ACCUMULATE: &str = r#"program(1.3)
-{
-    func main<ios18>(state<tensor<fp16, [2]>> s, tensor<fp16, [2]> x) {
-            tensor<fp16, [2]> before = read_state(input = s)[name = string("before")];
-            tensor<fp16, [2]> sum = add(x = before, y = x)[name = string("sum")];
-            write_state(data = sum, input = s)[name = string("write")];
-            tensor<fp16, [2]> y = mul(x = before, y = x)[name = string("y")];
-        } -> (y);
-}
-"#;
 
 #[test]
 fn a_state_is_given_like_an_input_and_written_like_a_result() {

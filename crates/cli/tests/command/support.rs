@@ -106,6 +106,18 @@ pub fn repository() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
 }
 
+/// Each run adds x to the state s, and gives the product of x and what was in it before.
+pub const ACCUMULATE: &str = r#"program(1.3)
+{
+    func main<ios18>(state<tensor<fp16, [2]>> s, tensor<fp16, [2]> x) {
+            tensor<fp16, [2]> before = read_state(input = s)[name = string("before")];
+            tensor<fp16, [2]> sum = add(x = before, y = x)[name = string("sum")];
+            write_state(data = sum, input = s)[name = string("write")];
+            tensor<fp16, [2]> y = mul(x = before, y = x)[name = string("y")];
+        } -> (y);
+}
+"#;
+
 /// y = x + x and z = x · x.
 pub const TWO_OUTPUTS: &str = r#"program(1.3)
 {
