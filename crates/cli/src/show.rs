@@ -97,7 +97,7 @@ fn unknown_ops(errors: &Errors) -> String {
 
 fn describe<'a>(file: &'a Path, function: &'a Function) -> Description<'a> {
     let mut by_kind = BTreeMap::new();
-    for op in function.ops.iter().filter(|op| op.name != CONST) {
+    for (_, op) in function.walk().filter(|(_, op)| op.name != CONST) {
         *by_kind.entry(op.name.as_str()).or_default() += 1;
     }
     let operations = operations(function);
@@ -112,7 +112,7 @@ fn describe<'a>(file: &'a Path, function: &'a Function) -> Description<'a> {
         states: ports(function, &states),
         operations,
         operations_by_kind: by_kind,
-        constants: function.ops.len() - operations,
+        constants: function.walk().count() - operations,
         parameters: cost::parameters(function),
         flops: cost::flops(function),
         bytes: cost::traffic(function),

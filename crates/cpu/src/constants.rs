@@ -6,12 +6,11 @@ use std::sync::Arc;
 use anemone_mil::bind::{self, Scope};
 use anemone_mil::eval::{Budget, Evaluation};
 use anemone_mil::ops::Operand;
-use anemone_mil::program::{Argument, BlobReference, Literal, LiteralValue, Op, ValueId};
+use anemone_mil::program::{BlobReference, Op, ValueId};
 use anemone_mil::runtime::RuntimeError;
 use anemone_mil::specialize::{Specialized, op_error};
 use anemone_mil::tensor::Tensor;
 use anemone_mil::types::TensorType;
-use anemone_mil::verify::CONST;
 
 /// A function's constants, and the results of ops that only decompress constants.
 pub struct Constants {
@@ -28,8 +27,7 @@ pub struct Replaced {
 
 impl Constants {
     /// The constants of a function.
-    pub fn new(mut specialized: Specialized) -> Result<Constants, RuntimeError> {
-        drop_blobs_of_constants(&mut specialized);
+    pub fn new(specialized: Specialized) -> Result<Constants, RuntimeError> {
         let mut constants = Constants { specialized, derived: HashMap::new() };
         constants.derive(None)?;
         Ok(constants)
@@ -38,7 +36,7 @@ impl Constants {
     /// Gives a constant another value. Gives what changed, and what it was before.
     pub fn replace(&mut self, name: &str, value: &Tensor) -> Result<(Vec<ValueId>, Replaced), RuntimeError> {
         let id = self.specialized.function().value_named(name);
-        let old = id.and_then(|id| self.specialized.constants.get(&id)).cloned();
+        let old = id.and_then(|id| self.specialized.facts.constant(id)).cloned();
         let derived = self.derived.clone();
         let id = self.specialized.set_constant(name, value)?;
         let replaced = Replaced { id, old, derived };
@@ -53,7 +51,9 @@ impl Constants {
 
     /// Takes a change back.
     pub fn restore(&mut self, Replaced { id, old, derived }: Replaced) {
-        self.specialized.constants.extend(old.map(|old| (id, old)));
+        if old.is_some() {
+            self.specialized.facts.set_constant(id, old);
+        }
         self.derived = derived;
     }
 
@@ -64,15 +64,13 @@ impl Constants {
 
     /// The value of a constant.
     pub fn get(&self, id: ValueId) -> Option<&Arc<Tensor>> {
-        self.specialized.constants.get(&id).or_else(|| self.derived.get(&id))
+        self.specialized.facts.constant(id).or_else(|| self.derived.get(&id))
     }
 
     /// Every constant.
     pub fn ids(&self) -> impl Iterator<Item = ValueId> {
-        let mut ids: Vec<ValueId> =
-            self.specialized.constants.keys().chain(self.derived.keys()).copied().collect();
-        ids.sort_unstable();
-        ids.into_iter()
+        let count = self.specialized.function().values.len() as u32;
+        (0..count).map(ValueId).filter(|&id| self.get(id).is_some())
     }
 
     /// Decompresses the constants that ops make of others, all of them or those that depend on `changed`.
@@ -107,7 +105,7 @@ impl Constants {
 
 /// Whether an op has one of these values as an argument.
 pub fn reads(op: &Op, ids: &[ValueId]) -> bool {
-    op.arguments.iter().any(|(_, argument)| argument.values().iter().any(|id| ids.contains(id)))
+    op.reads().any(|id| ids.contains(&id))
 }
 
 /// What is known of values before a run.
@@ -138,25 +136,4 @@ impl Scope for Constants {
     fn blob(&self, reference: &BlobReference, ty: &TensorType) -> Option<Arc<Tensor>> {
         self.specialized.blob(reference, ty)
     }
-}
-
-/// Constants own what was read for them; only literals inside other ops still look blobs up.
-fn drop_blobs_of_constants(specialized: &mut Specialized) {
-    fn literals(argument: &Argument) -> Vec<&Literal> {
-        match argument {
-            Argument::Literal(literal) => vec![literal],
-            Argument::Tuple(items) => items.iter().flat_map(literals).collect(),
-            Argument::Value(_) => Vec::new(),
-        }
-    }
-    let mut needed = Vec::new();
-    for op in specialized.function().ops.iter().filter(|op| op.name != CONST) {
-        let arguments = op.arguments.iter().flat_map(|(_, argument)| literals(argument));
-        for literal in arguments.chain(op.attributes.iter().map(|(_, literal)| literal)) {
-            if let LiteralValue::Blob(reference) = &literal.value {
-                needed.push(reference.clone());
-            }
-        }
-    }
-    specialized.blobs.retain(|(reference, _), _| needed.contains(reference));
 }

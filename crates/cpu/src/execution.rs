@@ -271,7 +271,7 @@ impl Run<'_> {
             .map_err(|error| op_error(function, id, error))?;
         for ((&held, tensor), &value) in results.iter().zip(tensors).zip(&op.results) {
             // Kernels rely on the sizes that were planned.
-            let planned = &specialized.types[value.0 as usize];
+            let planned = &specialized.ty(value);
             if !planned.as_ref().is_some_and(|ty| ty.shape.agrees_with(&tensor.ty().shape)) {
                 let (name, found) = (&function.value(value).name, tensor.ty());
                 let message = format!("`{name}` is {found}, which is not what the function declares");

@@ -132,7 +132,7 @@ impl Planner<'_> {
         operands: &[Operand],
     ) -> Result<(), RuntimeError> {
         let Some(&value) = op.results.first() else { return Ok(()) };
-        let ty = self.constants.specialized().types[value.0 as usize].clone();
+        let ty = self.constants.specialized().ty(value);
         let Some((dims, dtype)) = ty.and_then(|ty| Some((ty.shape.to_known()?, ty.dtype))) else {
             return Err(unsupported("a result of unknown size"));
         };
@@ -205,7 +205,7 @@ impl Planner<'_> {
 
     /// The step that makes a value of these dimensions, which the op at hand alone reads.
     fn sole_maker(&self, value: ValueId, dims: &[usize]) -> Option<usize> {
-        let same = self.constants.specialized().types[value.0 as usize].as_ref()?.shape.to_known()? == dims;
+        let same = self.constants.specialized().ty(value)?.shape.to_known()? == dims;
         let sole = self.readers.get(&value) == Some(&1);
         self.draft_of.get(&value).copied().filter(|_| same && sole)
     }
@@ -214,7 +214,7 @@ impl Planner<'_> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use anemone_mil::builder::FunctionBuilder;
+    use anemone_mil::builder::{AnyCall, FunctionBuilder};
     use anemone_mil::program::{Program, Version};
     use anemone_mil::tensor::Tensor;
     use anemone_mil::types::{Opset, TensorType};
@@ -241,10 +241,10 @@ mod tests {
 
     fn op<const N: usize>(
         function: &mut FunctionBuilder,
-        name: &str,
-        inputs: [(&str, ValueId); N],
+        name: &'static str,
+        inputs: [(&'static str, ValueId); N],
     ) -> ValueId {
-        function.op(name, "t", inputs.map(|(name, id)| (name, id.into()))).unwrap()
+        function.bind("t", AnyCall::named(name, inputs.map(|(name, id)| (name, id.into())))).unwrap()
     }
 
     #[test]
@@ -292,7 +292,7 @@ mod tests {
         let normalization = |function: &mut FunctionBuilder, x, y| {
             let squares = op(function, "mul", [("x", x), ("y", x)]);
             let axes = [("x", squares.into()), ("axes", [1].into()), ("keep_dims", true.into())];
-            let mean = function.op("reduce_mean", "mean", axes).unwrap();
+            let mean = function.bind("mean", AnyCall::named("reduce_mean", axes)).unwrap();
             let root = op(function, "rsqrt", [("x", mean)]);
             let normal = op(function, "mul", [("x", x), ("y", root)]);
             vec![op(function, "mul", [("x", normal), ("y", y)])]

@@ -257,7 +257,7 @@ impl Planner<'_> {
 
     /// The storage of a value that the next step makes.
     pub fn add_result(&mut self, value: ValueId) -> Result<usize, RuntimeError> {
-        let ty = self.constants.specialized().types[value.0 as usize].clone();
+        let ty = self.constants.specialized().ty(value);
         let storage = ty.and_then(|ty| self.add_storage(Some(value), None, &ty));
         let storage = storage.ok_or_else(|| {
             let name = &self.constants.specialized().function().value(value).name;

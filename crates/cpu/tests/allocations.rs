@@ -7,6 +7,7 @@ mod common;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use anemone_mil::builder::AnyCall;
 use anemone_mil::runtime::allocate_outputs;
 use anemone_mil::types::DType;
 use common::{builder, cpu, ordinary, prepare, program};
@@ -40,24 +41,38 @@ fn a_run_of_kernels_allocates_nothing() {
     let mut function = builder();
     let x = ordinary(1, DType::Fp16, &[1, d, 1, s]);
     let x_id = function.input("x", x.ty());
-    let squares = function.op("mul", "squares", [("x", x_id.into()), ("y", x_id.into())]).unwrap();
-    let axes = &[1][..];
+    let squares =
+        function.bind("squares", AnyCall::named("mul", [("x", x_id.into()), ("y", x_id.into())])).unwrap();
     let mean = function
-        .op("reduce_mean", "mean", [("x", squares.into()), ("axes", axes.into()), ("keep_dims", true.into())])
+        .bind(
+            "mean",
+            AnyCall::named(
+                "reduce_mean",
+                [("x", squares.into()), ("axes", [1].into()), ("keep_dims", true.into())],
+            ),
+        )
         .unwrap();
-    let root = function.op("rsqrt", "root", [("x", mean.into())]).unwrap();
-    let normalized = function.op("mul", "normalized", [("x", x_id.into()), ("y", root.into())]).unwrap();
+    let root = function.bind("root", AnyCall::named("rsqrt", [("x", mean.into())])).unwrap();
+    let normalized =
+        function.bind("normalized", AnyCall::named("mul", [("x", x_id.into()), ("y", root.into())])).unwrap();
     let weight = function.constant("weight", ordinary(2, DType::Fp16, &[v, d, 1, 1]));
-    let logits =
-        function.op("conv", "logits", [("x", normalized.into()), ("weight", weight.into())]).unwrap();
-    let p = function.op("softmax", "p", [("x", logits.into()), ("axis", 1.into())]).unwrap();
-    let flat = function
-        .op("reshape", "flat", [("x", p.into()), ("shape", (&[v as i32, s as i32][..]).into())])
+    let logits = function
+        .bind("logits", AnyCall::named("conv", [("x", normalized.into()), ("weight", weight.into())]))
         .unwrap();
-    let turned =
-        function.op("transpose", "turned", [("x", flat.into()), ("perm", (&[1, 0][..]).into())]).unwrap();
-    let product = function.op("matmul", "product", [("x", turned.into()), ("y", flat.into())]).unwrap();
-    let wide = function.op("cast", "wide", [("x", product.into()), ("dtype", "fp32".into())]).unwrap();
+    let p =
+        function.bind("p", AnyCall::named("softmax", [("x", logits.into()), ("axis", 1.into())])).unwrap();
+    let flat = function
+        .bind("flat", AnyCall::named("reshape", [("x", p.into()), ("shape", [v as i32, s as i32].into())]))
+        .unwrap();
+    let turned = function
+        .bind("turned", AnyCall::named("transpose", [("x", flat.into()), ("perm", [1, 0].into())]))
+        .unwrap();
+    let product = function
+        .bind("product", AnyCall::named("matmul", [("x", turned.into()), ("y", flat.into())]))
+        .unwrap();
+    let wide = function
+        .bind("wide", AnyCall::named("cast", [("x", product.into()), ("dtype", "fp32".into())]))
+        .unwrap();
     let program = program(function.finish([wide, p, mean]));
     for threads in [1, 2] {
         let mut executable = prepare(&cpu(threads), &program, &[&x]);

@@ -5,7 +5,7 @@
 mod common;
 
 use anemone_cpu::{Cpu, Options, Path};
-use anemone_mil::builder::{FunctionBuilder, Input, float_scalar};
+use anemone_mil::builder::{AnyCall, FunctionBuilder, Input};
 use anemone_mil::program::ValueId;
 use anemone_mil::runtime::allocate_outputs;
 use anemone_mil::tensor::Tensor;
@@ -13,12 +13,12 @@ use anemone_mil::types::DType;
 use common::{bools, builder, cpu, float, ordinary, prepare, program, reference, run, special};
 use proptest::prelude::*;
 
-fn op<'a>(
+fn op(
     function: &mut FunctionBuilder,
-    op: &str,
-    inputs: impl IntoIterator<Item = (&'a str, Input)>,
+    op: &'static str,
+    inputs: impl IntoIterator<Item = (&'static str, Input)>,
 ) -> ValueId {
-    function.op(op, "t", inputs).expect("the op takes these operands")
+    function.bind("t", AnyCall::named(op, inputs)).expect("the op takes these operands")
 }
 
 /// Adds one of the ops whose results have no room for differences, so that chains of them have none.
@@ -27,7 +27,7 @@ fn add_step(function: &mut FunctionBuilder, values: &[ValueId], step: (u8, usize
     let (x, y) = (values[a % values.len()], values[b % values.len()]);
     let pair = |function: &mut FunctionBuilder, name| op(function, name, [("x", x.into()), ("y", y.into())]);
     let reshape = |function: &mut FunctionBuilder, x: ValueId, shape: &[i32]| {
-        op(function, "reshape", [("x", x.into()), ("shape", shape.into())])
+        op(function, "reshape", [("x", x.into()), ("shape", shape.to_vec().into())])
     };
     match kind {
         0 => vec![pair(function, "add")],
@@ -41,7 +41,7 @@ fn add_step(function: &mut FunctionBuilder, values: &[ValueId], step: (u8, usize
         5 => {
             let joined = op(function, "concat", [("values", vec![x, y].into()), ("axis", 1.into())]);
             let parts = [("x", joined.into()), ("num_splits", 2.into()), ("axis", 1.into())];
-            function.op_with_results("split", &["t", "t"], parts).expect("8 rows in 2 parts")
+            function.bind_all(&["t", "t"], AnyCall::named("split", parts)).expect("8 rows in 2 parts")
         }
         6 => {
             let turned = op(function, "transpose", [("x", x.into()), ("perm", [0, 2, 1].into())]);
@@ -123,8 +123,9 @@ fn outputs_that_no_kernel_writes_are_copied() {
     let (x_id, flags_id) = (function.input("x", x.ty()), function.input("flags", flags.ty()));
     let c = ordinary(3, DType::Fp32, &[3]);
     let c_id = function.constant("c", c.clone());
-    let sum = function.op("add", "sum", [("x", x_id.into()), ("y", c_id.into())]).unwrap();
-    let less = function.op("less", "less", [("x", x_id.into()), ("y", c_id.into())]).unwrap();
+    let sum = function.bind("sum", AnyCall::named("add", [("x", x_id.into()), ("y", c_id.into())])).unwrap();
+    let less =
+        function.bind("less", AnyCall::named("less", [("x", x_id.into()), ("y", c_id.into())])).unwrap();
     let program = program(function.finish([x_id, c_id, sum, sum, flags_id, less, less]));
     let inputs = [&x, &flags];
     let expected = run(prepare(&reference(false), &program, &inputs).as_mut(), &inputs);
@@ -146,11 +147,16 @@ fn constants_are_replaced_wherever_they_went() {
     let x_id = function.input("x", x.ty());
     let weight = function.constant("weight", ordinary(2, dtype, &[7, 8, 1, 1]));
     let epsilon = function.constant("epsilon", Tensor::from_f64(dtype, &[], &[0.5]).unwrap());
-    let logits = function.op("conv", "logits", [("x", x_id.into()), ("weight", weight.into())]).unwrap();
-    let positive = function.op("abs", "positive", [("x", logits.into())]).unwrap();
-    let root = function.op("rsqrt", "root", [("x", positive.into()), ("epsilon", epsilon.into())]).unwrap();
-    let turned =
-        function.op("reshape", "turned", [("x", weight.into()), ("shape", (&[7, 8][..]).into())]).unwrap();
+    let logits = function
+        .bind("logits", AnyCall::named("conv", [("x", x_id.into()), ("weight", weight.into())]))
+        .unwrap();
+    let positive = function.bind("positive", AnyCall::named("abs", [("x", logits.into())])).unwrap();
+    let root = function
+        .bind("root", AnyCall::named("rsqrt", [("x", positive.into()), ("epsilon", epsilon.into())]))
+        .unwrap();
+    let turned = function
+        .bind("turned", AnyCall::named("reshape", [("x", weight.into()), ("shape", [7, 8].into())]))
+        .unwrap();
     let program = program(function.finish([logits, root, turned]));
     let mut expected = prepare(&reference(false), &program, &[&x]);
     let mut actual = prepare(&cpu(2), &program, &[&x]);
@@ -278,11 +284,7 @@ fn what_finishes_a_product_does_not_depend_on_threads() {
         let [x, y] =
             [("x", &inputs[0]), ("y", &inputs[1])].map(|(name, input)| function.input(name, input.ty()));
         let product = op(&mut function, "matmul", [("x", x.into()), ("y", y.into())]);
-        let power = op(
-            &mut function,
-            "pow",
-            [("x", product.into()), ("y", float_scalar(DType::Fp32, 2.0).unwrap().into())],
-        );
+        let power = op(&mut function, "pow", [("x", product.into()), ("y", 2.0.into())]);
         let program = program(function.finish([power]));
         let inputs: Vec<&Tensor> = inputs.iter().collect();
         let results = [1, 2, 3, 7].map(|threads| {

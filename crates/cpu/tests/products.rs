@@ -123,6 +123,7 @@ fn products_at_the_ends_of_the_range() {
 #[test]
 fn the_number_of_threads_does_not_change_a_bit() {
     use anemone_cpu::{Cpu, Options, Path};
+    use anemone_mil::builder::AnyCall;
     use common::{builder, prepare, program, run};
     // Sizes at which the number of threads decides how rows are shared, and which product is the transposed one.
     for (m, k, n) in [(211, 700, 130), (70, 300, 1100), (240, 256, 64)] {
@@ -135,7 +136,7 @@ fn the_number_of_threads_does_not_change_a_bit() {
             let mut function = builder();
             let inputs = [function.input("x", x.ty()), function.input("y", y.ty())];
             let arguments = [("x", inputs[0].into()), ("y", inputs[1].into())];
-            let product = function.op("matmul", "z", arguments).unwrap();
+            let product = function.bind("z", AnyCall::named("matmul", arguments)).unwrap();
             let program = program(function.finish([product]));
             for path in Path::available() {
                 let results: Vec<Tensor> = [1, 2, 3]

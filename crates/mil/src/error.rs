@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::program::OpId;
+use crate::program::{LiteralPlace, OpId};
 
 mod list;
 mod render;
@@ -71,6 +71,15 @@ pub enum OpPart {
     Attribute(usize),
     /// The result at a position: its type and name.
     Result(usize),
+}
+
+impl From<LiteralPlace> for OpPart {
+    fn from(place: LiteralPlace) -> OpPart {
+        match place {
+            LiteralPlace::Argument(position) => OpPart::Argument(position),
+            LiteralPlace::Attribute(position) => OpPart::Attribute(position),
+        }
+    }
 }
 
 /// Where the parts of a program stand in its text.

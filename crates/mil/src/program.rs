@@ -10,6 +10,12 @@ use std::sync::Arc;
 use crate::tensor::{ScalarElement, Tensor};
 use crate::types::{DType, Opset, Type};
 
+mod edit;
+mod walk;
+
+pub use edit::IdMap;
+pub use walk::{LiteralPlace, Uses};
+
 /// The version in `program(1.3)`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Version {
@@ -80,6 +86,16 @@ impl<T> Named<T> {
     /// The position of the item with this name.
     pub fn position(&self, name: &str) -> Option<usize> {
         self.0.iter().position(|(key, _)| key == name)
+    }
+
+    /// Names and items in order, the items to be changed.
+    pub fn iter_mut(&mut self) -> impl ExactSizeIterator<Item = (&str, &mut T)> {
+        self.0.iter_mut().map(|(name, item)| (name.as_str(), item))
+    }
+
+    /// Takes the item with this name out.
+    pub fn remove(&mut self, name: &str) -> Option<T> {
+        self.position(name).map(|position| self.0.remove(position).1)
     }
 
     /// Appends an item, or replaces the one that has this name; returns the replaced one.
@@ -184,13 +200,14 @@ impl Literal {
     }
 
     /// A tensor; one of rank 0 is typed as the dialect types scalars.
-    pub fn tensor(dialect: Dialect, tensor: Tensor) -> Literal {
+    pub fn tensor(dialect: Dialect, tensor: impl Into<Arc<Tensor>>) -> Literal {
+        let tensor = tensor.into();
         let ty = if tensor.shape().is_empty() {
             dialect.scalar_type(tensor.dtype())
         } else {
             Type::Tensor(tensor.ty())
         };
-        Literal { ty, value: LiteralValue::Tensor(Arc::new(tensor)) }
+        Literal { ty, value: LiteralValue::Tensor(tensor) }
     }
 
     /// The tensor, unless the value is in a blob file or composite.
@@ -218,6 +235,20 @@ pub struct ValueId(pub u32);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct OpId(pub u32);
 
+impl ValueId {
+    /// The index.
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+impl OpId {
+    /// The index.
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
 /// Something with a name and a type that ops read: a function's input or an op's result.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Value {
@@ -239,13 +270,28 @@ pub enum Argument {
 }
 
 impl Argument {
-    /// The values that this argument reads.
-    pub fn values(&self) -> Vec<ValueId> {
+    /// The argument itself, or what stands in a tuple's parentheses.
+    pub fn items(&self) -> &[Argument] {
         match self {
-            Argument::Value(id) => vec![*id],
-            Argument::Literal(_) => Vec::new(),
-            Argument::Tuple(items) => items.iter().flat_map(Argument::values).collect(),
+            Argument::Tuple(items) => items,
+            single => std::slice::from_ref(single),
         }
+    }
+
+    /// As [`Argument::items`], to be changed.
+    pub fn items_mut(&mut self) -> &mut [Argument] {
+        match self {
+            Argument::Tuple(items) => items,
+            single => std::slice::from_mut(single),
+        }
+    }
+
+    /// The values that this argument reads.
+    pub fn values(&self) -> impl Iterator<Item = ValueId> {
+        self.items().iter().filter_map(|item| match item {
+            Argument::Value(id) => Some(*id),
+            _ => None,
+        })
     }
 }
 

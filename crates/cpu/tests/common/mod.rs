@@ -4,7 +4,7 @@
 use std::sync::{Arc, OnceLock};
 
 use anemone_cpu::{Cpu, Options, Path};
-use anemone_mil::builder::{FunctionBuilder, Input};
+use anemone_mil::builder::{AnyCall, FunctionBuilder, Input};
 use anemone_mil::eval::{Interpreter, tolerance};
 use anemone_mil::ops::{Accuracy, lookup};
 use anemone_mil::program::{Function, Program, ValueId, Version};
@@ -99,7 +99,7 @@ impl Case {
         for (name, tensor) in &self.parameters {
             arguments.push((name, tensor.clone().into()));
         }
-        let result = function.op(self.op, "result", arguments).ok()?;
+        let result = function.bind("result", AnyCall::named(self.op, arguments)).ok()?;
         Some((program(function.finish([result])), inputs))
     }
 

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind, Errors, FunctionPart, OpPart, Place};
-use crate::program::{Block, Function, LiteralValue, Op, OpId, Program, Value, ValueId};
+use crate::program::{Block, Function, LiteralValue, Op, Program, Value, ValueId};
 use crate::suggest::nearest;
 use crate::tensor::Tensor;
 use crate::types::{DType, Opset, Type};
@@ -34,29 +34,36 @@ pub fn check_program(program: &Program, errors: &mut Errors) {
     }
 }
 
-/// Checks that every id lies in the function's arenas, so that later checks may index with it.
+/// Checks that every id lies in the function's arenas, and that no op stands in two places, so that later checks may
+/// index with ids and walk the blocks.
 pub fn check_ids(index: usize, function: &Function) -> Result<(), Error> {
+    let fail =
+        |part, message| Err(Error::in_place(ErrorKind::Malformed, Place::Function(index, part), message, ""));
     let values = function.values.len();
-    let value_ok = |id: &ValueId| (id.0 as usize) < values;
+    let value_ok = |id: &ValueId| id.index() < values;
     let block_ok = |block: &Block| {
         block.inputs.iter().chain(&block.outputs).all(value_ok)
-            && block.ops.iter().all(|id| (id.0 as usize) < function.ops.len())
+            && block.ops.iter().all(|id| id.index() < function.ops.len())
     };
     let op_ok = |op: &Op| {
-        let arguments = op.arguments.iter().flat_map(|(_, argument)| argument.values());
         op.results.iter().all(value_ok)
-            && arguments.into_iter().all(|id| value_ok(&id))
+            && op.reads().all(|id| value_ok(&id))
             && op.blocks.iter().all(block_ok)
     };
-    if block_ok(&function.body) && function.ops.iter().all(op_ok) {
-        return Ok(());
+    if !block_ok(&function.body) || !function.ops.iter().all(op_ok) {
+        let message =
+            format!("the function `{}` refers to values or ops that it does not own", function.name);
+        return fail(FunctionPart::Name, message);
     }
-    Err(Error::in_place(
-        ErrorKind::Malformed,
-        Place::Function(index, FunctionPart::Name),
-        format!("the function `{}` refers to values or ops that it does not own", function.name),
-        "",
-    ))
+    let mut placed = vec![false; function.ops.len()];
+    let nested = function.ops.iter().flat_map(|op| &op.blocks);
+    for &id in std::iter::once(&function.body).chain(nested).flat_map(|block| &block.ops) {
+        if std::mem::replace(&mut placed[id.index()], true) {
+            let message = format!("the op `{}` stands in two places of the function", function.op(id).name);
+            return fail(FunctionPart::Op(id, OpPart::Name), message);
+        }
+    }
+    Ok(())
 }
 
 /// Checks names, the opset, and every declared type against it.
@@ -70,8 +77,8 @@ pub fn check_function(index: usize, function: &Function, errors: &mut Errors) {
         let part = place(FunctionPart::Input(position));
         check_type(function.opset, &function.value(input).ty, part, &mut newer, errors);
     }
-    for (op_index, op) in function.ops.iter().enumerate() {
-        let part = |part| place(FunctionPart::Op(OpId(op_index as u32), part));
+    for (id, op) in function.walk() {
+        let part = |part| place(FunctionPart::Op(id, part));
         if let Some(opset) = op.opset {
             check_opset(opset, part(OpPart::Name), &mut unknown_opsets, errors);
         }

@@ -2,7 +2,7 @@
 //! program(1.3).
 
 use crate::error::{Error, ErrorKind, Errors, FunctionPart, OpPart, Place};
-use crate::program::{Argument, BlobReference, Dialect, Function, Literal, LiteralValue, OpId, Program};
+use crate::program::{BlobReference, Dialect, Function, Literal, LiteralValue, Program};
 use crate::types::{DType, Opset, Type};
 
 use super::Repeated;
@@ -41,9 +41,9 @@ struct DialectCheck<'a> {
 impl DialectCheck<'_> {
     fn opsets(&mut self, index: usize, function: &Function) {
         self.opset(function.opset, Place::Function(index, FunctionPart::Opset));
-        for (op_index, op) in function.ops.iter().enumerate() {
+        for (id, op) in function.walk() {
             if let Some(opset) = op.opset {
-                let part = FunctionPart::Op(OpId(op_index as u32), OpPart::Name);
+                let part = FunctionPart::Op(id, OpPart::Name);
                 self.opset(opset, Place::Function(index, part));
             }
         }
@@ -69,24 +69,13 @@ impl DialectCheck<'_> {
         for (position, (_, literal)) in function.attributes.iter().enumerate() {
             self.literal(literal, place(FunctionPart::Attribute(position)));
         }
-        for (op_index, op) in function.ops.iter().enumerate() {
-            let part = |part| place(FunctionPart::Op(OpId(op_index as u32), part));
+        for (id, op) in function.walk() {
+            let part = |part| place(FunctionPart::Op(id, part));
             for (position, &result) in op.results.iter().enumerate() {
                 self.ty(&function.value(result).ty, part(OpPart::Result(position)));
             }
-            for (position, (_, argument)) in op.arguments.iter().enumerate() {
-                let items = match argument {
-                    Argument::Tuple(items) => items.as_slice(),
-                    single => std::slice::from_ref(single),
-                };
-                for item in items {
-                    if let Argument::Literal(literal) = item {
-                        self.literal(literal, part(OpPart::Argument(position)));
-                    }
-                }
-            }
-            for (position, (_, literal)) in op.attributes.iter().enumerate() {
-                self.literal(literal, part(OpPart::Attribute(position)));
+            for (place, literal) in op.literals() {
+                self.literal(literal, part(place.into()));
             }
         }
     }

@@ -107,9 +107,9 @@ impl FunctionCheck<'_, '_> {
             return false;
         }
         let of_parameter = error.parameter.as_deref().and_then(|name| op.arguments.get(name));
-        let assumed = |id: &ValueId| self.known.assumed_constant.contains(id);
+        let assumed = |id: ValueId| self.known.assumed_constant.contains(&id);
         self.has_doubtful_operand(op)
             || (error.kind == ErrorKind::NotConstant
-                && of_parameter.is_some_and(|argument| argument.values().iter().any(assumed)))
+                && of_parameter.is_some_and(|argument| argument.values().any(assumed)))
     }
 }

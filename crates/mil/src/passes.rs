@@ -1,0 +1,7 @@
+//! Passes: programs in, programs out.
+//!
+//! A pass names no op; what it must know of one, the op's row says.
+
+mod dead_code;
+
+pub use dead_code::remove_dead_code;
