@@ -11,6 +11,7 @@ use anemone_lm::programs::head::{EPS, Head};
 use anemone_lm::programs::{ProgramError, Target};
 use anemone_lm::random::Random;
 use anemone_mil::builder::FunctionBuilder;
+use anemone_mil::linear_cross_entropy::LossOptions;
 use anemone_mil::ops::call;
 use anemone_mil::program::{BlobReference, Program, Version};
 use anemone_mil::runtime::{Runtime, allocate_outputs};
@@ -187,7 +188,7 @@ impl<'a> Bench<'a> {
         memory::reset_peak();
         let Head { vocab, dim, positions, target, .. } = self.head;
         let runtimes = Runtimes { head: self.runtime.as_ref(), products: self.runtime.as_ref() };
-        let mut runner = HeadRunner::new(self.head, kind, runtimes)?;
+        let mut runner = HeadRunner::new(self.head, kind, LossOptions::default(), runtimes)?;
         let embed = TensorType::new(DType::Fp32, &[vocab, dim]);
         let embed = normal(&embed, &[vocab, dim], Random::stream(0, 1), 0.0, 0.02)?;
         runner.set_weights(&vec![1.0; dim], embed.as_slice().unwrap_or_default())?;

@@ -87,6 +87,14 @@ impl Facts {
         }
     }
 
+    /// Every constant whose value is at hand.
+    pub fn constants(&self) -> impl Iterator<Item = (ValueId, &Arc<Tensor>)> {
+        self.facts.iter().enumerate().filter_map(|(index, fact)| match fact {
+            Fact::Constant(Some(value)) => Some((ValueId(index as u32), value)),
+            _ => None,
+        })
+    }
+
     /// Makes a value a constant, with its value where that is at hand.
     pub fn set_constant(&mut self, id: ValueId, value: Option<Arc<Tensor>>) {
         self.facts[id.index()] = Fact::Constant(value);

@@ -146,6 +146,21 @@ impl FunctionBuilder {
         Ok(results)
     }
 
+    /// Replaces the inputs of the function; ops may go on to read values that are none any more.
+    pub(crate) fn set_inputs(&mut self, inputs: Vec<ValueId>) {
+        self.function.body.inputs = inputs;
+    }
+
+    /// Keeps a name from being given to what is added.
+    pub(crate) fn reserve(&mut self, name: String) {
+        self.names.insert(name);
+    }
+
+    /// What is known of the function's values.
+    pub(crate) fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
     /// The declared type of a value.
     pub fn ty(&self, id: ValueId) -> Option<&Type> {
         self.function.values.get(id.index()).map(|value| &value.ty)

@@ -77,7 +77,7 @@ macro_rules! families {
         /// is given by methods. A call becomes part of a function by
         /// [`FunctionBuilder::bind`](crate::builder::FunctionBuilder::bind), or is itself an operand of another.
         pub mod call {
-            $(pub use super::$family::call::*;)*
+            $(pub use super::$family::typed_calls::*;)*
         }
     };
 }

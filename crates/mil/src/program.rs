@@ -83,6 +83,11 @@ impl<T> Named<T> {
         self.0.iter().find(|(key, _)| key == name).map(|(_, item)| item)
     }
 
+    /// The item with this name, to be changed.
+    pub fn get_mut(&mut self, name: &str) -> Option<&mut T> {
+        self.0.iter_mut().find(|(key, _)| key == name).map(|(_, item)| item)
+    }
+
     /// The position of the item with this name.
     pub fn position(&self, name: &str) -> Option<usize> {
         self.0.iter().position(|(key, _)| key == name)
@@ -383,6 +388,15 @@ impl Function {
         let id = OpId(u32::try_from(self.ops.len()).unwrap_or(u32::MAX));
         self.ops.push(op);
         id
+    }
+
+    /// A name that no value has: this one, or it with a number.
+    pub fn free_name(&self, base: &str) -> String {
+        let taken = |name: &str| self.values.iter().any(|value| value.name == name);
+        if !taken(base) {
+            return base.to_string();
+        }
+        (1..).map(|number| format!("{base}_{number}")).find(|name| !taken(name)).unwrap_or_default()
     }
 
     /// The value that is named `name`.

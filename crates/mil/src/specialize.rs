@@ -103,47 +103,6 @@ impl Specialized {
     pub fn row(&self, op: OpId) -> Option<&'static OpDef> {
         self.program.row(self.function, op)
     }
-
-    /// Replaces the constant that `name` binds by another of the same type.
-    ///
-    /// # Errors
-    ///
-    /// When no constant has this name, its type is another, or types were inferred from its value.
-    pub fn set_constant(&mut self, name: &str, value: &Tensor) -> Result<ValueId, RuntimeError> {
-        let id = self.function().value_named(name);
-        let Some((id, old)) = id.and_then(|id| Some((id, self.facts.constant(id)?.clone()))) else {
-            return Err(RuntimeError::Interface(format!("no constant is named `{name}`")));
-        };
-        // Types are inferred from axes, shapes, flags and names, never from floating-point values.
-        if !old.dtype().is_float() {
-            return Err(RuntimeError::Interface(format!(
-                "the constant `{name}` shapes the prepared function"
-            )));
-        }
-        if old.ty() != value.ty() {
-            let message = format!("the constant `{name}` is {}, {} was given", old.ty(), value.ty());
-            return Err(RuntimeError::Interface(message));
-        }
-        self.facts.set_constant(id, Some(Arc::new(value.clone())));
-        if let Err(error) = self.check_readers(id) {
-            self.facts.set_constant(id, Some(old));
-            return Err(error);
-        }
-        Ok(id)
-    }
-
-    /// Asks the type rules of the ops that read a value whether they accept it.
-    fn check_readers(&self, value: ValueId) -> Result<(), RuntimeError> {
-        let function = self.function();
-        for (id, op) in function.walk() {
-            if let (true, Some(row)) = (op.reads().any(|read| read == value), self.row(id)) {
-                let inferred =
-                    bind::operands(op, row, &self.facts).and_then(|operands| (row.infer)(&operands));
-                inferred.map_err(|error| op_error(function, id, error))?;
-            }
-        }
-        Ok(())
-    }
 }
 
 fn find(program: &Verified, name: &str) -> Result<usize, RuntimeError> {

@@ -42,6 +42,12 @@ pub fn run(executable: &mut dyn Executable, inputs: &[&Tensor]) -> Vec<Tensor> {
     outputs
 }
 
+/// Gives a constant of `main` another value.
+pub fn set_constant(executable: &mut dyn Executable, name: &str, value: &Tensor) {
+    let constant = executable.constant(name).expect("the constant can be replaced");
+    executable.set_constant(constant, Arc::new(value.clone())).expect("the value is accepted");
+}
+
 pub fn cpu(threads: usize) -> Cpu {
     Cpu::with_options(Options { threads: Some(threads), ..Options::default() }).expect("threads start")
 }

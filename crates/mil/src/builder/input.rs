@@ -37,6 +37,11 @@ pub struct AnyCall {
 }
 
 impl AnyCall {
+    /// The op's name.
+    pub fn op(&self) -> &'static str {
+        self.op
+    }
+
     /// A call of an op that is known only while running, with arguments by name.
     pub fn named(op: &'static str, arguments: impl IntoIterator<Item = (&'static str, Input)>) -> AnyCall {
         AnyCall { op, arguments: arguments.into_iter().collect() }

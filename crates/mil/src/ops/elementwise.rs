@@ -5,23 +5,24 @@
 
 use crate::error::ErrorKind;
 use crate::eval::{Evaluation, Numbers};
+use crate::grad::Pullback;
 use crate::ops::rules::{broadcast, broadcast_operands};
-use crate::ops::{ANY, Accuracy, BOOL, NUMBER, OpError, Operand, Row};
+use crate::ops::{ANY, Accuracy, BOOL, NUMBER, OpError, Operand, Row, call};
 use crate::tensor::Tensor;
 use crate::types::{DType, TensorType};
 
 crate::ops! {
     /// `x + y`. Integers wrap.
     Add = add(x: Operand[T], y: Operand[T]) since IOS15 where [T: NUMBER]
-        { infer: broadcast_type, eval: add, accuracy: Accuracy::Exact; [commutative, elementwise] }
+        { infer: broadcast_type, eval: add, accuracy: Accuracy::Exact; vjp: add_vjp; [commutative, elementwise] }
 
     /// `x − y`. Integers wrap.
     Sub = sub(x: Operand[T], y: Operand[T]) since IOS15 where [T: NUMBER]
-        { infer: broadcast_type, eval: sub, accuracy: Accuracy::Exact; [elementwise] }
+        { infer: broadcast_type, eval: sub, accuracy: Accuracy::Exact; vjp: sub_vjp; [elementwise] }
 
     /// `x · y`. Integers wrap.
     Mul = mul(x: Operand[T], y: Operand[T]) since IOS15 where [T: NUMBER]
-        { infer: broadcast_type, eval: mul, accuracy: Accuracy::Exact; [commutative, elementwise] }
+        { infer: broadcast_type, eval: mul, accuracy: Accuracy::Exact; vjp: mul_vjp; [commutative, elementwise] }
 
     /// `x / y`. The quotient of integers is rounded toward zero; a zero divisor is then an error.
     RealDiv = real_div(x: Operand[T], y: Operand[T]) since IOS15 where [T: NUMBER]
@@ -225,6 +226,24 @@ fn sub(row: &Sub, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
 
 fn mul(row: &Mul, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
     arithmetic(row, evaluation, |x, y| x * y, |x, y| Ok(x.wrapping_mul(y)))
+}
+
+fn add_vjp(row: &Add, pullback: &mut Pullback<'_>) -> Result<(), OpError> {
+    let dy = pullback.dy()?;
+    pullback.give(&row.x, dy)?;
+    pullback.give(&row.y, dy)
+}
+
+fn sub_vjp(row: &Sub, pullback: &mut Pullback<'_>) -> Result<(), OpError> {
+    let dy = pullback.dy()?;
+    pullback.give(&row.x, dy)?;
+    pullback.give(&row.y, call::mul(dy, -1.0))
+}
+
+fn mul_vjp(row: &Mul, pullback: &mut Pullback<'_>) -> Result<(), OpError> {
+    let dy = pullback.dy()?;
+    pullback.give(&row.x, call::mul(dy, &row.y))?;
+    pullback.give(&row.y, call::mul(dy, &row.x))
 }
 
 fn divisor(y: i64) -> Result<i64, OpError> {

@@ -203,7 +203,7 @@ macro_rules! ops {
         )*
 
         /// Typed calls of the ops of this family.
-        pub mod call {
+        pub(super) mod typed_calls {
             #[allow(unused_imports)]
             use super::*;
 

@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use crate::program::{Block, Function, OpId, ValueId};
+use crate::bind::NAME_ATTRIBUTE;
+use crate::program::{Block, Dialect, Function, Literal, OpId, ValueId};
 
 /// Which ids became which when a function was compacted; `None` for what is gone.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +30,17 @@ impl Function {
     /// Makes all that uses a value, ops and outputs of blocks, use another one.
     pub fn replace_uses(&mut self, old: ValueId, new: ValueId) {
         self.rename_uses(&HashMap::from([(old, new)]));
+    }
+
+    /// Gives a value another name, and the op that binds it, if it is the first of its results, the attribute to match.
+    pub fn rename(&mut self, value: ValueId, name: String, dialect: Dialect) {
+        let binding = self.walk().find(|(_, op)| op.results.first() == Some(&value)).map(|(id, _)| id);
+        if let Some(attribute) =
+            binding.and_then(|id| self.ops[id.index()].attributes.get_mut(NAME_ATTRIBUTE))
+        {
+            *attribute = Literal::string(dialect, name.clone());
+        }
+        self.values[value.index()].name = name;
     }
 
     /// As [`Function::replace_uses`], for many values in one walk. A new value is not itself looked up again.
