@@ -20,6 +20,9 @@ pub struct Args {
     /// Also check the weights: the directory that `@model_path` stands for (default: weights are not read)
     #[arg(long, value_name = "DIR")]
     weights: Option<PathBuf>,
+    /// Fail for warnings as for errors
+    #[arg(long)]
+    warnings_are_errors: bool,
 }
 
 #[derive(Serialize)]
@@ -41,7 +44,7 @@ pub fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let mut failed = 0;
     for path in &args.files {
         let sound = match Source::read(path) {
-            Ok(source) => check(&source, weights.as_ref(), output),
+            Ok(source) => check(&source, weights.as_ref(), args.warnings_are_errors, output),
             Err(error) => {
                 findings::source_error(path, &error, output);
                 false
@@ -60,7 +63,12 @@ pub fn run(args: &Args, output: &Output) -> Result<(), Failure> {
 }
 
 /// Whether a program, and its weights where they are asked for, are sound.
-fn check(source: &Source, weights: Option<&WeightDirectory>, output: &Output) -> bool {
+fn check(
+    source: &Source,
+    weights: Option<&WeightDirectory>,
+    warnings_are_errors: bool,
+    output: &Output,
+) -> bool {
     let result = source.verify().and_then(|verified| match weights {
         Some(weights) => source.verify_blobs(weights).map(|()| verified),
         None => Ok(verified),
@@ -75,8 +83,14 @@ fn check(source: &Source, weights: Option<&WeightDirectory>, output: &Output) ->
                 count(functions, "function"),
                 count(ops, "op")
             );
-            output.result(text, &Line { file: &source.path, ok: true, functions, ops });
-            true
+            let mut warnings = source.warnings.clone();
+            warnings.extend(verified.warnings());
+            let sound = warnings.is_empty() || !warnings_are_errors;
+            findings::warnings(source, &warnings, sound, output);
+            if sound {
+                output.result(text, &Line { file: &source.path, ok: true, functions, ops });
+            }
+            sound
         }
         Err(errors) => {
             findings::mistakes(&source.path, &source.text, &source.spans, &errors, output);

@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)] // A test fails by panicking.
 
+#[path = "../../cpu/tests/common/not_run.rs"]
+mod not_run;
+
 mod command {
     pub mod support;
 

@@ -223,33 +223,33 @@ impl Run<'_> {
             Action::Region { fused, sources, to } => {
                 self.write(sources, to, |sources, result, _| fused.region.run(sources, result, threads));
             }
-            Action::Kernel { kernel, lead: None, finish: None, sources, to, .. } => {
+            Action::Kernel { kernel, prologue: None, epilogue: None, sources, to, .. } => {
                 self.write(sources, to, |sources, result, scratch| {
                     kernel.run(sources, result, scratch, threads);
                 });
             }
-            Action::Kernel { kernel, lead, finish, sources, to, .. } => {
+            Action::Kernel { kernel, prologue, epilogue, sources, to, .. } => {
                 let Some(kernel) = kernel.surrounded() else {
                     return Err(unsupported("a step whose kernel has no other ops as parts"));
                 };
-                let others = finish.as_ref().map_or(0, |fused| fused.region.others());
+                let others = epilogue.as_ref().map_or(0, |fused| fused.region.others());
                 let (first, arch) = (sources.len() - others, threads.arch());
                 self.write(sources, to, |sources, result, scratch| {
-                    let lead = lead.as_ref().map(|fused| {
+                    let prologue = prologue.as_ref().map(|fused| {
                         let (region, leaves) = (&fused.region, fused.region.values(&sources, 0));
                         move |position: usize, values: &mut [f32]| {
-                            region.lead(&leaves, position, values, arch);
+                            region.prologue(&leaves, position, values, arch);
                         }
                     });
-                    let finish = finish.as_ref().map(|fused| {
+                    let epilogue = epilogue.as_ref().map(|fused| {
                         let (region, leaves) = (&fused.region, fused.region.values(&sources, first));
                         move |position: usize, values: &mut [f32]| {
-                            region.finish(&leaves, position, values, arch);
+                            region.epilogue(&leaves, position, values, arch);
                         }
                     });
                     let around = Around {
-                        lead: lead.as_ref().map(|lead| lead as Elements<'_>),
-                        finish: finish.as_ref().map(|finish| finish as Elements<'_>),
+                        prologue: prologue.as_ref().map(|prologue| prologue as Elements<'_>),
+                        epilogue: epilogue.as_ref().map(|epilogue| epilogue as Elements<'_>),
                     };
                     kernel.run_within(sources, result, scratch, threads, around);
                 });

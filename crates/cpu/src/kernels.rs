@@ -46,15 +46,15 @@ pub type Elements<'a> = &'a (dyn Fn(usize, &mut [f32]) + Sync);
 #[derive(Clone, Copy, Default)]
 pub struct Around<'a> {
     /// What computes the kernel's only operand, which is nowhere in memory.
-    pub lead: Option<Elements<'a>>,
+    pub prologue: Option<Elements<'a>>,
     /// What goes on with all elements of the result, part by part, before they are rounded.
-    pub finish: Option<Elements<'a>>,
+    pub epilogue: Option<Elements<'a>>,
 }
 
 /// A kernel that ops which compute element by element may be part of.
 pub trait Surrounded {
     /// Whether they, with so much work for one element, may compute its only operand, and not only go on with its result.
-    fn takes_lead(&self, _work: usize) -> bool {
+    fn takes_prologue(&self, _work: usize) -> bool {
         false
     }
 
@@ -73,22 +73,22 @@ pub trait Surrounded {
 #[derive(Clone, Copy)]
 pub struct Only<'a, T> {
     values: &'a [T],
-    lead: Option<Elements<'a>>,
+    prologue: Option<Elements<'a>>,
 }
 
 impl<'a, T: Float> Only<'a, T> {
-    /// The first of these operands, or what `lead` computes.
-    pub fn new(operands: Sources<'a>, lead: Option<Elements<'a>>) -> Only<'a, T> {
-        // With a lead, the operands are its own.
-        let values = if lead.is_some() { &[] } else { operands.values(0) };
-        Only { values, lead }
+    /// The first of these operands, or what `prologue` computes.
+    pub fn new(operands: Sources<'a>, prologue: Option<Elements<'a>>) -> Only<'a, T> {
+        // With a prologue, the operands are its own.
+        let values = if prologue.is_some() { &[] } else { operands.values(0) };
+        Only { values, prologue }
     }
 
     /// The elements from a position on, in fp32.
     #[inline(always)]
     pub fn read(&self, position: usize, to: &mut [f32]) {
-        match self.lead {
-            Some(lead) => lead(position, to),
+        match self.prologue {
+            Some(prologue) => prologue(position, to),
             None => T::widen(&self.values[position..position + to.len()], to),
         }
     }

@@ -6,12 +6,12 @@ mod common;
 
 use std::sync::Arc;
 
-use anemone_cpu::{Cpu, Options, Path};
 use anemone_mil::builder::{AnyCall, FunctionBuilder, Input};
 use anemone_mil::program::ValueId;
 use anemone_mil::runtime::{Runtime, allocate_outputs};
 use anemone_mil::tensor::Tensor;
 use anemone_mil::types::DType;
+use common::paths::{cpu_on, paths, paths_without_products};
 use common::{bools, builder, cpu, float, ordinary, prepare, program, reference, run, set_constant, special};
 use proptest::prelude::*;
 
@@ -263,7 +263,7 @@ fn whole(seed: u64, dtype: DType, shape: &[usize]) -> Tensor {
 fn products_are_finished_by_what_follows_them() {
     // High, wide and low (which is computed transposed), in batches, longer than a strip, and of one column.
     let sizes = [[1, 40, 7, 9], [1, 3, 11, 700], [2, 33, 5, 34], [3, 1, 8, 1]];
-    for (path, dtype, [batch, m, k, n]) in Path::available().into_iter().flat_map(|path| {
+    for (path, dtype, [batch, m, k, n]) in paths().into_iter().flat_map(|path| {
         let dtypes = [DType::Fp16, DType::Fp32];
         dtypes.into_iter().flat_map(move |dtype| sizes.map(|size| (path, dtype, size)))
     }) {
@@ -298,8 +298,7 @@ fn products_are_finished_by_what_follows_them() {
         let both = op(&mut function, "mul", [("x", product.into()), ("y", result.into())]);
         let program = program(function.finish([result, product, both]));
         let inputs: Vec<&Tensor> = inputs.iter().collect();
-        let options = Options { threads: Some(2), path: Some(path), ..Options::default() };
-        let cpu = Cpu::with_options(options).unwrap();
+        let cpu = cpu_on(path, 2);
         let (mut actual, mut expected) =
             (prepare(&cpu, &program, &inputs), prepare(&reference(false), &program, &inputs));
         assert!(
@@ -330,9 +329,8 @@ fn softmax_takes_over_what_is_before_and_after_it() {
         let program = program(function.finish([result]));
         let inputs: Vec<&Tensor> = inputs.iter().collect();
         let expected = run(prepare(&reference(false), &program, &inputs).as_mut(), &inputs);
-        for path in Path::available() {
-            let cpu = Cpu::with_options(Options { threads: Some(2), path: Some(path), ..Options::default() });
-            let actual = run(prepare(&cpu.unwrap(), &program, &inputs).as_mut(), &inputs);
+        for path in paths_without_products() {
+            let actual = run(prepare(&cpu_on(path, 2), &program, &inputs).as_mut(), &inputs);
             let pairs = actual[0].to_f64().unwrap().into_iter().zip(expected[0].to_f64().unwrap());
             for (actual, expected) in pairs {
                 let near = (actual - expected).abs() <= relative * expected.abs() + absolute;
@@ -344,7 +342,7 @@ fn softmax_takes_over_what_is_before_and_after_it() {
 
 #[test]
 fn what_finishes_a_product_does_not_depend_on_threads() {
-    for (path, m) in Path::available().into_iter().flat_map(|path| [20, 50].map(|m| (path, m))) {
+    for (path, m) in paths().into_iter().flat_map(|path| [20, 50].map(|m| (path, m))) {
         let mut right: Vec<f64> = (0..600).map(|i| f64::from(4097 + 2 * i)).collect();
         right[290] = 0.0;
         let inputs = [
@@ -358,11 +356,8 @@ fn what_finishes_a_product_does_not_depend_on_threads() {
         let power = op(&mut function, "pow", [("x", product.into()), ("y", 2.0.into())]);
         let program = program(function.finish([power]));
         let inputs: Vec<&Tensor> = inputs.iter().collect();
-        let results = [1, 2, 3, 7].map(|threads| {
-            let cpu =
-                Cpu::with_options(Options { threads: Some(threads), path: Some(path), ..Options::default() });
-            run(prepare(&cpu.unwrap(), &program, &inputs).as_mut(), &inputs)
-        });
+        let results = [1, 2, 3, 7]
+            .map(|threads| run(prepare(&cpu_on(path, threads), &program, &inputs).as_mut(), &inputs));
         assert!(results.iter().all(|result| result == &results[0]), "{path}, {m} rows");
     }
 }

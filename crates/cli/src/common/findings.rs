@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use anemone_mil::error::{Error, ErrorKind, Errors, Lines, Span, Spans};
+use anemone_mil::error::{Error, Errors, Lines, Severity, Span, Spans};
 use serde::Serialize;
 
 use super::files::serialize_path;
-use super::source::SourceError;
+use super::source::{Source, SourceError};
 use super::{Failure, Output};
 
 /// One finding, as a line of JSON. Its place is the line and column of its first character, from 1, where it
@@ -17,19 +17,12 @@ struct Finding<'a> {
     file: &'a Path,
     line: Option<usize>,
     column: Option<usize>,
-    severity: Severity,
+    severity: String,
     code: String,
     message: &'a str,
     /// What is at the place, in a few words.
-    label: &'a str,
+    label: String,
     help: Option<&'a str>,
-}
-
-/// How bad a finding is.
-#[derive(Serialize)]
-#[serde(rename_all = "lowercase")]
-enum Severity {
-    Error,
 }
 
 /// The code of what keeps a file from being read or written at all.
@@ -46,43 +39,59 @@ struct Failed<'a> {
 }
 
 impl<'a> Finding<'a> {
-    fn new(file: &'a Path, error: &'a Error, span: Option<Span>, lines: &Lines<'_>) -> Finding<'a> {
+    fn new(
+        file: &'a Path,
+        error: &'a Error,
+        span: Option<Span>,
+        spans: &Spans,
+        lines: &Lines<'_>,
+    ) -> Finding<'a> {
         let place = span.map(|span| lines.line_and_column(span.start as usize));
         Finding {
             file,
             line: place.map(|(line, _)| line),
             column: place.map(|(_, column)| column),
-            severity: Severity::Error,
-            code: code(error.kind),
+            severity: error.severity.to_string(),
+            code: error.kind.code(),
             message: &error.message,
-            label: &error.label,
+            label: error.label_in(spans, lines),
             help: error.help.as_deref(),
         }
     }
-}
-
-/// A kind's name in lower case with hyphens: `unknown-parameter`.
-fn code(kind: ErrorKind) -> String {
-    let mut code = String::new();
-    for c in format!("{kind:?}").chars() {
-        if c.is_ascii_uppercase() && !code.is_empty() {
-            code.push('-');
-        }
-        code.push(c.to_ascii_lowercase());
-    }
-    code
 }
 
 /// Reports the mistakes in a program with this text.
 pub fn mistakes(path: &Path, text: &str, spans: &Spans, errors: &Errors, output: &Output) {
     let rendered = errors.render(&path.display().to_string(), text, spans);
     output.failure(&Failure::Program(rendered));
+    list(path, text, spans, errors, output);
+    output.json(&Failed { file: path, ok: false, errors: errors.len() });
+}
+
+/// Reports warnings of a program; they are errors of one that is not sound for them.
+pub fn warnings(source: &Source, warnings: &Errors, sound: bool, output: &Output) {
+    if warnings.is_empty() {
+        return;
+    }
+    let rendered = source.render(warnings);
+    if sound {
+        output.message(rendered);
+    } else {
+        output.failure(&Failure::Program(rendered));
+    }
+    list(&source.path, &source.text, &source.spans, warnings, output);
+    if !sound {
+        output.json(&Failed { file: &source.path, ok: false, errors: warnings.len() });
+    }
+}
+
+/// A line of JSON for each.
+fn list(path: &Path, text: &str, spans: &Spans, findings: &Errors, output: &Output) {
     if output.is_json() {
         let lines = Lines::new(text);
-        for (span, error) in errors.in_order(spans) {
-            output.json(&Finding::new(path, error, span, &lines));
+        for (span, error) in findings.in_order(spans) {
+            output.json(&Finding::new(path, error, span, spans, &lines));
         }
-        output.json(&Failed { file: path, ok: false, errors: errors.len() });
     }
 }
 
@@ -91,8 +100,17 @@ pub fn failure(path: &Path, failure: &Failure, output: &Output) {
     output.failure(failure);
     let message = failure.to_string();
     let (line, column, help) = (None, None, None);
-    let (severity, code) = (Severity::Error, FILE.to_string());
-    output.json(&Finding { file: path, line, column, severity, code, message: &message, label: "", help });
+    let (severity, code) = (Severity::Error.to_string(), FILE.to_string());
+    output.json(&Finding {
+        file: path,
+        line,
+        column,
+        severity,
+        code,
+        message: &message,
+        label: String::new(),
+        help,
+    });
     output.json(&Failed { file: path, ok: false, errors: 1 });
 }
 
@@ -101,16 +119,5 @@ pub fn source_error(path: &Path, error: &SourceError, output: &Output) {
     match error {
         SourceError::Text { text, errors } => mistakes(path, text, &Spans::default(), errors, output),
         SourceError::File(reason) => failure(path, reason, output),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn codes_are_the_kinds_names() {
-        assert_eq!(code(ErrorKind::Syntax), "syntax");
-        assert_eq!(code(ErrorKind::UseBeforeDefinition), "use-before-definition");
     }
 }

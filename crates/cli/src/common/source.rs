@@ -26,6 +26,8 @@ pub struct Source {
     pub spans: Spans,
     /// Its comments.
     pub comments: Comments,
+    /// What its text may mean otherwise than it is read.
+    pub warnings: Errors,
 }
 
 /// Why a file holds no sound program.
@@ -57,6 +59,7 @@ impl Source {
                 program: parsed.program,
                 spans: parsed.spans,
                 comments: parsed.comments,
+                warnings: parsed.warnings,
             }),
             Err(errors) => Err(SourceError::Text { text, errors }),
         }
@@ -104,7 +107,7 @@ impl Source {
     }
 
     /// Mistakes, rendered with the lines they stand in.
-    fn render(&self, errors: &Errors) -> String {
+    pub fn render(&self, errors: &Errors) -> String {
         errors.render(&self.path.display().to_string(), &self.text, &self.spans)
     }
 }

@@ -128,3 +128,27 @@ fn weights_are_checked_where_their_directory_is_given() {
     write(&Tensor::from_values(&[2, 2], vec![0.5f32; 4]).unwrap());
     anemone(["check", &file, "--weights", &weights]).failed(1, &["holds 16 bytes, expected 24"]);
 }
+
+#[test]
+fn warnings_are_shown_and_leave_the_status_alone() {
+    let place = Place::new();
+    let doubtful = "fp16 h = const()[val = fp16(0x3c00)];\ntensor<fp16, [1, 4]> y = gelu(x = x);\n";
+    let file = place.file("doubtful.mil", program([doubtful.to_string()]));
+    let run = anemone(["check", &file]).ended(0);
+    assert_eq!(run.stdout, format!("{file}: ok, 1 function, 1 op\n"));
+    assert!(run.stderr.starts_with("warning: `0x3c00` could be a number"), "{}", run.stderr);
+    assert!(run.stderr.contains("\n\nwarning: `gelu` is not given `mode`\n"), "{}", run.stderr);
+    assert_eq!(anemone(["check", "-q", &file]).ended(0).stderr, "");
+    let json = anemone(["check", "--json", &file]).ended(0).json();
+    assert_eq!(json.len(), 2 + 1);
+    assert_eq!((&json[0]["severity"], &json[0]["code"]), (&"warning".into(), &"ambiguous-number".into()));
+    assert_eq!((&json[1]["severity"], &json[1]["code"]), (&"warning".into(), &"omitted-parameter".into()));
+    assert_eq!((json[1]["line"].as_u64(), &json[2]["ok"]), (Some(5), &true.into()));
+
+    let run = anemone(["check", "-q", "--warnings-are-errors", &file]);
+    assert_eq!(run.failed(1, &["warning: `gelu`", "1 of 1 file failed"]).stdout, "");
+    let json = anemone(["check", "--json", "--warnings-are-errors", &file]).ended(1).json();
+    assert_eq!(json[2], json!({"file": file, "ok": false, "errors": 2}));
+    let sound = place.file("sound.mil", LINEAR);
+    anemone(["check", "--warnings-are-errors", &sound]).ended(0);
+}
