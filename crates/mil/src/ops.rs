@@ -46,7 +46,7 @@ mod testing;
 mod unary;
 
 pub use activation::*;
-pub use blocks::{BlockRules, BlockType, RunBlocks, join as join_types, refine as refine_type};
+pub use blocks::{BlockMeaning, BlockRules, BlockType, RunBlocks, join as join_types, refine as refine_type};
 pub use cast::*;
 pub use constexpr::*;
 pub use control::*;

@@ -32,6 +32,9 @@ pub trait RunBlocks {
     fn round(&mut self) -> Result<(), OpError>;
 }
 
+/// The meaning of an op with nested blocks.
+pub type BlockMeaning = fn(&Operands<'_>, &mut dyn RunBlocks) -> Result<Vec<Arc<Tensor>>, OpError>;
+
 /// What the row of an op with nested blocks says of them.
 #[derive(Debug, Clone, Copy)]
 pub struct BlockRules {
@@ -42,7 +45,7 @@ pub struct BlockRules {
     /// The types of the results.
     pub infer: fn(&Operands<'_>, &[BlockType]) -> Result<Vec<Type>, OpError>,
     /// The meaning.
-    pub eval: fn(&Operands<'_>, &mut dyn RunBlocks) -> Result<Vec<Arc<Tensor>>, OpError>,
+    pub eval: BlockMeaning,
 }
 
 /// The type that covers two, a dimension in which they differ being `?`; `None` where they differ otherwise.
