@@ -96,7 +96,7 @@ impl Execution {
         weights: &dyn WeightSource,
     ) -> Result<Execution, RuntimeError> {
         let specialized = Specialized::new(program, function, inputs, weights)?;
-        let mut evaluation = Evaluation::new(false, Budget::ORDINARY);
+        let mut evaluation = Evaluation::new(Budget::ORDINARY);
         for (id, port) in &specialized.states {
             let dims = port.ty.shape.to_known();
             let held = dims.and_then(|dims| Tensor::zeros(port.ty.dtype, &dims));

@@ -57,7 +57,7 @@ pub fn cpu(threads: usize) -> Cpu {
 }
 
 pub fn reference(exact: bool) -> Interpreter {
-    Interpreter { exact, ..Interpreter::default() }
+    if exact { Interpreter::exact() } else { Interpreter::default() }
 }
 
 /// One op on tensors, some of which are constants.
