@@ -1,6 +1,6 @@
 //! What is known of a function before it runs.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use anemone_mil::bind::{self, Scope};
@@ -36,7 +36,11 @@ impl Constants {
     }
 
     /// Gives a constant another value. Gives what changed, and what it was before.
-    pub fn replace(&mut self, name: &str, value: &Tensor) -> Result<(Vec<ValueId>, Replaced), RuntimeError> {
+    pub fn replace(
+        &mut self,
+        name: &str,
+        value: &Tensor,
+    ) -> Result<(HashSet<ValueId>, Replaced), RuntimeError> {
         let id = self.specialized.function().value_named(name);
         let old = id.and_then(|id| self.specialized.constants.get(&id)).cloned();
         let derived = self.derived.clone();
@@ -77,8 +81,8 @@ impl Constants {
 
     /// Decompresses the constants that ops make of others, all of them or those that depend on `changed`.
     /// Gives the ids of `changed` and of what was made anew.
-    fn derive(&mut self, changed: Option<ValueId>) -> Result<Vec<ValueId>, RuntimeError> {
-        let mut made: Vec<ValueId> = changed.into_iter().collect();
+    fn derive(&mut self, changed: Option<ValueId>) -> Result<HashSet<ValueId>, RuntimeError> {
+        let mut made: HashSet<ValueId> = changed.into_iter().collect();
         // Taken over when all went well.
         let mut derived = self.derived.clone();
         let specialized = &self.specialized;
@@ -97,7 +101,7 @@ impl Constants {
                 .map_err(|error| op_error(function, id, error))?;
             for (&result, tensor) in op.results.iter().zip(tensors) {
                 derived.insert(result, Arc::new(tensor));
-                made.push(result);
+                made.insert(result);
             }
         }
         self.derived = derived;
@@ -106,7 +110,7 @@ impl Constants {
 }
 
 /// Whether an op has one of these values as an argument.
-pub fn reads(op: &Op, ids: &[ValueId]) -> bool {
+pub fn reads(op: &Op, ids: &HashSet<ValueId>) -> bool {
     op.arguments.iter().any(|(_, argument)| argument.values().iter().any(|id| ids.contains(id)))
 }
 
@@ -149,12 +153,15 @@ fn drop_blobs_of_constants(specialized: &mut Specialized) {
             Argument::Value(_) => Vec::new(),
         }
     }
-    let mut needed = Vec::new();
+    if specialized.blobs.is_empty() {
+        return;
+    }
+    let mut needed = HashSet::new();
     for op in specialized.function().ops.iter().filter(|op| op.name != CONST) {
         let arguments = op.arguments.iter().flat_map(|(_, argument)| literals(argument));
         for literal in arguments.chain(op.attributes.iter().map(|(_, literal)| literal)) {
             if let LiteralValue::Blob(reference) = &literal.value {
-                needed.push(reference.clone());
+                needed.insert(reference.clone());
             }
         }
     }

@@ -1,5 +1,6 @@
 //! A function that is ready to run.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use anemone_mil::bind::{self, Scope};
@@ -81,7 +82,7 @@ impl Execution {
     }
 
     /// What steps compute from now on that read one of these constants, which have other values now.
-    fn choose_again(&self, changed: &[ValueId]) -> Result<Vec<Replacement>, RuntimeError> {
+    fn choose_again(&self, changed: &HashSet<ValueId>) -> Result<Vec<Replacement>, RuntimeError> {
         let Execution { threads, constants, plan, .. } = self;
         let specialized = constants.specialized();
         let function = specialized.function();
