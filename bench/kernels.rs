@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anemone_cpu::{Cpu, Options, Path};
-use anemone_mil::builder::{FunctionBuilder, Input, float_scalar};
+use anemone_mil::builder::{AnyCall, FunctionBuilder, Input};
 use anemone_mil::linear_cross_entropy::{Classifier, LOGITS_BYTES, LossGradients, LossInputs, LossOptions};
 use anemone_mil::program::{Program, ValueId, Version};
 use anemone_mil::runtime::{Runtime, allocate_outputs};
@@ -77,7 +77,7 @@ fn runtimes() -> Vec<Cpu> {
 
 /// An op of `x` and other parameters.
 fn apply(f: &mut FunctionBuilder, op: &str, x: ValueId, others: &[(&str, Input)]) -> ValueId {
-    f.op(op, op, [("x", x.into())].into_iter().chain(others.iter().cloned())).unwrap()
+    f.bind(op, AnyCall::named(op, [("x", x.into())].into_iter().chain(others.iter().cloned()))).unwrap()
 }
 
 /// Times a function of these inputs on every path.

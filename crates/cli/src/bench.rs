@@ -10,7 +10,9 @@ use anemone_lm::optimizer::LossScale;
 use anemone_lm::programs::head::{EPS, Head};
 use anemone_lm::programs::{ProgramError, Target};
 use anemone_lm::random::Random;
-use anemone_mil::builder::{FunctionBuilder, Input};
+use anemone_mil::builder::FunctionBuilder;
+use anemone_mil::linear_cross_entropy::LossOptions;
+use anemone_mil::ops::call;
 use anemone_mil::program::{BlobReference, Program, Version};
 use anemone_mil::runtime::{Runtime, allocate_outputs};
 use anemone_mil::tensor::Tensor;
@@ -187,7 +189,7 @@ impl<'a> Bench<'a> {
         memory::reset_peak();
         let Head { vocab, dim, positions, target, .. } = self.head;
         let runtimes = Runtimes { head: self.runtime.as_ref(), products: self.runtime.as_ref() };
-        let mut runner = HeadRunner::new(self.head, kind, runtimes)?;
+        let mut runner = HeadRunner::new(self.head, kind, LossOptions::default(), runtimes)?;
         let embed = TensorType::new(DType::Fp32, &[vocab, dim]);
         let embed =
             normal(&embed, &[vocab, dim], Random::stream(0, 1), 0.0, 0.02).map_err(EmitError::from)?;
@@ -257,9 +259,7 @@ fn matmul(dtype: DType, a: (&[usize], bool), b: (&[usize], bool)) -> Result<Prog
     let mut function = FunctionBuilder::new("main", Version::V1_3, Opset::IOS18);
     let x = function.input("a", TensorType::new(dtype, a.0));
     let y = function.input("b", TensorType::new(dtype, b.0));
-    let arguments =
-        [("x", Input::from(x)), ("y", y.into()), ("transpose_x", a.1.into()), ("transpose_y", b.1.into())];
-    let product = function.op("matmul", "product", arguments)?;
+    let product = function.bind("product", call::matmul(x, y).transpose_x(a.1).transpose_y(b.1))?;
     let mut program = Program::new(Version::V1_3);
     program.functions.push(function.finish([product]));
     Ok(program)

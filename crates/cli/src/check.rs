@@ -79,6 +79,11 @@ fn check(source: &Source, weights: Option<&WeightDirectory>, output: &Output) ->
                 count(functions, "function"),
                 count(ops, "op")
             );
+            let mut warnings = source.warnings.clone();
+            warnings.extend(verified.warnings());
+            if !warnings.is_empty() {
+                output.message(source.render(&warnings));
+            }
             output.result(text, &Line { file: &source.path, ok: true, functions, ops })?;
             Ok(true)
         }

@@ -27,7 +27,7 @@ pub struct Args {
 
 /// An input or output.
 #[derive(Serialize)]
-struct Port {
+struct ShownPort {
     name: String,
     #[serde(rename = "type")]
     ty: String,
@@ -39,8 +39,8 @@ struct Description<'a> {
     file: &'a Path,
     function: &'a str,
     opset: String,
-    inputs: Vec<Port>,
-    outputs: Vec<Port>,
+    inputs: Vec<ShownPort>,
+    outputs: Vec<ShownPort>,
     operations: usize,
     operations_by_kind: BTreeMap<&'a str, usize>,
     constants: usize,
@@ -111,9 +111,9 @@ fn describe<'a>(file: &'a Path, function: &'a Function) -> Description<'a> {
     }
 }
 
-fn ports(function: &Function, ids: &[ValueId]) -> Vec<Port> {
+fn ports(function: &Function, ids: &[ValueId]) -> Vec<ShownPort> {
     let values = ids.iter().filter_map(|id| function.values.get(id.0 as usize));
-    values.map(|value| Port { name: value.name.clone(), ty: value.ty.to_string() }).collect()
+    values.map(|value| ShownPort { name: value.name.clone(), ty: value.ty.to_string() }).collect()
 }
 
 /// The description for people, without the last newline.

@@ -52,6 +52,15 @@ pub struct Args {
     /// Peak learning rate [default: the configuration's]
     #[arg(long, value_name = "F", conflicts_with = "resume", allow_negative_numbers = true)]
     lr: Option<f64>,
+    /// Spread this part of each target's weight evenly over the vocabulary, in training [default: the configuration's]
+    #[arg(long, value_name = "F", conflicts_with = "resume", allow_negative_numbers = true)]
+    label_smoothing: Option<f64>,
+    /// Add F·(ln Σ exp z)² to each position's loss, z its logits, in training [default: the configuration's]
+    #[arg(long, value_name = "F", conflicts_with = "resume", allow_negative_numbers = true)]
+    z_loss: Option<f64>,
+    /// Cap the model's logits z to F·tanh(z/F) [default: the configuration's]
+    #[arg(long, value_name = "F", conflicts_with = "resume", allow_negative_numbers = true)]
+    soft_cap: Option<f64>,
     /// Seed of weights and batches [default: the configuration's]
     #[arg(long, value_name = "N", conflicts_with = "resume", allow_negative_numbers = true)]
     #[arg(value_parser = count::<u64, 0, { u64::MAX }>)]
@@ -125,10 +134,13 @@ fn create(args: &Args, runtimes: Runtimes<'_>) -> Result<Run, Failure> {
     train.batch = args.batch.unwrap_or(train.batch);
     train.seq = args.seq.unwrap_or(train.seq);
     train.lr = args.lr.unwrap_or(train.lr);
+    train.label_smoothing = args.label_smoothing.unwrap_or(train.label_smoothing);
+    train.z_loss = args.z_loss.unwrap_or(train.z_loss);
     train.seed = args.seed.unwrap_or(train.seed);
     train.dtype = args.dtype.map_or(train.dtype, Into::into);
     train.head = args.head.map_or(train.head, Into::into);
-    if train.head == HeadKind::Fused && !args.runtime.offers_fused_head()? {
+    config.model.soft_cap = args.soft_cap.or(config.model.soft_cap);
+    if config.train.head == HeadKind::Fused && !args.runtime.offers_fused_head()? {
         return Err(Failure::NoFusedHead(args.runtime));
     }
     let source =

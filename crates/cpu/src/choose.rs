@@ -22,8 +22,8 @@ pub fn choose(
     let known = |ty: &TensorType| ty.shape.to_known().is_some() && can_be_planned(ty.dtype);
     let mut results = Vec::with_capacity(op.results.len());
     for &result in &op.results {
-        match &specialized.types[result.0 as usize] {
-            Some(ty) if known(ty) => results.push(ty.clone()),
+        match specialized.ty(result) {
+            Some(ty) if known(&ty) => results.push(ty),
             _ => return Ok(None),
         }
     }

@@ -1,64 +1,111 @@
 //! What is known of a function before it runs.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use anemone_mil::bind::{self, Scope};
+use anemone_mil::constants::ReplaceableConstants;
 use anemone_mil::eval::{Budget, Evaluation};
 use anemone_mil::ops::Operand;
-use anemone_mil::program::{Argument, BlobReference, Literal, LiteralValue, Op, ValueId};
-use anemone_mil::runtime::RuntimeError;
+use anemone_mil::program::{BlobReference, Op, OpId, ValueId};
+use anemone_mil::runtime::{ConstantHandle, RuntimeError};
 use anemone_mil::specialize::{Specialized, op_error};
 use anemone_mil::tensor::Tensor;
 use anemone_mil::types::TensorType;
-use anemone_mil::verify::CONST;
 
 /// A function's constants, and the results of ops that only decompress constants.
 pub struct Constants {
     specialized: Specialized,
+    replaceable: ReplaceableConstants,
     derived: HashMap<ValueId, Arc<Tensor>>,
+    /// The ops that decompress constants, in order.
+    decompressions: Vec<OpId>,
+    /// Of them, those that depend on each constant, in order.
+    dependent: HashMap<ValueId, Vec<OpId>>,
 }
 
 /// What a change of a constant replaced.
 pub struct Replaced {
+    /// The constant, and what was derived from it.
+    values: Vec<(ValueId, Arc<Tensor>)>,
     id: ValueId,
-    old: Option<Arc<Tensor>>,
-    derived: HashMap<ValueId, Arc<Tensor>>,
+}
+
+impl Replaced {
+    /// The constant that was changed.
+    pub fn id(&self) -> ValueId {
+        self.id
+    }
 }
 
 impl Constants {
     /// The constants of a function.
-    pub fn new(mut specialized: Specialized) -> Result<Constants, RuntimeError> {
-        drop_blobs_of_constants(&mut specialized);
-        let mut constants = Constants { specialized, derived: HashMap::new() };
-        constants.derive(None)?;
+    pub fn new(specialized: Specialized) -> Result<Constants, RuntimeError> {
+        let row = |&id: &OpId| specialized.row(id);
+        let ops = specialized.function().body.ops.iter().copied();
+        let decompressions = ops.filter(|id| row(id).is_some_and(|row| row.constexpr)).collect();
+        let mut constants = Constants {
+            replaceable: ReplaceableConstants::new(&specialized),
+            specialized,
+            derived: HashMap::new(),
+            decompressions,
+            dependent: HashMap::new(),
+        };
+        for id in constants.decompressions.clone() {
+            constants.decompress(id)?;
+        }
+        let roots = constants.roots();
+        for &id in &constants.decompressions {
+            for root in roots_of(constants.specialized.function().op(id), &roots) {
+                constants.dependent.entry(root).or_default().push(id);
+            }
+        }
         Ok(constants)
     }
 
-    /// Gives a constant another value. Gives what changed, and what it was before.
-    pub fn replace(
-        &mut self,
-        name: &str,
-        value: &Tensor,
-    ) -> Result<(HashSet<ValueId>, Replaced), RuntimeError> {
-        let id = self.specialized.function().value_named(name);
-        let old = id.and_then(|id| self.specialized.constants.get(&id)).cloned();
-        let derived = self.derived.clone();
-        let id = self.specialized.set_constant(name, value)?;
-        let replaced = Replaced { id, old, derived };
-        match self.derive(Some(id)) {
-            Ok(changed) => Ok((changed, replaced)),
-            Err(error) => {
-                self.restore(replaced);
-                Err(error)
+    /// The constants that each value known before the run is made of; a constant is made of itself.
+    pub fn roots(&self) -> HashMap<ValueId, Vec<ValueId>> {
+        let function = self.specialized.function();
+        let mut roots: HashMap<ValueId, Vec<ValueId>> =
+            self.specialized.facts.constants().map(|(id, _)| (id, vec![id])).collect();
+        for &id in &self.decompressions {
+            let op = function.op(id);
+            let of_op = roots_of(op, &roots);
+            roots.extend(op.results.iter().map(|&result| (result, of_op.clone())));
+        }
+        roots
+    }
+
+    /// The handle of a constant.
+    pub fn handle(&self, name: &str) -> Result<ConstantHandle, RuntimeError> {
+        self.replaceable.handle(&self.specialized, name)
+    }
+
+    /// Gives a constant another value, and derives again what depends on it. Gives what that replaced.
+    pub fn replace(&mut self, handle: ConstantHandle, value: Arc<Tensor>) -> Result<Replaced, RuntimeError> {
+        let (id, old) = self.replaceable.replace(&mut self.specialized, handle, value)?;
+        let mut replaced = Replaced { values: vec![(id, old)], id };
+        for op in self.dependent.get(&id).cloned().unwrap_or_default() {
+            match self.decompress(op) {
+                Ok(old) => replaced.values.extend(old),
+                Err(error) => {
+                    self.restore(replaced);
+                    return Err(error);
+                }
             }
         }
+        Ok(replaced)
     }
 
     /// Takes a change back.
-    pub fn restore(&mut self, Replaced { id, old, derived }: Replaced) {
-        self.specialized.constants.extend(old.map(|old| (id, old)));
-        self.derived = derived;
+    pub fn restore(&mut self, Replaced { values, id }: Replaced) {
+        for (value, tensor) in values {
+            if value == id {
+                self.specialized.facts.set_constant(value, Some(tensor));
+            } else {
+                self.derived.insert(value, tensor);
+            }
+        }
     }
 
     /// The function and its `const` values.
@@ -68,59 +115,42 @@ impl Constants {
 
     /// The value of a constant.
     pub fn get(&self, id: ValueId) -> Option<&Arc<Tensor>> {
-        self.specialized.constants.get(&id).or_else(|| self.derived.get(&id))
+        self.specialized.facts.constant(id).or_else(|| self.derived.get(&id))
     }
 
     /// Every constant.
     pub fn ids(&self) -> impl Iterator<Item = ValueId> {
-        let mut ids: Vec<ValueId> =
-            self.specialized.constants.keys().chain(self.derived.keys()).copied().collect();
-        ids.sort_unstable();
-        ids.into_iter()
+        let count = self.specialized.function().values.len() as u32;
+        (0..count).map(ValueId).filter(|&id| self.get(id).is_some())
     }
 
-    /// Decompresses the constants that ops make of others, all of them or those that depend on `changed`.
-    /// Gives the ids of `changed` and of what was made anew.
-    fn derive(&mut self, changed: Option<ValueId>) -> Result<HashSet<ValueId>, RuntimeError> {
-        let mut made: HashSet<ValueId> = changed.into_iter().collect();
-        // Taken over when all went well.
-        let mut derived = self.derived.clone();
-        let specialized = &self.specialized;
-        let function = specialized.function();
+    /// Computes the results of an op that decompresses a constant. Gives the values that they had.
+    fn decompress(&mut self, id: OpId) -> Result<Vec<(ValueId, Arc<Tensor>)>, RuntimeError> {
+        let function = self.specialized.function();
+        let op = function.op(id);
+        let Some(row) = self.specialized.row(id) else { return Ok(Vec::new()) };
         let mut evaluation = Evaluation::new(false, Budget::ORDINARY);
-        for &id in &function.body.ops {
-            let op = function.op(id);
-            let row = specialized.program.row(specialized.function, id).filter(|row| row.constexpr);
-            let Some(row) = row else { continue };
-            if changed.is_some() && !reads(op, &made) {
-                continue;
-            }
-            let scope = Derived { specialized, derived: &derived };
-            let tensors = bind::operands(op, row, &scope)
-                .and_then(|operands| evaluation.apply(row, &operands))
-                .map_err(|error| op_error(function, id, error))?;
-            for (&result, tensor) in op.results.iter().zip(tensors) {
-                derived.insert(result, Arc::new(tensor));
-                made.insert(result);
-            }
+        let tensors = bind::operands(op, row, self)
+            .and_then(|operands| evaluation.apply(row, &operands))
+            .map_err(|error| op_error(function, id, error))?;
+        let mut replaced = Vec::new();
+        for (&result, tensor) in op.results.iter().zip(tensors) {
+            let old = self.derived.insert(result, Arc::new(tensor));
+            replaced.extend(old.map(|old| (result, old)));
         }
-        self.derived = derived;
-        Ok(made)
+        Ok(replaced)
     }
 }
 
-/// Whether an op has one of these values as an argument.
-pub fn reads(op: &Op, ids: &HashSet<ValueId>) -> bool {
-    op.arguments.iter().any(|(_, argument)| argument.values().iter().any(|id| ids.contains(id)))
+/// The constants that an op's operands are made of.
+pub fn roots_of(op: &Op, roots: &HashMap<ValueId, Vec<ValueId>>) -> Vec<ValueId> {
+    let mut all: Vec<ValueId> = op.reads().filter_map(|id| roots.get(&id)).flatten().copied().collect();
+    all.sort_unstable();
+    all.dedup();
+    all
 }
 
-/// What is known of values before a run.
-struct Derived<'a> {
-    specialized: &'a Specialized,
-    derived: &'a HashMap<ValueId, Arc<Tensor>>,
-}
-
-impl Scope for Derived<'_> {
+impl Scope for Constants {
     fn value(&self, id: ValueId) -> Option<Operand> {
         let known = self.specialized.value(id)?;
         match self.derived.get(&id) {
@@ -132,38 +162,4 @@ impl Scope for Derived<'_> {
     fn blob(&self, reference: &BlobReference, ty: &TensorType) -> Option<Arc<Tensor>> {
         self.specialized.blob(reference, ty)
     }
-}
-
-impl Scope for Constants {
-    fn value(&self, id: ValueId) -> Option<Operand> {
-        Derived { specialized: &self.specialized, derived: &self.derived }.value(id)
-    }
-
-    fn blob(&self, reference: &BlobReference, ty: &TensorType) -> Option<Arc<Tensor>> {
-        self.specialized.blob(reference, ty)
-    }
-}
-
-/// Constants own what was read for them; only literals inside other ops still look blobs up.
-fn drop_blobs_of_constants(specialized: &mut Specialized) {
-    fn literals(argument: &Argument) -> Vec<&Literal> {
-        match argument {
-            Argument::Literal(literal) => vec![literal],
-            Argument::Tuple(items) => items.iter().flat_map(literals).collect(),
-            Argument::Value(_) => Vec::new(),
-        }
-    }
-    if specialized.blobs.is_empty() {
-        return;
-    }
-    let mut needed = HashSet::new();
-    for op in specialized.function().ops.iter().filter(|op| op.name != CONST) {
-        let arguments = op.arguments.iter().flat_map(|(_, argument)| literals(argument));
-        for literal in arguments.chain(op.attributes.iter().map(|(_, literal)| literal)) {
-            if let LiteralValue::Blob(reference) = &literal.value {
-                needed.insert(reference.clone());
-            }
-        }
-    }
-    specialized.blobs.retain(|(reference, _), _| needed.contains(reference));
 }

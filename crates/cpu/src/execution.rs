@@ -1,6 +1,6 @@
 //! A function that is ready to run.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use anemone_mil::bind::{self, Scope};
@@ -8,7 +8,7 @@ use anemone_mil::eval::{Budget, Evaluation};
 use anemone_mil::mapped::room_for;
 use anemone_mil::ops::Operand;
 use anemone_mil::program::{BlobReference, OpId, ValueId};
-use anemone_mil::runtime::{Executable, Port, RuntimeError, check_inputs};
+use anemone_mil::runtime::{ConstantHandle, Executable, Port, RuntimeError, check_inputs};
 use anemone_mil::specialize::{Specialized, op_error};
 use anemone_mil::tensor::{Data, Tensor};
 use anemone_mil::types::TensorType;
@@ -17,7 +17,7 @@ use anemone_mil::weights::WeightSource;
 use bytemuck::Zeroable;
 
 use crate::choose::choose;
-use crate::constants::{Constants, reads};
+use crate::constants::{Constants, roots_of};
 use crate::kernels::elementwise::Function;
 use crate::kernels::{Around, Choice, Elements, Kernel};
 use crate::memory::{LINE_BYTES, Line, Memory, Place, Sources, bytes_of_mut, lines};
@@ -29,8 +29,27 @@ pub struct Execution {
     threads: Arc<Threads>,
     constants: Constants,
     plan: Plan,
+    /// The ops of steps that read each constant, or what is made of it.
+    readers: HashMap<ValueId, Vec<Reader>>,
     buffers: Buffers,
     evaluation: Evaluation,
+}
+
+/// An op that reads a constant, and where the plan has it.
+#[derive(Clone, Copy)]
+struct Reader {
+    op: OpId,
+    step: usize,
+    part: Part,
+}
+
+/// What an op is in its step.
+#[derive(Clone, Copy)]
+enum Part {
+    /// The kernel computes this result of it.
+    Kernel { result: usize },
+    /// A node of one of the step's regions.
+    Node { region: usize, node: usize },
 }
 
 /// What a step computes from now on.
@@ -78,33 +97,27 @@ impl Execution {
             scratch: zeros(plan.scratch.div_ceil(LINE_BYTES / size_of::<f64>()))?,
             held: vec![None; plan.held],
         };
-        Ok(Execution { threads, constants, plan, buffers, evaluation })
+        let readers = readers_of_constants(&constants, &plan);
+        Ok(Execution { threads, constants, plan, readers, buffers, evaluation })
     }
 
-    /// What steps compute from now on that read one of these constants, which have other values now.
-    fn choose_again(&self, changed: &HashSet<ValueId>) -> Result<Vec<Replacement>, RuntimeError> {
-        let Execution { threads, constants, plan, .. } = self;
-        let specialized = constants.specialized();
+    /// What steps compute from now on that read this constant, or what is made of it, which have other values now.
+    fn choose_again(&self, constant: ValueId) -> Result<Vec<Replacement>, RuntimeError> {
+        let specialized = self.constants.specialized();
         let function = specialized.function();
-        let choice = |id: OpId| {
-            let row = specialized.program.row(specialized.function, id);
-            let Some(row) = row.filter(|_| reads(function.op(id), changed)) else { return Ok(None) };
-            choose(constants, function.op(id), row, threads).map_err(|e| op_error(function, id, e))
-        };
         let mut replacements = Vec::new();
-        for (step, Step { op, action }) in plan.steps.iter().enumerate() {
-            if let Action::Kernel { result, .. } = action
-                && let Some(Choice::Kernels(mut works)) = choice(*op)?
-                && *result < works.len()
-            {
-                replacements.push(Replacement::Kernel { step, kernel: works.swap_remove(*result).kernel });
-            }
-            for (region, ops) in action.fused_ops().enumerate() {
-                for (node, &op) in ops.iter().enumerate() {
-                    if let Some(Choice::Elementwise(function, _)) = choice(op)? {
-                        replacements.push(Replacement::Function { step, region, node, function });
-                    }
+        for &Reader { op, step, part } in self.readers.get(&constant).into_iter().flatten() {
+            let Some(row) = specialized.program.row(specialized.function, op) else { continue };
+            let choice = choose(&self.constants, function.op(op), row, &self.threads);
+            match (part, choice.map_err(|error| op_error(function, op, error))?) {
+                (Part::Kernel { result }, Some(Choice::Kernels(mut works))) if result < works.len() => {
+                    let kernel = works.swap_remove(result).kernel;
+                    replacements.push(Replacement::Kernel { step, kernel });
                 }
+                (Part::Node { region, node }, Some(Choice::Elementwise(function, _))) => {
+                    replacements.push(Replacement::Function { step, region, node, function });
+                }
+                _ => {}
             }
         }
         Ok(replacements)
@@ -155,6 +168,28 @@ impl Execution {
         }
         Ok(())
     }
+}
+
+/// The ops of steps that read each constant, or what is made of it.
+fn readers_of_constants(constants: &Constants, plan: &Plan) -> HashMap<ValueId, Vec<Reader>> {
+    let (roots, function) = (constants.roots(), constants.specialized().function());
+    let mut readers: HashMap<ValueId, Vec<Reader>> = HashMap::new();
+    let mut add = |op, step, part| {
+        for root in roots_of(function.op(op), &roots) {
+            readers.entry(root).or_default().push(Reader { op, step, part });
+        }
+    };
+    for (step, Step { op, action }) in plan.steps.iter().enumerate() {
+        if let Action::Kernel { result, .. } = action {
+            add(*op, step, Part::Kernel { result: *result });
+        }
+        for (region, ops) in action.fused_ops().enumerate() {
+            for (node, &op) in ops.iter().enumerate() {
+                add(op, step, Part::Node { region, node });
+            }
+        }
+    }
+    readers
 }
 
 /// The tensors of one run.
@@ -272,7 +307,7 @@ impl Run<'_> {
             .map_err(|error| op_error(function, id, error))?;
         for ((&held, tensor), &value) in results.iter().zip(tensors).zip(&op.results) {
             // Kernels rely on the sizes that were planned.
-            let planned = &specialized.types[value.0 as usize];
+            let planned = &specialized.ty(value);
             if !planned.as_ref().is_some_and(|ty| ty.shape.agrees_with(&tensor.ty().shape)) {
                 let (name, found) = (&function.value(value).name, tensor.ty());
                 let message = format!("`{name}` is {found}, which is not what the function declares");
@@ -353,7 +388,7 @@ impl Executable for Execution {
         check_inputs(&self.constants.specialized().inputs, inputs)?;
         self.prepare_outputs(outputs)?;
         self.evaluation.reset(Budget::ORDINARY);
-        let Execution { threads, constants, plan, buffers, evaluation } = self;
+        let Execution { threads, constants, plan, buffers, evaluation, .. } = self;
         let places = &plan.places;
         let mut run = Run { constants, places, buffers, evaluation, inputs, outputs, threads };
         threads.install(|| {
@@ -362,9 +397,13 @@ impl Executable for Execution {
         })
     }
 
-    fn set_constant(&mut self, name: &str, value: &Tensor) -> Result<(), RuntimeError> {
-        let (changed, replaced) = self.constants.replace(name, value)?;
-        match self.choose_again(&changed) {
+    fn constant(&self, name: &str) -> Result<ConstantHandle, RuntimeError> {
+        self.constants.handle(name)
+    }
+
+    fn set_constant(&mut self, constant: ConstantHandle, value: Arc<Tensor>) -> Result<(), RuntimeError> {
+        let replaced = self.constants.replace(constant, value)?;
+        match self.choose_again(replaced.id()) {
             Ok(replacements) => {
                 replacements.into_iter().for_each(|replacement| self.replace(replacement));
                 Ok(())

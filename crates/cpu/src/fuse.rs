@@ -6,28 +6,29 @@
 //! that nothing else needs as their prologue, computed where they read it. Values are rounded as if each op had written
 //! its result.
 
+use anemone_mil::bind::Facts;
 use anemone_mil::ops::Operand;
 use anemone_mil::program::{OpId, ValueId};
-use anemone_mil::types::{DType, TensorType};
+use anemone_mil::types::DType;
 
 use crate::draft::{Chain, Draft, DraftWork};
 use crate::kernels::Work;
 
 /// Makes one step of those that can be one. A step stands where its last op was.
-pub fn fuse(drafts: Vec<Draft>, types: &[Option<TensorType>], readers: &[usize]) -> Vec<Draft> {
+pub fn fuse(drafts: Vec<Draft>, facts: &Facts, readers: &[usize]) -> Vec<Draft> {
     let mut fusion = Fusion {
-        types,
+        facts,
         readers,
         drafts: Vec::with_capacity(drafts.len()),
-        maker_of: vec![None; types.len()],
+        maker_of: vec![None; readers.len()],
     };
     drafts.into_iter().for_each(|draft| fusion.add(draft));
     fusion.drafts.into_iter().flatten().collect()
 }
 
 struct Fusion<'a> {
-    /// The type of each value.
-    types: &'a [Option<TensorType>],
+    /// What is known of each value.
+    facts: &'a Facts,
     /// How many ops read each value.
     readers: &'a [usize],
     /// The steps so far; `None` where a later one does the work.
@@ -114,7 +115,7 @@ impl Fusion<'_> {
 
     /// The step that makes a value of these dimensions, which the op at hand alone reads.
     fn sole_maker(&self, value: ValueId, dims: &[usize]) -> Option<(usize, &DraftWork)> {
-        let same = self.types[value.0 as usize].as_ref()?.shape.to_known()? == dims;
+        let same = self.facts.ty(value).as_tensor()?.shape.to_known()? == dims;
         let sole = self.readers[value.0 as usize] == 1;
         let step = self.maker_of[value.0 as usize].filter(|_| same && sole)?;
         Some((step, &self.drafts[step].as_ref()?.work))
@@ -126,7 +127,7 @@ impl Fusion<'_> {
 mod tests {
     use std::sync::Arc;
 
-    use anemone_mil::builder::FunctionBuilder;
+    use anemone_mil::builder::{AnyCall, FunctionBuilder};
     use anemone_mil::program::{Program, Version};
     use anemone_mil::tensor::Tensor;
     use anemone_mil::types::{Opset, TensorType};
@@ -153,10 +154,10 @@ mod tests {
 
     fn op<const N: usize>(
         function: &mut FunctionBuilder,
-        name: &str,
-        inputs: [(&str, ValueId); N],
+        name: &'static str,
+        inputs: [(&'static str, ValueId); N],
     ) -> ValueId {
-        function.op(name, "t", inputs.map(|(name, id)| (name, id.into()))).unwrap()
+        function.bind("t", AnyCall::named(name, inputs.map(|(name, id)| (name, id.into())))).unwrap()
     }
 
     #[test]
@@ -204,7 +205,7 @@ mod tests {
         let normalization = |function: &mut FunctionBuilder, x, y| {
             let squares = op(function, "mul", [("x", x), ("y", x)]);
             let axes = [("x", squares.into()), ("axes", [1].into()), ("keep_dims", true.into())];
-            let mean = function.op("reduce_mean", "mean", axes).unwrap();
+            let mean = function.bind("mean", AnyCall::named("reduce_mean", axes)).unwrap();
             let root = op(function, "rsqrt", [("x", mean)]);
             let normal = op(function, "mul", [("x", x), ("y", root)]);
             vec![op(function, "mul", [("x", normal), ("y", y)])]
@@ -232,7 +233,7 @@ mod tests {
             let unread = op(function, "exp", [("x", product)]);
             op(function, "softmax", [("x", unread)]);
             let halves = [("x", y.into()), ("num_splits", 2.into()), ("axis", 1.into())];
-            function.op_with_results("split", &["first", "second"], halves).unwrap();
+            function.bind_all(&["first", "second"], AnyCall::named("split", halves)).unwrap();
             vec![op(function, "tanh", [("x", product)])]
         };
         assert_eq!(steps(dead), [2]);
@@ -242,7 +243,7 @@ mod tests {
     fn of_several_results_only_those_that_are_read_are_computed() {
         let split = |function: &mut FunctionBuilder, x: ValueId, _| {
             let halves = [("x", x.into()), ("num_splits", 2.into()), ("axis", 1.into())];
-            let halves = function.op_with_results("split", &["first", "second"], halves).unwrap();
+            let halves = function.bind_all(&["first", "second"], AnyCall::named("split", halves)).unwrap();
             vec![op(function, "tanh", [("x", halves[1])])]
         };
         assert_eq!(steps(split), [1, 1]);

@@ -145,10 +145,10 @@ pub fn choose(
         "reduce_sum" | "reduce_mean" | "reduce_max" | "reduce_min" | "reduce_sum_square" => {
             reduce::choose(row, operands)
         }
-        "softmax" => softmax::choose(operands),
-        "transpose" => movement::transpose(operands),
-        "split" => movement::split(operands, results),
-        "concat" => movement::concat(operands, results),
+        "softmax" => softmax::choose(row, operands),
+        "transpose" => movement::transpose(row, operands),
+        "split" => movement::split(row, operands, results),
+        "concat" => movement::concat(row, operands, results),
         "cast" => movement::cast(operands, results),
         _ => Ok(None),
     }

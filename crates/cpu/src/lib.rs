@@ -50,13 +50,13 @@ mod gemm;
 mod guarded;
 mod kernels;
 pub mod linear_cross_entropy;
-mod live;
 mod memory;
 #[cfg(test)]
 #[path = "../tests/common/not_run.rs"]
 mod not_run;
 mod path;
 mod plan;
+mod readers;
 mod simd;
 mod threads;
 

@@ -22,8 +22,8 @@ use crate::draft::{Chain, Draft, DraftWork};
 use crate::fuse::fuse;
 use crate::kernels::elementwise::{Function, Region};
 use crate::kernels::{Choice, Kernel};
-use crate::live::{Live, values_read};
 use crate::memory::{LINE_BYTES, Place, element_bytes};
+use crate::readers::{readers, values_read};
 use crate::threads::Threads;
 
 /// One step of a run.
@@ -140,22 +140,21 @@ struct Planner<'a> {
 /// Plans a function whose constants are known.
 pub fn plan(constants: &Constants, threads: &Threads) -> Result<Plan, RuntimeError> {
     let specialized = constants.specialized();
-    let row = |id| specialized.program.row(specialized.function, id);
-    let live = Live::new(specialized.function(), |id| row(id).is_some_and(|row| row.stateful));
+    let function = specialized.function();
     let mut planner = Planner {
         constants,
         threads,
-        readers: live.readers,
-        storage_of: vec![None; specialized.types.len()],
+        readers: readers(function),
+        storage_of: vec![None; function.values.len()],
         storages: Vec::new(),
         held: 0,
     };
     planner.enter_known();
-    let mut drafts = Vec::with_capacity(live.ops.len());
-    for id in live.ops {
+    let mut drafts = Vec::with_capacity(function.body.ops.len());
+    for &id in &function.body.ops {
         planner.draft(id, &mut drafts)?;
     }
-    let drafts = fuse(drafts, &specialized.types, &planner.readers);
+    let drafts = fuse(drafts, &specialized.facts, &planner.readers);
     planner.note_lives(&drafts);
     planner.note_outputs();
     let lines = planner.place_planned(&drafts)?;
@@ -230,8 +229,8 @@ impl Planner<'_> {
 
     /// The storage of a value that a step makes.
     fn add_result(&mut self, value: ValueId) -> Result<(), RuntimeError> {
-        let ty = &self.constants.specialized().types[value.0 as usize];
-        ty.as_ref().and_then(|ty| self.add_storage(value, None, ty)).ok_or_else(|| {
+        let ty = self.constants.specialized().ty(value);
+        ty.and_then(|ty| self.add_storage(value, None, &ty)).ok_or_else(|| {
             let name = &self.constants.specialized().function().value(value).name;
             unsupported(format!("the size of `{name}`"))
         })
@@ -244,7 +243,7 @@ impl Planner<'_> {
         function: Arc<dyn Function>,
         operands: &[Operand],
     ) -> Result<Chain, RuntimeError> {
-        let ty = self.constants.specialized().types[value.0 as usize].as_ref();
+        let ty = self.constants.specialized().ty(value);
         let dims = ty.and_then(|ty| Some((ty.shape.to_known()?, ty.dtype)));
         let dims = dims.ok_or_else(|| unsupported("a result of unknown size"))?;
         Ok(Chain::new(id, function, operands, dims))

@@ -5,6 +5,7 @@
 mod common;
 
 use anemone_cpu::{Cpu, Options, Path};
+use anemone_mil::builder::AnyCall;
 use anemone_mil::eval::ulp;
 use anemone_mil::tensor::Tensor;
 use anemone_mil::types::DType;
@@ -90,7 +91,9 @@ impl Case {
         let inputs = [&self.x, &self.y];
         let mut function = builder();
         let ids = [function.input("x", self.x.ty()), function.input("y", self.y.ty())];
-        let product = function.op("matmul", "z", [("x", ids[0].into()), ("y", ids[1].into())]).unwrap();
+        let product = function
+            .bind("z", AnyCall::named("matmul", [("x", ids[0].into()), ("y", ids[1].into())]))
+            .unwrap();
         let program = program(function.finish([product]));
         let found = run(prepare(cpu, &program, &inputs).as_mut(), &inputs).remove(0).to_f64().unwrap();
         Errors::new(&found, &self.exact)

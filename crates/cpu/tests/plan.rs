@@ -4,21 +4,23 @@
 
 mod common;
 
-use anemone_mil::builder::{FunctionBuilder, Input, float_scalar};
+use std::sync::Arc;
+
+use anemone_mil::builder::{AnyCall, FunctionBuilder, Input};
 use anemone_mil::program::ValueId;
-use anemone_mil::runtime::allocate_outputs;
+use anemone_mil::runtime::{Runtime, allocate_outputs};
 use anemone_mil::tensor::Tensor;
 use anemone_mil::types::DType;
 use common::paths::{cpu_on, paths, paths_without_products};
-use common::{bools, builder, cpu, float, ordinary, prepare, program, reference, run, special};
+use common::{bools, builder, cpu, float, ordinary, prepare, program, reference, run, set_constant, special};
 use proptest::prelude::*;
 
-fn op<'a>(
+fn op(
     function: &mut FunctionBuilder,
-    op: &str,
-    inputs: impl IntoIterator<Item = (&'a str, Input)>,
+    op: &'static str,
+    inputs: impl IntoIterator<Item = (&'static str, Input)>,
 ) -> ValueId {
-    function.op(op, "t", inputs).expect("the op takes these operands")
+    function.bind("t", AnyCall::named(op, inputs)).expect("the op takes these operands")
 }
 
 /// Adds one of the ops whose results have no room for differences, so that chains of them have none.
@@ -27,7 +29,7 @@ fn add_step(function: &mut FunctionBuilder, values: &[ValueId], step: (u8, usize
     let (x, y) = (values[a % values.len()], values[b % values.len()]);
     let pair = |function: &mut FunctionBuilder, name| op(function, name, [("x", x.into()), ("y", y.into())]);
     let reshape = |function: &mut FunctionBuilder, x: ValueId, shape: &[i32]| {
-        op(function, "reshape", [("x", x.into()), ("shape", shape.into())])
+        op(function, "reshape", [("x", x.into()), ("shape", shape.to_vec().into())])
     };
     match kind {
         0 => vec![pair(function, "add")],
@@ -41,7 +43,7 @@ fn add_step(function: &mut FunctionBuilder, values: &[ValueId], step: (u8, usize
         5 => {
             let joined = op(function, "concat", [("values", vec![x, y].into()), ("axis", 1.into())]);
             let parts = [("x", joined.into()), ("num_splits", 2.into()), ("axis", 1.into())];
-            function.op_with_results("split", &["t", "t"], parts).expect("8 rows in 2 parts")
+            function.bind_all(&["t", "t"], AnyCall::named("split", parts)).expect("8 rows in 2 parts")
         }
         6 => {
             let turned = op(function, "transpose", [("x", x.into()), ("perm", [0, 2, 1].into())]);
@@ -99,8 +101,8 @@ proptest! {
         prop_assert_eq!(&first, &run(actual.as_mut(), &inputs));
         // Another value of the constant reaches everything that was made of the first.
         let other = special(seed ^ 3, dtype, &[1, 4, 6]);
-        expected.set_constant("c", &other).unwrap();
-        actual.set_constant("c", &other).unwrap();
+        set_constant(expected.as_mut(), "c", &other);
+        set_constant(actual.as_mut(), "c", &other);
         prop_assert!(same(&run(actual.as_mut(), &inputs), &run(expected.as_mut(), &inputs)));
     }
 }
@@ -123,8 +125,9 @@ fn outputs_that_no_kernel_writes_are_copied() {
     let (x_id, flags_id) = (function.input("x", x.ty()), function.input("flags", flags.ty()));
     let c = ordinary(3, DType::Fp32, &[3]);
     let c_id = function.constant("c", c.clone());
-    let sum = function.op("add", "sum", [("x", x_id.into()), ("y", c_id.into())]).unwrap();
-    let less = function.op("less", "less", [("x", x_id.into()), ("y", c_id.into())]).unwrap();
+    let sum = function.bind("sum", AnyCall::named("add", [("x", x_id.into()), ("y", c_id.into())])).unwrap();
+    let less =
+        function.bind("less", AnyCall::named("less", [("x", x_id.into()), ("y", c_id.into())])).unwrap();
     let program = program(function.finish([x_id, c_id, sum, sum, flags_id, less, less]));
     let inputs = [&x, &flags];
     let expected = run(prepare(&reference(false), &program, &inputs).as_mut(), &inputs);
@@ -146,11 +149,17 @@ fn constants_are_replaced_wherever_they_went() {
     let x_id = function.input("x", x.ty());
     let weight = function.constant("weight", ordinary(2, dtype, &[7, 8, 1, 1]));
     let epsilon = function.constant("epsilon", Tensor::from_f64(dtype, &[], &[0.5]).unwrap());
-    let logits = function.op("conv", "logits", [("x", x_id.into()), ("weight", weight.into())]).unwrap();
-    let positive = function.op("abs", "positive", [("x", logits.into())]).unwrap();
-    let root = function.op("rsqrt", "root", [("x", positive.into()), ("epsilon", epsilon.into())]).unwrap();
-    let turned =
-        function.op("reshape", "turned", [("x", weight.into()), ("shape", (&[7, 8][..]).into())]).unwrap();
+    let logits = function
+        .bind("logits", AnyCall::named("conv", [("x", x_id.into()), ("weight", weight.into())]))
+        .unwrap();
+    let positive = function.bind("positive", AnyCall::named("abs", [("x", logits.into())])).unwrap();
+    let root = function
+        .bind("root", AnyCall::named("rsqrt", [("x", positive.into()), ("epsilon", epsilon.into())]))
+        .unwrap();
+    let shape = function.constant("turned_shape", Tensor::vector(vec![7i32, 8]));
+    let turned = function
+        .bind("turned", AnyCall::named("reshape", [("x", weight.into()), ("shape", shape.into())]))
+        .unwrap();
     let program = program(function.finish([logits, root, turned]));
     let mut expected = prepare(&reference(false), &program, &[&x]);
     let mut actual = prepare(&cpu(2), &program, &[&x]);
@@ -166,14 +175,82 @@ fn constants_are_replaced_wherever_they_went() {
         ("weight", ordinary(9, dtype, &[7, 8, 1, 1])),
         ("epsilon", Tensor::from_f64(dtype, &[], &[7.0]).unwrap()),
     ] {
-        expected.set_constant(name, &value).unwrap();
-        actual.set_constant(name, &value).unwrap();
+        set_constant(expected.as_mut(), name, &value);
+        set_constant(actual.as_mut(), name, &value);
         agree(&run(actual.as_mut(), &[&x]), &run(expected.as_mut(), &[&x]));
     }
-    assert!(actual.set_constant("turned_shape", &Tensor::vector(vec![8, 7])).is_err());
-    assert!(actual.set_constant("weight", &ordinary(1, dtype, &[8, 7, 1, 1])).is_err());
-    assert!(actual.set_constant("logits", &ordinary(1, dtype, &[1, 7, 1, 5])).is_err());
     assert_eq!(allocate_outputs(actual.as_ref()).unwrap()[0].shape(), [1, 7, 1, 5]);
+    for executable in [&mut expected, &mut actual] {
+        // What shapes the function is refused by its name; what is no constant, too.
+        for (name, reason) in [("turned_shape", "shapes the prepared function"), ("logits", "no constant")] {
+            let refused = executable.constant(name).unwrap_err().to_string();
+            assert!(refused.contains(reason), "{refused}");
+        }
+        let weight = executable.constant("weight").unwrap();
+        let before = run(executable.as_mut(), &[&x]);
+        for ty in [(dtype, &[8, 7, 1, 1]), (DType::Fp32, &[7, 8, 1, 1])] {
+            let refused = executable.set_constant(weight, Arc::new(ordinary(1, ty.0, ty.1))).unwrap_err();
+            assert!(refused.to_string().contains("the constant `weight` is"), "{refused}");
+        }
+        assert_eq!(run(executable.as_mut(), &[&x]), before);
+    }
+    let handle = expected.constant("weight").unwrap();
+    let refused = actual.set_constant(handle, Arc::new(ordinary(1, dtype, &[7, 8, 1, 1]))).unwrap_err();
+    assert!(refused.to_string().contains("another prepared function"), "{refused}");
+}
+
+/// The end of a range says how many numbers it has; only one that leaves that as it is can replace it.
+#[test]
+fn a_constant_that_a_shape_was_inferred_from_keeps_the_shape() {
+    let mut function = builder();
+    let x = ordinary(1, DType::Fp32, &[4]);
+    let x_id = function.input("x", x.ty());
+    let end = function.constant("end", Tensor::scalar(4.0f32));
+    let start = function.constant("start", Tensor::scalar(0.0f32));
+    let step = function.constant("step", Tensor::scalar(1.0f32));
+    let arguments = [("end", end.into()), ("start", start.into()), ("step", step.into())];
+    let range = op(&mut function, "range_1d", arguments);
+    let sum = op(&mut function, "add", [("x", x_id.into()), ("y", range.into())]);
+    let program = program(function.finish([sum]));
+    let runtimes: [Box<dyn Runtime>; 2] = [Box::new(cpu(1)), Box::new(reference(false))];
+    for runtime in &runtimes {
+        let mut executable = prepare(runtime.as_ref(), &program, &[&x]);
+        let before = run(executable.as_mut(), &[&x]);
+        let end = executable.constant("end").unwrap();
+        let refused = executable.set_constant(end, Arc::new(Tensor::scalar(5.0f32))).unwrap_err();
+        assert!(refused.to_string().contains("`end` shapes the prepared function"), "{refused}");
+        executable.set_constant(end, Arc::new(Tensor::scalar(3.5f32))).unwrap();
+        assert_eq!(run(executable.as_mut(), &[&x]), before, "{}", runtime.name());
+    }
+}
+
+/// Replaced constants are the caller's tensors, as long as they are not replaced again.
+#[test]
+fn constants_are_shared_and_let_go() {
+    let mut function = builder();
+    let x = ordinary(1, DType::Fp32, &[5, 8]);
+    let x_id = function.input("x", x.ty());
+    let weight = function.constant("weight", ordinary(2, DType::Fp32, &[7, 8]));
+    let y = function
+        .bind("y", AnyCall::named("linear", [("x", x_id.into()), ("weight", weight.into())]))
+        .unwrap();
+    let program = program(function.finish([y]));
+    let runtimes: [Box<dyn Runtime>; 2] = [Box::new(cpu(2)), Box::new(reference(false))];
+    for runtime in &runtimes {
+        let mut executable = prepare(runtime.as_ref(), &program, &[&x]);
+        let constant = executable.constant("weight").unwrap();
+        let [first, second] = [3, 4].map(|seed| Arc::new(ordinary(seed, DType::Fp32, &[7, 8])));
+        executable.set_constant(constant, first.clone()).unwrap();
+        let with_first = run(executable.as_mut(), &[&x]);
+        assert_eq!(Arc::strong_count(&first), 2, "{}", runtime.name());
+        executable.set_constant(constant, second.clone()).unwrap();
+        assert_ne!(run(executable.as_mut(), &[&x]), with_first);
+        assert_eq!((Arc::strong_count(&first), Arc::strong_count(&second)), (1, 2), "{}", runtime.name());
+        // A refused one is not kept.
+        let other = Arc::new(ordinary(5, DType::Fp32, &[8, 7]));
+        assert!(executable.set_constant(constant, other.clone()).is_err());
+        assert_eq!((Arc::strong_count(&other), Arc::strong_count(&second)), (1, 2), "{}", runtime.name());
+    }
 }
 
 /// Small whole numbers, whose products and sums no type rounds.
@@ -229,7 +306,7 @@ fn products_are_finished_by_what_follows_them() {
             "{path} {dtype:?} {m}"
         );
         for executable in [&mut actual, &mut expected] {
-            executable.set_constant("least", &Tensor::from_f64(dtype, &[], &[2.5]).unwrap()).unwrap();
+            set_constant(executable.as_mut(), "least", &Tensor::from_f64(dtype, &[], &[2.5]).unwrap());
         }
         assert!(
             same(&run(actual.as_mut(), &inputs), &run(expected.as_mut(), &inputs)),
@@ -276,11 +353,7 @@ fn what_finishes_a_product_does_not_depend_on_threads() {
         let [x, y] =
             [("x", &inputs[0]), ("y", &inputs[1])].map(|(name, input)| function.input(name, input.ty()));
         let product = op(&mut function, "matmul", [("x", x.into()), ("y", y.into())]);
-        let power = op(
-            &mut function,
-            "pow",
-            [("x", product.into()), ("y", float_scalar(DType::Fp32, 2.0).unwrap().into())],
-        );
+        let power = op(&mut function, "pow", [("x", product.into()), ("y", 2.0.into())]);
         let program = program(function.finish([power]));
         let inputs: Vec<&Tensor> = inputs.iter().collect();
         let results = [1, 2, 3, 7]

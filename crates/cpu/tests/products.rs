@@ -122,6 +122,7 @@ fn products_at_the_ends_of_the_range() {
 
 #[test]
 fn the_number_of_threads_does_not_change_a_bit() {
+    use anemone_mil::builder::AnyCall;
     use common::paths::{cpu_on, paths};
     use common::{builder, prepare, program, run};
     // Sizes at which the number of threads decides how rows are shared, and which product is the transposed one.
@@ -135,7 +136,7 @@ fn the_number_of_threads_does_not_change_a_bit() {
             let mut function = builder();
             let inputs = [function.input("x", x.ty()), function.input("y", y.ty())];
             let arguments = [("x", inputs[0].into()), ("y", inputs[1].into())];
-            let product = function.op("matmul", "z", arguments).unwrap();
+            let product = function.bind("z", AnyCall::named("matmul", arguments)).unwrap();
             let program = program(function.finish([product]));
             for path in paths() {
                 let results: Vec<Tensor> = [1, 2, 3]

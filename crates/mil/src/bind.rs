@@ -1,12 +1,14 @@
 //! From an op as written to the operands that its row sees.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::error::ErrorKind;
-use crate::ops::{Given, OpDef, OpError, Operand, Operands};
-use crate::program::{Argument, BlobReference, Literal, LiteralValue, Op, ValueId};
+use crate::ops::{self, Given, OpDef, OpError, Operand, Operands};
+use crate::program::{Argument, BlobReference, Function, Literal, LiteralValue, Op, ValueId};
 use crate::tensor::Tensor;
-use crate::types::TensorType;
+use crate::types::{TensorType, Type};
+use crate::verify::CONST;
 
 /// Where operands come from: what is known of values, and of constants kept in blob files.
 pub trait Scope {
@@ -14,6 +16,111 @@ pub trait Scope {
     fn value(&self, id: ValueId) -> Option<Operand>;
     /// A constant kept in a blob file, where those are at hand.
     fn blob(&self, reference: &BlobReference, ty: &TensorType) -> Option<Arc<Tensor>>;
+}
+
+/// What is known of a value beside its type.
+#[derive(Debug, Clone, Default)]
+enum Fact {
+    /// Nothing: it is computed when the program runs.
+    #[default]
+    Computed,
+    /// It is fixed before the program runs; its value is known unless a blob file keeps it.
+    Constant(Option<Arc<Tensor>>),
+}
+
+/// What is known of the values of a function: their types, and which are constants.
+#[derive(Debug, Clone, Default)]
+pub struct Facts {
+    types: Vec<Type>,
+    facts: Vec<Fact>,
+    blobs: HashMap<(BlobReference, TensorType), Arc<Tensor>>,
+}
+
+impl Facts {
+    /// What a function says of its values: declared types, and constants in its text.
+    pub fn of(function: &Function) -> Facts {
+        let mut facts = Facts::declared(function);
+        for (_, op) in function.walk() {
+            let Some(&result) = op.results.first() else { continue };
+            let opset = op.opset.unwrap_or(function.opset);
+            if op.name == CONST {
+                facts.set_constant(result, op.attributes.get("val").and_then(Literal::as_tensor).cloned());
+            } else if ops::lookup(&op.name, opset).is_some_and(|row| row.constexpr) {
+                facts.set_constant(result, None);
+            }
+        }
+        facts
+    }
+
+    /// The declared types of a function's values, and nothing else.
+    pub fn declared(function: &Function) -> Facts {
+        let types: Vec<Type> = function.values.iter().map(|value| value.ty.clone()).collect();
+        Facts { facts: vec![Fact::Computed; types.len()], types, blobs: HashMap::new() }
+    }
+
+    /// Adds a value.
+    pub fn push(&mut self, ty: Type) {
+        self.types.push(ty);
+        self.facts.push(Fact::Computed);
+    }
+
+    /// The type of a value.
+    pub fn ty(&self, id: ValueId) -> &Type {
+        &self.types[id.index()]
+    }
+
+    /// Replaces the type of a value.
+    pub fn set_ty(&mut self, id: ValueId, ty: Type) {
+        self.types[id.index()] = ty;
+    }
+
+    /// Whether a value is a constant.
+    pub fn is_constant(&self, id: ValueId) -> bool {
+        matches!(self.facts[id.index()], Fact::Constant(_))
+    }
+
+    /// The value of a constant, where it is at hand.
+    pub fn constant(&self, id: ValueId) -> Option<&Arc<Tensor>> {
+        match &self.facts[id.index()] {
+            Fact::Constant(value) => value.as_ref(),
+            Fact::Computed => None,
+        }
+    }
+
+    /// Every constant whose value is at hand.
+    pub fn constants(&self) -> impl Iterator<Item = (ValueId, &Arc<Tensor>)> {
+        self.facts.iter().enumerate().filter_map(|(index, fact)| match fact {
+            Fact::Constant(Some(value)) => Some((ValueId(index as u32), value)),
+            _ => None,
+        })
+    }
+
+    /// Makes a value a constant, with its value where that is at hand.
+    pub fn set_constant(&mut self, id: ValueId, value: Option<Arc<Tensor>>) {
+        self.facts[id.index()] = Fact::Constant(value);
+    }
+
+    /// Keeps a constant that was read from a blob file.
+    pub fn set_blob(&mut self, reference: BlobReference, ty: TensorType, value: Arc<Tensor>) {
+        self.blobs.insert((reference, ty), value);
+    }
+}
+
+impl Scope for Facts {
+    fn value(&self, id: ValueId) -> Option<Operand> {
+        let declared = self.types.get(id.index())?;
+        Some(Operand {
+            ty: declared.held_tensor()?,
+            constant: self.is_constant(id),
+            value: self.constant(id).cloned(),
+            id: Some(id),
+            is_state: matches!(declared, Type::State(_)),
+        })
+    }
+
+    fn blob(&self, reference: &BlobReference, ty: &TensorType) -> Option<Arc<Tensor>> {
+        self.blobs.get(&(reference.clone(), ty.clone())).cloned()
+    }
 }
 
 /// The name of the attribute that names an op; every op may have it.

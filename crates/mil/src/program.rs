@@ -10,6 +10,12 @@ use std::sync::Arc;
 use crate::tensor::{ScalarElement, Tensor};
 use crate::types::{DType, Opset, Type};
 
+mod edit;
+mod walk;
+
+pub use edit::IdMap;
+pub use walk::{LiteralPlace, Uses};
+
 /// The version in `program(1.3)`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Version {
@@ -77,9 +83,24 @@ impl<T> Named<T> {
         self.0.iter().find(|(key, _)| key == name).map(|(_, item)| item)
     }
 
+    /// The item with this name, to be changed.
+    pub fn get_mut(&mut self, name: &str) -> Option<&mut T> {
+        self.0.iter_mut().find(|(key, _)| key == name).map(|(_, item)| item)
+    }
+
     /// The position of the item with this name.
     pub fn position(&self, name: &str) -> Option<usize> {
         self.0.iter().position(|(key, _)| key == name)
+    }
+
+    /// Names and items in order, the items to be changed.
+    pub fn iter_mut(&mut self) -> impl ExactSizeIterator<Item = (&str, &mut T)> {
+        self.0.iter_mut().map(|(name, item)| (name.as_str(), item))
+    }
+
+    /// Takes the item with this name out.
+    pub fn remove(&mut self, name: &str) -> Option<T> {
+        self.position(name).map(|position| self.0.remove(position).1)
     }
 
     /// Appends an item, or replaces the one that has this name; returns the replaced one.
@@ -184,13 +205,14 @@ impl Literal {
     }
 
     /// A tensor; one of rank 0 is typed as the dialect types scalars.
-    pub fn tensor(dialect: Dialect, tensor: Tensor) -> Literal {
+    pub fn tensor(dialect: Dialect, tensor: impl Into<Arc<Tensor>>) -> Literal {
+        let tensor = tensor.into();
         let ty = if tensor.shape().is_empty() {
             dialect.scalar_type(tensor.dtype())
         } else {
             Type::Tensor(tensor.ty())
         };
-        Literal { ty, value: LiteralValue::Tensor(Arc::new(tensor)) }
+        Literal { ty, value: LiteralValue::Tensor(tensor) }
     }
 
     /// The tensor, unless the value is in a blob file or composite.
@@ -218,10 +240,24 @@ pub struct ValueId(pub u32);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct OpId(pub u32);
 
+impl ValueId {
+    /// The index.
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+impl OpId {
+    /// The index.
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
 /// Something with a name and a type that ops read: a function's input or an op's result.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Value {
-    /// The name that text binds; unique in the function.
+    /// The name that text binds; of the values that an op sees, no two have the same.
     pub name: String,
     /// The declared type.
     pub ty: Type,
@@ -239,13 +275,28 @@ pub enum Argument {
 }
 
 impl Argument {
-    /// The values that this argument reads.
-    pub fn values(&self) -> Vec<ValueId> {
+    /// The argument itself, or what stands in a tuple's parentheses.
+    pub fn items(&self) -> &[Argument] {
         match self {
-            Argument::Value(id) => vec![*id],
-            Argument::Literal(_) => Vec::new(),
-            Argument::Tuple(items) => items.iter().flat_map(Argument::values).collect(),
+            Argument::Tuple(items) => items,
+            single => std::slice::from_ref(single),
         }
+    }
+
+    /// As [`Argument::items`], to be changed.
+    pub fn items_mut(&mut self) -> &mut [Argument] {
+        match self {
+            Argument::Tuple(items) => items,
+            single => std::slice::from_mut(single),
+        }
+    }
+
+    /// The values that this argument reads.
+    pub fn values(&self) -> impl Iterator<Item = ValueId> {
+        self.items().iter().filter_map(|item| match item {
+            Argument::Value(id) => Some(*id),
+            _ => None,
+        })
     }
 }
 
@@ -265,6 +316,9 @@ pub struct Op {
     /// Nested blocks, as `cond` and `while_loop` have.
     pub blocks: Vec<Block>,
 }
+
+/// Blocks nest no deeper than this in any text and in any verified program.
+pub const MAX_BLOCK_DEPTH: usize = 64;
 
 /// A sequence of ops with inputs and outputs.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -339,9 +393,20 @@ impl Function {
         id
     }
 
-    /// The value that is named `name`.
+    /// A name that no value has: this one, or it with a number.
+    pub fn free_name(&self, base: &str) -> String {
+        let taken = |name: &str| self.values.iter().any(|value| value.name == name);
+        if !taken(base) {
+            return base.to_string();
+        }
+        (1..).map(|number| format!("{base}_{number}")).find(|name| !taken(name)).unwrap_or_default()
+    }
+
+    /// The value that is named `name` outside all nested blocks: an input, or what an op of the body binds.
     pub fn value_named(&self, name: &str) -> Option<ValueId> {
-        self.values.iter().position(|value| value.name == name).map(|index| ValueId(index as u32))
+        let ops = self.body.ops.iter().filter_map(|id| self.ops.get(id.0 as usize));
+        let mut bound = self.body.inputs.iter().chain(ops.flat_map(|op| &op.results)).copied();
+        bound.find(|id| self.values.get(id.0 as usize).is_some_and(|value| value.name == name))
     }
 }
 

@@ -4,29 +4,47 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
-use crate::bind::{self, Scope};
-use crate::ops::Operand;
-use crate::program::{Argument, BlobReference, Function, Literal, LiteralValue, OpId, ValueId};
+use crate::bind::{self, Facts, Scope};
+use crate::ops::{OpDef, Operand};
+use crate::passes::remove_dead_code;
+use crate::program::{BlobReference, Function, Literal, LiteralValue, OpId, Program, ValueId};
 use crate::runtime::{Port, RuntimeError};
 use crate::tensor::Tensor;
 use crate::types::{Shape, TensorType, Type};
-use crate::verify::{CONST, Verified};
+use crate::verify::{CONST, Findings, Verified};
 use crate::weights::WeightSource;
 
-/// A function with the types of its values settled for given inputs, and its constants read.
+/// The program with a function's types settled for inputs of these types, one per input that is not a state: every
+/// dimension is known that data does not decide. Types follow from constants in the text; those in weight files are
+/// not read.
+///
+/// # Errors
+///
+/// When there is no such function, a type does not fit its input, or an op refuses the dimensions.
+pub fn specialize(
+    program: &Verified,
+    function: &str,
+    inputs: &[TensorType],
+) -> Result<Verified, RuntimeError> {
+    let index = find(program, function)?;
+    let mut findings = program.findings().to_vec();
+    let mut program = program.program().clone();
+    let function = &mut program.functions[index];
+    settle_inputs(function, &mut findings[index].facts, inputs)?;
+    infer(function, &mut findings[index])?;
+    Ok(Verified::with_findings(program, findings))
+}
+
+/// A function with the types of its values settled for given inputs, without dead code, and its constants read.
 #[derive(Debug, Clone)]
 pub struct Specialized {
-    /// The program.
+    /// The program, with the settled types declared.
     pub program: Arc<Verified>,
     /// The function's position.
     pub function: usize,
-    /// The type of every value that is a tensor or a state; dimensions that depend on data stay `?`.
-    pub types: Vec<Option<TensorType>>,
-    /// The values of `const` ops.
-    pub constants: HashMap<ValueId, Arc<Tensor>>,
-    /// Constants that arguments and attributes keep in blob files, and those of [`Specialized::constants`]
-    /// that came from there.
-    pub blobs: HashMap<(BlobReference, TensorType), Arc<Tensor>>,
+    /// What is known of its values: settled types, where dimensions that depend on data stay `?`, and constants,
+    /// those in weight files read.
+    pub facts: Facts,
     /// The inputs that a run takes.
     pub inputs: Vec<Port>,
     /// The ids of those inputs.
@@ -38,41 +56,37 @@ pub struct Specialized {
 }
 
 impl Specialized {
-    /// Settles a function for inputs of these types, one per input that is not a state.
+    /// Settles a function for inputs of these types, one per input that is not a state. Weights of ops that nothing
+    /// needs are not read.
     ///
     /// # Errors
     ///
     /// When there is no such function, a type does not fit its input, a weight cannot be read, or an op
     /// refuses the dimensions.
     pub fn new(
-        program: &Arc<Verified>,
+        program: &Verified,
         name: &str,
         inputs: &[TensorType],
         weights: &dyn WeightSource,
     ) -> Result<Specialized, RuntimeError> {
-        let (index, function) = program.program().function(name).ok_or_else(|| {
-            let present: Vec<&str> = program.program().functions.iter().map(|f| f.name.as_str()).collect();
-            RuntimeError::NoFunction { name: name.to_string(), present: present.join(", ") }
-        })?;
-        let mut this = Specialized {
-            program: program.clone(),
-            function: index,
-            types: function.values.iter().map(|value| value.ty.held_tensor()).collect(),
-            constants: HashMap::new(),
-            blobs: HashMap::new(),
-            inputs: Vec::new(),
-            input_ids: Vec::new(),
-            states: Vec::new(),
-            outputs: Vec::new(),
+        let index = find(program, name)?;
+        let mut findings = program.findings().to_vec();
+        let mut program: Program = program.program().clone();
+        let function = &mut program.functions[index];
+        remove_dead_code(function);
+        settle_inputs(function, &mut findings[index].facts, inputs)?;
+        read_constants(function, &mut findings[index].facts, weights)?;
+        infer(function, &mut findings[index])?;
+        let facts = findings[index].facts.clone();
+        let ports = |ids: &[ValueId], states: bool| {
+            let chosen = ids.iter().filter(|id| matches!(function.value(**id).ty, Type::State(_)) == states);
+            chosen.map(|&id| Ok((id, port(function, &facts, id)?))).collect::<Result<Vec<_>, _>>()
         };
-        this.settle_inputs(function, inputs)?;
-        this.read_constants(function, weights)?;
-        this.infer(function)?;
-        for &output in &function.body.outputs {
-            let port = this.port(function, output)?;
-            this.outputs.push(port);
-        }
-        Ok(this)
+        let (input_ids, input_ports) = ports(&function.body.inputs, false)?.into_iter().unzip();
+        let states = ports(&function.body.inputs, true)?;
+        let outputs = ports(&function.body.outputs, false)?.into_iter().map(|(_, port)| port).collect();
+        let program = Arc::new(Verified::with_findings(program, findings));
+        Ok(Specialized { program, function: index, facts, inputs: input_ports, input_ids, states, outputs })
     }
 
     /// The function.
@@ -80,160 +94,146 @@ impl Specialized {
         &self.program.program().functions[self.function]
     }
 
-    /// Replaces the constant that `name` binds by another of the same type.
-    ///
-    /// # Errors
-    ///
-    /// When no constant has this name, its type is another, or types were inferred from its value.
-    pub fn set_constant(&mut self, name: &str, value: &Tensor) -> Result<ValueId, RuntimeError> {
-        let id = self.function().value_named(name);
-        let Some((id, old)) = id.and_then(|id| Some((id, self.constants.get_mut(&id)?))) else {
-            return Err(RuntimeError::Interface(format!("no constant is named `{name}`")));
-        };
-        // Types are inferred from axes, shapes, flags and names, never from floating-point values.
-        if !old.dtype().is_float() {
-            return Err(RuntimeError::Interface(format!(
-                "the constant `{name}` shapes the prepared function"
-            )));
+    /// The type of a value that is a tensor or a state; dimensions that depend on data are `?`.
+    pub fn ty(&self, id: ValueId) -> Option<TensorType> {
+        self.facts.ty(id).held_tensor()
+    }
+
+    /// The row of an op; `None` for `const`, which has none.
+    pub fn row(&self, op: OpId) -> Option<&'static OpDef> {
+        self.program.row(self.function, op)
+    }
+}
+
+fn find(program: &Verified, name: &str) -> Result<usize, RuntimeError> {
+    let functions = &program.program().functions;
+    functions.iter().position(|function| function.name == name).ok_or_else(|| {
+        let present: Vec<&str> = functions.iter().map(|f| f.name.as_str()).collect();
+        RuntimeError::NoFunction { name: name.to_string(), present: present.join(", ") }
+    })
+}
+
+fn port(function: &Function, facts: &Facts, id: ValueId) -> Result<Port, RuntimeError> {
+    let value = function.value(id);
+    match facts.ty(id).held_tensor() {
+        Some(ty) => Ok(Port { name: value.name.clone(), ty }),
+        None => Err(RuntimeError::Interface(format!(
+            "`{}` is {}, and only tensors can be passed to a run or taken from it",
+            value.name, value.ty
+        ))),
+    }
+}
+
+/// Declares the inputs of a function with these types.
+fn settle_inputs(
+    function: &mut Function,
+    facts: &mut Facts,
+    inputs: &[TensorType],
+) -> Result<(), RuntimeError> {
+    let mut given = inputs.iter();
+    for id in function.body.inputs.clone() {
+        let declared = port(function, facts, id)?;
+        if let Type::State(_) = function.value(id).ty {
+            continue;
         }
-        if old.ty() != value.ty() {
-            let message = format!("the constant `{name}` is {}, {} was given", old.ty(), value.ty());
+        let Some(given) = given.next() else {
+            let message = format!("no type is given for the input `{}`", declared.name);
+            return Err(RuntimeError::Interface(message));
+        };
+        let known = given.shape.to_known().is_some();
+        if given.dtype != declared.ty.dtype || !given.shape.agrees_with(&declared.ty.shape) || !known {
+            let message = format!("the input `{}` is {}, {given} was given", declared.name, declared.ty);
             return Err(RuntimeError::Interface(message));
         }
-        let old = std::mem::replace(old, Arc::new(value.clone()));
-        if let Err(error) = self.check_readers(id) {
-            self.constants.insert(id, old);
-            return Err(error);
-        }
-        Ok(id)
+        settle(function, facts, id, given.shape.clone());
     }
-
-    /// Asks the type rules of the ops that read a value whether they accept it.
-    fn check_readers(&self, value: ValueId) -> Result<(), RuntimeError> {
-        let function = self.function();
-        for &id in &function.body.ops {
-            let op = function.op(id);
-            let reads = op.arguments.iter().any(|(_, argument)| argument.values().contains(&value));
-            if let (true, Some(row)) = (reads, self.program.row(self.function, id)) {
-                let inferred = bind::operands(op, row, self).and_then(|operands| (row.infer)(&operands));
-                inferred.map_err(|error| op_error(function, id, error))?;
-            }
-        }
-        Ok(())
+    if given.next().is_some() {
+        let states =
+            function.body.inputs.iter().filter(|id| matches!(function.value(**id).ty, Type::State(_)));
+        let taken = function.body.inputs.len() - states.count();
+        let message = format!("the function takes {taken} inputs, {} were given", inputs.len());
+        return Err(RuntimeError::Interface(message));
     }
+    Ok(())
+}
 
-    fn port(&self, function: &Function, id: ValueId) -> Result<Port, RuntimeError> {
-        let value = function.value(id);
-        match &self.types[id.0 as usize] {
-            Some(ty) => Ok(Port { name: value.name.clone(), ty: ty.clone() }),
-            None => Err(RuntimeError::Interface(format!(
-                "`{}` is {}, and only tensors can be passed to a run or taken from it",
-                value.name, value.ty
-            ))),
-        }
+/// Declares a tensor value with a shape; a scalar has none to settle.
+fn settle(function: &mut Function, facts: &mut Facts, id: ValueId, shape: Shape) {
+    if let Type::Tensor(declared) = &mut function.values[id.index()].ty {
+        declared.shape = shape;
+        facts.set_ty(id, function.value(id).ty.clone());
     }
+}
 
-    fn settle_inputs(&mut self, function: &Function, inputs: &[TensorType]) -> Result<(), RuntimeError> {
-        for &id in &function.body.inputs {
-            let declared = self.port(function, id)?;
-            if let Type::State(_) = function.value(id).ty {
-                self.states.push((id, declared));
-                continue;
-            }
-            let Some(given) = inputs.get(self.inputs.len()) else {
-                let message = format!("no type is given for the input `{}`", declared.name);
-                return Err(RuntimeError::Interface(message));
+/// Reads the constants that the ops of a function keep in weight files.
+fn read_constants(
+    function: &mut Function,
+    facts: &mut Facts,
+    weights: &dyn WeightSource,
+) -> Result<(), RuntimeError> {
+    let mut read: HashMap<(&BlobReference, TensorType), Arc<Tensor>> = HashMap::new();
+    let mut shapes = Vec::new();
+    for (_, op) in function.walk() {
+        let name = op.results.first().map_or("", |&id| function.value(id).name.as_str());
+        let mut load = |reference, ty: TensorType| match read.entry((reference, ty)) {
+            Entry::Occupied(entry) => Ok(entry.get().clone()),
+            Entry::Vacant(entry) => match weights.load(reference, &entry.key().1) {
+                Ok(tensor) => Ok(entry.insert(Arc::new(tensor)).clone()),
+                Err(error) => Err(RuntimeError::Weight { value: name.to_string(), error: Box::new(error) }),
+            },
+        };
+        if op.name == CONST {
+            let (Some(&id), Some(literal)) = (op.results.first(), op.attributes.get("val")) else { continue };
+            let value = match blob(literal) {
+                Some((reference, ty)) => Some(load(reference, ty)?),
+                None => literal.as_tensor().cloned(),
             };
-            let known = given.shape.to_known().is_some();
-            if given.dtype != declared.ty.dtype || !given.shape.agrees_with(&declared.ty.shape) || !known {
-                let message = format!("the input `{}` is {}, {given} was given", declared.name, declared.ty);
-                return Err(RuntimeError::Interface(message));
+            if let Some(value) = value {
+                shapes.push((id, Shape::known(value.shape())));
+                facts.set_constant(id, Some(value));
             }
-            self.types[id.0 as usize] = Some(given.clone());
-            self.inputs.push(Port { name: declared.name, ty: given.clone() });
-            self.input_ids.push(id);
+            continue;
         }
-        if inputs.len() > self.inputs.len() {
-            let message =
-                format!("the function takes {} inputs, {} were given", self.inputs.len(), inputs.len());
-            return Err(RuntimeError::Interface(message));
+        for (reference, ty) in op.literals().filter_map(|(_, literal)| blob(literal)) {
+            let value = load(reference, ty.clone())?;
+            facts.set_blob(reference.clone(), ty, value);
         }
-        Ok(())
     }
+    shapes.into_iter().for_each(|(id, shape)| settle(function, facts, id, shape));
+    Ok(())
+}
 
-    fn read_constants(
-        &mut self,
-        function: &Function,
-        weights: &dyn WeightSource,
-    ) -> Result<(), RuntimeError> {
-        for op in &function.ops {
-            let name = op.results.first().map_or("", |&id| function.value(id).name.as_str());
-            let literals = op.arguments.iter().flat_map(|(_, argument)| match argument {
-                Argument::Literal(literal) => vec![literal],
-                Argument::Tuple(items) => items.iter().filter_map(literal_of).collect(),
-                Argument::Value(_) => Vec::new(),
-            });
-            let attributes = op.attributes.iter().map(|(_, literal)| literal);
-            for literal in literals.chain(attributes) {
-                self.read_blob(literal, weights, name)?;
-            }
-            if op.name == CONST
-                && let (Some(&id), Some(literal)) = (op.results.first(), op.attributes.get("val"))
-                && let Ok(operand) = bind::literal_operand(literal, self)
-                && let Some(value) = operand.value
-            {
-                self.types[id.0 as usize] = Some(value.ty());
-                self.constants.insert(id, value);
-            }
-        }
-        Ok(())
+/// The blob that a literal refers to, with its type.
+fn blob(literal: &Literal) -> Option<(&BlobReference, TensorType)> {
+    match &literal.value {
+        LiteralValue::Blob(reference) => Some((reference, literal.ty.as_tensor()?)),
+        _ => None,
     }
+}
 
-    fn read_blob(
-        &mut self,
-        literal: &Literal,
-        weights: &dyn WeightSource,
-        value: &str,
-    ) -> Result<(), RuntimeError> {
-        let (LiteralValue::Blob(reference), Some(ty)) = (&literal.value, literal.ty.as_tensor()) else {
-            return Ok(());
-        };
-        let key = (reference.clone(), ty);
-        if let Entry::Vacant(entry) = self.blobs.entry(key) {
-            let (reference, ty) = entry.key();
-            let tensor = weights
-                .load(reference, ty)
-                .map_err(|error| RuntimeError::Weight { value: value.to_string(), error: Box::new(error) })?;
-            entry.insert(Arc::new(tensor));
+/// Declares the results of every op as its type rule has them for the operands' types.
+fn infer(function: &mut Function, findings: &mut Findings) -> Result<(), RuntimeError> {
+    let order: Vec<OpId> = function.walk().map(|(id, _)| id).collect();
+    let Findings { rows, facts } = findings;
+    for id in order {
+        let Some(row) = rows[id.index()] else { continue };
+        let op = function.op(id);
+        let inferred = bind::operands(op, row, facts).and_then(|operands| (row.infer)(&operands));
+        let inferred = inferred.map_err(|error| op_error(function, id, error))?;
+        for (result, ty) in op.results.clone().into_iter().zip(inferred) {
+            let value = function.value(result);
+            let declared = value.ty.held_tensor().filter(|declared| declared.shape.agrees_with(&ty.shape));
+            let Some(declared) = declared else {
+                return Err(RuntimeError::Interface(format!(
+                    "with these inputs `{}` has the type {ty}, but it is declared as {}",
+                    value.name, value.ty
+                )));
+            };
+            let dims = ty.shape.0.iter().zip(&declared.shape.0).map(|(a, b)| a.or(*b));
+            settle(function, facts, result, Shape(dims.collect()));
         }
-        Ok(())
     }
-
-    fn infer(&mut self, function: &Function) -> Result<(), RuntimeError> {
-        for &id in &function.body.ops {
-            let Some(row) = self.program.row(self.function, id) else { continue };
-            let op = function.op(id);
-            let inferred = bind::operands(op, row, self).and_then(|operands| (row.infer)(&operands));
-            let inferred = inferred.map_err(|error| op_error(function, id, error))?;
-            for (&result, ty) in op.results.iter().zip(inferred) {
-                let declared = function.value(result).ty.held_tensor();
-                if let Some(declared) = declared
-                    && declared.shape.agrees_with(&ty.shape)
-                {
-                    let dims = ty.shape.0.iter().zip(&declared.shape.0).map(|(a, b)| a.or(*b));
-                    let shape = Shape(dims.collect());
-                    self.types[result.0 as usize] = Some(TensorType { dtype: ty.dtype, shape });
-                } else {
-                    return Err(RuntimeError::Interface(format!(
-                        "with these inputs `{}` has the type {ty}, but it is declared as {}",
-                        function.value(result).name,
-                        function.value(result).ty
-                    )));
-                }
-            }
-        }
-        Ok(())
-    }
+    Ok(())
 }
 
 /// An op's error with the op's name and its first result's.
@@ -243,22 +243,12 @@ pub fn op_error(function: &Function, id: OpId, error: crate::ops::OpError) -> Ru
     RuntimeError::Op { op: op.name.clone(), value, error: Box::new(error) }
 }
 
-fn literal_of(argument: &Argument) -> Option<&Literal> {
-    match argument {
-        Argument::Literal(literal) => Some(literal),
-        _ => None,
-    }
-}
-
 impl Scope for Specialized {
     fn value(&self, id: ValueId) -> Option<Operand> {
-        let ty = self.types[id.0 as usize].clone()?;
-        let value = self.constants.get(&id).cloned();
-        let is_state = matches!(self.function().value(id).ty, Type::State(_));
-        Some(Operand { ty, constant: value.is_some(), value, id: Some(id), is_state })
+        self.facts.value(id)
     }
 
     fn blob(&self, reference: &BlobReference, ty: &TensorType) -> Option<Arc<Tensor>> {
-        self.blobs.get(&(reference.clone(), ty.clone())).cloned()
+        self.facts.blob(reference, ty)
     }
 }

@@ -4,34 +4,44 @@
 //! type rule leaves a dimension open the declared type counts, what follows from a mistake already reported is
 //! left out, and the same mistake in many places is reported at the first.
 
-use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::collections::HashSet;
 
-use crate::bind::{self, Scope};
-use crate::error::{ErrorKind, Errors, FunctionPart, OpPart};
-use crate::ops::{self, OpDef, OpError, Operand};
-use crate::program::{BlobReference, Block, Function, Op, OpId, Program, ValueId, Version};
-use crate::tensor::Tensor;
+use crate::bind::{self, Facts};
+use crate::error::{ErrorKind, Errors, FunctionPart, OpPart, Repeated};
+use crate::ops::{self, OpDef, OpError};
+use crate::program::{Function, Op, OpId, Program, ValueId, Version};
 use crate::types::{Opset, Shape, TensorType, Type};
 
 mod arguments;
 mod blobs;
 mod declarations;
 mod dialect;
-mod repeated;
+mod flow;
+mod names;
+mod omitted;
 mod report;
 
 pub use arguments::check as check_arguments;
 pub use blobs::verify_blobs;
-pub use declarations::is_identifier;
-use repeated::Repeated;
+use names::Names;
+pub use names::{is_identifier, is_reserved};
+use omitted::Warnings;
 
-/// A program that every check accepts, with the row of each op.
+/// A program that every check accepts, with the row of each op and what is known of each value.
 #[derive(Debug, Clone)]
 pub struct Verified {
     program: Program,
-    rows: Vec<Vec<Option<&'static OpDef>>>,
+    findings: Vec<Findings>,
+    warnings: Errors,
+}
+
+/// What verification learned of a function.
+#[derive(Debug, Clone)]
+pub(crate) struct Findings {
+    /// The row of each op.
+    pub rows: Vec<Option<&'static OpDef>>,
+    /// The types of its values, with the dimensions that rules add to declarations, and its constants.
+    pub facts: Facts,
 }
 
 impl Verified {
@@ -42,7 +52,27 @@ impl Verified {
 
     /// The row of an op; `None` for `const`, which has none.
     pub fn row(&self, function: usize, op: OpId) -> Option<&'static OpDef> {
-        self.rows[function][op.0 as usize]
+        self.findings[function].rows[op.index()]
+    }
+
+    /// What is known of a function's values: their types, refined by the type rules, and its constants.
+    pub fn facts(&self, function: usize) -> &Facts {
+        &self.findings[function].facts
+    }
+
+    /// A program with what was learned of each function, which the caller knows to hold.
+    pub(crate) fn with_findings(program: Program, findings: Vec<Findings>) -> Verified {
+        Verified { program, findings, warnings: Errors::default() }
+    }
+
+    /// What was learned of each function.
+    pub(crate) fn findings(&self) -> &[Findings] {
+        &self.findings
+    }
+
+    /// What is right here, but not everywhere.
+    pub fn warnings(&self) -> &Errors {
+        &self.warnings
     }
 
     /// The program again, unverified.
@@ -86,37 +116,28 @@ pub const CONST: &str = "const";
 /// # Ok::<(), anemone_mil::error::Errors>(())
 /// ```
 pub fn verify(program: Program) -> Result<Verified, Errors> {
-    let mut errors = Errors::default();
-    declarations::check_program(&program, &mut errors);
-    let mut rows = Vec::with_capacity(program.functions.len());
-    for (index, function) in program.functions.iter().enumerate() {
-        rows.push(check_function(program.version, index, function, &mut errors));
+    let (mut errors, mut warnings) = (Errors::default(), Warnings::default());
+    let functions = || program.functions.iter().enumerate();
+    functions().filter_map(|(index, f)| declarations::check_ids(index, f)).for_each(|e| errors.push(e));
+    if !errors.is_empty() {
+        return Err(errors);
     }
-    if errors.is_empty() { Ok(Verified { program, rows }) } else { Err(errors) }
+    declarations::check_program(&program, &mut errors);
+    let mut findings = Vec::with_capacity(program.functions.len());
+    for (index, function) in functions() {
+        findings.push(check_function(program.version, index, function, &mut errors, &mut warnings));
+    }
+    let warnings = warnings.finish();
+    if errors.is_empty() { Ok(Verified { program, findings, warnings }) } else { Err(errors) }
 }
 
 /// What verification knows of a function's values so far.
 struct Known {
-    types: Vec<Type>,
-    constants: HashMap<ValueId, Option<Arc<Tensor>>>,
+    facts: Facts,
     /// Values that are counted as constants only because the op that gives them is at fault.
     assumed_constant: HashSet<ValueId>,
     /// Values whose declared type is itself a reported mistake: what uses them may be right all the same.
     doubtful: HashSet<ValueId>,
-}
-
-impl Scope for Known {
-    fn value(&self, id: ValueId) -> Option<Operand> {
-        let declared = &self.types[id.0 as usize];
-        let (ty, is_state) = (declared.held_tensor()?, matches!(declared, Type::State(_)));
-        let constant = self.constants.get(&id);
-        let value = constant.cloned().flatten();
-        Some(Operand { ty, constant: constant.is_some(), value, id: Some(id), is_state })
-    }
-
-    fn blob(&self, _: &BlobReference, _: &TensorType) -> Option<Arc<Tensor>> {
-        None
-    }
 }
 
 struct FunctionCheck<'a, 'e> {
@@ -124,11 +145,17 @@ struct FunctionCheck<'a, 'e> {
     index: usize,
     function: &'a Function,
     known: Known,
+    names: Names<'a>,
+    /// The values that the op at hand sees.
     defined: HashSet<ValueId>,
-    visited: HashSet<OpId>,
+    /// The same, in the order in which they were bound.
+    order: Vec<ValueId>,
+    /// The values of blocks that have ended.
+    inner: HashSet<ValueId>,
     rows: Vec<Option<&'static OpDef>>,
     missing_ops: Repeated<(String, Opset)>,
     errors: &'e mut Errors,
+    warnings: &'e mut Warnings,
 }
 
 fn check_function(
@@ -136,122 +163,35 @@ fn check_function(
     index: usize,
     function: &Function,
     errors: &mut Errors,
-) -> Vec<Option<&'static OpDef>> {
-    let none = vec![None; function.ops.len()];
-    if let Err(error) = declarations::check_ids(index, function) {
-        errors.push(error);
-        return none;
-    }
+    warnings: &mut Warnings,
+) -> Findings {
+    let rows = vec![None; function.ops.len()];
+    let facts = Facts::declared(function);
     declarations::check_function(index, function, errors);
-    let types = function.values.iter().map(|value| value.ty.clone()).collect();
     let mut check = FunctionCheck {
         version,
         index,
         function,
-        known: Known {
-            types,
-            constants: HashMap::new(),
-            assumed_constant: HashSet::new(),
-            doubtful: HashSet::new(),
-        },
-        defined: function.body.inputs.iter().copied().collect(),
-        visited: HashSet::new(),
-        rows: none,
+        known: Known { facts, assumed_constant: HashSet::new(), doubtful: HashSet::new() },
+        names: Names::default(),
+        defined: HashSet::new(),
+        order: Vec::new(),
+        inner: HashSet::new(),
+        rows,
         missing_ops: Repeated::default(),
         errors,
+        warnings,
     };
-    check.block(&function.body);
+    check.body();
     check.missing_ops.finish(check.errors);
-    check.outputs();
-    check.rows
+    Findings { rows: check.rows, facts: check.known.facts }
 }
 
 impl FunctionCheck<'_, '_> {
-    fn block(&mut self, block: &Block) {
-        for &id in &block.ops {
-            let op = self.function.op(id);
-            if !self.visited.insert(id) {
-                self.error(
-                    ErrorKind::Malformed,
-                    FunctionPart::Op(id, OpPart::Name),
-                    format!("the op `{}` stands in two places of the function", op.name),
-                    "",
-                );
-                continue;
-            }
-            let operands_defined = self.check_uses(id, op);
-            for nested in &op.blocks {
-                self.defined.extend(&nested.inputs);
-                self.block(nested);
-            }
-            if op.name == CONST {
-                self.constant(id, op);
-            } else if operands_defined {
-                self.op(id, op);
-            } else {
-                self.doubt(op);
-            }
-            self.define_results(id, op);
-        }
-    }
-
-    fn outputs(&mut self) {
-        for (position, &output) in self.function.body.outputs.iter().enumerate() {
-            let value = self.function.value(output);
-            let part = FunctionPart::Output(position);
-            if !self.defined.contains(&output) {
-                let message = format!("nothing defines the output `{}`", value.name);
-                self.error(ErrorKind::UndefinedName, part, message, "not defined in this function");
-            } else if let Type::State(_) = value.ty {
-                let message = format!("the state `{}` cannot be an output", value.name);
-                let error = self.in_function(
-                    ErrorKind::OperandKind,
-                    part,
-                    message,
-                    "expected a tensor, found a state",
-                );
-                self.errors.push(error.with_help("give a tensor that was read from the state"));
-            }
-        }
-    }
-
-    fn check_uses(&mut self, id: OpId, op: &Op) -> bool {
-        let mut all_defined = true;
-        for (position, (_, argument)) in op.arguments.iter().enumerate() {
-            for value in argument.values() {
-                if !self.defined.contains(&value) {
-                    all_defined = false;
-                    let name = self.function.value(value).name.clone();
-                    self.error(
-                        ErrorKind::UseBeforeDefinition,
-                        FunctionPart::Op(id, OpPart::Argument(position)),
-                        format!("`{name}` is used before it is defined"),
-                        "not defined yet",
-                    );
-                }
-            }
-        }
-        all_defined
-    }
-
-    fn define_results(&mut self, id: OpId, op: &Op) {
-        for (position, &result) in op.results.iter().enumerate() {
-            if !self.defined.insert(result) {
-                let name = self.function.value(result).name.clone();
-                self.error(
-                    ErrorKind::Redefinition,
-                    FunctionPart::Op(id, OpPart::Result(position)),
-                    format!("`{name}` is defined twice"),
-                    "defined before",
-                );
-            }
-        }
-    }
-
     fn constant(&mut self, id: OpId, op: &Op) {
         match declarations::check_constant(self.function, op) {
             Ok((result, value)) => {
-                self.known.constants.insert(result, value);
+                self.known.facts.set_constant(result, value);
             }
             Err(fault) => {
                 let part = FunctionPart::Op(id, fault.part);
@@ -269,8 +209,12 @@ impl FunctionCheck<'_, '_> {
             return;
         };
         self.rows[id.0 as usize] = Some(row);
+        self.no_blocks(id, op);
         match self.infer(op, row, opset) {
-            Ok(types) => self.results(id, op, &types),
+            Ok(types) => {
+                self.results(id, op, &types);
+                self.warn_of_omissions(id, op, row);
+            }
             Err(refused) => {
                 for error in refused {
                     if self.follows_from_another(op, &error) {
@@ -284,7 +228,9 @@ impl FunctionCheck<'_, '_> {
         }
         if row.constexpr {
             for &result in &op.results {
-                self.known.constants.entry(result).or_insert(None);
+                if !self.known.facts.is_constant(result) {
+                    self.known.facts.set_constant(result, None);
+                }
             }
         }
     }
@@ -296,7 +242,7 @@ impl FunctionCheck<'_, '_> {
 
     fn infer(&self, op: &Op, row: &OpDef, opset: Opset) -> Result<Vec<TensorType>, Vec<OpError>> {
         let operands =
-            bind::operands(op, row, &self.known).map_err(|error| vec![self.naming_type(op, error)])?;
+            bind::operands(op, row, &self.known.facts).map_err(|error| vec![self.naming_type(op, error)])?;
         let refused = arguments::check(op, row, opset, &operands);
         if !refused.is_empty() {
             return Err(refused);
@@ -305,15 +251,14 @@ impl FunctionCheck<'_, '_> {
     }
 
     fn has_doubtful_operand(&self, op: &Op) -> bool {
-        let mut operands = op.arguments.iter().flat_map(|(_, argument)| argument.values());
-        operands.any(|id| self.known.doubtful.contains(&id))
+        op.reads().any(|id| self.known.doubtful.contains(&id))
     }
 
     /// Counts the results of an op that is at fault as constants: what needs one is not at fault too.
     fn assume_constant(&mut self, op: &Op) {
         for &result in &op.results {
-            if let Entry::Vacant(entry) = self.known.constants.entry(result) {
-                entry.insert(None);
+            if !self.known.facts.is_constant(result) {
+                self.known.facts.set_constant(result, None);
                 self.known.assumed_constant.insert(result);
             }
         }
@@ -351,7 +296,7 @@ impl FunctionCheck<'_, '_> {
                     let shape = declared.shape.0.iter().zip(&inferred.shape.0).map(|(a, b)| a.or(*b));
                     let refined = TensorType { dtype: declared.dtype, shape: Shape(shape.collect()) };
                     if let Type::Tensor(_) = value.ty {
-                        self.known.types[result.0 as usize] = Type::Tensor(refined);
+                        self.known.facts.set_ty(result, Type::Tensor(refined));
                     }
                 }
                 _ => {

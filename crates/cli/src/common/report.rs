@@ -37,12 +37,12 @@ struct JsonError {
 }
 
 impl JsonError {
-    fn new(error: &Error, span: Option<Span>, lines: &Lines<'_>) -> JsonError {
+    fn new(error: &Error, span: Option<Span>, spans: &Spans, lines: &Lines<'_>) -> JsonError {
         let place = span.map(|span| lines.line_and_column(span.start as usize));
         JsonError {
             kind: format!("{:?}", error.kind),
             message: error.message.clone(),
-            label: error.label.clone(),
+            label: error.label_in(spans, lines),
             help: error.help.clone(),
             line: place.map(|(line, _)| line),
             column: place.map(|(_, column)| column),
@@ -67,7 +67,7 @@ pub fn mistakes(
     if output.is_json() {
         let (lines, more) = (Lines::new(text), errors.unlisted());
         let listed = errors.in_order(spans);
-        let errors = listed.iter().map(|(span, error)| JsonError::new(error, *span, &lines)).collect();
+        let errors = listed.iter().map(|(span, error)| JsonError::new(error, *span, spans, &lines)).collect();
         let more_errors = (more > 0).then_some(more);
         output.result("", &FailedFile { file: path, ok: false, errors, more_errors, reason: None })?;
     }

@@ -26,6 +26,8 @@ pub struct Source {
     pub spans: Spans,
     /// Its comments.
     pub comments: Comments,
+    /// What its text may mean otherwise than it is read.
+    pub warnings: Errors,
 }
 
 /// Why a file holds no sound program.
@@ -57,6 +59,7 @@ impl Source {
                 program: parsed.program,
                 spans: parsed.spans,
                 comments: parsed.comments,
+                warnings: parsed.warnings,
             }),
             Err(errors) => Err(SourceError::Text { text, errors }),
         }

@@ -116,3 +116,15 @@ fn weights_are_checked_where_their_directory_is_given() {
     write(&Tensor::from_values(&[2, 2], vec![0.5f32; 4]).unwrap());
     anemone(["check", &file, "--weights", &weights]).failed(1, &["holds 16 bytes, expected 24"]);
 }
+
+#[test]
+fn warnings_are_shown_and_leave_the_status_alone() {
+    let place = Place::new();
+    let doubtful = "fp16 h = const()[val = fp16(0x3c00)];\ntensor<fp16, [1, 4]> y = gelu(x = x);\n";
+    let file = place.file("doubtful.mil", program([doubtful.to_string()]));
+    let run = anemone(["check", &file]).ended(0);
+    assert_eq!(run.stdout, format!("{file}: ok, 1 function, 1 op\n"));
+    assert!(run.stderr.starts_with("warning: `0x3c00` could be a number"), "{}", run.stderr);
+    assert!(run.stderr.contains("\n\nwarning: `gelu` is not given `mode`\n"), "{}", run.stderr);
+    assert_eq!(anemone(["check", "-q", &file]).ended(0).stderr, "");
+}

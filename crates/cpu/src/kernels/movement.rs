@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use anemone_mil::ops::{Concat, OpError, Operand, Operands, Row, Split};
+use anemone_mil::ops::{Concat, OpDef, OpError, Operand, Operands, Row, Split, Transpose};
 use anemone_mil::types::{DType, TensorType};
 use bytemuck::Pod;
 use half::f16;
@@ -13,18 +13,12 @@ use crate::element::{Float, is_float};
 use crate::memory::{Sources, element_bytes};
 use crate::threads::Threads;
 
-/// A position along an axis, counted from the end where it is negative.
-fn position(axis: i32, rank: usize) -> Option<usize> {
-    let axis = if axis < 0 { i64::from(axis) + rank as i64 } else { i64::from(axis) };
-    usize::try_from(axis).ok().filter(|&axis| axis < rank)
-}
-
 /// `transpose`: dimension i of the result is dimension `perm[i]` of `x`.
-pub fn transpose(operands: &Operands<'_>) -> Result<Option<Choice>, OpError> {
-    let (x, perm): (Operand, Vec<i32>) = (operands.bind("x", None)?, operands.bind("perm", None)?);
+pub fn transpose(row: &OpDef, operands: &Operands<'_>) -> Result<Option<Choice>, OpError> {
+    let row = Transpose::bind(operands, row.since)?;
+    let perm = row.permutation()?;
+    let x = row.x;
     let Some(dims) = x.shape().to_known() else { return Ok(None) };
-    let perm: Option<Vec<usize>> = perm.iter().map(|&axis| position(axis, dims.len())).collect();
-    let Some(perm) = perm else { return Ok(None) };
     let mut own = vec![1usize; dims.len()];
     for i in (1..dims.len()).rev() {
         own[i - 1] = own[i].saturating_mul(dims[i]);
@@ -38,10 +32,14 @@ pub fn transpose(operands: &Operands<'_>) -> Result<Option<Choice>, OpError> {
 }
 
 /// `split` along an axis: one window per part.
-pub fn split(operands: &Operands<'_>, results: &[TensorType]) -> Result<Option<Choice>, OpError> {
-    let row = Split::bind(operands)?;
+pub fn split(
+    row: &OpDef,
+    operands: &Operands<'_>,
+    results: &[TensorType],
+) -> Result<Option<Choice>, OpError> {
+    let row = Split::bind(operands, row.since)?;
     let Some(dims) = row.x.shape().to_known() else { return Ok(None) };
-    let Some(axis) = position(row.axis, dims.len()) else { return Ok(None) };
+    let axis = row.position()?;
     let inner: usize = dims[axis + 1..].iter().product();
     let outer: usize = dims[..axis].iter().product();
     let mut start = 0;
@@ -63,11 +61,15 @@ pub fn split(operands: &Operands<'_>, results: &[TensorType]) -> Result<Option<C
 }
 
 /// `concat` along an axis, value after value.
-pub fn concat(operands: &Operands<'_>, results: &[TensorType]) -> Result<Option<Choice>, OpError> {
-    let row = Concat::bind(operands)?;
+pub fn concat(
+    row: &OpDef,
+    operands: &Operands<'_>,
+    results: &[TensorType],
+) -> Result<Option<Choice>, OpError> {
+    let row = Concat::bind(operands, row.since)?;
     let dims: Option<Vec<Vec<usize>>> = row.values.iter().map(|value| value.shape().to_known()).collect();
-    let rank = results.first().map_or(0, |result| result.shape.rank());
-    let (Some(dims), Some(axis)) = (dims, position(row.axis, rank)) else { return Ok(None) };
+    let axis = row.position()?;
+    let Some(dims) = dims else { return Ok(None) };
     if row.interleave {
         return Ok(None);
     }

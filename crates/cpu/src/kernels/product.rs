@@ -1,8 +1,7 @@
 //! `matmul`, `linear`, and `conv` with windows of one position.
 
 use anemone_mil::ops::{
-    Conv, Conv17, Convolution, Linear, Linear17, Matmul, Matmul17, MatrixProduct, OpDef, OpError, Operand,
-    Operands, Row,
+    Conv, Convolution, Linear, Matmul, MatrixProduct, OpDef, OpError, Operand, Operands, Row,
 };
 use anemone_mil::types::{DType, Shape};
 
@@ -101,21 +100,11 @@ impl Surrounded for Product {
 }
 
 pub fn choose(row: &OpDef, operands: &Operands<'_>, threads: &Threads) -> Result<Option<Choice>, OpError> {
-    // The two signatures of an op differ in element types only, and kernels take any.
-    let newer = |since| row.since >= since;
+    let since = row.since;
     match row.name {
-        "matmul" if newer(Matmul17::DEF.since) => {
-            Ok(matrix_product(&MatrixProduct::of_matmul_17(&Matmul17::bind(operands)?)?, threads))
-        }
-        "matmul" => Ok(matrix_product(&MatrixProduct::of_matmul(&Matmul::bind(operands)?)?, threads)),
-        "linear" if newer(Linear17::DEF.since) => {
-            Ok(matrix_product(&MatrixProduct::of_linear_17(&Linear17::bind(operands)?)?, threads))
-        }
-        "linear" => Ok(matrix_product(&MatrixProduct::of_linear(&Linear::bind(operands)?)?, threads)),
-        _ if newer(Conv17::DEF.since) => {
-            Ok(convolution(&Convolution::of_17(&Conv17::bind(operands)?)?, threads))
-        }
-        _ => Ok(convolution(&Convolution::of(&Conv::bind(operands)?)?, threads)),
+        "matmul" => Ok(matrix_product(&MatrixProduct::of_matmul(&Matmul::bind(operands, since)?)?, threads)),
+        "linear" => Ok(matrix_product(&MatrixProduct::of_linear(&Linear::bind(operands, since)?)?, threads)),
+        _ => Ok(convolution(&Convolution::of(&Conv::bind(operands, since)?)?, threads)),
     }
 }
 

@@ -1,7 +1,8 @@
 //! Sums, means and extremes over neighbouring axes, accumulated in fp64.
 
 use anemone_mil::ops::{
-    OpDef, OpError, Operand, Operands, ReduceMax, ReduceMean, ReduceMin, ReduceSum, ReduceSumSquare, Row,
+    OpDef, OpError, Operand, Operands, ReduceMax, ReduceMean, ReduceMin, ReduceSum, ReduceSumSquare,
+    Reduction, Row,
 };
 use anemone_mil::types::DType;
 use half::f16;
@@ -23,8 +24,9 @@ pub fn choose(row: &OpDef, operands: &Operands<'_>) -> Result<Option<Choice>, Op
     /// Binds a row and takes `x` and the axes from it.
     macro_rules! of {
         ($row:ty) => {{
-            let row = <$row>::bind(operands)?;
-            (row.x, row.axes)
+            let row = <$row>::bind(operands, row.since)?;
+            let axes = Reduction::axes(&row)?;
+            (row.x, axes)
         }};
     }
     let (x, axes) = match row.name {
@@ -35,7 +37,7 @@ pub fn choose(row: &OpDef, operands: &Operands<'_>) -> Result<Option<Choice>, Op
         "reduce_sum_square" => of!(ReduceSumSquare),
         _ => return Ok(None),
     };
-    let Some(shape) = Reduced::new(&x, axes.as_deref()) else { return Ok(None) };
+    let Some(shape) = Reduced::new(&x, &axes) else { return Ok(None) };
     let count = shape.axis as f64;
     let add = |sum: f64, x: f64| sum + x;
     Ok(match row.name {
@@ -68,18 +70,12 @@ struct Reduced {
 
 impl Reduced {
     /// `None` where the reduced axes are not neighbours, or `x` is not of floating point.
-    fn new(x: &Operand, axes: Option<&[i32]>) -> Option<Reduced> {
+    fn new(x: &Operand, axes: &[usize]) -> Option<Reduced> {
         let dims = x.shape().to_known().filter(|_| is_float(x.dtype()))?;
-        let rank = i64::try_from(dims.len()).ok()?;
-        let reduced = |position: usize| match axes {
-            None => true,
-            Some(axes) => axes.iter().any(|&axis| {
-                let axis = i64::from(axis);
-                (if axis < 0 { axis + rank } else { axis }) == position as i64
-            }),
-        };
-        let long: Vec<(usize, bool)> =
-            (0..dims.len()).map(|i| (dims[i], reduced(i))).filter(|&(length, _)| length != 1).collect();
+        let long: Vec<(usize, bool)> = (0..dims.len())
+            .map(|i| (dims[i], axes.contains(&i)))
+            .filter(|&(length, _)| length != 1)
+            .collect();
         let first = long.iter().position(|&(_, reduced)| reduced).unwrap_or(long.len());
         let after = long[first..].iter().position(|&(_, reduced)| !reduced);
         let (middle, last) = long[first..].split_at(after.unwrap_or(long.len() - first));

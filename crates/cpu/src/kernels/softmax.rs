@@ -6,7 +6,7 @@
 //! comes up; the groups' findings are merged in order, and a second pass writes the results. Memory is read in order,
 //! and sums do not depend on threads.
 
-use anemone_mil::ops::{OpError, Operands, Row, Softmax};
+use anemone_mil::ops::{OpDef, OpError, Operands, Row, Softmax};
 use anemone_mil::types::DType;
 use half::f16;
 use pulp::{Arch, Simd, WithSimd};
@@ -29,11 +29,10 @@ const FINISHED: usize = 16;
 /// Columns of which so many rows, in fp32, stay in the first cache.
 const STRIP: usize = 256;
 
-pub fn choose(operands: &Operands<'_>) -> Result<Option<Choice>, OpError> {
-    let row = Softmax::bind(operands)?;
+pub fn choose(row: &OpDef, operands: &Operands<'_>) -> Result<Option<Choice>, OpError> {
+    let row = Softmax::bind(operands, row.since)?;
     let Some(dims) = row.x.shape().to_known().filter(|_| is_float(row.x.dtype())) else { return Ok(None) };
-    let axis = if row.axis < 0 { i64::from(row.axis) + dims.len() as i64 } else { i64::from(row.axis) };
-    let Some(axis) = usize::try_from(axis).ok().filter(|&axis| axis < dims.len()) else { return Ok(None) };
+    let axis = row.position()?;
     if dims.contains(&0) {
         return Ok(None);
     }

@@ -2,12 +2,7 @@
 
 use std::sync::Arc;
 
-use anemone_mil::ops::{
-    Clip, Clip17, Gelu, Inverse, Inverse17, Log, Log17, OpDef, OpError, Operand, Operands, Row, Rsqrt,
-    Rsqrt17,
-};
-use anemone_mil::tensor::Tensor;
-use anemone_mil::types::DType;
+use anemone_mil::ops::{Clip, Gelu, Inverse, Log, OpDef, OpError, Operand, Operands, Row, Rsqrt};
 use pulp::Simd;
 
 use super::Choice;
@@ -60,8 +55,6 @@ pub fn choose(row: &OpDef, operands: &Operands<'_>) -> Result<Option<Choice>, Op
     if !is_float(x.dtype()) {
         return Ok(None);
     }
-    let newer = row.since >= Rsqrt17::DEF.since;
-    let dtype = x.dtype();
     let function: Arc<dyn Function> = match row.name {
         "abs" => Arc::new(Plain(1, f32::abs)),
         "sign" => Arc::new(Plain(1, |x| {
@@ -88,33 +81,17 @@ pub fn choose(row: &OpDef, operands: &Operands<'_>) -> Result<Option<Choice>, Op
         "tanh" => Arc::new(One(Tanh {})),
         "erf" => Arc::new(One(Erf {})),
         "softplus" => Arc::new(One(Softplus {})),
-        "gelu" => match Gelu::bind(operands)?.mode.as_str() {
+        "gelu" => match Gelu::bind(operands, row.since)?.mode.as_str() {
             "EXACT" => Arc::new(One(GeluExact {})),
             "TANH_APPROXIMATION" => Arc::new(One(GeluByTanh {})),
             "SIGMOID_APPROXIMATION" => Arc::new(One(GeluBySigmoid {})),
             _ => return Ok(None),
         },
-        "rsqrt" => {
-            let given = if newer { Rsqrt17::bind(operands)?.epsilon } else { Rsqrt::bind(operands)?.epsilon };
-            Arc::new(One(InverseRoot { epsilon: given_or_default(given, 1e-12, dtype) }))
-        }
-        "inverse" => {
-            let given =
-                if newer { Inverse17::bind(operands)?.epsilon } else { Inverse::bind(operands)?.epsilon };
-            Arc::new(One(Reciprocal { epsilon: given_or_default(given, 1e-4, dtype) }))
-        }
-        "log" => {
-            let given = if newer { Log17::bind(operands)?.epsilon } else { Log::bind(operands)?.epsilon };
-            Arc::new(One(Logarithm { epsilon: given_or_default(given, 1e-45, dtype) }))
-        }
+        "rsqrt" => Arc::new(One(InverseRoot { epsilon: Rsqrt::bind(operands, row.since)?.shift() })),
+        "inverse" => Arc::new(One(Reciprocal { epsilon: Inverse::bind(operands, row.since)?.shift() })),
+        "log" => Arc::new(One(Logarithm { epsilon: Log::bind(operands, row.since)?.shift() })),
         "clip" => {
-            let (alpha, beta) = if row.since >= Clip17::DEF.since {
-                let row = Clip17::bind(operands)?;
-                (row.alpha, row.beta)
-            } else {
-                let row = Clip::bind(operands)?;
-                (row.alpha, row.beta)
-            };
+            let Clip { alpha, beta, .. } = Clip::bind(operands, row.since)?;
             // Both have the type of `x`, so they are exact in fp32.
             let (alpha, beta) = (alpha as f32, beta as f32);
             Arc::new(Plain(1, move |x| smaller(larger(x, alpha), beta)))
@@ -122,10 +99,4 @@ pub fn choose(row: &OpDef, operands: &Operands<'_>) -> Result<Option<Choice>, Op
         _ => return Ok(None),
     };
     Ok(Some(Choice::Elementwise(function, vec![x])))
-}
-
-/// An epsilon, or its default rounded to the type of `x`.
-fn given_or_default(given: Option<f64>, default: f64, dtype: DType) -> f64 {
-    let rounded = || Tensor::from_f64(dtype, &[], &[default]).ok()?.to_f64()?.first().copied();
-    given.or_else(rounded).unwrap_or(default)
 }

@@ -7,7 +7,7 @@ pub mod paths;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anemone_cpu::{Cpu, Options, Path};
-use anemone_mil::builder::{FunctionBuilder, Input};
+use anemone_mil::builder::{AnyCall, FunctionBuilder, Input};
 use anemone_mil::eval::{Interpreter, tolerance};
 use anemone_mil::ops::{Accuracy, lookup};
 use anemone_mil::program::{Function, Program, ValueId, Version};
@@ -44,6 +44,12 @@ pub fn run(executable: &mut dyn Executable, inputs: &[&Tensor]) -> Vec<Tensor> {
     let mut outputs = allocate_outputs(executable).expect("the outputs have known sizes");
     executable.run(inputs, &mut outputs).expect("the function runs");
     outputs
+}
+
+/// Gives a constant of `main` another value.
+pub fn set_constant(executable: &mut dyn Executable, name: &str, value: &Tensor) {
+    let constant = executable.constant(name).expect("the constant can be replaced");
+    executable.set_constant(constant, Arc::new(value.clone())).expect("the value is accepted");
 }
 
 pub fn cpu(threads: usize) -> Cpu {
@@ -103,7 +109,7 @@ impl Case {
         for (name, tensor) in &self.parameters {
             arguments.push((name, tensor.clone().into()));
         }
-        let result = function.op(self.op, "result", arguments).ok()?;
+        let result = function.bind("result", AnyCall::named(self.op, arguments)).ok()?;
         Some((program(function.finish([result])), inputs))
     }
 

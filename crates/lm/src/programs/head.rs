@@ -13,10 +13,11 @@
 use std::ops::Range;
 
 use anemone_mil::builder::FunctionBuilder;
+use anemone_mil::ops::call;
 use anemone_mil::program::{Program, ValueId};
 use anemone_mil::types::TensorType;
 
-use super::normalization::{Writer, normalize, normalize_backward};
+use super::normalization::{normalize, normalize_backward};
 use super::{ProgramError, Target, main_function, program};
 
 /// Position of the one blob's metadata record in each weight file.
@@ -98,10 +99,9 @@ impl Head {
     pub fn final_rmsnorm(&self) -> Result<Program, ProgramError> {
         let mut f = self.start()?;
         let x = f.input("x", self.activation(self.dim));
-        let mut w = Writer { f: &mut f, dtype: self.target.mil_dtype() };
-        let normalized = normalize(&mut w, x, self.dim, self.eps, self.target.dtype, false)?;
+        let normalized = normalize(&mut f, x, self.dim, self.eps, self.target.dtype, false)?;
         let gain = self.gain(&mut f);
-        let xn = f.op("mul", "xn", [("x", normalized.x_hat.into()), ("y", gain.into())])?;
+        let xn = f.bind("xn", call::mul(normalized.x_hat, gain))?;
         Ok(self.finish(f, [xn]))
     }
 
@@ -115,12 +115,11 @@ impl Head {
         let dxn = f.input("dxn", self.activation(self.dim));
         let x = f.input("x", self.activation(self.dim));
         let gain = self.gain(&mut f);
-        let mut w = Writer { f: &mut f, dtype: self.target.mil_dtype() };
-        let normalized = normalize(&mut w, x, self.dim, self.eps, self.target.dtype, true)?;
-        let d_gain_terms = w.binary("mul", "dgain_terms", dxn, normalized.x_hat)?;
-        let d_gain = w.reduce("reduce_sum", "dgain", d_gain_terms, 3)?;
-        let d_x_hat = w.binary("mul", "dx_hat", dxn, gain)?;
-        let dx = normalize_backward(&mut w, &normalized, d_x_hat, self.dim, "dx")?;
+        let normalized = normalize(&mut f, x, self.dim, self.eps, self.target.dtype, true)?;
+        let d_gain_terms = f.bind("dgain_terms", call::mul(dxn, normalized.x_hat))?;
+        let d_gain = f.bind("dgain", call::reduce_sum(d_gain_terms).axes([3]).keep_dims(true))?;
+        let d_x_hat = f.bind("dx_hat", call::mul(dxn, gain))?;
+        let dx = normalize_backward(&mut f, &normalized, d_x_hat, self.dim, "dx")?;
         Ok(self.finish(f, [dx, d_gain]))
     }
 
@@ -152,19 +151,8 @@ impl Head {
         let xn = f.input("xn", self.activation(self.dim));
         let ty = TensorType::new(self.target.mil_dtype(), &[rows, self.dim, 1, 1]);
         let embed = f.blob(EMBED, ty, &weight_path(file), BLOB_OFFSET);
-        let logits = f.op(
-            "conv",
-            "logits",
-            [
-                ("x", xn.into()),
-                ("weight", embed.into()),
-                ("strides", [1, 1].into()),
-                ("pad_type", "valid".into()),
-                ("pad", [0, 0, 0, 0].into()),
-                ("dilations", [1, 1].into()),
-                ("groups", 1.into()),
-            ],
-        )?;
+        let conv = call::conv(xn, embed).strides([1, 1]).pad_type("valid").pad([0, 0, 0, 0]);
+        let logits = f.bind("logits", conv.dilations([1, 1]).groups(1))?;
         Ok(self.finish(f, [logits]))
     }
 
@@ -176,7 +164,7 @@ impl Head {
     pub fn softmax(&self) -> Result<Program, ProgramError> {
         let mut f = self.start()?;
         let logits = f.input("logits", self.activation(self.vocab));
-        let probabilities = f.op("softmax", "probabilities", [("x", logits.into()), ("axis", 1.into())])?;
+        let probabilities = f.bind("probabilities", call::softmax(logits).axis(1))?;
         Ok(self.finish(f, [probabilities]))
     }
 
@@ -211,16 +199,8 @@ impl Head {
         let ty = TensorType::new(self.target.mil_dtype(), &[1, self.dim, rows]);
         let embed_t = f.blob(EMBED_T, ty, &weight_path(file), BLOB_OFFSET);
         let matrix = reshape(&mut f, "dlogits_matrix", dlogits, &[1, rows, self.positions])?;
-        let product = f.op(
-            "matmul",
-            "dxn_matrix",
-            [
-                ("x", embed_t.into()),
-                ("y", matrix.into()),
-                ("transpose_x", false.into()),
-                ("transpose_y", false.into()),
-            ],
-        )?;
+        let product = call::matmul(embed_t, matrix).transpose_x(false).transpose_y(false);
+        let product = f.bind("dxn_matrix", product)?;
         let dxn = reshape(&mut f, "dxn", product, &[1, self.dim, 1, self.positions])?;
         Ok(self.finish(f, [dxn]))
     }
@@ -236,16 +216,8 @@ impl Head {
         let xn = f.input("xn", self.activation(self.dim));
         let left = reshape(&mut f, "dlogits_matrix", dlogits, &[self.vocab, self.positions])?;
         let right = reshape(&mut f, "xn_matrix", xn, &[self.dim, self.positions])?;
-        let gradient = f.op(
-            "matmul",
-            "dembed",
-            [
-                ("x", left.into()),
-                ("y", right.into()),
-                ("transpose_x", false.into()),
-                ("transpose_y", true.into()),
-            ],
-        )?;
+        let gradient = call::matmul(left, right).transpose_x(false).transpose_y(true);
+        let gradient = f.bind("dembed", gradient)?;
         Ok(self.finish(f, [gradient]))
     }
 }
@@ -257,5 +229,5 @@ fn check_tile(tile: &Range<usize>) -> Result<(), ProgramError> {
 /// Dimensions are at most 2^24 (see [`crate::config::MAX_DIMENSION`]), so int32 holds them.
 fn reshape(f: &mut FunctionBuilder, name: &str, x: ValueId, dims: &[usize]) -> Result<ValueId, ProgramError> {
     let shape: Vec<i32> = dims.iter().map(|&length| i32::try_from(length).unwrap_or(i32::MAX)).collect();
-    Ok(f.op("reshape", name, [("x", x.into()), ("shape", shape.as_slice().into())])?)
+    Ok(f.bind(name, call::reshape(x, shape))?)
 }

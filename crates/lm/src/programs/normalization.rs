@@ -16,10 +16,9 @@
 //! t ≤ 1 keeps the sum of squares below 2^15 for any D; j, even, keeps 2^j/D a normal number. x·q is exact but
 //! for elements so small beside the largest that the result is a subnormal too.
 
-use anemone_mil::builder::{BuildError, FunctionBuilder, Input};
+use anemone_mil::builder::{BuildError, FunctionBuilder};
+use anemone_mil::ops::call;
 use anemone_mil::program::ValueId;
-use anemone_mil::tensor::Tensor;
-use anemone_mil::types::DType;
 
 use crate::config::DeviceDtype;
 
@@ -36,47 +35,9 @@ pub(super) struct Normalized {
     pub reciprocal: Option<ValueId>,
 }
 
-/// A function builder that rounds numbers to one element type.
-pub(super) struct Writer<'a> {
-    pub f: &'a mut FunctionBuilder,
-    pub dtype: DType,
-}
-
-impl Writer<'_> {
-    /// The constant nearest to `value`.
-    fn number(&self, value: f64) -> Input {
-        // fp16 and fp32 are floating-point types, which is all that rounding asks for.
-        Input::Constant(Tensor::from_f64(self.dtype, &[], &[value]).unwrap_or_else(|_| Tensor::scalar(value)))
-    }
-
-    fn unary(&mut self, op: &str, name: &str, x: ValueId) -> Result<ValueId, BuildError> {
-        self.f.op(op, name, [("x", x.into())])
-    }
-
-    pub fn binary(
-        &mut self,
-        op: &str,
-        name: &str,
-        x: impl Into<Input>,
-        y: impl Into<Input>,
-    ) -> Result<ValueId, BuildError> {
-        self.f.op(op, name, [("x", x.into()), ("y", y.into())])
-    }
-
-    pub fn with_number(&mut self, op: &str, name: &str, x: ValueId, y: f64) -> Result<ValueId, BuildError> {
-        let y = self.number(y);
-        self.binary(op, name, x, y)
-    }
-
-    /// A reduction over one axis, which stays as a dimension of length 1.
-    pub fn reduce(&mut self, op: &str, name: &str, x: ValueId, axis: i32) -> Result<ValueId, BuildError> {
-        self.f.op(op, name, [("x", x.into()), ("axes", [axis].into()), ("keep_dims", true.into())])
-    }
-}
-
 /// x · r for x `[1, D, 1, S]`; r itself only where `with_reciprocal`.
 pub(super) fn normalize(
-    w: &mut Writer<'_>,
+    f: &mut FunctionBuilder,
     x: ValueId,
     dim: usize,
     eps: f64,
@@ -84,19 +45,24 @@ pub(super) fn normalize(
     with_reciprocal: bool,
 ) -> Result<Normalized, BuildError> {
     match dtype {
-        DeviceDtype::Fp16 => normalize_scaled(w, x, dim, eps, with_reciprocal),
-        DeviceDtype::Fp32 => normalize_plainly(w, x, dim, eps),
+        DeviceDtype::Fp16 => normalize_scaled(f, x, dim, eps, with_reciprocal),
+        DeviceDtype::Fp32 => normalize_plainly(f, x, dim, eps),
     }
 }
 
 /// As the formula stands: fp32 holds the squares.
-fn normalize_plainly(w: &mut Writer<'_>, x: ValueId, dim: usize, eps: f64) -> Result<Normalized, BuildError> {
-    let squares = w.binary("mul", "squares", x, x)?;
-    let sum = w.reduce("reduce_sum", "sum_of_squares", squares, 1)?;
-    let mean = w.with_number("mul", "mean_square", sum, 1.0 / dim as f64)?;
-    let variance = w.with_number("add", "mean_square_eps", mean, eps)?;
-    let reciprocal = w.with_number("pow", "reciprocal_rms", variance, -0.5)?;
-    let x_hat = w.binary("mul", "x_hat", x, reciprocal)?;
+fn normalize_plainly(
+    f: &mut FunctionBuilder,
+    x: ValueId,
+    dim: usize,
+    eps: f64,
+) -> Result<Normalized, BuildError> {
+    let squares = f.bind("squares", call::mul(x, x))?;
+    let sum = f.bind("sum_of_squares", call::reduce_sum(squares).axes([1]).keep_dims(true))?;
+    let mean = f.bind("mean_square", call::mul(sum, 1.0 / dim as f64))?;
+    let variance = f.bind("mean_square_eps", call::add(mean, eps))?;
+    let reciprocal = f.bind("reciprocal_rms", call::pow(variance, -0.5))?;
+    let x_hat = f.bind("x_hat", call::mul(x, reciprocal))?;
     Ok(Normalized { x_hat, reciprocal: Some(reciprocal) })
 }
 
@@ -114,7 +80,7 @@ fn mean_log2(dim: usize) -> i32 {
 }
 
 fn normalize_scaled(
-    w: &mut Writer<'_>,
+    f: &mut FunctionBuilder,
     x: ValueId,
     dim: usize,
     eps: f64,
@@ -123,51 +89,49 @@ fn normalize_scaled(
     let (t, j) = (scale_log2(dim), mean_log2(dim));
     let two = |exponent: i32| 2f64.powi(exponent);
 
-    let magnitudes = w.unary("abs", "magnitudes", x)?;
-    let largest = w.reduce("reduce_max", "largest", magnitudes, 1)?;
-    let at_least = w.with_number("maximum", "largest_or_floor", largest, LEAST_LOG2.exp2())?;
+    let magnitudes = f.bind("magnitudes", call::abs(x))?;
+    let largest = f.bind("largest", call::reduce_max(magnitudes).axes([1]).keep_dims(true))?;
+    let at_least = f.bind("largest_or_floor", call::maximum(largest, LEAST_LOG2.exp2()))?;
     // The epsilon is far below half a unit of any value that `maximum` lets through.
-    let epsilon = w.number(two(-24));
-    let log = w.f.op("log", "log_largest", [("x", at_least.into()), ("epsilon", epsilon)])?;
-    let log2 = w.with_number("mul", "log2_largest", log, std::f64::consts::LOG2_E)?;
-    let exponent = w.unary("floor", "largest_exponent", log2)?;
-    let minus = w.number(f64::from(t));
-    let shift = w.binary("sub", "shift", minus, exponent)?;
-    let p = w.unary("exp2", "scale", shift)?;
+    let log = f.bind("log_largest", call::log(at_least).epsilon(two(-24)))?;
+    let log2 = f.bind("log2_largest", call::mul(log, std::f64::consts::LOG2_E))?;
+    let exponent = f.bind("largest_exponent", call::floor(log2))?;
+    let shift = f.bind("shift", call::sub(f64::from(t), exponent))?;
+    let p = f.bind("scale", call::exp2(shift))?;
 
-    let scaled = w.binary("mul", "scaled", x, p)?;
-    let squares = w.binary("mul", "squares", scaled, scaled)?;
-    let sum = w.reduce("reduce_sum", "sum_of_squares", squares, 1)?;
-    let mean = w.with_number("mul", "mean_square", sum, two(j) / dim as f64)?;
-    let root_eps = w.with_number("mul", "scaled_root_eps", p, (eps * two(j)).sqrt())?;
-    let scaled_eps = w.binary("mul", "scaled_eps", root_eps, root_eps)?;
-    let variance = w.binary("add", "mean_square_eps", mean, scaled_eps)?;
-    let power = w.with_number("pow", "reciprocal_scaled_rms", variance, -0.5)?;
-    let s = w.with_number("mul", "reciprocal_rms_factor", power, two(j / 2 - SPREAD))?;
-    let q = w.with_number("mul", "scale_factor", p, two(SPREAD))?;
+    let scaled = f.bind("scaled", call::mul(x, p))?;
+    let squares = f.bind("squares", call::mul(scaled, scaled))?;
+    let sum = f.bind("sum_of_squares", call::reduce_sum(squares).axes([1]).keep_dims(true))?;
+    let mean = f.bind("mean_square", call::mul(sum, two(j) / dim as f64))?;
+    let root_eps = f.bind("scaled_root_eps", call::mul(p, (eps * two(j)).sqrt()))?;
+    let scaled_eps = f.bind("scaled_eps", call::mul(root_eps, root_eps))?;
+    let variance = f.bind("mean_square_eps", call::add(mean, scaled_eps))?;
+    let power = f.bind("reciprocal_scaled_rms", call::pow(variance, -0.5))?;
+    let s = f.bind("reciprocal_rms_factor", call::mul(power, two(j / 2 - SPREAD)))?;
+    let q = f.bind("scale_factor", call::mul(p, two(SPREAD)))?;
 
-    let x_q = w.binary("mul", "x_scaled", x, q)?;
-    let x_hat = w.binary("mul", "x_hat", x_q, s)?;
-    let reciprocal = if with_reciprocal { Some(w.binary("mul", "reciprocal_rms", q, s)?) } else { None };
+    let x_q = f.bind("x_scaled", call::mul(x, q))?;
+    let x_hat = f.bind("x_hat", call::mul(x_q, s))?;
+    let reciprocal = if with_reciprocal { Some(f.bind("reciprocal_rms", call::mul(q, s))?) } else { None };
     Ok(Normalized { x_hat, reciprocal })
 }
 
 /// dx for x̂ = x·r, dx̂ `[1, D, 1, S]`: r·(dx̂ − u·Σ_c dx̂·u) with u = x̂ / √D, a vector of length at most 1, so
 /// that the sum stays below the length of dx̂ whatever x is.
 pub(super) fn normalize_backward(
-    w: &mut Writer<'_>,
+    f: &mut FunctionBuilder,
     normalized: &Normalized,
     d_x_hat: ValueId,
     dim: usize,
     name: &str,
 ) -> Result<ValueId, BuildError> {
-    let direction = w.with_number("mul", "direction", normalized.x_hat, 1.0 / (dim as f64).sqrt())?;
-    let along = w.binary("mul", "along", d_x_hat, direction)?;
-    let projection = w.reduce("reduce_sum", "projection", along, 1)?;
-    let radial = w.binary("mul", "radial", direction, projection)?;
-    let tangential = w.binary("sub", "tangential", d_x_hat, radial)?;
+    let direction = f.bind("direction", call::mul(normalized.x_hat, 1.0 / (dim as f64).sqrt()))?;
+    let along = f.bind("along", call::mul(d_x_hat, direction))?;
+    let projection = f.bind("projection", call::reduce_sum(along).axes([1]).keep_dims(true))?;
+    let radial = f.bind("radial", call::mul(direction, projection))?;
+    let tangential = f.bind("tangential", call::sub(d_x_hat, radial))?;
     match normalized.reciprocal {
-        Some(reciprocal) => w.binary("mul", name, tangential, reciprocal),
+        Some(reciprocal) => f.bind(name, call::mul(tangential, reciprocal)),
         None => Ok(tangential),
     }
 }

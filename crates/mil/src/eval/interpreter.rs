@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::bind::{self, Scope};
+use crate::constants::ReplaceableConstants;
 use crate::eval::{Budget, Evaluation, widen};
 use crate::ops::{Given, Operand, Operands};
 use crate::program::{BlobReference, ValueId};
-use crate::runtime::{Executable, Port, Runtime, RuntimeError, check_inputs};
+use crate::runtime::{ConstantHandle, Executable, Port, Runtime, RuntimeError, check_inputs};
 use crate::specialize::{Specialized, op_error};
 use crate::tensor::Tensor;
 use crate::types::{DType, TensorType};
@@ -59,8 +60,8 @@ impl Runtime for Interpreter {
                 port.ty.dtype = DType::Fp64;
             }
         }
-        let budget = self.budget;
-        Ok(Box::new(Interpretation { specialized, evaluation, budget }))
+        let (replaceable, budget) = (ReplaceableConstants::new(&specialized), self.budget);
+        Ok(Box::new(Interpretation { specialized, replaceable, evaluation, budget }))
     }
 }
 
@@ -89,6 +90,7 @@ impl WeightSource for Metered<'_> {
 /// A function that the interpreter is ready to run.
 struct Interpretation {
     specialized: Specialized,
+    replaceable: ReplaceableConstants,
     evaluation: Evaluation,
     budget: Budget,
 }
@@ -188,8 +190,12 @@ impl Executable for Interpretation {
         Ok(())
     }
 
-    fn set_constant(&mut self, name: &str, value: &Tensor) -> Result<(), RuntimeError> {
-        self.specialized.set_constant(name, value).map(|_| ())
+    fn constant(&self, name: &str) -> Result<ConstantHandle, RuntimeError> {
+        self.replaceable.handle(&self.specialized, name)
+    }
+
+    fn set_constant(&mut self, constant: ConstantHandle, value: Arc<Tensor>) -> Result<(), RuntimeError> {
+        self.replaceable.replace(&mut self.specialized, constant, value).map(|_| ())
     }
 
     fn state(&self, name: &str) -> Option<&Tensor> {

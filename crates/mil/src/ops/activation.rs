@@ -10,32 +10,32 @@ use crate::types::TensorType;
 
 crate::ops! {
     /// `max(x, 0)`; NaN stays NaN.
-    Relu = "relu"(x: Operand[T]) since IOS15 where [T: FLOAT]
-        { infer: same_as_first, eval: relu, accuracy: Accuracy::Exact }
+    Relu = relu(x: Operand[T]) since IOS15 where [T: FLOAT]
+        { infer: same_as_first, eval: relu, accuracy: Accuracy::Exact; [elementwise] }
 
     /// The hyperbolic tangent of `x`.
-    Tanh = "tanh"(x: Operand[T]) since IOS15 where [T: FLOAT]
-        { infer: same_as_first, eval: tanh, accuracy: Accuracy::Ulp(4) }
+    Tanh = tanh(x: Operand[T]) since IOS15 where [T: FLOAT]
+        { infer: same_as_first, eval: tanh, accuracy: Accuracy::Ulp(4); [elementwise] }
 
     /// `1 / (1 + e⁻ˣ)`.
-    Sigmoid = "sigmoid"(x: Operand[T]) since IOS15 where [T: FLOAT]
-        { infer: same_as_first, eval: sigmoid, accuracy: Accuracy::Ulp(4) }
+    Sigmoid = sigmoid(x: Operand[T]) since IOS15 where [T: FLOAT]
+        { infer: same_as_first, eval: sigmoid, accuracy: Accuracy::Ulp(4); [elementwise] }
 
     /// `x · sigmoid(x)`.
-    Silu = "silu"(x: Operand[T]) since IOS15 where [T: FLOAT]
-        { infer: same_as_first, eval: silu, accuracy: Accuracy::Ulp(4) }
+    Silu = silu(x: Operand[T]) since IOS15 where [T: FLOAT]
+        { infer: same_as_first, eval: silu, accuracy: Accuracy::Ulp(4); [elementwise] }
 
     /// The Gaussian error linear unit, by the formula that `mode` names:
     ///
     /// * `EXACT`: `½x · (1 + erf(x / √2))`
     /// * `TANH_APPROXIMATION`: `½x · (1 + tanh(√(2/π) · (x + 0.044715x³)))`
     /// * `SIGMOID_APPROXIMATION`: `x · sigmoid(1.702x)`
-    Gelu = "gelu"(x: Operand[T], mode: String = "EXACT") since IOS15 where [T: FLOAT]
-        { infer: gelu_type, eval: gelu, accuracy: Accuracy::Ulp(4) }
+    Gelu = gelu(x: Operand[T]; mode: String = "EXACT") since IOS15 where [T: FLOAT]
+        { infer: gelu_type, eval: gelu, accuracy: Accuracy::Ulp(4); [elementwise] }
 
     /// `log(1 + eˣ)`.
-    Softplus = "softplus"(x: Operand[T]) since IOS15 where [T: FLOAT]
-        { infer: same_as_first, eval: softplus, accuracy: Accuracy::Ulp(4) }
+    Softplus = softplus(x: Operand[T]) since IOS15 where [T: FLOAT]
+        { infer: same_as_first, eval: softplus, accuracy: Accuracy::Ulp(4); [elementwise] }
 }
 
 fn relu(row: &Relu, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {

@@ -2,7 +2,7 @@
 
 use crate::error::ErrorKind;
 use crate::eval::{Evaluation, Numbers};
-use crate::ops::rules::{self, broadcast_positions};
+use crate::ops::rules::{self, broadcast_positions, free};
 use crate::ops::{Accuracy, Constant, DTypeSet, FLOAT, OpError};
 use crate::tensor::Tensor;
 use crate::types::{DType, TensorType};
@@ -15,10 +15,10 @@ const ZERO_POINT: DTypeSet = DTypeSet::of(&[DType::Fp32, DType::Int8, DType::UIn
 crate::ops! {
     /// `scale · (quantized_data − zero_point)`, where scale and zero point are scalars, or vectors along
     /// `axis`. Operands stand in attributes.
-    ConstexprAffineDequantize = "constexpr_affine_dequantize"(quantized_data: Constant[S],
+    ConstexprAffineDequantize = constexpr_affine_dequantize(quantized_data: Constant[S],
         zero_point: Constant[Z], scale: Constant[T], axis: i32) since IOS16
         where [S: BYTE, Z: ZERO_POINT, T: FLOAT]
-        { infer: dequantized_type, eval: dequantize, accuracy: Accuracy::Exact, constexpr: true }
+        { infer: dequantized_type, eval: dequantize, accuracy: Accuracy::Exact; flops: free; [constexpr] }
 }
 
 fn dequantized_type(row: &ConstexprAffineDequantize) -> Result<Vec<TensorType>, OpError> {

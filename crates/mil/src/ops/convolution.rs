@@ -1,24 +1,21 @@
 //! Convolution.
 
 use crate::eval::{Evaluation, Numbers};
-use crate::ops::{Accuracy, Constant, FLOAT, OpError, Operand, Row, rules};
+use crate::ops::matmul::sum_flops;
+use crate::ops::{Accuracy, FLOAT, OpError, Operand, rules};
 use crate::tensor::Tensor;
 use crate::types::{Dim, Shape, TensorType};
 
 crate::ops! {
     /// Cross-correlation of `x [n, C_in, *D]` with `weight [C_out, C_in / groups, *K]`, plus `bias [C_out]`,
-    /// over one, two or three spatial dimensions. Without `bias` it is zero.
-    Conv = "conv"(x: Operand[T], weight: Operand[T], bias: Option<Constant>[T], strides: Option<Vec<i32>>,
+    /// over one, two or three spatial dimensions. Without `bias` it is zero. From ios17 on weight and bias may have
+    /// another floating-point type than `x`, and the bias need not be a constant.
+    Conv = conv(x: Operand[T], weight: Operand[U];
+        #[constant_until = IOS17] bias: Option<Operand>[U], strides: Option<Vec<i32>>,
         pad_type: String = "valid", pad: Option<Vec<i32>>, dilations: Option<Vec<i32>>, groups: i32 = 1)
-        since IOS15 where [T: FLOAT]
-        { infer: conv_type, eval: conv, accuracy: Accuracy::Sum(1) }
-
-    /// As before ios17; weight and bias may have another floating-point type than `x`, and the bias need not
-    /// be a constant.
-    Conv17 = "conv"(x: Operand[T], weight: Operand[U], bias: Option<Operand>[U], strides: Option<Vec<i32>>,
-        pad_type: String = "valid", pad: Option<Vec<i32>>, dilations: Option<Vec<i32>>, groups: i32 = 1)
+        since IOS15 where [T: FLOAT, U = T]
         since IOS17 where [T: FLOAT, U: FLOAT]
-        { infer: conv_type_17, eval: conv_17, accuracy: Accuracy::Sum(1) }
+        { infer: conv_type, eval: conv, accuracy: Accuracy::Sum(1); flops: conv_flops }
 }
 
 /// A convolution's parameters with the defaults filled in, one entry per spatial dimension.
@@ -42,57 +39,14 @@ pub struct Convolution<'a> {
     pub result: TensorType,
 }
 
-/// The parameters as either signature gives them.
-struct Given<'a> {
-    x: &'a Operand,
-    weight: &'a Operand,
-    bias: Option<&'a Operand>,
-    strides: Option<&'a [i32]>,
-    pad_type: &'a str,
-    pad: Option<&'a [i32]>,
-    dilations: Option<&'a [i32]>,
-    groups: i32,
-}
-
 impl<'a> Convolution<'a> {
-    /// The convolution that a row of `conv` asks for.
+    /// The convolution that an op asks for.
     ///
     /// # Errors
     ///
     /// When shapes and parameters do not fit together.
     pub fn of(row: &'a Conv) -> Result<Convolution<'a>, OpError> {
-        Convolution::new(&Given {
-            x: &row.x,
-            weight: &row.weight,
-            bias: row.bias.as_ref().map(|bias| &bias.0),
-            strides: row.strides.as_deref(),
-            pad_type: &row.pad_type,
-            pad: row.pad.as_deref(),
-            dilations: row.dilations.as_deref(),
-            groups: row.groups,
-        })
-    }
-
-    /// As [`Convolution::of`], for the signature of ios17.
-    ///
-    /// # Errors
-    ///
-    /// When shapes and parameters do not fit together.
-    pub fn of_17(row: &'a Conv17) -> Result<Convolution<'a>, OpError> {
-        Convolution::new(&Given {
-            x: &row.x,
-            weight: &row.weight,
-            bias: row.bias.as_ref(),
-            strides: row.strides.as_deref(),
-            pad_type: &row.pad_type,
-            pad: row.pad.as_deref(),
-            dilations: row.dilations.as_deref(),
-            groups: row.groups,
-        })
-    }
-
-    fn new(given: &Given<'a>) -> Result<Convolution<'a>, OpError> {
-        let (x, weight) = (given.x, given.weight);
+        let (x, weight) = (&row.x, &row.weight);
         if !(3..=5).contains(&x.rank()) {
             return Err(
                 OpError::rule("x", "must have rank 3 to 5: [n, C_in, *D]").found(format!("found {}", x.ty))
@@ -103,28 +57,28 @@ impl<'a> Convolution<'a> {
                 .found(format!("found {}", weight.ty)));
         }
         let spatial = x.rank() - 2;
-        let strides = per_dimension("strides", given.strides, spatial)?;
-        let dilations = per_dimension("dilations", given.dilations, spatial)?;
-        let groups = check_channels(given)?;
+        let strides = per_dimension("strides", row.strides.as_deref(), spatial)?;
+        let dilations = per_dimension("dilations", row.dilations.as_deref(), spatial)?;
+        let groups = check_channels(row)?;
         let kernel = &weight.shape().0[2..];
         let input = &x.shape().0[2..];
-        let pads = pads(given, input, kernel, &strides, &dilations)?;
+        let pads = pads(row, input, kernel, &strides, &dilations)?;
         let mut dims = vec![x.shape().0[0], weight.shape().0[0]];
         for i in 0..spatial {
             dims.push(output_length(input[i], kernel[i], strides[i], dilations[i], pads[i])?);
         }
         let result = TensorType { dtype: x.dtype(), shape: Shape(dims) };
-        Ok(Convolution { x, weight, bias: given.bias, strides, dilations, pads, groups, result })
+        Ok(Convolution { x, weight, bias: row.bias.as_ref(), strides, dilations, pads, groups, result })
     }
 }
 
 /// Checks channels, groups and bias; gives the number of groups.
-fn check_channels(given: &Given<'_>) -> Result<u64, OpError> {
-    let groups = u64::try_from(given.groups).ok().filter(|&groups| groups > 0).ok_or_else(|| {
-        OpError::rule("groups", "must be at least 1").found(format!("found {}", given.groups))
+fn check_channels(row: &Conv) -> Result<u64, OpError> {
+    let groups = u64::try_from(row.groups).ok().filter(|&groups| groups > 0).ok_or_else(|| {
+        OpError::rule("groups", "must be at least 1").found(format!("found {}", row.groups))
     })?;
-    let (c_in, c_out) = (given.x.shape().0[1], given.weight.shape().0[0]);
-    if let (Dim::Known(c_in), Dim::Known(per_group)) = (c_in, given.weight.shape().0[1])
+    let (c_in, c_out) = (row.x.shape().0[1], row.weight.shape().0[0]);
+    if let (Dim::Known(c_in), Dim::Known(per_group)) = (c_in, row.weight.shape().0[1])
         && per_group.checked_mul(groups) != Some(c_in)
     {
         let wanted = match groups {
@@ -135,7 +89,7 @@ fn check_channels(given: &Given<'_>) -> Result<u64, OpError> {
             _ => format!("the {c_in} channels of `x` cannot be taken in {groups} groups"),
         };
         return Err(OpError::rule("weight", wanted)
-            .found(format!("each filter of {} takes {per_group}", given.weight.shape())));
+            .found(format!("each filter of {} takes {per_group}", row.weight.shape())));
     }
     if let Dim::Known(c_out) = c_out
         && c_out % groups != 0
@@ -143,7 +97,7 @@ fn check_channels(given: &Given<'_>) -> Result<u64, OpError> {
         return Err(OpError::rule("groups", format!("must divide the {c_out} output channels"))
             .found(format!("found {groups}")));
     }
-    if let Some(bias) = given.bias
+    if let Some(bias) = &row.bias
         && !(bias.rank() == 1 && bias.shape().0[0].agrees_with(c_out))
     {
         return Err(OpError::rule("bias", format!("must have the shape [{c_out}]"))
@@ -166,7 +120,7 @@ fn per_dimension(name: &str, given: Option<&[i32]>, spatial: usize) -> Result<Ve
 
 /// Zeros before and after each spatial dimension.
 fn pads(
-    given: &Given<'_>,
+    row: &Conv,
     input: &[Dim],
     kernel: &[Dim],
     strides: &[u64],
@@ -185,12 +139,12 @@ fn pads(
         };
         (0..spatial).map(pad).collect()
     };
-    match given.pad_type {
+    match row.pad_type.as_str() {
         "valid" => Ok(vec![Some((0, 0)); spatial]),
         "same" => Ok(same(false)),
         "same_lower" => Ok(same(true)),
         "custom" => {
-            let pad = given.pad.ok_or_else(|| {
+            let pad = row.pad.as_ref().ok_or_else(|| {
                 OpError::rule("pad_type", "\"custom\" needs the parameter `pad`").found("`pad` is missing")
             })?;
             let entries: Vec<u64> = pad.iter().filter_map(|&entry| u64::try_from(entry).ok()).collect();
@@ -232,21 +186,19 @@ fn output_length(
     }
 }
 
+/// Two floating-point operations for each product, and one for each element of a bias.
+fn conv_flops(row: &Conv) -> Option<u64> {
+    let convolution = Convolution::of(row).ok()?;
+    let taps = Shape(convolution.weight.shape().0.get(1..)?.to_vec()).elements()?;
+    sum_flops(convolution.result.shape.elements()?, taps, convolution.bias.is_some())
+}
+
 fn conv_type(row: &Conv) -> Result<Vec<TensorType>, OpError> {
     Ok(vec![Convolution::of(row)?.result])
 }
 
-fn conv_type_17(row: &Conv17) -> Result<Vec<TensorType>, OpError> {
-    Ok(vec![Convolution::of_17(row)?.result])
-}
-
 fn conv(row: &Conv, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
     Convolution::of(row)?.evaluate(evaluation)
-}
-
-fn conv_17(row: &Conv17, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
-    debug_assert_eq!(row.operands().len(), 2 + usize::from(row.bias.is_some()));
-    Convolution::of_17(row)?.evaluate(evaluation)
 }
 
 /// A window's extent in three spatial dimensions; missing ones have length 1.

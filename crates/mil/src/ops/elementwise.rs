@@ -5,84 +5,85 @@
 
 use crate::error::ErrorKind;
 use crate::eval::{Evaluation, Numbers};
+use crate::grad::Pullback;
 use crate::ops::rules::{broadcast, broadcast_operands};
-use crate::ops::{ANY, Accuracy, BOOL, NUMBER, OpError, Operand, Row};
+use crate::ops::{ANY, Accuracy, BOOL, NUMBER, OpError, Operand, Row, call};
 use crate::tensor::Tensor;
 use crate::types::{DType, TensorType};
 
 crate::ops! {
     /// `x + y`. Integers wrap.
-    Add = "add"(x: Operand[T], y: Operand[T]) since IOS15 where [T: NUMBER]
-        { infer: broadcast_type, eval: add, accuracy: Accuracy::Exact }
+    Add = add(x: Operand[T], y: Operand[T]) since IOS15 where [T: NUMBER]
+        { infer: broadcast_type, eval: add, accuracy: Accuracy::Exact; vjp: add_vjp; [commutative, elementwise] }
 
     /// `x − y`. Integers wrap.
-    Sub = "sub"(x: Operand[T], y: Operand[T]) since IOS15 where [T: NUMBER]
-        { infer: broadcast_type, eval: sub, accuracy: Accuracy::Exact }
+    Sub = sub(x: Operand[T], y: Operand[T]) since IOS15 where [T: NUMBER]
+        { infer: broadcast_type, eval: sub, accuracy: Accuracy::Exact; vjp: sub_vjp; [elementwise] }
 
     /// `x · y`. Integers wrap.
-    Mul = "mul"(x: Operand[T], y: Operand[T]) since IOS15 where [T: NUMBER]
-        { infer: broadcast_type, eval: mul, accuracy: Accuracy::Exact }
+    Mul = mul(x: Operand[T], y: Operand[T]) since IOS15 where [T: NUMBER]
+        { infer: broadcast_type, eval: mul, accuracy: Accuracy::Exact; vjp: mul_vjp; [commutative, elementwise] }
 
     /// `x / y`. The quotient of integers is rounded toward zero; a zero divisor is then an error.
-    RealDiv = "real_div"(x: Operand[T], y: Operand[T]) since IOS15 where [T: NUMBER]
-        { infer: broadcast_type, eval: real_div, accuracy: Accuracy::Exact }
+    RealDiv = real_div(x: Operand[T], y: Operand[T]) since IOS15 where [T: NUMBER]
+        { infer: broadcast_type, eval: real_div, accuracy: Accuracy::Exact; [elementwise] }
 
     /// `x / y` rounded toward negative infinity. For integers, a zero divisor is an error.
-    FloorDiv = "floor_div"(x: Operand[T], y: Operand[T]) since IOS15 where [T: NUMBER]
-        { infer: broadcast_type, eval: floor_div, accuracy: Accuracy::Exact }
+    FloorDiv = floor_div(x: Operand[T], y: Operand[T]) since IOS15 where [T: NUMBER]
+        { infer: broadcast_type, eval: floor_div, accuracy: Accuracy::Exact; [elementwise] }
 
     /// The larger of `x` and `y`; NaN if either is. Of +0 and −0, `y`.
-    Maximum = "maximum"(x: Operand[T], y: Operand[T]) since IOS15 where [T: NUMBER]
-        { infer: broadcast_type, eval: maximum, accuracy: Accuracy::Exact }
+    Maximum = maximum(x: Operand[T], y: Operand[T]) since IOS15 where [T: NUMBER]
+        { infer: broadcast_type, eval: maximum, accuracy: Accuracy::Exact; [commutative, elementwise] }
 
     /// The smaller of `x` and `y`; NaN if either is. Of +0 and −0, `y`.
-    Minimum = "minimum"(x: Operand[T], y: Operand[T]) since IOS15 where [T: NUMBER]
-        { infer: broadcast_type, eval: minimum, accuracy: Accuracy::Exact }
+    Minimum = minimum(x: Operand[T], y: Operand[T]) since IOS15 where [T: NUMBER]
+        { infer: broadcast_type, eval: minimum, accuracy: Accuracy::Exact; [commutative, elementwise] }
 
     /// `x` to the power `y`, in the special cases as IEEE 754 defines `pow`. Integers wrap; for them, a
     /// negative exponent is an error.
-    Pow = "pow"(x: Operand[T], y: Operand[T]) since IOS15 where [T: NUMBER]
-        { infer: broadcast_type, eval: pow, accuracy: Accuracy::Ulp(4) }
+    Pow = pow(x: Operand[T], y: Operand[T]) since IOS15 where [T: NUMBER]
+        { infer: broadcast_type, eval: pow, accuracy: Accuracy::Ulp(4); [elementwise] }
 
     /// Whether `x = y`.
-    Equal = "equal"(x: Operand[T], y: Operand[T]) since IOS15 where [T: NUMBER]
-        { infer: bool_type, eval: equal, accuracy: Accuracy::Exact }
+    Equal = equal(x: Operand[T], y: Operand[T]) since IOS15 where [T: NUMBER]
+        { infer: bool_type, eval: equal, accuracy: Accuracy::Exact; [commutative, elementwise] }
 
     /// Whether `x ≠ y`; true where either is NaN.
-    NotEqual = "not_equal"(x: Operand[T], y: Operand[T]) since IOS15 where [T: NUMBER]
-        { infer: bool_type, eval: not_equal, accuracy: Accuracy::Exact }
+    NotEqual = not_equal(x: Operand[T], y: Operand[T]) since IOS15 where [T: NUMBER]
+        { infer: bool_type, eval: not_equal, accuracy: Accuracy::Exact; [commutative, elementwise] }
 
     /// Whether `x < y`.
-    Less = "less"(x: Operand[T], y: Operand[T]) since IOS15 where [T: NUMBER]
-        { infer: bool_type, eval: less, accuracy: Accuracy::Exact }
+    Less = less(x: Operand[T], y: Operand[T]) since IOS15 where [T: NUMBER]
+        { infer: bool_type, eval: less, accuracy: Accuracy::Exact; [elementwise] }
 
     /// Whether `x ≤ y`.
-    LessEqual = "less_equal"(x: Operand[T], y: Operand[T]) since IOS15 where [T: NUMBER]
-        { infer: bool_type, eval: less_equal, accuracy: Accuracy::Exact }
+    LessEqual = less_equal(x: Operand[T], y: Operand[T]) since IOS15 where [T: NUMBER]
+        { infer: bool_type, eval: less_equal, accuracy: Accuracy::Exact; [elementwise] }
 
     /// Whether `x > y`.
-    Greater = "greater"(x: Operand[T], y: Operand[T]) since IOS15 where [T: NUMBER]
-        { infer: bool_type, eval: greater, accuracy: Accuracy::Exact }
+    Greater = greater(x: Operand[T], y: Operand[T]) since IOS15 where [T: NUMBER]
+        { infer: bool_type, eval: greater, accuracy: Accuracy::Exact; [elementwise] }
 
     /// Whether `x ≥ y`.
-    GreaterEqual = "greater_equal"(x: Operand[T], y: Operand[T]) since IOS15 where [T: NUMBER]
-        { infer: bool_type, eval: greater_equal, accuracy: Accuracy::Exact }
+    GreaterEqual = greater_equal(x: Operand[T], y: Operand[T]) since IOS15 where [T: NUMBER]
+        { infer: bool_type, eval: greater_equal, accuracy: Accuracy::Exact; [elementwise] }
 
     /// Whether both are true.
-    LogicalAnd = "logical_and"(x: Operand[T], y: Operand[T]) since IOS15 where [T: BOOL]
-        { infer: bool_type, eval: logical_and, accuracy: Accuracy::Exact }
+    LogicalAnd = logical_and(x: Operand[T], y: Operand[T]) since IOS15 where [T: BOOL]
+        { infer: bool_type, eval: logical_and, accuracy: Accuracy::Exact; [commutative, elementwise] }
 
     /// Whether at least one is true.
-    LogicalOr = "logical_or"(x: Operand[T], y: Operand[T]) since IOS15 where [T: BOOL]
-        { infer: bool_type, eval: logical_or, accuracy: Accuracy::Exact }
+    LogicalOr = logical_or(x: Operand[T], y: Operand[T]) since IOS15 where [T: BOOL]
+        { infer: bool_type, eval: logical_or, accuracy: Accuracy::Exact; [commutative, elementwise] }
 
     /// Whether exactly one is true.
-    LogicalXor = "logical_xor"(x: Operand[T], y: Operand[T]) since IOS15 where [T: BOOL]
-        { infer: bool_type, eval: logical_xor, accuracy: Accuracy::Exact }
+    LogicalXor = logical_xor(x: Operand[T], y: Operand[T]) since IOS15 where [T: BOOL]
+        { infer: bool_type, eval: logical_xor, accuracy: Accuracy::Exact; [commutative, elementwise] }
 
     /// `a` where `cond` is true, `b` where it is false.
-    Select = "select"(cond: Operand[C], a: Operand[T], b: Operand[T]) since IOS15 where [C: BOOL, T: ANY]
-        { infer: select_type, eval: select, accuracy: Accuracy::Exact }
+    Select = select(cond: Operand[C], a: Operand[T], b: Operand[T]) since IOS15 where [C: BOOL, T: ANY]
+        { infer: select_type, eval: select, accuracy: Accuracy::Exact; [elementwise] }
 }
 
 /// The two operands of a row that has just those.
@@ -225,6 +226,24 @@ fn sub(row: &Sub, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
 
 fn mul(row: &Mul, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
     arithmetic(row, evaluation, |x, y| x * y, |x, y| Ok(x.wrapping_mul(y)))
+}
+
+fn add_vjp(row: &Add, pullback: &mut Pullback<'_>) -> Result<(), OpError> {
+    let dy = pullback.dy()?;
+    pullback.give(&row.x, dy)?;
+    pullback.give(&row.y, dy)
+}
+
+fn sub_vjp(row: &Sub, pullback: &mut Pullback<'_>) -> Result<(), OpError> {
+    let dy = pullback.dy()?;
+    pullback.give(&row.x, dy)?;
+    pullback.give(&row.y, call::mul(dy, -1.0))
+}
+
+fn mul_vjp(row: &Mul, pullback: &mut Pullback<'_>) -> Result<(), OpError> {
+    let dy = pullback.dy()?;
+    pullback.give(&row.x, call::mul(dy, &row.y))?;
+    pullback.give(&row.y, call::mul(dy, &row.x))
 }
 
 fn divisor(y: i64) -> Result<i64, OpError> {

@@ -1,9 +1,9 @@
 //! Ops that read elements at indices.
 
-use crate::ops::rules::{self, take};
+use crate::ops::rules::{self, free, take};
 use crate::ops::{Accuracy, DTypeSet, INT32, NUMBER, OpError, Operand, SMALL_INTEGER, movement};
 use crate::tensor::Tensor;
-use crate::types::{DType, Dim, TensorType};
+use crate::types::{DType, Dim, Opset, TensorType};
 
 /// What elements may be gathered of from ios17 on.
 const NUMBER_17: DTypeSet = NUMBER.and(SMALL_INTEGER);
@@ -14,49 +14,28 @@ const INDEX_17: DTypeSet = INT32.and(SMALL_INTEGER);
 
 crate::ops! {
     /// The slices of `x` at `indices` along `axis`: dimension `axis` of `x` is replaced by the dimensions of
-    /// `indices`. Negative indices count from the end.
-    Gather = "gather"(x: Operand[T], indices: Operand[I], axis: i32 = 0)
+    /// `indices`. The first `batch_dims` dimensions, which `x` and `indices` share, pair slices with the indices that
+    /// apply to them. Before ios17 negative indices count from the end; from then on an index must not be negative, and
+    /// with `validate_indices` one out of range is, where it is a constant, an error of the program.
+    Gather = gather(x: Operand[T], indices: Operand[I]; axis: i32 = 0, #[since = IOS16] batch_dims: i32 = 0,
+        #[since = IOS17] validate_indices: bool = false)
         since IOS15 where [T: NUMBER, I: INT32]
-        { infer: |row| slices(&row.x, &row.indices, row.axis, 0).ty(),
-          eval: |row, _| slices(&row.x, &row.indices, row.axis, 0).evaluate(),
-          accuracy: Accuracy::Exact }
-
-    /// As before ios16; the first `batch_dims` dimensions, which `x` and `indices` share, pair slices with
-    /// the indices that apply to them.
-    Gather16 = "gather"(x: Operand[T], indices: Operand[I], axis: i32 = 0, batch_dims: i32 = 0)
         since IOS16 where [T: NUMBER, I: INDEX_16]
-        { infer: |row| slices(&row.x, &row.indices, row.axis, row.batch_dims).ty(),
-          eval: |row, _| slices(&row.x, &row.indices, row.axis, row.batch_dims).evaluate(),
-          accuracy: Accuracy::Exact }
-
-    /// As in ios16, but an index must not be negative. One out of range is an error of the run, and with
-    /// `validate_indices`, where it is a constant, of the program.
-    Gather17 = "gather"(x: Operand[T], indices: Operand[I], axis: i32 = 0, batch_dims: i32 = 0,
-        validate_indices: bool = false) since IOS17 where [T: NUMBER_17, I: INDEX_17]
+        since IOS17 where [T: NUMBER_17, I: INDEX_17]
         { infer: |row| row.slices().ty(), eval: |row, _| row.slices().evaluate(),
-          accuracy: Accuracy::Exact }
+          accuracy: Accuracy::Exact; flops: free }
 
     /// For each place of `indices`, the element of `x` there whose coordinate along `axis` is the index. In
-    /// every other dimension both have the same length. Negative indices count from the end.
-    GatherAlongAxis = "gather_along_axis"(x: Operand[T], indices: Operand[I], axis: i32 = 0)
+    /// every other dimension both have the same length. Before ios17 negative indices count from the end; from then on
+    /// an index must not be negative, and with `validate_indices` one out of range is, where it is a constant, an error
+    /// of the program.
+    GatherAlongAxis = gather_along_axis(x: Operand[T], indices: Operand[I]; axis: i32 = 0,
+        #[since = IOS17] validate_indices: bool = false)
         since IOS15 where [T: NUMBER, I: INT32]
-        { infer: |row| elements(&row.x, &row.indices, row.axis).ty(),
-          eval: |row, _| elements(&row.x, &row.indices, row.axis).evaluate(),
-          accuracy: Accuracy::Exact }
-
-    /// As before ios16, with 16-bit indices.
-    GatherAlongAxis16 = "gather_along_axis"(x: Operand[T], indices: Operand[I], axis: i32 = 0)
         since IOS16 where [T: NUMBER, I: INDEX_16]
-        { infer: |row| elements(&row.x, &row.indices, row.axis).ty(),
-          eval: |row, _| elements(&row.x, &row.indices, row.axis).evaluate(),
-          accuracy: Accuracy::Exact }
-
-    /// As in ios16, but an index must not be negative. One out of range is an error of the run, and with
-    /// `validate_indices`, where it is a constant, of the program.
-    GatherAlongAxis17 = "gather_along_axis"(x: Operand[T], indices: Operand[I], axis: i32 = 0,
-        validate_indices: bool = false) since IOS17 where [T: NUMBER_17, I: INDEX_17]
+        since IOS17 where [T: NUMBER_17, I: INDEX_17]
         { infer: |row| row.elements().ty(), eval: |row, _| row.elements().evaluate(),
-          accuracy: Accuracy::Exact }
+          accuracy: Accuracy::Exact; flops: free }
 }
 
 /// Indices along one dimension, and which of them are allowed.
@@ -69,7 +48,12 @@ pub(super) struct Indices<'a> {
     pub validate: bool,
 }
 
-impl Indices<'_> {
+impl<'a> Indices<'a> {
+    /// The indices of an op as the signature of `since` takes them.
+    pub(super) fn new(operand: &'a Operand, since: Opset, validate: bool) -> Indices<'a> {
+        Indices { operand, negative: since < Opset::IOS17, validate }
+    }
+
     /// The positions that the indices mean along a dimension of `length`.
     pub(super) fn positions(&self, length: usize) -> Result<Vec<usize>, OpError> {
         let values = self.operand.integers()?;
@@ -89,7 +73,7 @@ impl Indices<'_> {
     }
 }
 
-/// What either signature of `gather` asks for.
+/// What a `gather` asks for.
 struct Slices<'a> {
     x: &'a Operand,
     indices: Indices<'a>,
@@ -97,13 +81,9 @@ struct Slices<'a> {
     batch_dims: i32,
 }
 
-fn slices<'a>(x: &'a Operand, indices: &'a Operand, axis: i32, batch_dims: i32) -> Slices<'a> {
-    Slices { x, indices: Indices { operand: indices, negative: true, validate: false }, axis, batch_dims }
-}
-
-impl Gather17 {
+impl Gather {
     fn slices(&self) -> Slices<'_> {
-        let indices = Indices { operand: &self.indices, negative: false, validate: self.validate_indices };
+        let indices = Indices::new(&self.indices, self.since, self.validate_indices);
         Slices { x: &self.x, indices, axis: self.axis, batch_dims: self.batch_dims }
     }
 }
@@ -160,20 +140,16 @@ impl Slices<'_> {
     }
 }
 
-/// What either signature of `gather_along_axis` asks for.
+/// What a `gather_along_axis` asks for.
 struct Elements<'a> {
     x: &'a Operand,
     indices: Indices<'a>,
     axis: i32,
 }
 
-fn elements<'a>(x: &'a Operand, indices: &'a Operand, axis: i32) -> Elements<'a> {
-    Elements { x, indices: Indices { operand: indices, negative: true, validate: false }, axis }
-}
-
-impl GatherAlongAxis17 {
+impl GatherAlongAxis {
     fn elements(&self) -> Elements<'_> {
-        let indices = Indices { operand: &self.indices, negative: false, validate: self.validate_indices };
+        let indices = Indices::new(&self.indices, self.since, self.validate_indices);
         Elements { x: &self.x, indices, axis: self.axis }
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::error::ErrorKind;
 use crate::eval::Evaluation;
-use crate::ops::rules::{self, positions, strides, take};
+use crate::ops::rules::{self, free, positions, strides, take};
 use crate::ops::{ANY, Accuracy, OpError, Operand, movement};
 use crate::tensor::Tensor;
 use crate::types::{Dim, Shape, TensorType};
@@ -10,17 +10,17 @@ use crate::types::{Dim, Shape, TensorType};
 crate::ops! {
     /// Joins `values` along `axis`; they agree in every other dimension. With `interleave`, the results of
     /// `axis` come from the values in turn, which then agree in every dimension.
-    Concat = "concat"(values: Vec<Operand>, axis: i32, interleave: bool = false) since IOS15
-        { infer: concat_type, eval: concat, accuracy: Accuracy::Exact }
+    Concat = concat(values: Vec<Operand>, axis: i32; interleave: bool = false) since IOS15
+        { infer: concat_type, eval: concat, accuracy: Accuracy::Exact; flops: free }
 
     /// Cuts `x` along `axis` into `num_splits` equal parts, or into parts of `split_sizes`.
-    Split = "split"(x: Operand[T], num_splits: Option<i32>, split_sizes: Option<Vec<i32>>, axis: i32)
+    Split = split(x: Operand[T], axis: i32; num_splits: Option<i32>, split_sizes: Option<Vec<i32>>)
         since IOS15 where [T: ANY]
-        { infer: split_type, eval: split, accuracy: Accuracy::Exact }
+        { infer: split_type, eval: split, accuracy: Accuracy::Exact; flops: free }
 
     /// The `values`, all of one shape, along a new dimension that stands at `axis` in the result.
-    Stack = "stack"(values: Vec<Operand>, axis: i32) since IOS15
-        { infer: stack_type, eval: stack, accuracy: Accuracy::Exact }
+    Stack = stack(values: Vec<Operand>, axis: i32) since IOS15
+        { infer: stack_type, eval: stack, accuracy: Accuracy::Exact; flops: free }
 }
 
 /// The most parts that one `split` makes: a bound on what a hostile program can ask the verifier for.
@@ -39,9 +39,31 @@ fn alike(values: &[Operand]) -> Result<(&Operand, &[Operand]), OpError> {
     Ok((first, rest))
 }
 
+impl Concat {
+    /// The position of the axis.
+    ///
+    /// # Errors
+    ///
+    /// When the values have no such axis, or there are none.
+    pub fn position(&self) -> Result<usize, OpError> {
+        rules::axis("axis", self.axis, alike(&self.values)?.0.rank())
+    }
+}
+
+impl Split {
+    /// The position of the axis.
+    ///
+    /// # Errors
+    ///
+    /// When `x` has no such axis.
+    pub fn position(&self) -> Result<usize, OpError> {
+        rules::axis("axis", self.axis, self.x.rank())
+    }
+}
+
 fn concat_type(row: &Concat) -> Result<Vec<TensorType>, OpError> {
     let (first, rest) = alike(&row.values)?;
-    let axis = rules::axis("axis", row.axis, first.rank())?;
+    let axis = row.position()?;
     let mut shape = first.shape().clone();
     for value in rest {
         shape = join_shapes(&shape, value.shape(), axis, row.interleave)?;
@@ -160,7 +182,7 @@ fn part_lengths(row: &Split, length: Dim) -> Result<Vec<Dim>, OpError> {
 }
 
 fn split_type(row: &Split) -> Result<Vec<TensorType>, OpError> {
-    let axis = rules::axis("axis", row.axis, row.x.rank())?;
+    let axis = row.position()?;
     let parts = part_lengths(row, row.x.shape().0[axis])?;
     let part_type = |length| {
         let mut shape = row.x.shape().clone();
@@ -171,7 +193,7 @@ fn split_type(row: &Split) -> Result<Vec<TensorType>, OpError> {
 }
 
 fn split(row: &Split, _: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
-    let axis = rules::axis("axis", row.axis, row.x.rank())?;
+    let axis = row.position()?;
     let own = strides(row.x.dims()?);
     let steps: Vec<isize> = own.iter().map(|&step| step as isize).collect();
     let mut start = 0;

@@ -9,26 +9,19 @@ use crate::types::{DType, Dim, Shape, TensorType};
 
 crate::ops! {
     /// `x · y` over the last two dimensions, the others broadcast. A vector `x` counts as a row and a vector
-    /// `y` as a column, and that dimension is left out of the result.
-    Matmul = "matmul"(x: Operand[T], y: Operand[T], transpose_x: bool = false, transpose_y: bool = false)
-        since IOS15 where [T: NUMBER]
-        { infer: matmul_type, eval: matmul, accuracy: Accuracy::Sum(1) }
-
-    /// As before ios17; where exactly one of `x` and `y` is a constant their element types may differ, and
-    /// the result has that of the other.
-    Matmul17 = "matmul"(x: Operand[T], y: Operand[U], transpose_x: bool = false, transpose_y: bool = false)
+    /// `y` as a column, and that dimension is left out of the result. From ios17 on, where exactly one of `x` and `y` is
+    /// a constant, their element types may differ, and the result has that of the other.
+    Matmul = matmul(x: Operand[T], y: Operand[U]; transpose_x: bool = false, transpose_y: bool = false)
+        since IOS15 where [T: NUMBER, U = T]
         since IOS17 where [T: NUMBER, U: NUMBER]
-        { infer: matmul_type_17, eval: matmul_17, accuracy: Accuracy::Sum(1) }
+        { infer: matmul_type, eval: matmul, accuracy: Accuracy::Sum(1); flops: matmul_flops }
 
-    /// `x · weightᵀ + bias` with `x [*, D_in]`, `weight [D_out, D_in]`, `bias [D_out]`; without `bias` it is 0.
-    Linear = "linear"(x: Operand[T], weight: Constant[T], bias: Option<Constant>[T])
-        since IOS15 where [T: NUMBER]
-        { infer: linear_type, eval: linear, accuracy: Accuracy::Sum(1) }
-
-    /// As before ios17; weight and bias may have another element type than `x`.
-    Linear17 = "linear"(x: Operand[T], weight: Constant[U], bias: Option<Constant>[U])
+    /// `x · weightᵀ + bias` with `x [*, D_in]`, `weight [D_out, D_in]`, `bias [D_out]`; without `bias` it is 0. From
+    /// ios17 on weight and bias may have another element type than `x`.
+    Linear = linear(x: Operand[T], weight: Constant[U]; bias: Option<Constant>[U])
+        since IOS15 where [T: NUMBER, U = T]
         since IOS17 where [T: NUMBER, U: NUMBER]
-        { infer: linear_type_17, eval: linear_17, accuracy: Accuracy::Sum(1) }
+        { infer: linear_type, eval: linear, accuracy: Accuracy::Sum(1); flops: linear_flops }
 }
 
 /// A batch of matrix products, whichever op asks for it: `m × k` by `k × n` each.
@@ -119,22 +112,12 @@ impl<'a> MatrixProduct<'a> {
         })
     }
 
-    /// The product that a row of `matmul` asks for.
-    ///
-    /// # Errors
-    ///
-    /// When the operands' shapes do not fit together.
-    pub fn of_matmul(row: &'a Matmul) -> Result<MatrixProduct<'a>, OpError> {
-        let (x, y) = (("x", &row.x, row.transpose_x), ("y", &row.y, row.transpose_y));
-        MatrixProduct::new(x, y, None, row.x.dtype())
-    }
-
-    /// As [`MatrixProduct::of_matmul`], for the signature of ios17.
+    /// The product that a `matmul` asks for.
     ///
     /// # Errors
     ///
     /// When the operands' shapes or element types do not fit together.
-    pub fn of_matmul_17(row: &'a Matmul17) -> Result<MatrixProduct<'a>, OpError> {
+    pub fn of_matmul(row: &'a Matmul) -> Result<MatrixProduct<'a>, OpError> {
         if row.x.constant == row.y.constant && row.x.dtype() != row.y.dtype() {
             let message = format!("must have the element type of `x`, {}", row.x.dtype());
             return Err(OpError::new(ErrorKind::ElementType, Some("y"), message)
@@ -146,7 +129,7 @@ impl<'a> MatrixProduct<'a> {
         MatrixProduct::new(x, y, None, dtype)
     }
 
-    /// The product that a row of `linear` asks for.
+    /// The product that a `linear` asks for.
     ///
     /// # Errors
     ///
@@ -155,14 +138,24 @@ impl<'a> MatrixProduct<'a> {
         linear_product(&row.x, &row.weight, row.bias.as_ref())
     }
 
-    /// As [`MatrixProduct::of_linear`], for the signature of ios17.
-    ///
-    /// # Errors
-    ///
-    /// When the operands' shapes do not fit together.
-    pub fn of_linear_17(row: &'a Linear17) -> Result<MatrixProduct<'a>, OpError> {
-        linear_product(&row.x, &row.weight, row.bias.as_ref())
+    /// Floating-point operations: two for each factor pair, and one for each element of a bias.
+    fn flops(&self) -> Option<u64> {
+        let sums = self.batch.elements()?.checked_mul(self.m.known()?)?.checked_mul(self.n.known()?)?;
+        sum_flops(sums, self.k.known()?, self.bias.is_some())
     }
+}
+
+/// Floating-point operations of this many sums of products of `length` terms, each perhaps with a bias.
+pub(super) fn sum_flops(sums: u64, length: u64, bias: bool) -> Option<u64> {
+    length.checked_mul(2)?.checked_add(u64::from(bias))?.checked_mul(sums)
+}
+
+fn matmul_flops(row: &Matmul) -> Option<u64> {
+    MatrixProduct::of_matmul(row).ok()?.flops()
+}
+
+fn linear_flops(row: &Linear) -> Option<u64> {
+    MatrixProduct::of_linear(row).ok()?.flops()
 }
 
 fn linear_product<'a>(
@@ -189,32 +182,16 @@ fn matmul_type(row: &Matmul) -> Result<Vec<TensorType>, OpError> {
     Ok(vec![MatrixProduct::of_matmul(row)?.result])
 }
 
-fn matmul_type_17(row: &Matmul17) -> Result<Vec<TensorType>, OpError> {
-    Ok(vec![MatrixProduct::of_matmul_17(row)?.result])
-}
-
 fn linear_type(row: &Linear) -> Result<Vec<TensorType>, OpError> {
     Ok(vec![MatrixProduct::of_linear(row)?.result])
-}
-
-fn linear_type_17(row: &Linear17) -> Result<Vec<TensorType>, OpError> {
-    Ok(vec![MatrixProduct::of_linear_17(row)?.result])
 }
 
 fn matmul(row: &Matmul, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
     MatrixProduct::of_matmul(row)?.evaluate(evaluation)
 }
 
-fn matmul_17(row: &Matmul17, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
-    MatrixProduct::of_matmul_17(row)?.evaluate(evaluation)
-}
-
 fn linear(row: &Linear, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
     MatrixProduct::of_linear(row)?.evaluate(evaluation)
-}
-
-fn linear_17(row: &Linear17, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
-    MatrixProduct::of_linear_17(row)?.evaluate(evaluation)
 }
 
 /// What sums of products need of a number; integers wrap, as their element type does.

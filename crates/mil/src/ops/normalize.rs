@@ -3,54 +3,59 @@
 use crate::eval::{Evaluation, Numbers};
 use crate::ops::elementwise::larger;
 use crate::ops::reduce::Grouping;
-use crate::ops::rules::{self, same_as_first};
+use crate::ops::rules::{self, per_element, same_as_first};
 use crate::ops::{Accuracy, Constant, FLOAT, OpError, Operand};
 use crate::tensor::Tensor;
 use crate::types::{Shape, TensorType};
 
 crate::ops! {
     /// `exp(x − m) / Σ exp(x − m)` along `axis`, with the largest `m`.
-    Softmax = "softmax"(x: Operand[T], axis: i32 = -1) since IOS15 where [T: FLOAT]
-        { infer: softmax_type, eval: softmax, accuracy: Accuracy::Ulp(4) }
+    Softmax = softmax(x: Operand[T]; axis: i32 = -1) since IOS15 where [T: FLOAT]
+        { infer: softmax_type, eval: softmax, accuracy: Accuracy::Ulp(4); flops: per_element::<_, 5> }
 
     /// `gamma · (x − mean) / √(variance + epsilon) + beta`, with the mean and the mean squared deviation of
     /// `x` over `axes`, all of them by default. `gamma` (1 by default) and `beta` (0) have the dimensions of
     /// `x` at `axes`; `epsilon` is 1e-5 by default.
-    LayerNorm = "layer_norm"(x: Operand[T], axes: Option<Vec<i32>>, gamma: Option<Constant>[T],
-        beta: Option<Constant>[T], epsilon: Option<f64>[T]) since IOS15 where [T: FLOAT]
-        { infer: layer_norm_type, eval: layer_norm, accuracy: Accuracy::Sum(2) }
-
-    /// As before ios17; the parameters may have another floating-point type than `x`.
-    LayerNorm17 = "layer_norm"(x: Operand[T], axes: Option<Vec<i32>>, gamma: Option<Constant>[U],
-        beta: Option<Constant>[U], epsilon: Option<f64>[U]) since IOS17 where [T: FLOAT, U: FLOAT]
-        { infer: layer_norm_type, eval: layer_norm, accuracy: Accuracy::Sum(2) }
+    /// From ios17 on the parameters may have another floating-point type than `x`.
+    LayerNorm = layer_norm(x: Operand[T]; axes: Option<Vec<i32>>, gamma: Option<Constant>[U],
+        beta: Option<Constant>[U], epsilon: Option<f64>[U])
+        since IOS15 where [T: FLOAT, U = T]
+        since IOS17 where [T: FLOAT, U: FLOAT]
+        { infer: layer_norm_type, eval: layer_norm, accuracy: Accuracy::Sum(2); flops: per_element::<_, 7> }
 
     /// `gamma · (x − mean) / √(variance + epsilon) + beta` for `x [n, C, *D]`, with one value per channel in
     /// `mean`, `variance`, `gamma` (1 by default) and `beta` (0), each `[C]`; `epsilon` is 1e-5 by default.
-    BatchNorm = "batch_norm"(x: Operand[T], mean: Constant[T], variance: Constant[T],
-        gamma: Option<Constant>[T], beta: Option<Constant>[T], epsilon: Option<f64>[T])
-        since IOS15 where [T: FLOAT]
-        { infer: batch_norm_type, eval: batch_norm, accuracy: Accuracy::Sum(2) }
-
-    /// As before ios17; the parameters may have another floating-point type than `x`.
-    BatchNorm17 = "batch_norm"(x: Operand[T], mean: Constant[U], variance: Constant[U],
-        gamma: Option<Constant>[U], beta: Option<Constant>[U], epsilon: Option<f64>[U])
+    /// From ios17 on they may have another floating-point type than `x`.
+    BatchNorm = batch_norm(x: Operand[T], mean: Constant[U], variance: Constant[U]; gamma: Option<Constant>[U],
+        beta: Option<Constant>[U], epsilon: Option<f64>[U])
+        since IOS15 where [T: FLOAT, U = T]
         since IOS17 where [T: FLOAT, U: FLOAT]
-        { infer: batch_norm_type, eval: batch_norm, accuracy: Accuracy::Sum(2) }
+        { infer: batch_norm_type, eval: batch_norm, accuracy: Accuracy::Sum(2); flops: per_element::<_, 2> }
 }
 
 /// The epsilon of both normalisations where none is given: coremltools passes 1e-5 as fp32, whatever the
 /// type of `x`.
 const DEFAULT_EPSILON: f32 = 1e-5;
 
+impl Softmax {
+    /// The position of the axis.
+    ///
+    /// # Errors
+    ///
+    /// When `x` has no such axis.
+    pub fn position(&self) -> Result<usize, OpError> {
+        rules::axis("axis", self.axis, self.x.rank())
+    }
+}
+
 fn softmax_type(row: &Softmax) -> Result<Vec<TensorType>, OpError> {
-    rules::axis("axis", row.axis, row.x.rank())?;
+    row.position()?;
     same_as_first(row)
 }
 
 fn softmax(row: &Softmax, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
     let dims = row.x.dims()?;
-    let axis = rules::axis("axis", row.axis, dims.len())?;
+    let axis = row.position()?;
     let mut values = row.x.floats()?;
     if values.is_empty() {
         return Ok(vec![evaluation.tensor(row.x.dtype(), dims, Numbers::Float(values))?]);
@@ -76,35 +81,50 @@ fn softmax(row: &Softmax, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, Op
     Ok(vec![evaluation.tensor(row.x.dtype(), dims, Numbers::Float(values))?])
 }
 
-/// The parameters that the signatures of a normalisation share.
+/// What `layer_norm` and `batch_norm` share.
 struct Affine<'a> {
     x: &'a Operand,
     gamma: Option<&'a Operand>,
     beta: Option<&'a Operand>,
-    epsilon: f64,
 }
 
-/// A row of `layer_norm` or `batch_norm`.
-trait Normalization {
-    fn affine(&self) -> Affine<'_>;
-}
+impl LayerNorm {
+    fn affine(&self) -> Affine<'_> {
+        Affine { x: &self.x, gamma: self.gamma.as_deref(), beta: self.beta.as_deref() }
+    }
 
-macro_rules! normalization {
-    ($($row:ty),*) => {$(
-        impl Normalization for $row {
-            fn affine(&self) -> Affine<'_> {
-                Affine {
-                    x: &self.x,
-                    gamma: self.gamma.as_deref(),
-                    beta: self.beta.as_deref(),
-                    epsilon: self.epsilon.unwrap_or(f64::from(DEFAULT_EPSILON)),
-                }
+    /// What is added to the variance.
+    pub fn shift(&self) -> f64 {
+        self.epsilon.unwrap_or(f64::from(DEFAULT_EPSILON))
+    }
+
+    /// The positions of the normalised axes in rising order, and those of the others.
+    ///
+    /// # Errors
+    ///
+    /// When `axes` names one that there is not, or one twice.
+    pub fn split_axes(&self) -> Result<(Vec<usize>, Vec<usize>), OpError> {
+        let rank = self.x.rank();
+        match &self.axes {
+            Some(axes) => {
+                let axes = rules::axes("axes", axes, rank)?;
+                Ok((0..rank).partition(|axis| axes.contains(axis)))
             }
+            None => Ok(((0..rank).collect(), Vec::new())),
         }
-    )*};
+    }
 }
 
-normalization!(LayerNorm, LayerNorm17, BatchNorm, BatchNorm17);
+impl BatchNorm {
+    fn affine(&self) -> Affine<'_> {
+        Affine { x: &self.x, gamma: self.gamma.as_deref(), beta: self.beta.as_deref() }
+    }
+
+    /// What is added to the variance.
+    pub fn shift(&self) -> f64 {
+        self.epsilon.unwrap_or(f64::from(DEFAULT_EPSILON))
+    }
+}
 
 impl Affine<'_> {
     /// Checks a parameter against the shape it must have.
@@ -140,36 +160,7 @@ impl Affine<'_> {
     }
 }
 
-/// The two signatures of `layer_norm`.
-trait LayerNormalization: Normalization {
-    fn axes(&self) -> Option<&[i32]>;
-
-    /// The positions of the axes in rising order, and those of the others.
-    fn split_axes(&self) -> Result<(Vec<usize>, Vec<usize>), OpError> {
-        let rank = self.affine().x.rank();
-        match self.axes() {
-            Some(axes) => {
-                let axes = rules::axes("axes", axes, rank)?;
-                Ok((0..rank).partition(|axis| axes.contains(axis)))
-            }
-            None => Ok(((0..rank).collect(), Vec::new())),
-        }
-    }
-}
-
-impl LayerNormalization for LayerNorm {
-    fn axes(&self) -> Option<&[i32]> {
-        self.axes.as_deref()
-    }
-}
-
-impl LayerNormalization for LayerNorm17 {
-    fn axes(&self) -> Option<&[i32]> {
-        self.axes.as_deref()
-    }
-}
-
-fn layer_norm_type<R: LayerNormalization>(row: &R) -> Result<Vec<TensorType>, OpError> {
+fn layer_norm_type(row: &LayerNorm) -> Result<Vec<TensorType>, OpError> {
     let affine = row.affine();
     let (axes, _) = row.split_axes()?;
     let normalized = axes.iter().map(|&axis| affine.x.shape().0[axis]).collect();
@@ -177,7 +168,7 @@ fn layer_norm_type<R: LayerNormalization>(row: &R) -> Result<Vec<TensorType>, Op
     Ok(vec![affine.x.ty.clone()])
 }
 
-fn layer_norm<R: LayerNormalization>(row: &R, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
+fn layer_norm(row: &LayerNorm, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
     layer_norm_type(row)?;
     let affine = row.affine();
     let (axes, others) = row.split_axes()?;
@@ -191,37 +182,13 @@ fn layer_norm<R: LayerNormalization>(row: &R, evaluation: &mut Evaluation) -> Re
     let sums = grouping.fold(&values, 0.0, |sum, x| sum + x);
     grouping.for_each(|element, result| values[element] -= sums[result] / count);
     let squares = grouping.fold(&values, 0.0, |sum, x| sum + x * x);
-    let deviations: Vec<f64> = squares.iter().map(|sum| (sum / count + affine.epsilon).sqrt()).collect();
+    let deviations: Vec<f64> = squares.iter().map(|sum| (sum / count + row.shift()).sqrt()).collect();
     grouping.for_each(|element, result| values[element] /= deviations[result]);
     affine.apply(&mut values, &Grouping::new(dims, &others))?;
     Ok(vec![evaluation.tensor(affine.x.dtype(), dims, Numbers::Float(values))?])
 }
 
-/// The two signatures of `batch_norm`.
-trait BatchNormalization: Normalization {
-    fn mean(&self) -> &Operand;
-    fn variance(&self) -> &Operand;
-}
-
-impl BatchNormalization for BatchNorm {
-    fn mean(&self) -> &Operand {
-        &self.mean
-    }
-    fn variance(&self) -> &Operand {
-        &self.variance
-    }
-}
-
-impl BatchNormalization for BatchNorm17 {
-    fn mean(&self) -> &Operand {
-        &self.mean
-    }
-    fn variance(&self) -> &Operand {
-        &self.variance
-    }
-}
-
-fn batch_norm_type<R: BatchNormalization>(row: &R) -> Result<Vec<TensorType>, OpError> {
+fn batch_norm_type(row: &BatchNorm) -> Result<Vec<TensorType>, OpError> {
     let affine = row.affine();
     if !(3..=5).contains(&affine.x.rank()) {
         return Err(
@@ -229,21 +196,21 @@ fn batch_norm_type<R: BatchNormalization>(row: &R) -> Result<Vec<TensorType>, Op
         );
     }
     let channels = Shape(vec![affine.x.shape().0[1]]);
-    Affine::check("mean", row.mean(), &channels)?;
-    Affine::check("variance", row.variance(), &channels)?;
+    Affine::check("mean", &row.mean, &channels)?;
+    Affine::check("variance", &row.variance, &channels)?;
     affine.check_both(&channels)?;
     Ok(vec![affine.x.ty.clone()])
 }
 
-fn batch_norm<R: BatchNormalization>(row: &R, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
+fn batch_norm(row: &BatchNorm, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
     batch_norm_type(row)?;
     let affine = row.affine();
     let dims = affine.x.dims()?;
     let others: Vec<usize> = (0..dims.len()).filter(|&axis| axis != 1).collect();
     let grouping = Grouping::new(dims, &others);
-    let mean = row.mean().floats()?;
+    let mean = row.mean.floats()?;
     let deviations: Vec<f64> =
-        row.variance().floats()?.iter().map(|variance| (variance + affine.epsilon).sqrt()).collect();
+        row.variance.floats()?.iter().map(|variance| (variance + row.shift()).sqrt()).collect();
     let mut values = affine.x.floats()?;
     grouping.for_each(|element, channel| {
         values[element] = (values[element] - mean[channel]) / deviations[channel];

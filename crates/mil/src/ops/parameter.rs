@@ -1,5 +1,6 @@
 //! The Rust types that a row's parameters may have, and how each takes what an op was given.
 
+use crate::builder::{Input, Tuple};
 use crate::error::ErrorKind;
 use crate::ops::{BOOL, DTypeSet, FLOAT, Given, INT32, OpError, Operand, STRING};
 
@@ -50,6 +51,8 @@ const fn kind(
 pub trait Parameter: Sized {
     /// What may be given.
     const KIND: ParameterKind;
+    /// What a typed call takes for it.
+    type Written: Into<Input>;
     /// Whether the parameter may be left out without a default.
     const OPTIONAL: bool = false;
     /// The parameter's value when nothing is given.
@@ -81,6 +84,7 @@ fn known<T>(value: Option<T>, what: &str) -> Result<T, OpError> {
 }
 
 impl Parameter for Operand {
+    type Written = Input;
     const KIND: ParameterKind = kind(OperandForm::Tensor, false, None, None);
     fn bind(given: &Given) -> Result<Self, OpError> {
         single(given).cloned()
@@ -102,6 +106,7 @@ impl std::ops::Deref for Constant {
 }
 
 impl Parameter for Constant {
+    type Written = Input;
     const KIND: ParameterKind = kind(OperandForm::Tensor, true, None, None);
     fn bind(given: &Given) -> Result<Self, OpError> {
         single(given).cloned().map(Constant)
@@ -116,6 +121,7 @@ impl Parameter for Constant {
 pub struct State(pub Operand);
 
 impl Parameter for State {
+    type Written = Input;
     const KIND: ParameterKind = kind(OperandForm::State, false, None, None);
     fn bind(given: &Given) -> Result<Self, OpError> {
         single(given).cloned().map(State)
@@ -126,6 +132,7 @@ impl Parameter for State {
 }
 
 impl Parameter for Vec<Operand> {
+    type Written = Tuple;
     const KIND: ParameterKind = kind(OperandForm::Tuple, false, None, None);
     fn bind(given: &Given) -> Result<Self, OpError> {
         match given {
@@ -141,6 +148,7 @@ impl Parameter for Vec<Operand> {
 }
 
 impl<P: Parameter> Parameter for Option<P> {
+    type Written = P::Written;
     const KIND: ParameterKind = P::KIND;
     const OPTIONAL: bool = true;
     fn absent() -> Option<Self> {
@@ -160,6 +168,7 @@ impl<P: Parameter> Parameter for Option<P> {
 macro_rules! constant_parameter {
     ($ty:ty, $rank:expr, $dtypes:expr, $what:literal, $read:expr) => {
         impl Parameter for $ty {
+            type Written = $ty;
             const KIND: ParameterKind = kind(OperandForm::Tensor, true, Some($rank), Some($dtypes));
             fn bind(given: &Given) -> Result<Self, OpError> {
                 let read: fn(&Operand) -> Option<$ty> = $read;

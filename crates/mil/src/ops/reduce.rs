@@ -5,68 +5,82 @@
 
 use crate::eval::{Evaluation, Numbers};
 use crate::ops::elementwise::{larger, smaller};
-use crate::ops::rules;
+use crate::ops::rules::{self, per_element};
 use crate::ops::{Accuracy, NUMBER, OpError, Operand};
 use crate::tensor::Tensor;
 use crate::types::{DType, Dim, Shape, TensorType};
 
 crate::ops! {
     /// The sum of `x` over `axes`, all of them by default. Integers wrap.
-    ReduceSum = "reduce_sum"(x: Operand[T], axes: Option<Vec<i32>>, keep_dims: bool = false) since IOS15
+    ReduceSum = reduce_sum(x: Operand[T]; axes: Option<Vec<i32>>, keep_dims: bool = false) since IOS15
         where [T: NUMBER]
-        { infer: reduced_type, eval: reduce_sum, accuracy: Accuracy::Sum(1) }
+        { infer: reduced_type, eval: reduce_sum, accuracy: Accuracy::Sum(1);
+          flops: per_element::<_, 1> }
 
     /// The mean of `x` over `axes`, all of them by default. Of integers it is rounded toward zero.
-    ReduceMean = "reduce_mean"(x: Operand[T], axes: Option<Vec<i32>>, keep_dims: bool = false) since IOS15
+    ReduceMean = reduce_mean(x: Operand[T]; axes: Option<Vec<i32>>, keep_dims: bool = false) since IOS15
         where [T: NUMBER]
-        { infer: reduced_type, eval: reduce_mean, accuracy: Accuracy::Sum(1) }
+        { infer: reduced_type, eval: reduce_mean, accuracy: Accuracy::Sum(1);
+          flops: per_element::<_, 1> }
 
     /// The largest of `x` over `axes`, all of them by default; NaN if any is.
-    ReduceMax = "reduce_max"(x: Operand[T], axes: Option<Vec<i32>>, keep_dims: bool = false) since IOS15
+    ReduceMax = reduce_max(x: Operand[T]; axes: Option<Vec<i32>>, keep_dims: bool = false) since IOS15
         where [T: NUMBER]
-        { infer: reduced_type, eval: reduce_max, accuracy: Accuracy::Exact }
+        { infer: reduced_type, eval: reduce_max, accuracy: Accuracy::Exact;
+          flops: per_element::<_, 1> }
 
     /// The smallest of `x` over `axes`, all of them by default; NaN if any is.
-    ReduceMin = "reduce_min"(x: Operand[T], axes: Option<Vec<i32>>, keep_dims: bool = false) since IOS15
+    ReduceMin = reduce_min(x: Operand[T]; axes: Option<Vec<i32>>, keep_dims: bool = false) since IOS15
         where [T: NUMBER]
-        { infer: reduced_type, eval: reduce_min, accuracy: Accuracy::Exact }
+        { infer: reduced_type, eval: reduce_min, accuracy: Accuracy::Exact;
+          flops: per_element::<_, 1> }
 
     /// The product of `x` over `axes`, all of them by default. Integers wrap. The order of the factors is as
     /// free as that of a sum's terms, the magnitude being the product's own.
-    ReduceProd = "reduce_prod"(x: Operand[T], axes: Option<Vec<i32>>, keep_dims: bool = false) since IOS15
+    ReduceProd = reduce_prod(x: Operand[T]; axes: Option<Vec<i32>>, keep_dims: bool = false) since IOS15
         where [T: NUMBER]
-        { infer: reduced_type, eval: reduce_prod, accuracy: Accuracy::Sum(1) }
+        { infer: reduced_type, eval: reduce_prod, accuracy: Accuracy::Sum(1);
+          flops: per_element::<_, 1> }
 
     /// `log Σ exp(x)` over `axes`, all of them by default, as `m + log Σ exp(x − m)` with the largest `m`.
     /// Of integers it is rounded toward zero.
-    ReduceLogSumExp = "reduce_log_sum_exp"(x: Operand[T], axes: Option<Vec<i32>>, keep_dims: bool = false)
+    ReduceLogSumExp = reduce_log_sum_exp(x: Operand[T]; axes: Option<Vec<i32>>, keep_dims: bool = false)
         since IOS15 where [T: NUMBER]
-        { infer: reduced_type, eval: reduce_log_sum_exp, accuracy: Accuracy::Sum(2) }
+        { infer: reduced_type, eval: reduce_log_sum_exp, accuracy: Accuracy::Sum(2);
+          flops: per_element::<_, 2> }
 
     /// `Σ x²` over `axes`, all of them by default. Integers wrap.
-    ReduceSumSquare = "reduce_sum_square"(x: Operand[T], axes: Option<Vec<i32>>, keep_dims: bool = false)
+    ReduceSumSquare = reduce_sum_square(x: Operand[T]; axes: Option<Vec<i32>>, keep_dims: bool = false)
         since IOS15 where [T: NUMBER]
-        { infer: reduced_type, eval: reduce_sum_square, accuracy: Accuracy::Sum(1) }
+        { infer: reduced_type, eval: reduce_sum_square, accuracy: Accuracy::Sum(1);
+          flops: per_element::<_, 2> }
 
     /// The position of the largest of `x` along `axis`, the first of several; that of the first NaN if there
-    /// is one. Positions beyond the result's type wrap.
-    ReduceArgmax = "reduce_argmax"(x: Operand[T], axis: i32 = -1, keep_dims: bool = false) since IOS15
-        where [T: NUMBER]
-        { infer: argmax_type, eval: reduce_argmax, accuracy: Accuracy::Exact }
-
-    /// As before ios17; `output_dtype` is int32 or uint16.
-    ReduceArgmax17 = "reduce_argmax"(x: Operand[T], axis: i32 = -1, keep_dims: bool = false,
-        output_dtype: String = "int32") since IOS17 where [T: NUMBER]
-        { infer: argmax_type, eval: reduce_argmax, accuracy: Accuracy::Exact }
+    /// is one. Positions are int32, or uint16 as `output_dtype` says; those beyond the type wrap.
+    ReduceArgmax = reduce_argmax(x: Operand[T]; axis: i32 = -1, keep_dims: bool = false,
+        #[since = IOS17] output_dtype: String = "int32")
+        since IOS15 where [T: NUMBER]
+        since IOS17 where [T: NUMBER]
+        { infer: argmax_type, eval: reduce_argmax, accuracy: Accuracy::Exact;
+          flops: per_element::<_, 1> }
 }
 
 /// What a row says about the axes to reduce.
-trait Reduction {
+pub trait Reduction {
+    /// What is reduced.
     fn x(&self) -> &Operand;
     /// The positions of the reduced axes.
+    ///
+    /// # Errors
+    ///
+    /// When `x` has no such axis, or one is given twice.
     fn axes(&self) -> Result<Vec<usize>, OpError>;
+    /// Whether the reduced axes stay, with the length 1.
     fn keep_dims(&self) -> bool;
+}
 
+/// What follows from the axes to reduce.
+trait Reduce: Reduction {
     /// The shape of `x` with the reduced axes removed, or of length 1 where they are kept.
     fn shape(&self) -> Result<Shape, OpError> {
         let axes = self.axes()?;
@@ -97,6 +111,8 @@ trait Reduction {
         Ok(vec![evaluation.tensor(dtype, &dims.collect::<Vec<_>>(), numbers)?])
     }
 }
+
+impl<R: Reduction> Reduce for R {}
 
 /// Implements [`Reduction`] for rows with the parameters `axes` and `keep_dims`.
 macro_rules! reduction_over_axes {
@@ -202,12 +218,12 @@ impl Grouping {
     }
 }
 
-fn reduced_type<R: Reduction>(row: &R) -> Result<Vec<TensorType>, OpError> {
+fn reduced_type<R: Reduce>(row: &R) -> Result<Vec<TensorType>, OpError> {
     Ok(vec![TensorType { dtype: row.x().dtype(), shape: row.shape()? }])
 }
 
 /// Folds with the function for the kind of number that `x` has.
-fn fold<R: Reduction>(
+fn fold<R: Reduce>(
     row: &R,
     evaluation: &Evaluation,
     float: (f64, impl Fn(f64, f64) -> f64),
@@ -222,7 +238,7 @@ fn fold<R: Reduction>(
 }
 
 /// Floating-point results as those of the row; rounded toward zero where it has integers.
-fn toward_zero<R: Reduction>(
+fn toward_zero<R: Reduce>(
     row: &R,
     evaluation: &Evaluation,
     results: Vec<f64>,
@@ -280,49 +296,34 @@ fn reduce_log_sum_exp(row: &ReduceLogSumExp, evaluation: &mut Evaluation) -> Res
     toward_zero(row, evaluation, logarithms.collect())
 }
 
-/// Implements [`Reduction`] and [`Argmax`] for a signature of `reduce_argmax`.
-macro_rules! argmax {
-    ($row:ty, $output_dtype:expr) => {
-        impl Reduction for $row {
-            fn x(&self) -> &Operand {
-                &self.x
-            }
-            fn axes(&self) -> Result<Vec<usize>, OpError> {
-                Ok(vec![rules::axis("axis", self.axis, self.x.rank())?])
-            }
-            fn keep_dims(&self) -> bool {
-                self.keep_dims
-            }
+impl Reduction for ReduceArgmax {
+    fn x(&self) -> &Operand {
+        &self.x
+    }
+    fn axes(&self) -> Result<Vec<usize>, OpError> {
+        Ok(vec![rules::axis("axis", self.axis, self.x.rank())?])
+    }
+    fn keep_dims(&self) -> bool {
+        self.keep_dims
+    }
+}
+
+/// The element type of the positions.
+fn position_type(row: &ReduceArgmax) -> Result<DType, OpError> {
+    match row.output_dtype.as_str() {
+        "int32" => Ok(DType::Int32),
+        "uint16" => Ok(DType::UInt16),
+        other => {
+            Err(OpError::rule("output_dtype", "must be int32 or uint16").found(format!("found \"{other}\"")))
         }
-
-        impl Argmax for $row {
-            fn output_dtype(&self) -> Result<DType, OpError> {
-                let output_dtype: fn(&$row) -> Result<DType, OpError> = $output_dtype;
-                output_dtype(self)
-            }
-        }
-    };
+    }
 }
 
-/// A signature of `reduce_argmax`.
-trait Argmax: Reduction {
-    /// The element type of the positions.
-    fn output_dtype(&self) -> Result<DType, OpError>;
+fn argmax_type(row: &ReduceArgmax) -> Result<Vec<TensorType>, OpError> {
+    Ok(vec![TensorType { dtype: position_type(row)?, shape: row.shape()? }])
 }
 
-argmax!(ReduceArgmax, |_| Ok(DType::Int32));
-argmax!(ReduceArgmax17, |row| match row.output_dtype.as_str() {
-    "int32" => Ok(DType::Int32),
-    "uint16" => Ok(DType::UInt16),
-    other =>
-        Err(OpError::rule("output_dtype", "must be int32 or uint16").found(format!("found \"{other}\""))),
-});
-
-fn argmax_type<R: Argmax>(row: &R) -> Result<Vec<TensorType>, OpError> {
-    Ok(vec![TensorType { dtype: row.output_dtype()?, shape: row.shape()? }])
-}
-
-fn reduce_argmax<R: Argmax>(row: &R, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
+fn reduce_argmax(row: &ReduceArgmax, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
     let grouping = row.grouping()?;
     grouping.refuse_empty()?;
     let best = match row.x().numbers()? {
@@ -331,7 +332,7 @@ fn reduce_argmax<R: Argmax>(row: &R, evaluation: &mut Evaluation) -> Result<Vec<
         }
         Numbers::Integer(x) => first_best(&grouping, &x, |new, best| new > best),
     };
-    row.result(evaluation, row.output_dtype()?, Numbers::Integer(best))
+    row.result(evaluation, position_type(row)?, Numbers::Integer(best))
 }
 
 /// For each result, the position among its elements of the first that none after it is better than.

@@ -10,6 +10,16 @@ pub(super) fn same_as_first<R: Row>(row: &R) -> Result<Vec<TensorType>, OpError>
     first(row).map(|operand| vec![operand.ty.clone()])
 }
 
+/// The floating-point operations of an op that only moves data.
+pub(super) fn free<R>(_: &R) -> Option<u64> {
+    Some(0)
+}
+
+/// `FACTOR` floating-point operations for each element of the first operand.
+pub(super) fn per_element<R: Row, const FACTOR: u64>(row: &R) -> Option<u64> {
+    first(row).ok()?.shape().elements()?.checked_mul(FACTOR)
+}
+
 /// The first operand of a row.
 pub(super) fn first<R: Row>(row: &R) -> Result<&Operand, OpError> {
     row.operands()

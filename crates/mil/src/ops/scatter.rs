@@ -3,35 +3,31 @@
 use crate::error::ErrorKind;
 use crate::eval::{Evaluation, Numbers};
 use crate::ops::gather::Indices;
-use crate::ops::rules::{self, lay_end_to_end, take};
+use crate::ops::rules::{self, free, lay_end_to_end, take};
 use crate::ops::{ANY, Accuracy, Constant, INT32, NUMBER, OpError, Operand, movement};
 use crate::tensor::Tensor;
 use crate::types::{DType, Dim, TensorType};
 
 crate::ops! {
     /// `data` with the slices at `indices` along `axis` replaced by those of `updates`, or combined with them
-    /// as `mode` says: update, add, sub, mul, div, max or min. Updates apply in their order. Negative indices
-    /// count from the end.
+    /// as `mode` says: update, add, sub, mul, div, max or min. Updates apply in their order. Before ios17 negative
+    /// indices count from the end; from then on an index must not be negative, and with `validate_indices` one out of
+    /// range is, where it is a constant, an error of the program.
     ///
     /// Without `mode` they add, as coremltools' code has it; its documentation says update.
-    Scatter = "scatter"(data: Operand[T], indices: Operand[I], updates: Operand[T], axis: i32 = 0,
-        mode: String = "add") since IOS15 where [T: NUMBER, I: INT32]
+    Scatter = scatter(data: Operand[T], indices: Operand[I], updates: Operand[T]; axis: i32 = 0,
+        mode: String = "add", #[since = IOS17] validate_indices: bool = false)
+        since IOS15 where [T: NUMBER, I: INT32]
+        since IOS17 where [T: NUMBER, I: INT32]
         { infer: |row| row.scattering().ty(), eval: |row, evaluation| row.scattering().evaluate(evaluation),
-          accuracy: Accuracy::Sum(1) }
-
-    /// As before ios17, but an index must not be negative. One out of range is an error of the run, and with
-    /// `validate_indices`, where it is a constant, of the program.
-    Scatter17 = "scatter"(data: Operand[T], indices: Operand[I], updates: Operand[T], axis: i32 = 0,
-        mode: String = "add", validate_indices: bool = false) since IOS17 where [T: NUMBER, I: INT32]
-        { infer: |row| row.scattering().ty(), eval: |row, evaluation| row.scattering().evaluate(evaluation),
-          accuracy: Accuracy::Sum(1) }
+          accuracy: Accuracy::Sum(1); flops: free }
 
     /// For each index a vector along a new dimension at `axis` of the result, which holds `on_value` (1) at
     /// the index and `off_value` (0) elsewhere; everywhere, where the index is out of range.
-    OneHot = "one_hot"(indices: Operand[I], one_hot_vector_size: Operand[S], axis: i32 = -1,
+    OneHot = one_hot(indices: Operand[I], one_hot_vector_size: Operand[S]; axis: i32 = -1,
         on_value: Option<Constant>[T], off_value: Option<Constant>[T])
         since IOS15 where [I: INT32, S: INT32, T: ANY]
-        { infer: one_hot_type, eval: one_hot, accuracy: Accuracy::Exact }
+        { infer: one_hot_type, eval: one_hot, accuracy: Accuracy::Exact; flops: free }
 }
 
 /// How an update combines with the element that is there.
@@ -94,7 +90,7 @@ impl Mode {
     }
 }
 
-/// What either signature of `scatter` asks for.
+/// What a `scatter` asks for.
 struct Scattering<'a> {
     data: &'a Operand,
     indices: Indices<'a>,
@@ -105,14 +101,7 @@ struct Scattering<'a> {
 
 impl Scatter {
     fn scattering(&self) -> Scattering<'_> {
-        let indices = Indices { operand: &self.indices, negative: true, validate: false };
-        Scattering { data: &self.data, indices, updates: &self.updates, axis: self.axis, mode: &self.mode }
-    }
-}
-
-impl Scatter17 {
-    fn scattering(&self) -> Scattering<'_> {
-        let indices = Indices { operand: &self.indices, negative: false, validate: self.validate_indices };
+        let indices = Indices::new(&self.indices, self.since, self.validate_indices);
         Scattering { data: &self.data, indices, updates: &self.updates, axis: self.axis, mode: &self.mode }
     }
 }

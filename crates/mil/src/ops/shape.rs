@@ -1,67 +1,48 @@
 //! Ops that change the shape of a tensor or the order of its dimensions.
 
 use crate::eval::{Evaluation, Numbers};
-use crate::ops::rules::{self, strides};
-use crate::ops::{ANY, Accuracy, DTypeSet, INDEX, INT32, OpError, Operand, SMALL_INTEGER, movement};
+use crate::ops::rules::{self, free, strides};
+use crate::ops::{ANY, ANY_17, Accuracy, INDEX, INT32, OpError, Operand, movement};
 use crate::tensor::Tensor;
-use crate::types::{DType, Dim, Shape, TensorType};
-
-/// What shapes may be changed of from ios17 on.
-const ANY_17: DTypeSet = ANY.and(SMALL_INTEGER);
+use crate::types::{DType, Dim, Opset, Shape, TensorType};
 
 crate::ops! {
-    /// The elements of `x` under another `shape`. One entry may be -1, which the number of elements decides;
-    /// 0 keeps the dimension of `x` at the same position, where both have the same rank.
-    Reshape = "reshape"(x: Operand[T], shape: Operand[U]) since IOS15 where [T: ANY, U: INT32]
-        { infer: |row| reshaped_type(&row.x, &row.shape, Zeros::FromLeft),
-          eval: |row, _| reshaped(&row.x, reshaped_type(&row.x, &row.shape, Zeros::FromLeft)),
-          accuracy: Accuracy::Exact }
-
-    /// As before ios17, but 0 keeps the dimension of `x` at the same position from the right, whatever the
-    /// ranks, and is 1 beyond the rank of `x`.
-    Reshape17 = "reshape"(x: Operand[T], shape: Operand[U]) since IOS17 where [T: ANY_17, U: INDEX]
-        { infer: |row| reshaped_type(&row.x, &row.shape, Zeros::FromRight),
-          eval: |row, _| reshaped(&row.x, reshaped_type(&row.x, &row.shape, Zeros::FromRight)),
-          accuracy: Accuracy::Exact }
+    /// The elements of `x` under another `shape`. One entry may be -1, which the number of elements decides. Before
+    /// ios17, 0 keeps the dimension of `x` at the same position, where both have the same rank; from then on it keeps the
+    /// one at the same position from the right, whatever the ranks, and is 1 beyond the rank of `x`.
+    Reshape = reshape(x: Operand[T], shape: Operand[U])
+        since IOS15 where [T: ANY, U: INT32]
+        since IOS17 where [T: ANY_17, U: INDEX]
+        { infer: reshaped_type, eval: |row, _| reshaped(&row.x, reshaped_type(row)), accuracy: Accuracy::Exact;
+          flops: free }
 
     /// The dimensions of `x` in another order: dimension `i` of the result is dimension `perm[i]` of `x`.
-    Transpose = "transpose"(x: Operand[T], perm: Vec<i32>) since IOS15 where [T: ANY]
-        { infer: |row| transposed_type(&row.x, &row.perm),
-          eval: |row, _| transposed(&row.x, &row.perm), accuracy: Accuracy::Exact }
-
-    /// As before ios17, and for 8- and 16-bit integers.
-    Transpose17 = "transpose"(x: Operand[T], perm: Vec<i32>) since IOS17 where [T: ANY_17]
-        { infer: |row| transposed_type(&row.x, &row.perm),
-          eval: |row, _| transposed(&row.x, &row.perm), accuracy: Accuracy::Exact }
+    Transpose = transpose(x: Operand[T], perm: Vec<i32>)
+        since IOS15 where [T: ANY]
+        since IOS17 where [T: ANY_17]
+        { infer: |row| transposed_type(&row.x, &row.perm), eval: |row, _| transposed(&row.x, &row.perm),
+          accuracy: Accuracy::Exact; flops: free }
 
     /// `x` with dimensions of length 1 inserted, which stand at `axes` in the result.
-    ExpandDims = "expand_dims"(x: Operand[T], axes: Vec<i32>) since IOS15 where [T: ANY]
+    ExpandDims = expand_dims(x: Operand[T], axes: Vec<i32>)
+        since IOS15 where [T: ANY]
+        since IOS17 where [T: ANY_17]
         { infer: |row| expanded_type(&row.x, &row.axes),
           eval: |row, _| reshaped(&row.x, expanded_type(&row.x, &row.axes)),
-          accuracy: Accuracy::Exact }
-
-    /// As before ios17, and for 8- and 16-bit integers.
-    ExpandDims17 = "expand_dims"(x: Operand[T], axes: Vec<i32>) since IOS17 where [T: ANY_17]
-        { infer: |row| expanded_type(&row.x, &row.axes),
-          eval: |row, _| reshaped(&row.x, expanded_type(&row.x, &row.axes)),
-          accuracy: Accuracy::Exact }
+          accuracy: Accuracy::Exact; flops: free }
 
     /// `x` without those of the dimensions `axes` that have length 1; without `axes`, all of them. A `?`
     /// stays.
-    Squeeze = "squeeze"(x: Operand[T], axes: Option<Vec<i32>>) since IOS15 where [T: ANY]
+    Squeeze = squeeze(x: Operand[T]; axes: Option<Vec<i32>>)
+        since IOS15 where [T: ANY]
+        since IOS17 where [T: ANY_17]
         { infer: |row| squeezed_type(&row.x, row.axes.as_deref()),
           eval: |row, _| reshaped(&row.x, squeezed_type(&row.x, row.axes.as_deref())),
-          accuracy: Accuracy::Exact }
-
-    /// As before ios17, and for 8- and 16-bit integers.
-    Squeeze17 = "squeeze"(x: Operand[T], axes: Option<Vec<i32>>) since IOS17 where [T: ANY_17]
-        { infer: |row| squeezed_type(&row.x, row.axes.as_deref()),
-          eval: |row, _| reshaped(&row.x, squeezed_type(&row.x, row.axes.as_deref())),
-          accuracy: Accuracy::Exact }
+          accuracy: Accuracy::Exact; flops: free }
 
     /// The dimensions of `x`, as an int32 vector.
-    ShapeOf = "shape"(x: Operand[T]) since IOS15 where [T: ANY]
-        { infer: shape_type, eval: shape, accuracy: Accuracy::Exact }
+    ShapeOf = shape(x: Operand[T]) since IOS15 where [T: ANY]
+        { infer: shape_type, eval: shape, accuracy: Accuracy::Exact; flops: free }
 }
 
 /// Which dimension of `x` a 0 in the shape for `reshape` keeps.
@@ -95,7 +76,9 @@ fn reshaped(x: &Operand, ty: Result<Vec<TensorType>, OpError>) -> Result<Vec<Ten
     Ok(vec![tensor.reshaped(&dims).map_err(crate::eval::internal)?])
 }
 
-fn reshaped_type(x: &Operand, shape: &Operand, zeros: Zeros) -> Result<Vec<TensorType>, OpError> {
+fn reshaped_type(row: &Reshape) -> Result<Vec<TensorType>, OpError> {
+    let (x, shape) = (&row.x, &row.shape);
+    let zeros = if row.since < Opset::IOS17 { Zeros::FromLeft } else { Zeros::FromRight };
     let Some(wanted) = movement::integers("shape", shape, None)? else {
         return match shape.shape().0[0] {
             Dim::Known(rank) => movement::unknown_result("shape", x.dtype(), rank),
@@ -159,6 +142,17 @@ fn not_as_many(x: &Operand, wanted: &[i64]) -> OpError {
     let elements = x.shape().elements().map_or(String::new(), |elements| format!(", {elements} elements"));
     OpError::rule("shape", format!("must hold the elements of `x`, {}{elements}", x.shape()))
         .found(format!("found {wanted:?}"))
+}
+
+impl Transpose {
+    /// For each dimension of the result, the position of that of `x`.
+    ///
+    /// # Errors
+    ///
+    /// When `perm` does not name each dimension once.
+    pub fn permutation(&self) -> Result<Vec<usize>, OpError> {
+        permutation(&self.x, &self.perm)
+    }
 }
 
 fn permutation(x: &Operand, perm: &[i32]) -> Result<Vec<usize>, OpError> {

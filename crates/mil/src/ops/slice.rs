@@ -1,75 +1,30 @@
 //! Ops that cut a rectangular part out of a tensor.
 
-use crate::ops::rules::strides;
-use crate::ops::{ANY, Accuracy, DTypeSet, INDEX, INT32, OpError, Operand, SMALL_INTEGER, movement};
+use crate::ops::rules::{free, strides};
+use crate::ops::{ANY, ANY_17, Accuracy, INDEX, INT32, OpError, Operand, movement};
 use crate::tensor::Tensor;
 use crate::types::{Dim, TensorType};
-
-/// What slices may be cut of from ios17 on.
-const ANY_17: DTypeSet = ANY.and(SMALL_INTEGER);
 
 crate::ops! {
     /// The elements `begin, begin + stride, …` before `end` along each dimension of `x`. Negative `begin` and
     /// `end` count from the end of the dimension; what lies outside it is left out. `stride` is 1 unless
     /// given, and may be negative. Where `begin_mask` or `end_mask` holds, the slice begins or ends with the
     /// dimension; where `squeeze_mask` does, it is the one element at `begin`, and the dimension vanishes.
-    SliceByIndex = "slice_by_index"(x: Operand[T], begin: Operand[U], end: Operand[U],
+    SliceByIndex = slice_by_index(x: Operand[T], begin: Operand[U], end: Operand[U];
         stride: Option<Vec<i32>>[U], begin_mask: Option<Vec<bool>>, end_mask: Option<Vec<bool>>,
-        squeeze_mask: Option<Vec<bool>>) since IOS15 where [T: ANY, U: INT32]
-        { infer: |row| row.slice().ty(), eval: |row, _| row.slice().evaluate(),
-          accuracy: Accuracy::Exact }
-
-    /// As before ios17, and with 8- and 16-bit integers.
-    SliceByIndex17 = "slice_by_index"(x: Operand[T], begin: Operand[U], end: Operand[U],
-        stride: Option<Vec<i32>>[U], begin_mask: Option<Vec<bool>>, end_mask: Option<Vec<bool>>,
-        squeeze_mask: Option<Vec<bool>>) since IOS17 where [T: ANY_17, U: INDEX]
-        { infer: |row| row.slice().ty(), eval: |row, _| row.slice().evaluate(),
-          accuracy: Accuracy::Exact }
+        squeeze_mask: Option<Vec<bool>>)
+        since IOS15 where [T: ANY, U: INT32]
+        since IOS17 where [T: ANY_17, U: INDEX]
+        { infer: SliceByIndex::ty, eval: |row, _| row.evaluate(), accuracy: Accuracy::Exact; flops: free }
 
     /// `size` elements from `begin` on along each dimension of `x`; where `size` is -1, all the rest. A
     /// negative `begin` counts from the end.
-    SliceBySize = "slice_by_size"(x: Operand[T], begin: Operand[U], size: Operand[U])
+    SliceBySize = slice_by_size(x: Operand[T], begin: Operand[U], size: Operand[U])
         since IOS15 where [T: ANY, U: INT32]
-        { infer: |row| sized_type(&row.x, &row.begin, &row.size),
-          eval: |row, _| sized(&row.x, &row.begin, &row.size), accuracy: Accuracy::Exact }
-
-    /// As before ios17, and with 8- and 16-bit integers.
-    SliceBySize17 = "slice_by_size"(x: Operand[T], begin: Operand[U], size: Operand[U])
         since IOS17 where [T: ANY_17, U: INDEX]
         { infer: |row| sized_type(&row.x, &row.begin, &row.size),
           eval: |row, _| sized(&row.x, &row.begin, &row.size), accuracy: Accuracy::Exact }
 }
-
-/// A slice by indices, as either signature of `slice_by_index` gives it.
-struct IndexSlice<'a> {
-    x: &'a Operand,
-    begin: &'a Operand,
-    end: &'a Operand,
-    stride: Option<&'a [i32]>,
-    begin_mask: Option<&'a [bool]>,
-    end_mask: Option<&'a [bool]>,
-    squeeze_mask: Option<&'a [bool]>,
-}
-
-macro_rules! index_slices {
-    ($($row:ident),*) => {$(
-        impl $row {
-            fn slice(&self) -> IndexSlice<'_> {
-                IndexSlice {
-                    x: &self.x,
-                    begin: &self.begin,
-                    end: &self.end,
-                    stride: self.stride.as_deref(),
-                    begin_mask: self.begin_mask.as_deref(),
-                    end_mask: self.end_mask.as_deref(),
-                    squeeze_mask: self.squeeze_mask.as_deref(),
-                }
-            }
-        }
-    )*};
-}
-
-index_slices!(SliceByIndex, SliceByIndex17);
 
 /// What one dimension of the result takes of a dimension of `x`.
 struct Cut {
@@ -83,35 +38,35 @@ struct Cut {
     squeezed: bool,
 }
 
-impl IndexSlice<'_> {
+impl SliceByIndex {
     /// What to take along each dimension.
     fn cuts(&self) -> Result<Vec<Cut>, OpError> {
         let rank = self.x.rank();
         movement::check_rank("x", rank)?;
-        let begin = movement::integers("begin", self.begin, Some(rank))?;
-        let end = movement::integers("end", self.end, Some(rank))?;
-        check_entries("stride", self.stride.map(<[i32]>::len), rank)?;
+        let begin = movement::integers("begin", &self.begin, Some(rank))?;
+        let end = movement::integers("end", &self.end, Some(rank))?;
+        check_entries("stride", self.stride.as_ref().map(Vec::len), rank)?;
         let masks = [
-            ("begin_mask", self.begin_mask),
-            ("end_mask", self.end_mask),
-            ("squeeze_mask", self.squeeze_mask),
+            ("begin_mask", &self.begin_mask),
+            ("end_mask", &self.end_mask),
+            ("squeeze_mask", &self.squeeze_mask),
         ];
         for (name, mask) in masks {
-            check_entries(name, mask.map(<[bool]>::len), rank)?;
+            check_entries(name, mask.as_ref().map(Vec::len), rank)?;
         }
-        let masked = |mask: Option<&[bool]>, i: usize| mask.is_some_and(|mask| mask[i]);
+        let masked = |mask: &Option<Vec<bool>>, i: usize| mask.as_ref().is_some_and(|mask| mask[i]);
         let bound = |values: &Option<Vec<i64>>, mask, i: usize| match values {
             _ if masked(mask, i) => Bound::Open,
             Some(values) => Bound::At(values[i]),
             None => Bound::Later,
         };
         let cut = |i| {
-            let begin = bound(&begin, self.begin_mask, i);
-            if masked(self.squeeze_mask, i) {
+            let begin = bound(&begin, &self.begin_mask, i);
+            if masked(&self.squeeze_mask, i) {
                 return single_element(i, self.x.shape().0[i], begin);
             }
-            let step = self.stride.map_or(1, |stride| i64::from(stride[i]));
-            range(i, self.x.shape().0[i], begin, bound(&end, self.end_mask, i), step)
+            let step = self.stride.as_ref().map_or(1, |stride| i64::from(stride[i]));
+            range(i, self.x.shape().0[i], begin, bound(&end, &self.end_mask, i), step)
         };
         (0..rank).map(cut).collect()
     }

@@ -2,18 +2,19 @@
 
 use crate::error::ErrorKind;
 use crate::eval::Evaluation;
+use crate::ops::rules::free;
 use crate::ops::{Accuracy, OpError, Operand, State};
 use crate::tensor::Tensor;
 use crate::types::TensorType;
 
 crate::ops! {
     /// The tensor that the state `input` holds at this point of the run.
-    ReadState = "read_state"(input: State) since IOS18
-        { infer: read_type, eval: read, accuracy: Accuracy::Exact, stateful: true }
+    ReadState = read_state(input: State) since IOS18
+        { infer: read_type, eval: read, accuracy: Accuracy::Exact; flops: free; [stateful] }
 
     /// Makes the state `input` hold `data` from this point of the run on.
-    WriteState = "write_state"(input: State, data: Operand) since IOS18
-        { infer: write_type, eval: write, accuracy: Accuracy::Exact, stateful: true }
+    WriteState = write_state(input: State, data: Operand) since IOS18
+        { infer: write_type, eval: write, accuracy: Accuracy::Exact; flops: free; [stateful] }
 }
 
 fn read_type(row: &ReadState) -> Result<Vec<TensorType>, OpError> {

@@ -5,93 +5,85 @@ use crate::ops::elementwise::{larger, smaller};
 use crate::ops::rules::{first, same_as_first};
 use crate::ops::{Accuracy, BOOL, FLOAT, NUMBER, OpError, Operand, Row};
 use crate::tensor::Tensor;
-use crate::types::{DType, TensorType};
+use crate::types::{DType, Opset, TensorType};
 
 crate::ops! {
     /// `|x|`. That of the least int32 wraps to itself.
-    Abs = "abs"(x: Operand[T]) since IOS15 where [T: NUMBER]
-        { infer: same_as_first, eval: abs, accuracy: Accuracy::Exact }
+    Abs = abs(x: Operand[T]) since IOS15 where [T: NUMBER]
+        { infer: same_as_first, eval: abs, accuracy: Accuracy::Exact; [elementwise] }
 
     /// −1, 0 or 1, as `x` is negative, zero or positive; NaN stays NaN.
-    Sign = "sign"(x: Operand[T]) since IOS15 where [T: NUMBER]
-        { infer: same_as_first, eval: sign, accuracy: Accuracy::Exact }
+    Sign = sign(x: Operand[T]) since IOS15 where [T: NUMBER]
+        { infer: same_as_first, eval: sign, accuracy: Accuracy::Exact; [elementwise] }
 
     /// `x²`. Integers wrap.
-    Square = "square"(x: Operand[T]) since IOS15 where [T: NUMBER]
-        { infer: same_as_first, eval: square, accuracy: Accuracy::Exact }
+    Square = square(x: Operand[T]) since IOS15 where [T: NUMBER]
+        { infer: same_as_first, eval: square, accuracy: Accuracy::Exact; [elementwise] }
 
     /// `√x`.
-    Sqrt = "sqrt"(x: Operand[T]) since IOS15 where [T: FLOAT]
-        { infer: same_as_first, eval: sqrt, accuracy: Accuracy::Exact }
+    Sqrt = sqrt(x: Operand[T]) since IOS15 where [T: FLOAT]
+        { infer: same_as_first, eval: sqrt, accuracy: Accuracy::Exact; [elementwise] }
 
     /// `1 / √(x + epsilon)`; by default `epsilon` is 1e-12, rounded to the type of `x` (in fp16: 0).
-    Rsqrt = "rsqrt"(x: Operand[T], epsilon: Option<f64>[T]) since IOS15 where [T: FLOAT]
-        { infer: same_as_first, eval: rsqrt, accuracy: Accuracy::Ulp(2) }
-
-    /// As before ios17; `epsilon` may have another floating-point type than `x`.
-    Rsqrt17 = "rsqrt"(x: Operand[T], epsilon: Option<f64>[U]) since IOS17 where [T: FLOAT, U: FLOAT]
-        { infer: same_as_first, eval: rsqrt, accuracy: Accuracy::Ulp(2) }
+    Rsqrt = rsqrt(x: Operand[T]; epsilon: Option<f64>[U])
+        since IOS15 where [T: FLOAT, U = T]
+        since IOS17 where [T: FLOAT, U: FLOAT]
+        { infer: same_as_first, eval: rsqrt, accuracy: Accuracy::Ulp(2); [elementwise] }
 
     /// `1 / (x + epsilon)`; by default `epsilon` is 1e-4, rounded to the type of `x`.
-    Inverse = "inverse"(x: Operand[T], epsilon: Option<f64>[T]) since IOS15 where [T: FLOAT]
-        { infer: same_as_first, eval: inverse, accuracy: Accuracy::Ulp(1) }
-
-    /// As before ios17; `epsilon` may have another floating-point type than `x`.
-    Inverse17 = "inverse"(x: Operand[T], epsilon: Option<f64>[U]) since IOS17 where [T: FLOAT, U: FLOAT]
-        { infer: same_as_first, eval: inverse, accuracy: Accuracy::Ulp(1) }
+    Inverse = inverse(x: Operand[T]; epsilon: Option<f64>[U])
+        since IOS15 where [T: FLOAT, U = T]
+        since IOS17 where [T: FLOAT, U: FLOAT]
+        { infer: same_as_first, eval: inverse, accuracy: Accuracy::Ulp(1); [elementwise] }
 
     /// `log(x + epsilon)`, the natural logarithm; by default `epsilon` is 1e-45, rounded to the type of `x`
     /// (in fp16: 0).
-    Log = "log"(x: Operand[T], epsilon: Option<f64>[T]) since IOS15 where [T: FLOAT]
-        { infer: same_as_first, eval: log, accuracy: Accuracy::Ulp(2) }
-
-    /// As before ios17; `epsilon` may have another floating-point type than `x`.
-    Log17 = "log"(x: Operand[T], epsilon: Option<f64>[U]) since IOS17 where [T: FLOAT, U: FLOAT]
-        { infer: same_as_first, eval: log, accuracy: Accuracy::Ulp(2) }
+    Log = log(x: Operand[T]; epsilon: Option<f64>[U])
+        since IOS15 where [T: FLOAT, U = T]
+        since IOS17 where [T: FLOAT, U: FLOAT]
+        { infer: same_as_first, eval: log, accuracy: Accuracy::Ulp(2); [elementwise] }
 
     /// `eˣ`.
-    Exp = "exp"(x: Operand[T]) since IOS15 where [T: FLOAT]
-        { infer: same_as_first, eval: exp, accuracy: Accuracy::Ulp(2) }
+    Exp = exp(x: Operand[T]) since IOS15 where [T: FLOAT]
+        { infer: same_as_first, eval: exp, accuracy: Accuracy::Ulp(2); [elementwise] }
 
     /// `2ˣ`. Integers wrap, and negative exponents give 0.
-    Exp2 = "exp2"(x: Operand[T]) since IOS15 where [T: NUMBER]
-        { infer: same_as_first, eval: exp2, accuracy: Accuracy::Ulp(2) }
+    Exp2 = exp2(x: Operand[T]) since IOS15 where [T: NUMBER]
+        { infer: same_as_first, eval: exp2, accuracy: Accuracy::Ulp(2); [elementwise] }
 
     /// The sine of `x` in radians.
-    Sin = "sin"(x: Operand[T]) since IOS15 where [T: FLOAT]
-        { infer: same_as_first, eval: sin, accuracy: Accuracy::Ulp(2) }
+    Sin = sin(x: Operand[T]) since IOS15 where [T: FLOAT]
+        { infer: same_as_first, eval: sin, accuracy: Accuracy::Ulp(2); [elementwise] }
 
     /// The cosine of `x` in radians.
-    Cos = "cos"(x: Operand[T]) since IOS15 where [T: FLOAT]
-        { infer: same_as_first, eval: cos, accuracy: Accuracy::Ulp(2) }
+    Cos = cos(x: Operand[T]) since IOS15 where [T: FLOAT]
+        { infer: same_as_first, eval: cos, accuracy: Accuracy::Ulp(2); [elementwise] }
 
     /// The error function `2/√π · ∫₀ˣ e^(−t²) dt`.
-    Erf = "erf"(x: Operand[T]) since IOS15 where [T: FLOAT]
-        { infer: same_as_first, eval: erf, accuracy: Accuracy::Ulp(4) }
+    Erf = erf(x: Operand[T]) since IOS15 where [T: FLOAT]
+        { infer: same_as_first, eval: erf, accuracy: Accuracy::Ulp(4); [elementwise] }
 
     /// The largest integer that is not greater than `x`.
-    Floor = "floor"(x: Operand[T]) since IOS15 where [T: FLOAT]
-        { infer: same_as_first, eval: floor, accuracy: Accuracy::Exact }
+    Floor = floor(x: Operand[T]) since IOS15 where [T: FLOAT]
+        { infer: same_as_first, eval: floor, accuracy: Accuracy::Exact; [elementwise] }
 
     /// The smallest integer that is not less than `x`.
-    Ceil = "ceil"(x: Operand[T]) since IOS15 where [T: FLOAT]
-        { infer: same_as_first, eval: ceil, accuracy: Accuracy::Exact }
+    Ceil = ceil(x: Operand[T]) since IOS15 where [T: FLOAT]
+        { infer: same_as_first, eval: ceil, accuracy: Accuracy::Exact; [elementwise] }
 
     /// The integer nearest to `x`, of two equally near the even one.
-    Round = "round"(x: Operand[T]) since IOS15 where [T: FLOAT]
-        { infer: same_as_first, eval: round, accuracy: Accuracy::Exact }
+    Round = round(x: Operand[T]) since IOS15 where [T: FLOAT]
+        { infer: same_as_first, eval: round, accuracy: Accuracy::Exact; [elementwise] }
 
-    /// `min(max(x, alpha), beta)`; NaN stays NaN.
-    Clip = "clip"(x: Operand[T], alpha: f64[T], beta: f64[T]) since IOS15 where [T: FLOAT]
-        { infer: same_as_first, eval: clip, accuracy: Accuracy::Exact }
-
-    /// As before ios17; `alpha` must be less than `beta`.
-    Clip17 = "clip"(x: Operand[T], alpha: f64[T], beta: f64[T]) since IOS17 where [T: FLOAT]
-        { infer: clip_type_17, eval: clip_17, accuracy: Accuracy::Exact }
+    /// `min(max(x, alpha), beta)`; NaN stays NaN. From ios17 on `alpha` must be less than `beta`.
+    Clip = clip(x: Operand[T], alpha: f64[T], beta: f64[T])
+        since IOS15 where [T: FLOAT]
+        since IOS17 where [T: FLOAT]
+        { infer: clip_type, eval: clip, accuracy: Accuracy::Exact; [elementwise] }
 
     /// Whether `x` is false.
-    LogicalNot = "logical_not"(x: Operand[T]) since IOS15 where [T: BOOL]
-        { infer: same_as_first, eval: logical_not, accuracy: Accuracy::Exact }
+    LogicalNot = logical_not(x: Operand[T]) since IOS15 where [T: BOOL]
+        { infer: same_as_first, eval: logical_not, accuracy: Accuracy::Exact; [elementwise] }
 }
 
 /// Applies a function to each element.
@@ -139,47 +131,45 @@ fn sqrt(row: &Sqrt, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError>
     map(row, evaluation, f64::sqrt)
 }
 
-/// A row that adds `epsilon` to `x` first.
-trait Shifted: Row {
-    /// The default of `epsilon`, before it is rounded to the type of `x`.
-    const DEFAULT: f64;
-    fn given(&self) -> Option<f64>;
+/// An epsilon that is added to `x` first: the given one, or the default rounded to the type of `x`.
+fn shift(given: Option<f64>, default: f64, x: &Operand) -> f64 {
+    let rounded = || Tensor::from_f64(x.dtype(), &[], &[default]).ok()?.to_f64()?.first().copied();
+    given.or_else(rounded).unwrap_or(default)
+}
 
-    fn epsilon(&self) -> Result<f64, OpError> {
-        if let Some(given) = self.given() {
-            return Ok(given);
-        }
-        let dtype = first(self)?.dtype();
-        let rounded = Tensor::from_f64(dtype, &[], &[Self::DEFAULT]).map_err(crate::eval::internal)?;
-        Ok(rounded.to_f64().map_or(Self::DEFAULT, |values| values[0]))
+impl Rsqrt {
+    /// What is added to `x`.
+    pub fn shift(&self) -> f64 {
+        shift(self.epsilon, 1e-12, &self.x)
     }
 }
 
-macro_rules! shifted {
-    ($($row:ty: $default:literal),* $(,)?) => {$(
-        impl Shifted for $row {
-            const DEFAULT: f64 = $default;
-            fn given(&self) -> Option<f64> {
-                self.epsilon
-            }
-        }
-    )*};
+impl Inverse {
+    /// What is added to `x`.
+    pub fn shift(&self) -> f64 {
+        shift(self.epsilon, 1e-4, &self.x)
+    }
 }
 
-shifted!(Rsqrt: 1e-12, Rsqrt17: 1e-12, Inverse: 1e-4, Inverse17: 1e-4, Log: 1e-45, Log17: 1e-45);
+impl Log {
+    /// What is added to `x`.
+    pub fn shift(&self) -> f64 {
+        shift(self.epsilon, 1e-45, &self.x)
+    }
+}
 
-fn rsqrt<R: Shifted>(row: &R, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
-    let epsilon = row.epsilon()?;
+fn rsqrt(row: &Rsqrt, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
+    let epsilon = row.shift();
     map(row, evaluation, |x| 1.0 / (x + epsilon).sqrt())
 }
 
-fn inverse<R: Shifted>(row: &R, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
-    let epsilon = row.epsilon()?;
+fn inverse(row: &Inverse, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
+    let epsilon = row.shift();
     map(row, evaluation, |x| 1.0 / (x + epsilon))
 }
 
-fn log<R: Shifted>(row: &R, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
-    let epsilon = row.epsilon()?;
+fn log(row: &Log, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
+    let epsilon = row.shift();
     map(row, evaluation, |x| (x + epsilon).ln())
 }
 
@@ -220,16 +210,12 @@ fn clip(row: &Clip, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError>
     map(row, evaluation, |x| smaller(larger(x, row.alpha), row.beta))
 }
 
-fn clip_type_17(row: &Clip17) -> Result<Vec<TensorType>, OpError> {
-    if row.alpha < row.beta {
+fn clip_type(row: &Clip) -> Result<Vec<TensorType>, OpError> {
+    if row.since < Opset::IOS17 || row.alpha < row.beta {
         return same_as_first(row);
     }
     Err(OpError::rule("alpha", "must be less than `beta`")
         .found(format!("found {} and a `beta` of {}", row.alpha, row.beta)))
-}
-
-fn clip_17(row: &Clip17, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
-    map(row, evaluation, |x| smaller(larger(x, row.alpha), row.beta))
 }
 
 fn logical_not(row: &LogicalNot, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {

@@ -1,10 +1,8 @@
 //! The checks that need the weight files.
 
-use crate::error::{Error, ErrorKind, Errors, FunctionPart, OpPart, Place};
-use crate::program::{Argument, BlobReference, Literal, LiteralValue, OpId, Program};
+use crate::error::{Error, ErrorKind, Errors, FunctionPart, Place, Repeated};
+use crate::program::{BlobReference, Literal, LiteralValue, Program};
 use crate::weights::{ALIGNMENT, WeightSource};
-
-use super::Repeated;
 
 /// Checks that every blob a program refers to is there and is what the program declares. Values are not read.
 ///
@@ -14,21 +12,9 @@ use super::Repeated;
 pub fn verify_blobs(program: &Program, weights: &dyn WeightSource) -> Result<(), Errors> {
     let mut check = BlobCheck { weights, files: Repeated::default(), errors: Errors::default() };
     for (index, function) in program.functions.iter().enumerate() {
-        for (op_index, op) in function.ops.iter().enumerate() {
-            let place = |part| Place::Function(index, FunctionPart::Op(OpId(op_index as u32), part));
-            for (position, (_, argument)) in op.arguments.iter().enumerate() {
-                let items = match argument {
-                    Argument::Tuple(items) => items.as_slice(),
-                    single => std::slice::from_ref(single),
-                };
-                for item in items {
-                    if let Argument::Literal(literal) = item {
-                        check.literal(literal, place(OpPart::Argument(position)));
-                    }
-                }
-            }
-            for (position, (_, literal)) in op.attributes.iter().enumerate() {
-                check.literal(literal, place(OpPart::Attribute(position)));
+        for (id, op) in function.walk() {
+            for (place, literal) in op.literals() {
+                check.literal(literal, Place::Function(index, FunctionPart::Op(id, place.into())));
             }
         }
     }

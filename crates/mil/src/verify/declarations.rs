@@ -3,13 +3,13 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use crate::error::{Error, ErrorKind, Errors, FunctionPart, OpPart, Place};
-use crate::program::{Block, Function, LiteralValue, Op, OpId, Program, Value, ValueId};
+use crate::error::{BlockPart, Error, ErrorKind, Errors, FunctionPart, OpPart, Place, Repeated};
+use crate::program::{Block, Function, LiteralValue, Op, Program, Value, ValueId};
 use crate::suggest::nearest;
 use crate::tensor::Tensor;
 use crate::types::{DType, Opset, Type};
 
-use super::{Repeated, dialect};
+use super::dialect;
 
 /// Checks the version, that functions have different names, and what the whole program declares.
 pub fn check_program(program: &Program, errors: &mut Errors) {
@@ -34,44 +34,51 @@ pub fn check_program(program: &Program, errors: &mut Errors) {
     }
 }
 
-/// Checks that every id lies in the function's arenas, so that later checks may index with it.
-pub fn check_ids(index: usize, function: &Function) -> Result<(), Error> {
+/// The error if an id lies outside the function's arenas, or an op stands in two places: later checks index with ids
+/// and walk the blocks.
+pub fn check_ids(index: usize, function: &Function) -> Option<Error> {
+    let fail = |part, message| {
+        Some(Error::in_place(ErrorKind::Malformed, Place::Function(index, part), message, ""))
+    };
     let values = function.values.len();
-    let value_ok = |id: &ValueId| (id.0 as usize) < values;
+    let value_ok = |id: &ValueId| id.index() < values;
     let block_ok = |block: &Block| {
         block.inputs.iter().chain(&block.outputs).all(value_ok)
-            && block.ops.iter().all(|id| (id.0 as usize) < function.ops.len())
+            && block.ops.iter().all(|id| id.index() < function.ops.len())
     };
     let op_ok = |op: &Op| {
-        let arguments = op.arguments.iter().flat_map(|(_, argument)| argument.values());
         op.results.iter().all(value_ok)
-            && arguments.into_iter().all(|id| value_ok(&id))
+            && op.reads().all(|id| value_ok(&id))
             && op.blocks.iter().all(block_ok)
     };
-    if block_ok(&function.body) && function.ops.iter().all(op_ok) {
-        return Ok(());
+    if !block_ok(&function.body) || !function.ops.iter().all(op_ok) {
+        let message =
+            format!("the function `{}` refers to values or ops that it does not own", function.name);
+        return fail(FunctionPart::Name, message);
     }
-    Err(Error::in_place(
-        ErrorKind::Malformed,
-        Place::Function(index, FunctionPart::Name),
-        format!("the function `{}` refers to values or ops that it does not own", function.name),
-        "",
-    ))
+    let mut placed = vec![false; function.ops.len()];
+    let nested = function.ops.iter().flat_map(|op| &op.blocks);
+    for &id in std::iter::once(&function.body).chain(nested).flat_map(|block| &block.ops) {
+        if std::mem::replace(&mut placed[id.index()], true) {
+            let message = format!("the op `{}` stands in two places of the function", function.op(id).name);
+            return fail(FunctionPart::Op(id, OpPart::Name), message);
+        }
+    }
+    None
 }
 
-/// Checks names, the opset, and every declared type against it.
+/// Checks the opset, and every declared type against it.
 pub fn check_function(index: usize, function: &Function, errors: &mut Errors) {
     let place = |part| Place::Function(index, part);
     let mut unknown_opsets = Repeated::default();
     check_opset(function.opset, place(FunctionPart::Opset), &mut unknown_opsets, errors);
-    check_names(index, function, errors);
     let mut newer = Repeated::default();
     for (position, &input) in function.body.inputs.iter().enumerate() {
         let part = place(FunctionPart::Input(position));
         check_type(function.opset, &function.value(input).ty, part, &mut newer, errors);
     }
-    for (op_index, op) in function.ops.iter().enumerate() {
-        let part = |part| place(FunctionPart::Op(OpId(op_index as u32), part));
+    for (id, op) in function.walk() {
+        let part = |part| place(FunctionPart::Op(id, part));
         if let Some(opset) = op.opset {
             check_opset(opset, part(OpPart::Name), &mut unknown_opsets, errors);
         }
@@ -79,6 +86,12 @@ pub fn check_function(index: usize, function: &Function, errors: &mut Errors) {
         for (position, result) in op.results.iter().enumerate() {
             let ty = &function.value(*result).ty;
             check_type(opset, ty, part(OpPart::Result(position)), &mut newer, errors);
+        }
+        for (block_index, block) in op.blocks.iter().enumerate() {
+            for (position, input) in block.inputs.iter().enumerate() {
+                let part = part(OpPart::Block(block_index, BlockPart::Input(position)));
+                check_type(opset, &function.value(*input).ty, part, &mut newer, errors);
+            }
         }
     }
     newer.finish(errors);
@@ -103,28 +116,6 @@ fn check_opset(opset: Opset, place: Place, unknown: &mut Repeated<Opset>, errors
             None => error,
         }
     });
-}
-
-fn check_names(index: usize, function: &Function, errors: &mut Errors) {
-    let mut names = HashSet::new();
-    for value in &function.values {
-        let place = Place::Function(index, FunctionPart::Name);
-        if !is_identifier(&value.name) {
-            let message = format!("`{}` is not a name that text can write", value.name);
-            errors.push(Error::in_place(ErrorKind::Malformed, place, message, ""));
-        }
-        if !names.insert(value.name.as_str()) {
-            let message = format!("two values are named `{}`", value.name);
-            errors.push(Error::in_place(ErrorKind::Redefinition, place, message, ""));
-        }
-    }
-}
-
-/// Whether MIL text can write this name: a letter or underscore, then letters, digits, underscores and `@`.
-pub fn is_identifier(name: &str) -> bool {
-    let mut bytes = name.bytes();
-    bytes.next().is_some_and(|first| first.is_ascii_alphabetic() || first == b'_')
-        && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'@')
 }
 
 /// The first opset in which values of an element type may appear.

@@ -1,11 +1,9 @@
 //! The check that a program is written in the dialect of its version: bare scalars and opsets from ios18 on need
 //! program(1.3).
 
-use crate::error::{Error, ErrorKind, Errors, FunctionPart, OpPart, Place};
-use crate::program::{Argument, BlobReference, Dialect, Function, Literal, LiteralValue, OpId, Program};
+use crate::error::{BlockPart, Error, ErrorKind, Errors, FunctionPart, OpPart, Place, Repeated};
+use crate::program::{BlobReference, Dialect, Function, Literal, LiteralValue, Program};
 use crate::types::{DType, Opset, Type};
-
-use super::Repeated;
 
 /// Reports the first place that needs a newer version, if any does: one changed number mends all of them.
 pub fn check(program: &Program, errors: &mut Errors) {
@@ -41,9 +39,9 @@ struct DialectCheck<'a> {
 impl DialectCheck<'_> {
     fn opsets(&mut self, index: usize, function: &Function) {
         self.opset(function.opset, Place::Function(index, FunctionPart::Opset));
-        for (op_index, op) in function.ops.iter().enumerate() {
+        for (id, op) in function.walk() {
             if let Some(opset) = op.opset {
-                let part = FunctionPart::Op(OpId(op_index as u32), OpPart::Name);
+                let part = FunctionPart::Op(id, OpPart::Name);
                 self.opset(opset, Place::Function(index, part));
             }
         }
@@ -69,24 +67,19 @@ impl DialectCheck<'_> {
         for (position, (_, literal)) in function.attributes.iter().enumerate() {
             self.literal(literal, place(FunctionPart::Attribute(position)));
         }
-        for (op_index, op) in function.ops.iter().enumerate() {
-            let part = |part| place(FunctionPart::Op(OpId(op_index as u32), part));
+        for (id, op) in function.walk() {
+            let part = |part| place(FunctionPart::Op(id, part));
             for (position, &result) in op.results.iter().enumerate() {
                 self.ty(&function.value(result).ty, part(OpPart::Result(position)));
             }
-            for (position, (_, argument)) in op.arguments.iter().enumerate() {
-                let items = match argument {
-                    Argument::Tuple(items) => items.as_slice(),
-                    single => std::slice::from_ref(single),
-                };
-                for item in items {
-                    if let Argument::Literal(literal) = item {
-                        self.literal(literal, part(OpPart::Argument(position)));
-                    }
-                }
+            for (place, literal) in op.literals() {
+                self.literal(literal, part(place.into()));
             }
-            for (position, (_, literal)) in op.attributes.iter().enumerate() {
-                self.literal(literal, part(OpPart::Attribute(position)));
+            for (block_index, block) in op.blocks.iter().enumerate() {
+                for (position, &input) in block.inputs.iter().enumerate() {
+                    let block_part = OpPart::Block(block_index, BlockPart::Input(position));
+                    self.ty(&function.value(input).ty, part(block_part));
+                }
             }
         }
     }

@@ -1,0 +1,237 @@
+//! What an op's gradient rule builds with.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::builder::{AnyCall, BuildError, FunctionBuilder, Input};
+use crate::error::ErrorKind;
+use crate::ops::{OpError, Operand, call};
+use crate::program::ValueId;
+use crate::tensor::Tensor;
+use crate::types::{Shape, TensorType};
+
+/// The way from the gradients of an op's results to those of its operands.
+///
+/// A rule reads operands and results as values, builds with the typed calls of [`call`](crate::ops::call), and gives
+/// each operand its part of the gradient:
+///
+/// ```text
+/// fn mul_vjp(row: &Mul, pullback: &mut Pullback<'_>) -> Result<(), OpError> {
+///     let dy = pullback.dy()?;
+///     pullback.give(&row.x, call::mul(dy, &row.y))?;
+///     pullback.give(&row.y, call::mul(dy, &row.x))
+/// }
+/// ```
+pub struct Pullback<'a> {
+    builder: &'a mut FunctionBuilder,
+    gradients: &'a mut HashMap<ValueId, ValueId>,
+    active: &'a HashSet<ValueId>,
+    results: &'a [ValueId],
+    name: &'a str,
+}
+
+impl<'a> Pullback<'a> {
+    pub(super) fn new(
+        builder: &'a mut FunctionBuilder,
+        gradients: &'a mut HashMap<ValueId, ValueId>,
+        active: &'a HashSet<ValueId>,
+        results: &'a [ValueId],
+        name: &'a str,
+    ) -> Pullback<'a> {
+        Pullback { builder, gradients, active, results, name }
+    }
+
+    /// Whether the gradient of an operand is needed.
+    pub fn wants(&self, operand: &Operand) -> bool {
+        operand.id.is_some_and(|id| self.active.contains(&id))
+    }
+
+    /// The op's first result.
+    pub fn y(&self) -> ValueId {
+        self.results[0]
+    }
+
+    /// A result of the op.
+    pub fn result(&self, position: usize) -> ValueId {
+        self.results[position]
+    }
+
+    /// The gradient of the op's first result.
+    ///
+    /// # Errors
+    ///
+    /// As [`Pullback::d`].
+    pub fn dy(&mut self) -> Result<ValueId, OpError> {
+        self.d(0)
+    }
+
+    /// The gradient of a result; zeros where it has none.
+    ///
+    /// # Errors
+    ///
+    /// When the dimensions of a result without gradient are not known.
+    pub fn d(&mut self, position: usize) -> Result<ValueId, OpError> {
+        let result = self.results[position];
+        if let Some(&gradient) = self.gradients.get(&result) {
+            return Ok(gradient);
+        }
+        let ty = self.ty(result)?;
+        let zeros = ty.shape.to_known().and_then(|dims| Tensor::zeros(ty.dtype, &dims));
+        let zeros = zeros.ok_or_else(|| unknown("a result"))?;
+        self.bind(call::identity(zeros))
+    }
+
+    /// The element type and shape of a value.
+    ///
+    /// # Errors
+    ///
+    /// When it is no tensor.
+    pub fn ty(&self, id: ValueId) -> Result<TensorType, OpError> {
+        let operand = self.builder.operand(id);
+        operand
+            .map(|operand| operand.ty)
+            .ok_or_else(|| OpError::new(ErrorKind::OperandKind, None, "is no tensor"))
+    }
+
+    /// The dimensions of an operand.
+    ///
+    /// # Errors
+    ///
+    /// When one is not known.
+    pub fn dims(&self, operand: &Operand) -> Result<Vec<usize>, OpError> {
+        operand.shape().to_known().ok_or_else(|| {
+            let name = operand.id.map(|id| self.builder.function().value(id).name.clone());
+            unknown(&format!("`{}`, {},", name.unwrap_or_default(), operand.ty))
+        })
+    }
+
+    /// Binds an op of the gradient, to be used more than once.
+    ///
+    /// # Errors
+    ///
+    /// When the op refuses what it is given.
+    pub fn bind(&mut self, call: impl Into<AnyCall>) -> Result<ValueId, OpError> {
+        let call = call.into();
+        let name = format!("d_{}_{}", self.name, call.op());
+        self.builder.bind(&name, call).map_err(refused)
+    }
+
+    /// As [`Pullback::bind`], for an op with several results.
+    ///
+    /// # Errors
+    ///
+    /// When the op refuses what it is given, or has another number of results.
+    pub fn bind_all(&mut self, count: usize, call: impl Into<AnyCall>) -> Result<Vec<ValueId>, OpError> {
+        let call = call.into();
+        let names: Vec<String> = (0..count).map(|i| format!("d_{}_{}_{i}", self.name, call.op())).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        self.builder.bind_all(&names, call).map_err(refused)
+    }
+
+    /// Adds a part of an operand's gradient, unless it is not needed. A part that has the shape of what the operand
+    /// broadcasts to is summed over what was broadcast, one of another element type is cast.
+    ///
+    /// # Errors
+    ///
+    /// When the ops of the gradient refuse what they are given, or a dimension that decides is not known.
+    pub fn give(&mut self, operand: &Operand, gradient: impl Into<Input>) -> Result<(), OpError> {
+        let Some(id) = operand.id.filter(|_| self.wants(operand)) else { return Ok(()) };
+        let gradient = match gradient.into() {
+            Input::Value(id) => id,
+            Input::Call(call) => self.bind(*call)?,
+            constant => self.bind(AnyCall::named("identity", [("x", constant)]))?,
+        };
+        let gradient = self.unbroadcast(gradient, operand)?;
+        let gradient = match self.ty(gradient)?.dtype {
+            dtype if dtype == operand.dtype() => gradient,
+            _ => self.bind(call::cast(gradient, operand.dtype().name()))?,
+        };
+        accumulate(self.builder, self.gradients, id, gradient).map_err(refused)
+    }
+
+    /// The sum of a gradient over the dimensions along which the operand was repeated.
+    fn unbroadcast(&mut self, gradient: ValueId, operand: &Operand) -> Result<ValueId, OpError> {
+        let (from, to) = (self.ty(gradient)?.shape, operand.shape());
+        if from == *to {
+            return Ok(gradient);
+        }
+        let missing = from.rank().checked_sub(to.rank()).ok_or_else(|| unknown("a gradient"))?;
+        let mut axes: Vec<i32> = (0..missing as i32).collect();
+        for (i, (&have, &want)) in from.0[missing..].iter().zip(&to.0).enumerate() {
+            if have != want {
+                if have.known().is_none() || want.known().is_none() {
+                    return Err(unknown(&format!("an operand, {}, that may be broadcast", operand.ty)));
+                }
+                axes.push((missing + i) as i32);
+            }
+        }
+        let sum = self.bind(call::reduce_sum(gradient).axes(axes).keep_dims(true))?;
+        if missing == 0 {
+            return Ok(sum);
+        }
+        if to.rank() == 0 {
+            let all: Vec<i32> = (0..from.rank() as i32).collect();
+            return self.bind(call::squeeze(sum).axes(all));
+        }
+        self.bind(call::squeeze(sum).axes((0..missing as i32).collect::<Vec<_>>()))
+    }
+
+    /// A value under another shape.
+    ///
+    /// # Errors
+    ///
+    /// When the elements do not fit it.
+    pub fn reshape(&mut self, x: impl Into<Input>, dims: &[usize]) -> Result<ValueId, OpError> {
+        let call = match dims {
+            [] => {
+                let id = match x.into() {
+                    Input::Value(id) => id,
+                    other => self.bind(AnyCall::named("identity", [("x", other)]))?,
+                };
+                let rank = self.ty(id)?.shape.rank() as i32;
+                if rank == 0 {
+                    return Ok(id);
+                }
+                AnyCall::from(call::squeeze(id).axes((0..rank).collect::<Vec<_>>()))
+            }
+            dims => AnyCall::from(call::reshape(x, lengths(dims)?)),
+        };
+        self.bind(call)
+    }
+}
+
+/// Dimensions as int32 values, which shapes in programs are.
+///
+/// # Errors
+///
+/// When one is too long.
+pub fn lengths(dims: &[usize]) -> Result<Vec<i32>, OpError> {
+    let lengths: Option<Vec<i32>> = dims.iter().map(|&length| i32::try_from(length).ok()).collect();
+    lengths.ok_or_else(|| OpError::new(ErrorKind::Rule, None, format!("{} is too large", Shape::known(dims))))
+}
+
+/// Adds a part to the gradient of a value.
+pub(super) fn accumulate(
+    builder: &mut FunctionBuilder,
+    gradients: &mut HashMap<ValueId, ValueId>,
+    id: ValueId,
+    gradient: ValueId,
+) -> Result<(), BuildError> {
+    let sum = match gradients.get(&id) {
+        None => gradient,
+        Some(&other) => {
+            let name = format!("d_{}_sum", builder.function().value(id).name);
+            builder.bind(&name, call::add(other, gradient))?
+        }
+    };
+    gradients.insert(id, sum);
+    Ok(())
+}
+
+fn refused(error: BuildError) -> OpError {
+    OpError::new(error.error.kind, None, error.to_string())
+}
+
+fn unknown(what: &str) -> OpError {
+    let message = format!("the dimensions of {what} must be known");
+    OpError::new(ErrorKind::NotConstant, None, message).with_help("settle the types of the inputs first")
+}

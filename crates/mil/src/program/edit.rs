@@ -1,0 +1,134 @@
+//! Changing a function: replacing uses, inserting and removing ops, leaving out what no block holds.
+
+use std::collections::HashMap;
+
+use crate::bind::NAME_ATTRIBUTE;
+use crate::program::{Block, Dialect, Function, Literal, OpId, ValueId};
+
+/// Which ids became which when a function was compacted; `None` for what is gone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdMap {
+    /// The new id of each old value.
+    pub values: Vec<Option<ValueId>>,
+    /// The new id of each old op.
+    pub ops: Vec<Option<OpId>>,
+}
+
+impl IdMap {
+    /// The new id of a value.
+    pub fn value(&self, old: ValueId) -> Option<ValueId> {
+        self.values.get(old.index()).copied().flatten()
+    }
+
+    /// The new id of an op.
+    pub fn op(&self, old: OpId) -> Option<OpId> {
+        self.ops.get(old.index()).copied().flatten()
+    }
+}
+
+impl Function {
+    /// Makes all that uses a value, ops and outputs of blocks, use another one.
+    pub fn replace_uses(&mut self, old: ValueId, new: ValueId) {
+        self.rename_uses(&HashMap::from([(old, new)]));
+    }
+
+    /// Gives a value another name, and the op that binds it, if it is the first of its results, the attribute to match.
+    pub fn rename(&mut self, value: ValueId, name: String, dialect: Dialect) {
+        let binding = self.walk().find(|(_, op)| op.results.first() == Some(&value)).map(|(id, _)| id);
+        if let Some(attribute) =
+            binding.and_then(|id| self.ops[id.index()].attributes.get_mut(NAME_ATTRIBUTE))
+        {
+            *attribute = Literal::string(dialect, name.clone());
+        }
+        self.values[value.index()].name = name;
+    }
+
+    /// As [`Function::replace_uses`], for many values in one walk. A new value is not itself looked up again.
+    pub fn rename_uses(&mut self, new: &HashMap<ValueId, ValueId>) {
+        let rename = |id: &mut ValueId| {
+            if let Some(&other) = new.get(id) {
+                *id = other;
+            }
+        };
+        let ids: Vec<OpId> = self.walk().map(|(id, _)| id).collect();
+        for id in ids {
+            let op = &mut self.ops[id.index()];
+            op.reads_mut().for_each(rename);
+            op.blocks.iter_mut().flat_map(|block| &mut block.outputs).for_each(rename);
+        }
+        self.body.outputs.iter_mut().for_each(rename);
+    }
+
+    /// Places ops before others, each list in its order; one walk for all of them.
+    pub fn insert_before(&mut self, insertions: &HashMap<OpId, Vec<OpId>>) {
+        self.edit_blocks(&mut |block| {
+            if block.ops.iter().any(|id| insertions.contains_key(id)) {
+                let all = block.ops.iter().flat_map(|id| {
+                    insertions.get(id).into_iter().flatten().copied().chain(std::iter::once(*id))
+                });
+                block.ops = all.collect();
+            }
+        });
+    }
+
+    /// Takes out of the blocks the ops that `keep` refuses. They stay in the arena, where nothing finds them.
+    pub fn retain_ops(&mut self, keep: impl Fn(OpId) -> bool) {
+        self.edit_blocks(&mut |block| block.ops.retain(|&id| keep(id)));
+    }
+
+    /// Calls `edit` on every block, nested ones after those around them.
+    pub fn edit_blocks(&mut self, edit: &mut impl FnMut(&mut Block)) {
+        edit(&mut self.body);
+        let mut pending: Vec<OpId> = self.body.ops.iter().rev().copied().collect();
+        while let Some(id) = pending.pop() {
+            for block in &mut self.ops[id.index()].blocks {
+                edit(block);
+                pending.extend(block.ops.iter().rev());
+            }
+        }
+    }
+
+    /// Leaves out of the arenas what no block holds, and numbers the rest in order: ops as they run, values as they
+    /// are bound. Says which id became which, so that what stands beside the function can follow.
+    pub fn compact(&mut self) -> IdMap {
+        let mut map = IdMap { values: vec![None; self.values.len()], ops: vec![None; self.ops.len()] };
+        let mut values = Vec::with_capacity(self.values.len());
+        let mut bind = |id: &ValueId, map: &mut IdMap| {
+            map.values[id.index()].get_or_insert_with(|| {
+                values.push(*id);
+                ValueId(values.len() as u32 - 1)
+            });
+        };
+        self.body.inputs.iter().for_each(|id| bind(id, &mut map));
+        let order: Vec<OpId> = self.walk().map(|(id, _)| id).collect();
+        for (position, &id) in order.iter().enumerate() {
+            map.ops[id.index()] = Some(OpId(position as u32));
+            let op = self.op(id);
+            op.blocks.iter().flat_map(|block| &block.inputs).for_each(|id| bind(id, &mut map));
+            op.results.iter().for_each(|id| bind(id, &mut map));
+        }
+        // What is read without being bound stays, for the verifier to find.
+        for &id in &order {
+            self.op(id).reads().for_each(|id| bind(&id, &mut map));
+        }
+        self.blocks().flat_map(|block| &block.outputs).for_each(|id| bind(id, &mut map));
+        self.values = values.iter().map(|id| self.values[id.index()].clone()).collect();
+        self.ops = order.iter().map(|id| std::mem::take(&mut self.ops[id.index()])).collect();
+        self.renumber(&map);
+        map
+    }
+
+    fn renumber(&mut self, map: &IdMap) {
+        let value = |id: &mut ValueId| *id = map.value(*id).unwrap_or(*id);
+        let block = |block: &mut Block| {
+            block.inputs.iter_mut().chain(&mut block.outputs).for_each(value);
+            block.ops.iter_mut().for_each(|id| *id = map.op(*id).unwrap_or(*id));
+        };
+        block(&mut self.body);
+        for op in &mut self.ops {
+            op.reads_mut().for_each(value);
+            op.results.iter_mut().for_each(value);
+            op.blocks.iter_mut().for_each(block);
+        }
+    }
+}
