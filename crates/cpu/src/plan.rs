@@ -16,11 +16,11 @@ use anemone_mil::verify::CONST;
 
 use crate::NAME;
 use crate::arena::Arena;
-use crate::choose::choose;
+use crate::choose::choice_of;
 use crate::constants::Constants;
 use crate::draft::{Chain, Draft, DraftWork};
 use crate::fuse::fuse;
-use crate::kernels::elementwise::{Function, Region};
+use crate::kernels::elementwise::{Region, StripFunction};
 use crate::kernels::{Choice, Kernel};
 use crate::memory::{LINE_BYTES, Place, element_bytes};
 use crate::readers::{readers, values_read};
@@ -198,7 +198,8 @@ impl Planner<'_> {
         let Some(row) = specialized.program.row(specialized.function, id) else {
             return Err(unsupported(format!("the op `{}`", op.name)));
         };
-        let choice = choose(self.constants, op, row, self.threads).map_err(|e| op_error(function, id, e))?;
+        let choice =
+            choice_of(self.constants, op, row, self.threads).map_err(|e| op_error(function, id, e))?;
         match choice {
             Some(Choice::Alias(Operand { id: Some(x), .. })) if self.storage(x).is_some() => {
                 if let Some(&result) = op.results.first() {
@@ -240,7 +241,7 @@ impl Planner<'_> {
         &self,
         id: OpId,
         value: ValueId,
-        function: Arc<dyn Function>,
+        function: Arc<dyn StripFunction>,
         operands: &[Operand],
     ) -> Result<Chain, RuntimeError> {
         let ty = self.constants.specialized().ty(value);
