@@ -1,5 +1,6 @@
 //! The interpreter as a runtime.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,7 +19,7 @@ use crate::weights::{BlobError, BlobFile, WeightSource};
 /// The reference interpreter.
 #[derive(Debug, Clone, Copy)]
 pub struct Interpreter {
-    /// Whether floating-point values stay in f64, unrounded; outputs are then fp64 tensors.
+    /// Whether floating-point values stay in f64, unrounded; outputs are then fp64 tensors, and inputs may be.
     pub exact: bool,
     /// What one run may use.
     pub budget: Budget,
@@ -175,7 +176,15 @@ impl Executable for Interpretation {
     }
 
     fn run(&mut self, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<(), RuntimeError> {
-        check_inputs(&self.specialized.inputs, inputs)?;
+        let mut ports = Cow::Borrowed(&self.specialized.inputs);
+        if self.evaluation.is_exact() {
+            for (port, input) in ports.to_mut().iter_mut().zip(inputs) {
+                if port.ty.dtype.is_float() && input.dtype() == DType::Fp64 {
+                    port.ty.dtype = DType::Fp64;
+                }
+            }
+        }
+        check_inputs(&ports, inputs)?;
         if outputs.len() != self.specialized.outputs.len() {
             let count = self.specialized.outputs.len();
             let message = format!("the function has {count} outputs, room is given for {}", outputs.len());
