@@ -203,8 +203,12 @@ impl<'a> Pullback<'a> {
         }
     }
 
-    /// What an op is given, bound to a value.
-    fn value(&mut self, x: impl Into<Input>) -> Result<ValueId, OpError> {
+    /// What an op may be given, bound to a value.
+    ///
+    /// # Errors
+    ///
+    /// When an op in it refuses what it is given.
+    pub fn value(&mut self, x: impl Into<Input>) -> Result<ValueId, OpError> {
         match x.into() {
             Input::Value(id) => Ok(id),
             Input::Call(call) => self.bind(*call),

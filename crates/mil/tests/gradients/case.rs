@@ -171,11 +171,11 @@ impl Case {
         self.add_input(tensor)
     }
 
-    /// An input of values of which no two are near each other, or near 0.
-    pub fn distinct_input(&mut self, dims: &[usize]) -> ValueId {
+    /// An input of values of which no two are nearer than `spacing` to each other, or than half of it to 0.
+    pub fn distinct_input(&mut self, dims: &[usize], spacing: f64) -> ValueId {
         let count: usize = dims.iter().product();
         let mut values: Vec<f64> =
-            (0..count).map(|i| 0.125 * (i as f64 - count as f64 / 2.0) + 0.0625).collect();
+            (0..count).map(|i| spacing * (i as f64 - (count / 2) as f64 + 0.5)).collect();
         for i in (1..count).rev() {
             values.swap(i, self.random.below(i + 1));
         }
