@@ -137,10 +137,7 @@ impl<'a> Pullback<'a> {
         let Some(id) = operand.id.filter(|_| self.wants(operand)) else { return Ok(()) };
         let gradient = self.value(gradient)?;
         let gradient = self.unbroadcast(gradient, operand)?;
-        let gradient = match self.ty(gradient)?.dtype {
-            dtype if dtype == operand.dtype() => gradient,
-            _ => self.bind(call::cast(gradient, operand.dtype().name()))?,
-        };
+        let gradient = self.cast(gradient, operand.dtype())?;
         accumulate(self.builder, self.gradients, id, gradient).map_err(refused)
     }
 
@@ -198,9 +195,19 @@ impl<'a> Pullback<'a> {
     pub fn widen(&mut self, x: impl Into<Input>) -> Result<ValueId, OpError> {
         let x = self.value(x)?;
         match self.ty(x)?.dtype {
-            DType::Fp16 => self.bind(call::cast(x, DType::Fp32.name())),
+            DType::Fp16 => self.cast(x, DType::Fp32),
             _ => Ok(x),
         }
+    }
+
+    /// A value in an element type, cast where it has another.
+    ///
+    /// # Errors
+    ///
+    /// When it is no tensor.
+    pub fn cast(&mut self, x: impl Into<Input>, dtype: DType) -> Result<ValueId, OpError> {
+        let x = self.value(x)?;
+        if self.ty(x)?.dtype == dtype { Ok(x) } else { self.bind(call::cast(x, dtype.name())) }
     }
 
     /// What an op may be given, bound to a value.

@@ -83,10 +83,7 @@ pub(super) fn batch_norm(row: &BatchNorm, pullback: &mut Pullback<'_>) -> Result
     let mut dims = vec![1; rank];
     dims[1] = channels;
     let along = pullback.reshape(slope, &dims)?;
-    let along = match row.x.dtype() == pullback.ty(along)?.dtype {
-        true => along,
-        false => pullback.bind(call::cast(along, row.x.dtype().name()))?,
-    };
+    let along = pullback.cast(along, row.x.dtype())?;
     pullback.give(&row.x, call::mul(dy, along))?;
     let total = pullback.bind(call::reduce_sum(dy).axes(others.clone()))?;
     if let Some(beta) = row.beta.as_deref() {
