@@ -231,7 +231,7 @@ impl Subject {
             let moved = Tensor::from_f64(start.dtype(), start.shape(), values).unwrap();
             match input {
                 Some(i) => point[i] = moved,
-                None => executable.set_constant(name, &moved).unwrap(),
+                None => executable.set_constant(executable.constant(name).unwrap(), Arc::new(moved)).unwrap(),
             }
             let results = self.run(executable.as_mut(), &point);
             let floats = results.iter().filter(|result| result.dtype().is_float());
