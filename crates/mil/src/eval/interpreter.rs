@@ -1,5 +1,6 @@
 //! The interpreter as a runtime.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -210,7 +211,17 @@ impl Executable for Interpretation {
     }
 
     fn run(&mut self, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<(), RuntimeError> {
-        check_inputs(&self.specialized.inputs, inputs)?;
+        // An input may come as the arithmetic keeps it.
+        let mut ports = Cow::Borrowed(&self.specialized.inputs);
+        let kept = |port: &Port| self.evaluation.arithmetic().kept(port.ty.dtype);
+        if self.specialized.inputs.iter().any(|port| kept(port) != port.ty.dtype) {
+            for (port, input) in ports.to_mut().iter_mut().zip(inputs) {
+                if input.dtype() == kept(port) {
+                    port.ty.dtype = input.dtype();
+                }
+            }
+        }
+        check_inputs(&ports, inputs)?;
         if outputs.len() != self.specialized.outputs.len() {
             let count = self.specialized.outputs.len();
             let message = format!("the function has {count} outputs, room is given for {}", outputs.len());
