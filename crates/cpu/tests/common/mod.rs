@@ -165,7 +165,7 @@ impl Case {
         let rounded = rounded.to_f64().expect("the result is of floats");
         for (i, (&value, &exact)) in values.iter().zip(exact).enumerate() {
             let magnitude = magnitudes.as_ref().map_or(0.0, |all| all[i]);
-            let allowed = tolerance(*accuracy, &actual.ty(), exact, magnitude);
+            let allowed = accuracy.tolerance(&actual.ty(), exact, magnitude);
             let same = value.is_nan() && exact.is_nan() || value == rounded[i];
             let near = (value - exact).abs() <= allowed;
             // A value next to the largest finite one may round to infinity, or stay.
