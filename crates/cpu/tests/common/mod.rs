@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anemone_cpu::{Cpu, InstructionPath, Options};
 use anemone_mil::builder::{AnyCall, FunctionBuilder, Input};
-use anemone_mil::eval::{Interpreter, tolerance};
+use anemone_mil::eval::Interpreter;
 use anemone_mil::ops::{Accuracy, lookup};
 use anemone_mil::program::{Function, Program, ValueId, Version};
 use anemone_mil::runtime::{Executable, Runtime, allocate_outputs};
