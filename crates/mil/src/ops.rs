@@ -16,9 +16,12 @@ use crate::tensor::Tensor;
 use crate::types::{Opset, TensorType};
 
 mod activation;
+mod arrange;
 mod cast;
 mod constexpr;
 mod convolution;
+mod copy;
+mod cut;
 mod dtypes;
 mod elementwise;
 mod gather;
@@ -26,6 +29,7 @@ mod join;
 mod matmul;
 mod movement;
 mod normalize;
+mod one_hot;
 mod operand;
 mod parameter;
 mod reduce;
@@ -43,6 +47,7 @@ mod testing;
 mod unary;
 
 pub use activation::*;
+pub use arrange::*;
 pub use cast::*;
 pub use constexpr::*;
 pub use convolution::*;
@@ -52,6 +57,7 @@ pub use gather::*;
 pub use join::*;
 pub use matmul::*;
 pub use normalize::*;
+pub use one_hot::*;
 pub use operand::{Given, Operand, Operands};
 pub use parameter::{Constant, OperandForm, Parameter, ParameterKind, State};
 pub use reduce::*;
@@ -84,6 +90,7 @@ macro_rules! families {
 
 families!(
     activation,
+    arrange,
     cast,
     constexpr,
     convolution,
@@ -92,6 +99,7 @@ families!(
     join,
     matmul,
     normalize,
+    one_hot,
     reduce,
     repeat,
     scatter,

@@ -1,6 +1,8 @@
 //! Ops that read elements at indices.
 
-use crate::ops::rules::{self, free, take};
+use crate::eval::room;
+use crate::ops::copy::{self, Run};
+use crate::ops::rules::{self, free};
 use crate::ops::{Accuracy, DTypeSet, INT32, NUMBER, OpError, Operand, SMALL_INTEGER, movement};
 use crate::tensor::Tensor;
 use crate::types::{DType, Dim, Opset, TensorType};
@@ -36,6 +38,16 @@ crate::ops! {
         since IOS17 where [T: NUMBER_17, I: INDEX_17]
         { infer: |row| row.elements().ty(), eval: |row, _| row.elements().evaluate(),
           accuracy: Accuracy::Exact; flops: free }
+
+    /// For each vector along the last dimension of `indices`, the slice of `x` with these coordinates in its first
+    /// dimensions. The first `batch_dims` dimensions, which `x` and `indices` share, pair slices with the vectors that
+    /// apply to them. Negative indices and `validate_indices` are as those of `gather`.
+    GatherNd = gather_nd(x: Operand[T], indices: Operand[I]; #[since = IOS16] batch_dims: i32 = 0,
+        #[since = IOS17] validate_indices: bool = false)
+        since IOS15 where [T: NUMBER, I: INT32]
+        since IOS16 where [T: NUMBER, I: INDEX_16]
+        since IOS17 where [T: NUMBER_17, I: INDEX_17]
+        { infer: |row| row.ty(), eval: |row, _| row.evaluate(), accuracy: Accuracy::Exact; flops: free }
 }
 
 /// Indices along one dimension, and which of them are allowed.
@@ -56,8 +68,17 @@ impl<'a> Indices<'a> {
 
     /// The positions that the indices mean along a dimension of `length`.
     pub(super) fn positions(&self, length: usize) -> Result<Vec<usize>, OpError> {
+        self.wrapped(|_| length)
+    }
+
+    /// The positions that the indices mean, each along a dimension of the length given for its place.
+    fn wrapped(&self, length: impl Fn(usize) -> usize) -> Result<Vec<usize>, OpError> {
         let values = self.operand.integers()?;
-        values.into_iter().map(|value| movement::index("indices", value, length, self.negative)).collect()
+        let mut positions = room(values.len())?;
+        for (place, value) in values.into_iter().enumerate() {
+            positions.push(movement::index("indices", value, length(place), self.negative)?);
+        }
+        Ok(positions)
     }
 
     /// Checks constant indices where that is asked for.
@@ -122,21 +143,17 @@ impl Slices<'_> {
         let x = self.x.dims()?;
         let at = self.indices.positions(x[axis])?;
         if dims.contains(&0) {
-            return Ok(vec![take(self.x.tensor()?, &dims, &[])?]);
+            return Ok(vec![copy::read(&[self.x.tensor()?], &dims, std::iter::empty())?]);
         }
         let per_batch = at.len() / x[..batch].iter().product::<usize>();
         let between: usize = x[batch..axis].iter().product();
         let inner: usize = x[axis + 1..].iter().product();
-        let mut order = Vec::with_capacity(dims.iter().product());
-        for (number, indices) in at.chunks_exact(per_batch).enumerate() {
-            for outer in number * between..(number + 1) * between {
-                for index in indices {
-                    let first = (outer * x[axis] + index) * inner;
-                    order.extend(first..first + inner);
-                }
-            }
-        }
-        Ok(vec![take(self.x.tensor()?, &dims, &order)?])
+        let runs = at.chunks_exact(per_batch).enumerate().flat_map(|(number, indices)| {
+            (number * between..(number + 1) * between).flat_map(move |outer| {
+                indices.iter().map(move |index| Run::of((outer * x[axis] + index) * inner, inner))
+            })
+        });
+        Ok(vec![copy::read(&[self.x.tensor()?], &dims, runs)?])
     }
 }
 
@@ -172,14 +189,133 @@ impl Elements<'_> {
         let dims = movement::dims(self.ty())?;
         let x = self.x.dims()?;
         let axis = rules::axis("axis", self.axis, x.len())?;
-        let at = self.indices.positions(x[axis])?;
+        let places = self.indices.along(axis, x[axis], &dims)?;
+        let runs = places.into_iter().map(|place| Run::of(place, 1));
+        Ok(vec![copy::read(&[self.x.tensor()?], &dims, runs)?])
+    }
+}
+
+impl Indices<'_> {
+    /// For each index of a tensor of shape `dims`, the element at its place with itself as the coordinate along `axis`,
+    /// which is of `length`.
+    pub(super) fn along(&self, axis: usize, length: usize, dims: &[usize]) -> Result<Vec<usize>, OpError> {
         let inner: usize = dims[axis + 1..].iter().product();
-        let place = |(i, index): (usize, usize)| {
+        let mut places = self.positions(length)?;
+        for (i, place) in places.iter_mut().enumerate() {
             let outer = i / (dims[axis] * inner);
-            (outer * x[axis] + index) * inner + i % inner
-        };
-        let order: Vec<usize> = at.into_iter().enumerate().map(place).collect();
-        Ok(vec![take(self.x.tensor()?, &dims, &order)?])
+            *place = (outer * length + *place) * inner + i % inner;
+        }
+        Ok(places)
+    }
+}
+
+impl GatherNd {
+    /// The vectors of indices, and the number of batch dimensions.
+    fn vectors(&self) -> Result<IndexVectors<'_>, OpError> {
+        let most = self.x.rank().min(self.indices.rank().saturating_sub(1));
+        let batch =
+            usize::try_from(self.batch_dims).ok().filter(|&batch| batch <= most).ok_or_else(|| {
+                let message =
+                    format!("must lie between 0 and {most}: `x` and `indices` share these dimensions");
+                OpError::rule("batch_dims", message).found(format!("found {}", self.batch_dims))
+            })?;
+        Ok(IndexVectors { indices: Indices::new(&self.indices, self.since, self.validate_indices), batch })
+    }
+
+    fn ty(&self) -> Result<Vec<TensorType>, OpError> {
+        let vectors = self.vectors()?;
+        let dims = vectors.slices(&self.x)?;
+        movement::result("indices", self.x.dtype(), dims)
+    }
+
+    fn evaluate(&self) -> Result<Vec<Tensor>, OpError> {
+        let dims = movement::dims(self.ty())?;
+        let x = self.x.tensor()?;
+        if dims.contains(&0) {
+            return Ok(vec![copy::read(&[x], &dims, std::iter::empty())?]);
+        }
+        let (starts, length) = self.vectors()?.starts(x.shape())?;
+        let runs = starts.into_iter().map(|start| Run::of(start, length));
+        Ok(vec![copy::read(&[x], &dims, runs)?])
+    }
+}
+
+/// Vectors of indices, along the last dimension of a tensor, each of which names a slice of another.
+pub(super) struct IndexVectors<'a> {
+    /// The vectors.
+    pub indices: Indices<'a>,
+    /// How many dimensions both share; a vector names slices of what is at its own place in them.
+    pub batch: usize,
+}
+
+impl IndexVectors<'_> {
+    /// The number of indices in a vector.
+    fn depth(&self) -> Result<usize, OpError> {
+        let found = |error: OpError| error.found(format!("found {}", self.indices.operand.ty));
+        match self.indices.operand.shape().0.last() {
+            None => Err(found(OpError::rule("indices", "must have at least one dimension"))),
+            Some(Dim::Unknown) => Err(found(OpError::rule(
+                "indices",
+                "must have a known last dimension: the indices of a slice",
+            ))),
+            Some(Dim::Known(depth)) => Ok(usize::try_from(*depth).unwrap_or(usize::MAX)),
+        }
+    }
+
+    /// The dimensions of the slices of `x`, one slice per vector.
+    pub(super) fn slices(&self, x: &Operand) -> Result<Vec<Dim>, OpError> {
+        let (depth, batch) = (self.depth()?, self.batch);
+        let (x, indices) = (&x.shape().0, &self.indices.operand.shape().0);
+        if depth > x.len() - batch {
+            return Err(OpError::rule(
+                "indices",
+                format!("may hold at most {} indices a slice", x.len() - batch),
+            )
+            .found(format!("found {depth}")));
+        }
+        if let Some(i) = (0..batch).find(|&i| !x[i].agrees_with(indices[i])) {
+            return Err(OpError::rule("indices", format!("must agree with `x` in batch dimension {i}"))
+                .found(format!("found {} and {}", indices[i], x[i])));
+        }
+        self.check(&x[batch..batch + depth])?;
+        let vectors =
+            (0..indices.len() - 1).map(|i| if i < batch { x[i].or(indices[i]) } else { indices[i] });
+        Ok(vectors.chain(x[batch + depth..].iter().copied()).collect())
+    }
+
+    /// Checks constant indices where that is asked for.
+    fn check(&self, along: &[Dim]) -> Result<(), OpError> {
+        let Indices { operand, validate, .. } = self.indices;
+        let lengths: Option<Vec<usize>> = along
+            .iter()
+            .map(|dim| dim.known().map(|length| usize::try_from(length).unwrap_or(usize::MAX)))
+            .collect();
+        if let Some(lengths) = lengths
+            && validate
+            && operand.constant
+            && operand.value.is_some()
+        {
+            self.indices.wrapped(|place| lengths[place % lengths.len()])?;
+        }
+        Ok(())
+    }
+
+    /// Where the slices of a tensor of shape `x` begin, and their length.
+    pub(super) fn starts(&self, x: &[usize]) -> Result<(Vec<usize>, usize), OpError> {
+        let (depth, batch) = (self.depth()?, self.batch);
+        let along = &x[batch..batch + depth];
+        let length = x[batch + depth..].iter().product();
+        let vectors = self.indices.operand.dims()?;
+        let count: usize = vectors[..vectors.len() - 1].iter().product();
+        let per_batch = count / x[..batch].iter().product::<usize>().max(1);
+        let positions = self.indices.wrapped(|place| along[place % depth])?;
+        let mut starts = room(count)?;
+        starts.extend((0..count).map(|number| {
+            let vector = &positions[number * depth..][..depth];
+            let first = if batch == 0 { 0 } else { number / per_batch };
+            vector.iter().zip(along).fold(first, |start, (position, dim)| start * dim + position) * length
+        }));
+        Ok((starts, length))
     }
 }
 

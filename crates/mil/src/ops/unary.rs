@@ -64,6 +64,10 @@ crate::ops! {
     Sinh = sinh(x: Operand[T]) since IOS15 where [T: FLOAT]
         { infer: same_as_first, eval: sinh, accuracy: Accuracy::Ulp(4); vjp: sinh_vjp; [elementwise] }
 
+    /// The hyperbolic cosine of `x`.
+    Cosh = cosh(x: Operand[T]) since IOS15 where [T: FLOAT]
+        { infer: same_as_first, eval: cosh, accuracy: Accuracy::Ulp(4); vjp: cosh_vjp; [elementwise] }
+
     /// The error function `2/√π · ∫₀ˣ e^(−t²) dt`.
     Erf = erf(x: Operand[T]) since IOS15 where [T: FLOAT]
         { infer: same_as_first, eval: erf, accuracy: Accuracy::Ulp(4); [elementwise] }
@@ -199,12 +203,18 @@ fn sinh(row: &Sinh, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError>
     map(row, evaluation, f64::sinh)
 }
 
-/// `sinh′ = cosh = ½eˣ + ½e⁻ˣ`.
 fn sinh_vjp(row: &Sinh, pullback: &mut Pullback<'_>) -> Result<(), OpError> {
     let dy = pullback.dy()?;
-    let half = |exponential| call::mul(exponential, 0.5);
-    let cosh = call::add(half(call::exp(&row.x)), half(call::exp(call::mul(&row.x, -1.0))));
-    pullback.give(&row.x, call::mul(dy, cosh))
+    pullback.give(&row.x, call::mul(dy, call::cosh(&row.x)))
+}
+
+fn cosh(row: &Cosh, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
+    map(row, evaluation, f64::cosh)
+}
+
+fn cosh_vjp(row: &Cosh, pullback: &mut Pullback<'_>) -> Result<(), OpError> {
+    let dy = pullback.dy()?;
+    pullback.give(&row.x, call::mul(dy, call::sinh(&row.x)))
 }
 
 fn erf(row: &Erf, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
