@@ -2,13 +2,19 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)] // A test fails by panicking.
 
+#[path = "../../cpu/tests/common/not_run.rs"]
+mod not_run;
+
 mod command {
     pub mod support;
 
     mod bench;
     mod check;
+    mod closed_output;
     mod emit;
     mod fmt;
+    mod foreign;
+    mod overwriting;
     mod run;
     mod show;
     mod train;

@@ -1,4 +1,5 @@
-//! The head as separate programs and the fused one: the same losses and gradients, within their rounding.
+//! The head as separate programs and the fused one: the same losses and gradients, within their rounding, and
+//! those of PyTorch in float64 with every option of the loss (`tests/lm/heads.py` wrote the numbers).
 
 #![allow(clippy::unwrap_used)]
 
@@ -9,12 +10,24 @@ use anemone_lm::programs::Target;
 use anemone_lm::programs::head::{EPS, Head};
 use anemone_lm::random::Random;
 use anemone_mil::eval::Interpreter;
+use anemone_mil::linear_cross_entropy::{IGNORE_INDEX, LossOptions, Reduction};
+use anemone_mil::runtime::Runtime;
 use anemone_mil::tensor::Tensor;
+use serde::Deserialize;
+
+/// What the loss is unless a case says otherwise.
+const OPTIONS: LossOptions = LossOptions {
+    ignore_index: IGNORE_INDEX,
+    label_smoothing: 0.0,
+    z_loss: 0.0,
+    softcap: None,
+    reduction: Reduction::Mean,
+};
 
 /// Loss, dx, dgain and dE of a step.
 fn step(head: Head, kind: HeadKind, loss_scale: f32) -> (f64, [Vec<f64>; 3]) {
     let cpu = Cpu::new().unwrap();
-    let mut runner = HeadRunner::new(head, kind, Runtimes { head: &cpu, products: &cpu }).unwrap();
+    let mut runner = HeadRunner::new(head, kind, OPTIONS, Runtimes { head: &cpu, products: &cpu }).unwrap();
     let mut random = Random::new(3);
     let mut normal =
         |count: usize, sd: f64| -> Vec<f64> { (0..count).map(|_| sd * random.normal()).collect() };
@@ -27,9 +40,9 @@ fn step(head: Head, kind: HeadKind, loss_scale: f32) -> (f64, [Vec<f64>; 3]) {
     let targets: Vec<i32> = (0..head.positions).map(target).collect();
     let alone = runner.loss(&x, &targets).unwrap();
     let (loss, gradients) = runner.step(&x, &targets, loss_scale).unwrap();
-    assert!((alone.mean - loss.mean).abs() < 1e-12 && alone.counted == loss.counted);
+    assert!((alone.loss - loss.loss).abs() < 1e-12 && alone.counted == loss.counted);
     let tensors = [gradients.dx, gradients.dgain, gradients.dembed];
-    (loss.mean, tensors.map(|tensor| tensor.to_f64().unwrap()))
+    (loss.loss, tensors.map(|tensor| tensor.to_f64().unwrap()))
 }
 
 #[test]
@@ -55,9 +68,100 @@ fn what_a_fused_head_lacks_is_an_error() {
     let target = Target::new(DeviceDtype::Fp32);
     let head = Head { vocab: 8, dim: 4, positions: 3, eps: EPS, target };
     let (cpu, eval) = (Cpu::new().unwrap(), Interpreter::default());
-    let refused = HeadRunner::new(head, HeadKind::Fused, Runtimes { head: &eval, products: &cpu });
+    let refused = HeadRunner::new(head, HeadKind::Fused, OPTIONS, Runtimes { head: &eval, products: &cpu });
     assert!(refused.err().unwrap().to_string().contains("the runtime eval does not support this"));
-    let mut runner = HeadRunner::new(head, HeadKind::Fused, Runtimes { head: &cpu, products: &cpu }).unwrap();
+    let mut runner =
+        HeadRunner::new(head, HeadKind::Fused, OPTIONS, Runtimes { head: &cpu, products: &cpu }).unwrap();
     let x = Tensor::from_f64(target.mil_dtype(), &[1, 4, 1, 3], &[1.0; 12]).unwrap();
     assert!(matches!(runner.logits(&x), Err(HeadError::NoLogits)));
+}
+
+/// A case of the fixture.
+#[derive(Deserialize)]
+struct Case {
+    name: String,
+    vocab: usize,
+    dim: usize,
+    positions: usize,
+    eps: f64,
+    label_smoothing: f32,
+    z_loss: f32,
+    softcap: Option<f32>,
+    targets: Vec<i32>,
+    loss: f64,
+    validation: f64,
+    logits: Vec<f64>,
+    dx: Vec<f64>,
+    dgain: Vec<f64>,
+    dembed: Vec<f64>,
+}
+
+/// The inputs' numbers, as `values` in the fixture's script makes them.
+fn values(count: usize, salt: u64, scale: f64) -> Vec<f64> {
+    let value = |i: u64| {
+        let mixed = ((i + salt * 1_000_003) * 2_654_435_761) % (1 << 32);
+        ((mixed >> 22) as f64 / 1024.0 - 0.5) * scale
+    };
+    (0..count as u64).map(value).collect()
+}
+
+impl Case {
+    /// Compares a head with PyTorch's numbers, each within `relative` of the largest of its tensor.
+    fn check(&self, dtype: DeviceDtype, kind: HeadKind, head: &dyn Runtime, loss_scale: f32, relative: f64) {
+        let Case { vocab, dim, positions, eps, .. } = *self;
+        let what = format!("{}, {dtype:?}, {kind:?} on {}", self.name, head.name());
+        let close = |found: &[f64], expected: &[f64], tensor: &str| {
+            assert_eq!(found.len(), expected.len(), "{what}: {tensor}");
+            let largest = expected.iter().fold(0f64, |largest, value| largest.max(value.abs()));
+            for (i, (found, expected)) in found.iter().zip(expected).enumerate() {
+                let error = (found - expected).abs();
+                assert!(error <= relative * largest, "{what}: {tensor}[{i}] is {found}, not {expected}");
+            }
+        };
+        let target = Target::new(dtype);
+        let options = LossOptions {
+            label_smoothing: self.label_smoothing,
+            z_loss: self.z_loss,
+            softcap: self.softcap,
+            ..OPTIONS
+        };
+        let runtimes = Runtimes { head, products: head };
+        let mut runner =
+            HeadRunner::new(Head { vocab, dim, positions, eps, target }, kind, options, runtimes).unwrap();
+        let single =
+            |values: Vec<f64>| -> Vec<f32> { values.into_iter().map(|value| value as f32).collect() };
+        runner.set_weights(&single(values(dim, 2, 4.0)), &single(values(vocab * dim, 3, 4.0))).unwrap();
+        let x = values(dim * positions, 1, 8.0);
+        let x = Tensor::from_f64(target.mil_dtype(), &[1, dim, 1, positions], &x).unwrap();
+        close(&[runner.loss(&x, &self.targets).unwrap().loss], &[self.validation], "the validation loss");
+        if kind == HeadKind::Programs {
+            close(&runner.logits(&x).unwrap().to_f64().unwrap(), &self.logits, "logits");
+        }
+        let (totals, gradients) = runner.step(&x, &self.targets, loss_scale).unwrap();
+        close(&[totals.loss], &[self.loss], "the loss");
+        for (tensor, expected, name) in [
+            (gradients.dx, &self.dx, "dx"),
+            (gradients.dgain, &self.dgain, "dgain"),
+            (gradients.dembed, &self.dembed, "dE"),
+        ] {
+            let found: Vec<f64> =
+                tensor.to_f64().unwrap().iter().map(|value| value / f64::from(loss_scale)).collect();
+            close(&found, expected, name);
+        }
+    }
+}
+
+#[test]
+fn both_kinds_of_head_agree_with_torch_whatever_the_options() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/lm/heads.json");
+    let cases: Vec<Case> = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    assert_eq!(cases.len(), 8);
+    let (cpu, eval) = (Cpu::new().unwrap(), Interpreter::default());
+    for case in &cases {
+        for (dtype, scale, relative) in [(DeviceDtype::Fp32, 1.0, 1e-5), (DeviceDtype::Fp16, 1024.0, 6e-3)] {
+            case.check(dtype, HeadKind::Programs, &cpu, scale, relative);
+            case.check(dtype, HeadKind::Programs, &eval, scale, relative);
+            case.check(dtype, HeadKind::Fused, &cpu, scale, relative);
+        }
+    }
 }

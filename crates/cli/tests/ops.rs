@@ -8,7 +8,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anemone_cpu::{Cpu, Options};
 use anemone_mil::eval::{self, Interpreter};
 use anemone_mil::ops::{self, Accuracy};
 use anemone_mil::program::Function;
@@ -18,7 +17,13 @@ use anemone_mil::text;
 use anemone_mil::types::{DType, TensorType, Type};
 use anemone_mil::verify::{CONST, Verified, verify};
 use anemone_mil::weights::WeightMap;
+use paths::{cpu_on, paths};
 use serde::Deserialize;
+
+#[path = "../../cpu/tests/common/not_run.rs"]
+mod not_run;
+#[path = "../../cpu/tests/common/paths.rs"]
+mod paths;
 
 /// A runtime, and what it promises beyond the accuracy of each op's row.
 struct Subject {
@@ -28,26 +33,37 @@ struct Subject {
     computes_in_f64: bool,
     /// Whether it rounds results to their element types; otherwise they are fp64.
     rounds: bool,
+    /// Whether only sums of products are computed otherwise than by another subject.
+    only_sums: bool,
 }
 
 fn subjects() -> Vec<Subject> {
     let (eval, exact) = (Interpreter::default(), Interpreter { exact: true, ..Interpreter::default() });
     let mut subjects = vec![
-        Subject { name: "eval".to_string(), runtime: Box::new(eval), computes_in_f64: true, rounds: true },
+        Subject {
+            name: "eval".to_string(),
+            runtime: Box::new(eval),
+            computes_in_f64: true,
+            rounds: true,
+            only_sums: false,
+        },
         Subject {
             name: "exact eval".to_string(),
             runtime: Box::new(exact),
             computes_in_f64: true,
             rounds: false,
+            only_sums: false,
         },
     ];
-    for path in anemone_cpu::Path::available() {
+    for path in paths() {
         for threads in [1, 3] {
-            let cpu =
-                Cpu::with_options(Options { threads: Some(threads), path: Some(path), ..Options::default() });
-            let runtime = Box::new(cpu.expect("threads and an available path"));
-            let name = format!("cpu, {path}, {threads} threads");
-            subjects.push(Subject { name, runtime, computes_in_f64: false, rounds: true });
+            subjects.push(Subject {
+                name: format!("cpu, {path}, {threads} threads"),
+                runtime: Box::new(cpu_on(path, threads)),
+                computes_in_f64: false,
+                rounds: true,
+                only_sums: path.multiplies_by_unit(),
+            });
         }
     }
     subjects
@@ -290,7 +306,8 @@ fn run_file(file: &Path, subjects: &[Subject]) -> Result<(usize, Vec<String>), S
     let (mut runs, mut failures) = (0, Vec::new());
     for function in functions {
         let accuracy = accuracy(op_of(file), function)?;
-        for subject in subjects {
+        let sums = matches!(accuracy, Accuracy::Sum(_));
+        for subject in subjects.iter().filter(|subject| sums || !subject.only_sums) {
             let case = &cases[&function.name];
             let check = |actual: &Tensor, expected: &Values| compare(actual, expected, accuracy, subject);
             if let Err(error) = run(subject.runtime.as_ref(), &program, function, case, check) {

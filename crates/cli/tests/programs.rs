@@ -35,7 +35,8 @@ fn the_heads_programs() {
         for (name, program) in programs {
             let program = program.unwrap();
             let text = text::write(&program);
-            verify(program).unwrap();
+            let verified = verify(program).unwrap();
+            assert!(verified.warnings().is_empty(), "{}", verified.warnings());
             let path = data_dir("programs").join(target_name).join(format!("{name}.mil"));
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             failures.extend(expect_file(&path, &text).err());

@@ -129,7 +129,8 @@ fn the_gain_constant_is_named() {
     for runtime in runtimes() {
         let mut executable = prepare(runtime.as_ref(), 4, 2, &gain);
         let doubled = Tensor::from_values(&[1, 4, 1, 1], vec![f16::from_f32(2.0); 4]).unwrap();
-        executable.set_constant(GAIN, &doubled).unwrap();
+        let constant = executable.constant(GAIN).unwrap();
+        executable.set_constant(constant, Arc::new(doubled)).unwrap();
         let x = Tensor::from_values(&[1, 4, 1, 2], vec![f16::ONE; 8]).unwrap();
         let mut outputs = allocate_outputs(executable.as_ref()).unwrap();
         executable.run(&[&x], &mut outputs).unwrap();

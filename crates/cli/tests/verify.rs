@@ -1,7 +1,8 @@
-//! Runs `tests/verify`: faulty programs are refused as expected, tricky ones in `tests/verify/ok` are not.
+//! Runs `tests/verify`: faulty programs are refused as expected, doubtful ones are warned of, tricky ones in
+//! `tests/verify/ok` are neither.
 //!
-//! The first line of a faulty program names the kinds of its errors, in the order of the text; beside `<case>.mil`
-//! stands `<case>.err`, the errors as rendered. `@model_path` is a directory with the files of [`weights`].
+//! The first line names the kinds of the errors, or of the warnings, in the order of the text; beside `<case>.mil`
+//! stands `<case>.err`, the errors or warnings as rendered. `@model_path` is a directory with the files of [`weights`].
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -16,7 +17,7 @@ use anemone_mil::error::{Errors, Spans};
 use anemone_mil::tensor::{Data, Tensor};
 use anemone_mil::text;
 use anemone_mil::types::DType;
-use anemone_mil::verify::{verify, verify_blobs};
+use anemone_mil::verify::{Verified, verify, verify_blobs};
 use anemone_mil::weights::{SENTINEL, VERSION, WeightDirectory, write_blob_file};
 use half::f16;
 
@@ -27,6 +28,7 @@ const KINDS: &[&str] = &[
     "UndefinedName",
     "UseBeforeDefinition",
     "Redefinition",
+    "ReservedName",
     "NestedBlock",
     "UnknownOp",
     "Version",
@@ -39,19 +41,31 @@ const KINDS: &[&str] = &[
     "DeclaredType",
     "Constant",
     "Blob",
+    "AmbiguousNumber",
+    "Overflow",
+    "OmittedParameter",
 ];
 
 #[test]
-fn faulty_programs_are_refused() {
+fn faulty_programs_are_refused_and_doubtful_ones_warned_of() {
     let directory = tempfile::tempdir().unwrap();
     weights(directory.path());
     let mut seen = BTreeSet::new();
     common::run_cases(&common::data_dir("verify"), "mil", 100, |path| {
         let (name, source) = read(path)?;
-        let promised = source.lines().next().and_then(|line| line.strip_prefix("// error: "));
-        let promised = promised.ok_or_else(|| format!("{name} does not begin with `// error: `"))?;
-        let Err((errors, spans)) = check(&source, directory.path()) else {
-            return Err(format!("{name} is accepted, expected {promised}"));
+        let first = source.lines().next().unwrap_or_default();
+        let (promised, (errors, spans)) = match (
+            first.strip_prefix("// error: "),
+            first.strip_prefix("// warning: "),
+            check(&source, directory.path()),
+        ) {
+            (Some(promised), _, Err(errors)) => (promised, errors),
+            (_, Some(promised), Ok(warnings)) => (promised, warnings),
+            (_, Some(_), Err((errors, spans))) => return Err(errors.render(&name, &source, &spans)),
+            (Some(promised), _, Ok(_)) => return Err(format!("{name} is accepted, expected {promised}")),
+            (None, None, _) => {
+                return Err(format!("{name} begins neither with `// error: ` nor `// warning: `"));
+            }
         };
         let rendered = errors.render(&name, &source, &spans);
         let mut found = Vec::new();
@@ -86,7 +100,9 @@ fn tricky_programs_are_accepted() {
     weights(directory.path());
     common::run_cases(&common::data_dir("verify/ok"), "mil", 12, |path| {
         let (name, source) = read(path)?;
-        check(&source, directory.path()).map_err(|(errors, spans)| errors.render(&name, &source, &spans))
+        let (Ok(findings) | Err(findings)) = check(&source, directory.path());
+        let (found, spans) = findings;
+        if found.is_empty() { Ok(()) } else { Err(found.render(&name, &source, &spans)) }
     });
 }
 
@@ -106,14 +122,19 @@ fn read(path: &Path) -> Result<(String, String), String> {
     Ok((name, source))
 }
 
-/// All checks of a program with `directory` as its own; the errors of the first that finds any.
-fn check(source: &str, directory: &Path) -> Result<(), (Errors, Spans)> {
-    let parsed = text::parse(source).map_err(|errors| (errors, Spans::default()))?;
-    match verify(parsed.program) {
-        Ok(verified) => verify_blobs(verified.program(), &WeightDirectory::new(directory)),
-        Err(errors) => Err(errors),
+/// All checks of a program with `directory` as its own: the warnings, or the errors of the first that finds any.
+fn check(source: &str, directory: &Path) -> Result<(Errors, Spans), (Errors, Spans)> {
+    let mut parsed = text::parse(source).map_err(|errors| (errors, Spans::default()))?;
+    let blobs = |verified: Verified| {
+        verify_blobs(verified.program(), &WeightDirectory::new(directory)).map(|()| verified)
+    };
+    match verify(parsed.program).and_then(blobs) {
+        Ok(verified) => {
+            parsed.warnings.extend(verified.warnings());
+            Ok((parsed.warnings, parsed.spans))
+        }
+        Err(errors) => Err((errors, parsed.spans)),
     }
-    .map_err(|errors| (errors, parsed.spans))
 }
 
 /// Makes the weight files: `good.bin` with an fp16 [4] at 64, an fp32 [2, 3] at 192, an int8 [3, 4] at 320 and a
@@ -139,6 +160,11 @@ fn weights(directory: &Path) {
     write("misaligned_data.bin", &blob_file(VERSION, SENTINEL, fp16, 8, 130));
     write("old_version.bin", &blob_file(1, SENTINEL, fp16, 8, 128));
     write("short.bin", b"weights");
+    write(
+        "lfs_pointer.bin",
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258\
+          daaa5e2ca24d17e2393\nsize 12345\n",
+    );
     write("text.bin", "These are no weights, but a text. ".repeat(4).as_bytes());
 }
 

@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use anemone_mil::bind::{self, Scope};
+use anemone_mil::constants::ReplaceableConstants;
 use anemone_mil::eval::{Budget, Evaluation};
 use anemone_mil::ops::Operand;
-use anemone_mil::program::{BlobReference, Op, ValueId};
-use anemone_mil::runtime::RuntimeError;
+use anemone_mil::program::{BlobReference, Op, OpId, ValueId};
+use anemone_mil::runtime::{ConstantHandle, RuntimeError};
 use anemone_mil::specialize::{Specialized, op_error};
 use anemone_mil::tensor::Tensor;
 use anemone_mil::types::TensorType;
@@ -15,46 +16,101 @@ use anemone_mil::types::TensorType;
 /// A function's constants, and the results of ops that only decompress constants.
 pub struct Constants {
     specialized: Specialized,
+    replaceable: ReplaceableConstants,
     derived: HashMap<ValueId, Arc<Tensor>>,
+    /// The ops that decompress constants, in order.
+    decompressions: Vec<OpId>,
+    /// Of them, those that depend on each constant, in order.
+    dependent: HashMap<ValueId, Vec<OpId>>,
 }
 
 /// What a change of a constant replaced.
 pub struct Replaced {
+    /// The constant, and what was derived from it.
+    values: Vec<(ValueId, Arc<Tensor>)>,
     id: ValueId,
-    old: Option<Arc<Tensor>>,
-    derived: HashMap<ValueId, Arc<Tensor>>,
+}
+
+impl Replaced {
+    /// The constant that was changed.
+    pub fn id(&self) -> ValueId {
+        self.id
+    }
 }
 
 impl Constants {
     /// The constants of a function.
     pub fn new(specialized: Specialized) -> Result<Constants, RuntimeError> {
-        let mut constants = Constants { specialized, derived: HashMap::new() };
-        constants.derive(None)?;
+        let row = |&id: &OpId| specialized.row(id);
+        let ops = specialized.function().body.ops.iter().copied();
+        let decompressions = ops.filter(|id| row(id).is_some_and(|row| row.constexpr)).collect();
+        let mut constants = Constants {
+            replaceable: ReplaceableConstants::new(&specialized),
+            specialized,
+            derived: HashMap::new(),
+            decompressions,
+            dependent: HashMap::new(),
+        };
+        for id in constants.decompressions.clone() {
+            constants.decompress(id)?;
+        }
+        let roots = constants.roots();
+        for &id in &constants.decompressions {
+            for root in roots_of(constants.specialized.function().op(id), &roots) {
+                constants.dependent.entry(root).or_default().push(id);
+            }
+        }
         Ok(constants)
     }
 
-    /// Gives a constant another value. Gives what changed, and what it was before.
-    pub fn replace(&mut self, name: &str, value: &Tensor) -> Result<(Vec<ValueId>, Replaced), RuntimeError> {
-        let id = self.specialized.function().value_named(name);
-        let old = id.and_then(|id| self.specialized.facts.constant(id)).cloned();
-        let derived = self.derived.clone();
-        let id = self.specialized.set_constant(name, value)?;
-        let replaced = Replaced { id, old, derived };
-        match self.derive(Some(id)) {
-            Ok(changed) => Ok((changed, replaced)),
-            Err(error) => {
-                self.restore(replaced);
-                Err(error)
+    /// The constants that each value known before the run is made of; a constant is made of itself.
+    pub fn roots(&self) -> HashMap<ValueId, Vec<ValueId>> {
+        let function = self.specialized.function();
+        let mut roots: HashMap<ValueId, Vec<ValueId>> =
+            self.specialized.facts.constants().map(|(id, _)| (id, vec![id])).collect();
+        for &id in &self.decompressions {
+            let op = function.op(id);
+            let of_op = roots_of(op, &roots);
+            roots.extend(op.results.iter().map(|&result| (result, of_op.clone())));
+        }
+        roots
+    }
+
+    /// The handle of a constant.
+    pub fn handle(&self, name: &str) -> Result<ConstantHandle, RuntimeError> {
+        self.replaceable.handle(&self.specialized, name)
+    }
+
+    /// The handle of a constant by its id, if it can be replaced here.
+    pub fn handle_of(&self, id: ValueId) -> Option<ConstantHandle> {
+        self.replaceable.handle_of(id)
+    }
+
+    /// Gives a constant another value, and derives again what depends on it. Gives what that replaced.
+    pub fn replace(&mut self, handle: ConstantHandle, value: Arc<Tensor>) -> Result<Replaced, RuntimeError> {
+        let (id, old) = self.replaceable.replace(&mut self.specialized, handle, value)?;
+        let mut replaced = Replaced { values: vec![(id, old)], id };
+        for op in self.dependent.get(&id).cloned().unwrap_or_default() {
+            match self.decompress(op) {
+                Ok(old) => replaced.values.extend(old),
+                Err(error) => {
+                    self.restore(replaced);
+                    return Err(error);
+                }
             }
         }
+        Ok(replaced)
     }
 
     /// Takes a change back.
-    pub fn restore(&mut self, Replaced { id, old, derived }: Replaced) {
-        if old.is_some() {
-            self.specialized.facts.set_constant(id, old);
+    pub fn restore(&mut self, Replaced { values, id }: Replaced) {
+        for (value, tensor) in values {
+            if value == id {
+                self.specialized.facts.set_constant(value, Some(tensor));
+            } else {
+                self.derived.insert(value, tensor);
+            }
         }
-        self.derived = derived;
     }
 
     /// The function and its `const` values.
@@ -73,64 +129,39 @@ impl Constants {
         (0..count).map(ValueId).filter(|&id| self.get(id).is_some())
     }
 
-    /// Decompresses the constants that ops make of others, all of them or those that depend on `changed`.
-    /// Gives the ids of `changed` and of what was made anew.
-    fn derive(&mut self, changed: Option<ValueId>) -> Result<Vec<ValueId>, RuntimeError> {
-        let mut made: Vec<ValueId> = changed.into_iter().collect();
-        // Taken over when all went well.
-        let mut derived = self.derived.clone();
-        let specialized = &self.specialized;
-        let function = specialized.function();
+    /// Computes the results of an op that decompresses a constant. Gives the values that they had.
+    fn decompress(&mut self, id: OpId) -> Result<Vec<(ValueId, Arc<Tensor>)>, RuntimeError> {
+        let function = self.specialized.function();
+        let op = function.op(id);
+        let Some(row) = self.specialized.row(id) else { return Ok(Vec::new()) };
         let mut evaluation = Evaluation::new(false, Budget::ORDINARY);
-        for &id in &function.body.ops {
-            let op = function.op(id);
-            let row = specialized.program.row(specialized.function, id).filter(|row| row.constexpr);
-            let Some(row) = row else { continue };
-            if changed.is_some() && !reads(op, &made) {
-                continue;
-            }
-            let scope = Derived { specialized, derived: &derived };
-            let tensors = bind::operands(op, row, &scope)
-                .and_then(|operands| evaluation.apply(row, &operands))
-                .map_err(|error| op_error(function, id, error))?;
-            for (&result, tensor) in op.results.iter().zip(tensors) {
-                derived.insert(result, Arc::new(tensor));
-                made.push(result);
-            }
+        let tensors = bind::operands(op, row, self)
+            .and_then(|operands| evaluation.apply(row, &operands))
+            .map_err(|error| op_error(function, id, error))?;
+        let mut replaced = Vec::new();
+        for (&result, tensor) in op.results.iter().zip(tensors) {
+            let old = self.derived.insert(result, Arc::new(tensor));
+            replaced.extend(old.map(|old| (result, old)));
         }
-        self.derived = derived;
-        Ok(made)
+        Ok(replaced)
     }
 }
 
-/// Whether an op has one of these values as an argument.
-pub fn reads(op: &Op, ids: &[ValueId]) -> bool {
-    op.reads().any(|id| ids.contains(&id))
+/// The constants that an op's operands are made of.
+pub fn roots_of(op: &Op, roots: &HashMap<ValueId, Vec<ValueId>>) -> Vec<ValueId> {
+    let mut all: Vec<ValueId> = op.reads().filter_map(|id| roots.get(&id)).flatten().copied().collect();
+    all.sort_unstable();
+    all.dedup();
+    all
 }
 
-/// What is known of values before a run.
-struct Derived<'a> {
-    specialized: &'a Specialized,
-    derived: &'a HashMap<ValueId, Arc<Tensor>>,
-}
-
-impl Scope for Derived<'_> {
+impl Scope for Constants {
     fn value(&self, id: ValueId) -> Option<Operand> {
         let known = self.specialized.value(id)?;
         match self.derived.get(&id) {
             Some(value) => Some(Operand { constant: true, value: Some(value.clone()), ..known }),
             None => Some(known),
         }
-    }
-
-    fn blob(&self, reference: &BlobReference, ty: &TensorType) -> Option<Arc<Tensor>> {
-        self.specialized.blob(reference, ty)
-    }
-}
-
-impl Scope for Constants {
-    fn value(&self, id: ValueId) -> Option<Operand> {
-        Derived { specialized: &self.specialized, derived: &self.derived }.value(id)
     }
 
     fn blob(&self, reference: &BlobReference, ty: &TensorType) -> Option<Arc<Tensor>> {

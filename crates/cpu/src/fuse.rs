@@ -1,219 +1,130 @@
 //! Which ops become one step: chains of elementwise ops, and what is before and after a kernel.
 //!
 //! An op that computes element by element takes the ops over that make its operands in the same way, if nothing else
-//! needs what they make and no dimension broadcasts. A product, reduction or softmax whose result only such ops need is
-//! finished by them, while it is still in the cache, and the latter two compute an operand that nothing else needs where
-//! they read it. Values are rounded as if each op had written its result.
+//! needs what they make and no dimension broadcasts. A product, reduction or softmax whose result only such ops need has
+//! them as its epilogue, computed while the result is still in the cache; and the latter two have what makes an operand
+//! that nothing else needs as their prologue, computed where they read it. Values are rounded as if each op had written
+//! its result.
 
 use std::collections::HashMap;
-use std::mem;
-use std::sync::Arc;
 
+use anemone_mil::bind::Facts;
 use anemone_mil::ops::Operand;
-use anemone_mil::program::{Function as Graph, Op, OpId, ValueId};
-use anemone_mil::runtime::RuntimeError;
+use anemone_mil::program::{OpId, ValueId};
 use anemone_mil::types::DType;
 
+use crate::draft::{Chain, Draft, DraftWork};
 use crate::kernels::Work;
-use crate::kernels::elementwise::{Function, Node, Region, Value};
-use crate::plan::{Draft, DraftWork, Planner, unsupported};
 
-/// How many ops read each value; outputs of the function are read once more.
-pub fn readers(graph: &Graph) -> HashMap<ValueId, usize> {
-    let mut readers = HashMap::new();
-    for op in &graph.ops {
-        let mut values: Vec<ValueId> =
-            op.arguments.iter().flat_map(|(_, argument)| argument.values()).collect();
-        values.sort_unstable();
-        values.dedup();
-        for value in values {
-            *readers.entry(value).or_insert(0) += 1;
+/// Makes one step of those that can be one. A step stands where its last op was.
+pub fn fuse(drafts: Vec<Draft>, facts: &Facts, readers: &HashMap<ValueId, usize>) -> Vec<Draft> {
+    let mut fusion =
+        Fusion { facts, readers, drafts: Vec::with_capacity(drafts.len()), maker_of: HashMap::new() };
+    drafts.into_iter().for_each(|draft| fusion.add(draft));
+    fusion.drafts.into_iter().flatten().collect()
+}
+
+struct Fusion<'a> {
+    /// What is known of each value.
+    facts: &'a Facts,
+    /// How many ops read each value.
+    readers: &'a HashMap<ValueId, usize>,
+    /// The steps so far; `None` where a later one does the work.
+    drafts: Vec<Option<Draft>>,
+    /// The step that makes each value.
+    maker_of: HashMap<ValueId, usize>,
+}
+
+impl Fusion<'_> {
+    fn add(&mut self, mut draft: Draft) {
+        match draft.work {
+            DraftWork::Region { value, chain } => draft = self.fused(draft.op, value, chain),
+            DraftWork::Kernel { ref work, ref mut prologue, .. } => *prologue = self.take_prologue(work),
+            DraftWork::Meaning { .. } => {}
         }
-        for block in &op.blocks {
-            block.outputs.iter().for_each(|&value| *readers.entry(value).or_insert(0) += 1);
+        if let Some(value) = draft.work.value() {
+            self.maker_of.insert(value, self.drafts.len());
         }
-    }
-    graph.body.outputs.iter().for_each(|&value| *readers.entry(value).or_insert(0) += 1);
-    readers
-}
-
-/// Ops that are to become one region.
-#[derive(Clone)]
-pub struct Chain {
-    /// The dimensions of every op's result.
-    pub dims: Vec<usize>,
-    /// What the ops read that none of them makes.
-    pub leaves: Vec<Operand>,
-    /// What the ops compute.
-    pub nodes: Vec<Node>,
-    /// The ops.
-    pub ops: Vec<OpId>,
-}
-
-impl Chain {
-    /// One op.
-    pub fn new(
-        op: OpId,
-        function: Arc<dyn Function>,
-        operands: &[Operand],
-        (dims, dtype): (Vec<usize>, DType),
-    ) -> Chain {
-        let mut leaves = Vec::new();
-        let operands = operands.iter().map(|operand| Value::Leaf(leaf(&mut leaves, operand))).collect();
-        Chain { dims, leaves, nodes: vec![Node { function, operands, dtype }], ops: vec![op] }
+        self.drafts.push(Some(draft));
     }
 
-    /// This chain with what makes one of its leaves; `None` where that would be too long.
-    pub fn with(&self, made: ValueId, maker: &Chain) -> Option<Chain> {
-        let mut leaves = maker.leaves.clone();
-        let shift = maker.nodes.len();
-        let moved: Vec<Value> = self
-            .leaves
-            .iter()
-            .map(|operand| match operand.id {
-                Some(id) if id == made => Value::Node(shift - 1),
-                _ => Value::Leaf(leaf(&mut leaves, operand)),
-            })
-            .collect();
-        let place = |value: &Value| match *value {
-            Value::Leaf(leaf) => moved[leaf],
-            Value::Node(node) => Value::Node(shift + node),
-        };
-        let nodes = self.nodes.iter().map(|node| {
-            let operands = node.operands.iter().map(place).collect();
-            Node { operands, ..node.clone() }
-        });
-        let nodes: Vec<Node> = maker.nodes.iter().cloned().chain(nodes).collect();
-        let ops = maker.ops.iter().chain(&self.ops).copied().collect();
-        Region::fits(leaves.len(), nodes.len()).then(|| Chain { dims: self.dims.clone(), leaves, nodes, ops })
-    }
-
-    /// This chain with one leaf as the last.
-    pub fn with_last(&self, last: ValueId) -> Chain {
-        let mut chain = self.clone();
-        if let Some(at) = chain.leaves.iter().position(|leaf| leaf.id == Some(last)) {
-            let operand = chain.leaves.remove(at);
-            chain.leaves.push(operand);
-            let end = chain.leaves.len() - 1;
-            let values = chain.nodes.iter_mut().flat_map(|node| &mut node.operands);
-            for value in values {
-                match value {
-                    Value::Leaf(leaf) if *leaf == at => *leaf = end,
-                    Value::Leaf(leaf) if *leaf > at => *leaf -= 1,
-                    _ => {}
-                }
-            }
-        }
-        chain
-    }
-
-    /// The region.
-    pub fn region(&self) -> Option<Region> {
-        Region::new(&self.dims, &self.leaves, self.nodes.clone())
-    }
-}
-
-/// The position of an operand among leaves, where it is put if it is not there.
-fn leaf(leaves: &mut Vec<Operand>, operand: &Operand) -> usize {
-    let known = |leaf: &Operand| operand.id.is_some() && leaf.id == operand.id;
-    leaves.iter().position(known).unwrap_or_else(|| {
-        leaves.push(operand.clone());
-        leaves.len() - 1
-    })
-}
-
-impl Planner<'_> {
-    /// Adds an op that computes element by element, together with the ops before it that can be fused with it.
-    pub fn add_elementwise(
-        &mut self,
-        id: OpId,
-        op: &Op,
-        function: Arc<dyn Function>,
-        operands: &[Operand],
-    ) -> Result<(), RuntimeError> {
-        let Some(&value) = op.results.first() else { return Ok(()) };
-        let ty = self.constants.specialized().ty(value);
-        let Some((dims, dtype)) = ty.and_then(|ty| Some((ty.shape.to_known()?, ty.dtype))) else {
-            return Err(unsupported("a result of unknown size"));
-        };
-        let mut chain = Chain::new(id, function, operands, (dims, dtype));
-        // The step of a kernel that the chain is to finish, and its result.
+    /// The step of an op that computes element by element, together with what can be fused with it.
+    fn fused(&mut self, op: OpId, value: ValueId, mut chain: Chain) -> Draft {
+        let dtype = chain.nodes[chain.nodes.len() - 1].dtype;
+        // The step of a kernel of which the chain is to be the epilogue, and its result.
         let mut kernel = None;
         let made: Vec<ValueId> = chain.leaves.iter().filter_map(|leaf| leaf.id).collect();
-        for &value in &made {
-            let Some(step) = self.sole_maker(value, &chain.dims) else { continue };
-            let (maker, finished) = match &self.drafts[step].work {
+        for value in made {
+            let Some((step, work)) = self.sole_maker(value, &chain.dims) else { continue };
+            let (maker, continued) = match work {
                 DraftWork::Region { chain, .. } => (chain, None),
-                DraftWork::Kernel { finish: Some(chain), .. } if kernel.is_none() => {
-                    let finished = chain.leaves.last().filter(|leaf| leaf.dtype() == dtype);
-                    let Some(finished) = finished.and_then(|leaf| leaf.id) else { continue };
-                    (chain, Some((step, finished)))
+                DraftWork::Kernel { epilogue: Some(epilogue), .. } if kernel.is_none() => {
+                    let result = epilogue.leaves.last().filter(|leaf| leaf.dtype() == dtype);
+                    let Some(result) = result.and_then(|leaf| leaf.id) else { continue };
+                    (epilogue, Some((step, result)))
                 }
                 _ => continue,
             };
             let Some(longer) = chain.with(value, maker) else { continue };
             chain = longer;
-            match finished {
-                Some(_) => kernel = finished,
-                None => self.drafts[step].work = DraftWork::Moved,
+            match continued {
+                Some(_) => kernel = continued,
+                None => self.drafts[step] = None,
             }
         }
-        let kernel = kernel.or_else(|| self.kernel_of(&chain, dtype));
-        self.read_all(&chain.leaves);
-        let mut draft = Draft { op: id, work: DraftWork::Moved };
-        if let Some((step, made)) = kernel {
-            // Only now is all that the chain reads there.
-            draft = mem::replace(&mut self.drafts[step], draft);
-            if let DraftWork::Kernel { work, lead, finish, .. } = &mut draft.work {
-                self.read_all(lead.as_ref().map_or(&work.operands, |chain| &chain.leaves));
-                *finish = Some(chain.with_last(made));
+        let kernel = kernel.or_else(|| self.kernel_before(&chain, dtype));
+        // Only now is all that the chain reads there, so the kernel is run here.
+        let taken = kernel.and_then(|(step, result)| Some((self.drafts[step].take()?.work, result)));
+        let work = match taken {
+            Some((DraftWork::Kernel { result, work, prologue, .. }, made)) => {
+                let epilogue = Some(chain.with_last(made));
+                DraftWork::Kernel { result, value, work, prologue, epilogue }
             }
-        } else {
-            draft.work = DraftWork::Region { storage: 0, chain };
-        }
-        let new = self.add_result(value)?;
-        if let DraftWork::Kernel { storage, .. } | DraftWork::Region { storage, .. } = &mut draft.work {
-            *storage = new;
-        }
-        self.drafts.push(draft);
-        Ok(())
+            _ => DraftWork::Region { value, chain },
+        };
+        Draft { op, work }
     }
 
-    /// Takes over the chain that makes the only operand of a kernel, if the kernel can have it as a part.
-    pub fn lead(&mut self, work: &Work) -> Option<Chain> {
+    /// Takes over the chain that makes the only operand of a kernel, if the kernel can have it as its prologue.
+    fn take_prologue(&mut self, work: &Work) -> Option<Chain> {
         let [operand] = &*work.operands else { return None };
         let kernel = work.kernel.surrounded()?;
-        let step = self.sole_maker(operand.id?, &operand.shape().to_known()?)?;
-        let DraftWork::Region { chain, .. } = &self.drafts[step].work else { return None };
+        let (step, maker) = self.sole_maker(operand.id?, &operand.shape().to_known()?)?;
+        let DraftWork::Region { chain, .. } = maker else { return None };
         let of_one = chain.nodes.iter().map(|node| node.function.work()).sum();
-        let lead = kernel.takes_lead(of_one).then(|| chain.clone())?;
-        self.drafts[step].work = DraftWork::Moved;
-        Some(lead)
+        let prologue = kernel.takes_prologue(of_one).then(|| chain.clone())?;
+        self.drafts[step] = None;
+        Some(prologue)
     }
 
     /// The step of a kernel whose result, of this type, the chain alone reads, and the result.
-    fn kernel_of(&self, chain: &Chain, dtype: DType) -> Option<(usize, ValueId)> {
-        chain.leaves.iter().filter(|leaf| leaf.dtype() == dtype).find_map(|leaf| {
-            let step = self.sole_maker(leaf.id?, &chain.dims)?;
-            let finished = match &self.drafts[step].work {
-                DraftWork::Kernel { work, finish: None, .. } => work.kernel.surrounded().is_some(),
-                _ => false,
-            };
-            finished.then_some((step, leaf.id?))
-        })
+    fn kernel_before(&self, chain: &Chain, dtype: DType) -> Option<(usize, ValueId)> {
+        let candidate = |leaf: &Operand| {
+            let (step, work) = self.sole_maker(leaf.id?, &chain.dims)?;
+            match work {
+                DraftWork::Kernel { work, epilogue: None, .. } if work.kernel.surrounded().is_some() => {
+                    Some((step, leaf.id?))
+                }
+                _ => None,
+            }
+        };
+        chain.leaves.iter().filter(|leaf| leaf.dtype() == dtype).find_map(candidate)
     }
 
     /// The step that makes a value of these dimensions, which the op at hand alone reads.
-    fn sole_maker(&self, value: ValueId, dims: &[usize]) -> Option<usize> {
-        let same = self.constants.specialized().ty(value)?.shape.to_known()? == dims;
+    fn sole_maker(&self, value: ValueId, dims: &[usize]) -> Option<(usize, &DraftWork)> {
+        let same = self.facts.ty(value).as_tensor()?.shape.to_known()? == dims;
         let sole = self.readers.get(&value) == Some(&1);
-        self.draft_of.get(&value).copied().filter(|_| same && sole)
+        let step = self.maker_of.get(&value).copied().filter(|_| same && sole)?;
+        Some((step, &self.drafts[step].as_ref()?.work))
     }
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::sync::Arc;
+
     use anemone_mil::builder::{AnyCall, FunctionBuilder};
     use anemone_mil::program::{Program, Version};
     use anemone_mil::tensor::Tensor;
@@ -311,5 +222,28 @@ mod tests {
         };
         let steps = steps(long);
         assert!(steps.len() == 3 && steps.iter().sum::<usize>() == 40, "{steps:?}");
+    }
+
+    #[test]
+    fn what_nothing_depends_on_is_no_step_and_keeps_nothing_apart() {
+        let dead = |function: &mut FunctionBuilder, x: ValueId, y: ValueId| {
+            let product = op(function, "mul", [("x", x), ("y", x)]);
+            let unread = op(function, "exp", [("x", product)]);
+            op(function, "softmax", [("x", unread)]);
+            let halves = [("x", y.into()), ("num_splits", 2.into()), ("axis", 1.into())];
+            function.bind_all(&["first", "second"], AnyCall::named("split", halves)).unwrap();
+            vec![op(function, "tanh", [("x", product)])]
+        };
+        assert_eq!(steps(dead), [2]);
+    }
+
+    #[test]
+    fn of_several_results_only_those_that_are_read_are_computed() {
+        let split = |function: &mut FunctionBuilder, x: ValueId, _| {
+            let halves = [("x", x.into()), ("num_splits", 2.into()), ("axis", 1.into())];
+            let halves = function.bind_all(&["first", "second"], AnyCall::named("split", halves)).unwrap();
+            vec![op(function, "tanh", [("x", halves[1])])]
+        };
+        assert_eq!(steps(split), [1, 1]);
     }
 }

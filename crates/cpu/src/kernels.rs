@@ -46,15 +46,15 @@ pub type Elements<'a> = &'a (dyn Fn(usize, &mut [f32]) + Sync);
 #[derive(Clone, Copy, Default)]
 pub struct Around<'a> {
     /// What computes the kernel's only operand, which is nowhere in memory.
-    pub lead: Option<Elements<'a>>,
+    pub prologue: Option<Elements<'a>>,
     /// What goes on with all elements of the result, part by part, before they are rounded.
-    pub finish: Option<Elements<'a>>,
+    pub epilogue: Option<Elements<'a>>,
 }
 
 /// A kernel that ops which compute element by element may be part of.
 pub trait Surrounded {
     /// Whether they, with so much work for one element, may compute its only operand, and not only go on with its result.
-    fn takes_lead(&self, _work: usize) -> bool {
+    fn takes_prologue(&self, _work: usize) -> bool {
         false
     }
 
@@ -73,22 +73,22 @@ pub trait Surrounded {
 #[derive(Clone, Copy)]
 pub struct Only<'a, T> {
     values: &'a [T],
-    lead: Option<Elements<'a>>,
+    prologue: Option<Elements<'a>>,
 }
 
 impl<'a, T: Float> Only<'a, T> {
-    /// The first of these operands, or what `lead` computes.
-    pub fn new(operands: Sources<'a>, lead: Option<Elements<'a>>) -> Only<'a, T> {
-        // With a lead, the operands are its own.
-        let values = if lead.is_some() { &[] } else { operands.values(0) };
-        Only { values, lead }
+    /// The first of these operands, or what `prologue` computes.
+    pub fn new(operands: Sources<'a>, prologue: Option<Elements<'a>>) -> Only<'a, T> {
+        // With a prologue, the operands are its own.
+        let values = if prologue.is_some() { &[] } else { operands.values(0) };
+        Only { values, prologue }
     }
 
     /// The elements from a position on, in fp32.
     #[inline(always)]
     pub fn read(&self, position: usize, to: &mut [f32]) {
-        match self.lead {
-            Some(lead) => lead(position, to),
+        match self.prologue {
+            Some(prologue) => prologue(position, to),
             None => T::widen(&self.values[position..position + to.len()], to),
         }
     }
@@ -133,7 +133,7 @@ pub fn choose(
     threads: &Threads,
 ) -> Result<Option<Choice>, OpError> {
     match row.name {
-        "identity" | "reshape" | "expand_dims" | "squeeze" => alias(operands, results),
+        "identity" | "reshape" | "expand_dims" | "squeeze" => alias(row, operands, results),
         "conv" | "matmul" | "linear" => product::choose(row, operands, threads),
         "add" | "sub" | "mul" | "real_div" | "floor_div" | "maximum" | "minimum" | "pow" | "equal"
         | "not_equal" | "less" | "less_equal" | "greater" | "greater_equal" | "select" => {
@@ -155,8 +155,9 @@ pub fn choose(
 }
 
 /// An op that gives the elements of `x` another shape, or none.
-fn alias(operands: &Operands<'_>, results: &[TensorType]) -> Result<Option<Choice>, OpError> {
+fn alias(row: &OpDef, operands: &Operands<'_>, results: &[TensorType]) -> Result<Option<Choice>, OpError> {
     let x: Operand = operands.bind("x", None)?;
-    let same = results.len() == 1 && results[0].shape.elements() == x.shape().elements();
+    // A shape that data decides may be another than the declared one, which only the op's meaning finds out.
+    let same = (row.infer)(operands)? == results && results.len() == 1;
     Ok((same && results[0].dtype == x.dtype() && !x.is_state).then_some(Choice::Alias(x)))
 }

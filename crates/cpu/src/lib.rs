@@ -32,9 +32,15 @@
 //! Every value has exactly the element type its type declares. Kernels compute in fp32 or wider and round
 //! once, to nearest even, so they agree with [`anemone_mil::eval`] within each op's
 //! [`Accuracy`](anemone_mil::ops::Accuracy). Results depend neither on timing nor on the number of threads.
+//!
+//! Kernels use the best instructions that the processor has, or those that [`Options::path`] or [`PATH_VARIABLE`] name;
+//! [`HIDE_VARIABLE`] hides instruction sets, as if the processor had not got them.
 
+mod arena;
 mod choose;
 mod constants;
+mod detect;
+mod draft;
 mod element;
 mod execution;
 mod functions;
@@ -45,8 +51,12 @@ mod guarded;
 mod kernels;
 pub mod linear_cross_entropy;
 mod memory;
+#[cfg(test)]
+#[path = "../tests/common/not_run.rs"]
+mod not_run;
 mod path;
 mod plan;
+mod readers;
 mod simd;
 mod threads;
 
@@ -64,6 +74,7 @@ use crate::path::UnknownPath;
 use crate::plan::unsupported;
 use crate::threads::Threads;
 
+pub use crate::detect::HIDE_VARIABLE;
 pub use crate::memory::{Floats, FloatsMut};
 pub use crate::path::{PATH_VARIABLE, Path};
 
@@ -120,12 +131,14 @@ impl Cpu {
     ///
     /// # Errors
     ///
-    /// When the operating system refuses the threads, or the processor does not have the path.
+    /// When the operating system refuses the threads, the processor does not have the path, or [`HIDE_VARIABLE`] names
+    /// what is no instruction set.
     pub fn with_options(options: Options) -> Result<Cpu, RuntimeError> {
+        detect::hidden().as_ref().map_err(|unknown| unsupported(unknown.to_string()))?;
         let path = choose_path(options.path)?;
-        let instructions = path.instructions().ok_or_else(|| {
+        let instructions = path.instructions().map_err(|missing| {
             let available: Vec<&str> = Path::available().into_iter().map(Path::name).collect();
-            unsupported(format!("the path {path} on this processor, which has {}", available.join(", ")))
+            unsupported(format!("the path {path}: {missing}; there are {}", available.join(", ")))
         })?;
 
         let available = || std::thread::available_parallelism().map_or(1, usize::from);

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use pulp::Arch;
 
+use crate::detect::{InstructionSet, Missing};
 use crate::simd::amx::Amx;
 
 /// The environment variable that chooses a path where the options leave it open.
@@ -53,48 +54,70 @@ impl Path {
         }
     }
 
-    /// The paths that this processor has, the fastest first.
+    /// The paths that this process can use, the fastest first.
     ///
     /// With the feature `emulation`, which is for tests, [`Path::AmxFp16`] and [`Path::Amx`] are the last of them where
     /// AVX-512 is all that the processor has.
     pub fn available() -> Vec<Path> {
-        let mut paths: Vec<Path> =
-            Path::ALL.into_iter().filter(|path| path.instructions().is_some()).collect();
-        if Amx::detect().is_none() {
+        let mut paths: Vec<Path> = Path::ALL.into_iter().filter(|path| path.instructions().is_ok()).collect();
+        if InstructionSet::Amx.find().is_err() {
             let emulated = paths.iter().take_while(|path| path.multiplies_by_unit()).count();
             paths.rotate_left(emulated);
         }
         paths
     }
 
-    /// Whether a matrix unit multiplies.
-    fn multiplies_by_unit(self) -> bool {
+    /// The paths for processors of this target that this process cannot use, each with the reason: what the processor
+    /// has not got, or [`HIDE_VARIABLE`](crate::HIDE_VARIABLE) hides.
+    pub fn missing() -> Vec<(Path, String)> {
+        let of_target = |path: &Path| match path {
+            Path::AmxFp16 | Path::Amx => cfg!(all(target_arch = "x86_64", target_os = "linux")),
+            Path::Avx512 | Path::Avx2 => cfg!(target_arch = "x86_64"),
+            Path::Neon => cfg!(target_arch = "aarch64"),
+            Path::Portable => true,
+        };
+        let missing = |path: Path| Some((path, path.instructions().err()?.to_string()));
+        Path::ALL.into_iter().filter(of_target).filter_map(missing).collect()
+    }
+
+    /// Whether a matrix unit multiplies; all else is as on [`Path::Avx512`].
+    pub fn multiplies_by_unit(self) -> bool {
         matches!(self, Path::AmxFp16 | Path::Amx)
     }
 
-    /// The instructions, if this processor has them.
-    pub(crate) fn instructions(self) -> Option<Instructions> {
-        let arch = match self {
-            Path::Portable => Some(Arch::Scalar),
+    /// The instructions.
+    ///
+    /// # Errors
+    ///
+    /// What is missing of them.
+    pub(crate) fn instructions(self) -> Result<Instructions, Missing> {
+        let set = match self {
+            Path::AmxFp16 | Path::Amx | Path::Avx512 => InstructionSet::Avx512,
+            Path::Avx2 => InstructionSet::Avx2,
+            Path::Neon => InstructionSet::Neon,
+            Path::Portable => return Ok(Instructions { arch: Arch::Scalar, amx: None }),
+        };
+        set.find()?;
+        let arch = match set {
             #[cfg(target_arch = "x86_64")]
-            Path::AmxFp16 | Path::Amx | Path::Avx512 => pulp::x86::V4::try_new().map(Arch::V4),
+            InstructionSet::Avx512 => pulp::x86::V4::try_new().map(Arch::V4),
             #[cfg(target_arch = "x86_64")]
-            Path::Avx2 => pulp::x86::V3::try_new().map(Arch::V3),
+            InstructionSet::Avx2 => pulp::x86::V3::try_new().map(Arch::V3),
             #[cfg(target_arch = "aarch64")]
-            Path::Neon => pulp::aarch64::Neon::try_new().map(Arch::Neon),
-            #[allow(unreachable_patterns)] // Which paths are left depends on the target.
-            _ => None,
-        }?;
-        #[cfg(not(feature = "emulation"))]
-        let detected = Amx::detect;
-        #[cfg(feature = "emulation")]
-        let detected = Amx::emulated;
-        let amx = match self {
-            Path::AmxFp16 => Some(detected().filter(|amx| amx.multiplies_fp16())?),
-            Path::Amx => Some(detected().map(Amx::without_fp16)?),
+            InstructionSet::Neon => pulp::aarch64::Neon::try_new().map(Arch::Neon),
             _ => None,
         };
-        Some(Instructions { arch, amx })
+        let arch = arch.ok_or(Missing::Absent(set))?;
+        let fp16 = InstructionSet::AmxFp16;
+        let no_fp16 = if fp16.is_hidden() { Missing::Hidden(fp16) } else { Missing::Absent(fp16) };
+        let amx = match self {
+            Path::AmxFp16 => {
+                Amx::find().and_then(|amx| amx.multiplies_fp16().then_some(amx).ok_or(no_fp16)).map(Some)
+            }
+            Path::Amx => Amx::find().map(|amx| Some(amx.without_fp16())),
+            _ => Ok(None),
+        }?;
+        Ok(Instructions { arch, amx })
     }
 }
 
@@ -143,6 +166,18 @@ mod tests {
         let paths = Path::available();
         assert!(paths.contains(&Path::Portable), "{paths:?}");
         // Tests of every path mean nothing for NEON where it is not among them.
-        assert_eq!(paths.contains(&Path::Neon), cfg!(target_arch = "aarch64"), "{paths:?}");
+        let neon = cfg!(target_arch = "aarch64") && !InstructionSet::Neon.is_hidden();
+        assert_eq!(paths.contains(&Path::Neon), neon, "{paths:?}");
+    }
+
+    #[test]
+    fn a_path_is_available_or_missing_for_a_reason() {
+        let missing = Path::missing();
+        for path in Path::available() {
+            assert!(missing.iter().all(|(other, _)| *other != path), "{path}: {missing:?}");
+        }
+        let of_target = if cfg!(target_arch = "x86_64") { Path::Avx2 } else { Path::Portable };
+        let there = Path::available().contains(&of_target);
+        assert_ne!(there, missing.iter().any(|(path, _)| *path == of_target), "{missing:?}");
     }
 }

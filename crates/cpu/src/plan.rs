@@ -3,9 +3,10 @@
 //! Values that have the same bytes (an input and its reshaped form) form one storage. A storage made by a
 //! kernel lives in the caller's output tensor if it is one of the results, otherwise in the planned memory,
 //! from the step that writes it to the last one that reads it; storages whose lives do not meet share
-//! memory.
+//! memory. Ops that nothing depends on are no steps.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use anemone_mil::ops::Operand;
 use anemone_mil::program::{Op, OpId, ValueId};
@@ -15,12 +16,15 @@ use anemone_mil::types::{DType, TensorType};
 use anemone_mil::verify::CONST;
 
 use crate::NAME;
+use crate::arena::Arena;
 use crate::choose::choose;
 use crate::constants::Constants;
-use crate::fuse::{Chain, readers};
-use crate::kernels::elementwise::Region;
-use crate::kernels::{Choice, Kernel, Work};
+use crate::draft::{Chain, Draft, DraftWork};
+use crate::fuse::fuse;
+use crate::kernels::elementwise::{Function, Region};
+use crate::kernels::{Choice, Kernel};
 use crate::memory::{LINE_BYTES, Place, element_bytes};
+use crate::readers::{readers, values_read};
 use crate::threads::Threads;
 
 /// One step of a run.
@@ -40,11 +44,10 @@ pub enum Action {
         /// Which of the op's results.
         result: usize,
         /// The ops that compute its operand.
-        lead: Option<Fused>,
-        /// The ops that finish its result.
-        finish: Option<Fused>,
-        /// Its operands, or what the ops read that compute them, and then what those that finish the result read
-        /// besides.
+        prologue: Option<Fused>,
+        /// The ops that go on with its result.
+        epilogue: Option<Fused>,
+        /// Its operands, or what its prologue reads, and then what its epilogue reads besides.
         sources: Vec<Place>,
         /// Where the result goes: planned memory or an output.
         to: Place,
@@ -68,22 +71,22 @@ pub enum Action {
 impl Action {
     /// The regions that are part of this step.
     pub fn fused(&mut self) -> impl Iterator<Item = &mut Fused> {
-        let [lead, finish] = match self {
+        let [prologue, epilogue] = match self {
             Action::Region { fused, .. } => [Some(fused), None],
-            Action::Kernel { lead, finish, .. } => [lead.as_mut(), finish.as_mut()],
+            Action::Kernel { prologue, epilogue, .. } => [prologue.as_mut(), epilogue.as_mut()],
             Action::Meaning { .. } => [None, None],
         };
-        lead.into_iter().chain(finish)
+        prologue.into_iter().chain(epilogue)
     }
 
     /// Their ops, of each region apart.
     pub fn fused_ops(&self) -> impl Iterator<Item = &[OpId]> {
-        let [lead, finish] = match self {
+        let [prologue, epilogue] = match self {
             Action::Region { fused, .. } => [Some(fused), None],
-            Action::Kernel { lead, finish, .. } => [lead.as_ref(), finish.as_ref()],
+            Action::Kernel { prologue, epilogue, .. } => [prologue.as_ref(), epilogue.as_ref()],
             Action::Meaning { .. } => [None, None],
         };
-        lead.into_iter().chain(finish).map(|fused| &*fused.ops)
+        prologue.into_iter().chain(epilogue).map(|fused| &*fused.ops)
     }
 }
 
@@ -123,102 +126,66 @@ struct Storage {
     last_use: usize,
 }
 
-/// A step whose places are not settled yet.
-pub struct Draft {
-    /// The op.
-    pub op: OpId,
-    /// What it does.
-    pub work: DraftWork,
-}
-
-/// What a step is going to do.
-pub enum DraftWork {
-    /// A kernel computes one result. A chain may compute its operand, another one finish its result, the chain's last
-    /// leaf.
-    Kernel { result: usize, storage: usize, work: Work, lead: Option<Chain>, finish: Option<Chain> },
-    /// Ops that compute element by element.
-    Region { storage: usize, chain: Chain },
-    /// The op's meaning computes all results, which are held.
-    Meaning { results: Vec<usize> },
-    /// Another step does it.
-    Moved,
-}
-
-impl DraftWork {
-    /// The storage of the result that the step computes.
-    fn storage(&self) -> Option<usize> {
-        match self {
-            DraftWork::Kernel { storage, .. } | DraftWork::Region { storage, .. } => Some(*storage),
-            DraftWork::Meaning { .. } | DraftWork::Moved => None,
-        }
-    }
-}
-
 /// A plan in the making.
-pub struct Planner<'a> {
-    /// The function and its constants.
-    pub constants: &'a Constants,
+struct Planner<'a> {
+    constants: &'a Constants,
     threads: &'a Threads,
+    /// How many ops read each value.
+    readers: HashMap<ValueId, usize>,
     /// The storage of each value.
     storage_of: HashMap<ValueId, usize>,
     storages: Vec<Storage>,
-    /// The steps.
-    pub drafts: Vec<Draft>,
-    /// How many ops read each value.
-    pub readers: HashMap<ValueId, usize>,
-    /// The draft that computes each value.
-    pub draft_of: HashMap<ValueId, usize>,
     held: usize,
 }
 
 /// Plans a function whose constants are known.
 pub fn plan(constants: &Constants, threads: &Threads) -> Result<Plan, RuntimeError> {
+    let specialized = constants.specialized();
+    let function = specialized.function();
     let mut planner = Planner {
         constants,
         threads,
+        readers: readers(function),
         storage_of: HashMap::new(),
         storages: Vec::new(),
-        drafts: Vec::new(),
-        readers: readers(constants.specialized().function()),
-        draft_of: HashMap::new(),
         held: 0,
     };
     planner.enter_known();
-    let function = constants.specialized().function();
+    let mut drafts = Vec::with_capacity(function.body.ops.len());
     for &id in &function.body.ops {
-        planner.add_op(id)?;
+        planner.draft(id, &mut drafts)?;
     }
-    planner.settle()
+    let drafts = fuse(drafts, &specialized.facts, &planner.readers);
+    planner.note_lives(&drafts);
+    planner.note_outputs();
+    let lines = planner.place_planned(&drafts)?;
+    planner.complete(drafts, lines)
 }
 
 impl Planner<'_> {
-    fn add_storage(&mut self, id: Option<ValueId>, place: Option<Place>, ty: &TensorType) -> Option<usize> {
+    fn add_storage(&mut self, id: ValueId, place: Option<Place>, ty: &TensorType) -> Option<()> {
         let elements = usize::try_from(ty.shape.elements().unwrap_or(0)).ok()?;
         let bytes = elements.checked_mul(element_bytes(ty.dtype))?;
+        self.storage_of.insert(id, self.storages.len());
         self.storages.push(Storage { place, bytes, dtype: ty.dtype, last_use: 0 });
-        let storage = self.storages.len() - 1;
-        if let Some(id) = id {
-            self.storage_of.insert(id, storage);
-        }
-        Some(storage)
+        Some(())
     }
 
     /// Inputs, constants and what was made of them have their places.
     fn enter_known(&mut self) {
         let specialized = self.constants.specialized();
         for (index, (&id, port)) in specialized.input_ids.iter().zip(&specialized.inputs).enumerate() {
-            self.add_storage(Some(id), Some(Place::Input(index)), &port.ty);
+            self.add_storage(id, Some(Place::Input(index)), &port.ty);
         }
-        let constants: Vec<ValueId> = self.constants.ids().collect();
-        for id in constants {
+        for id in self.constants.ids() {
             if let Some(tensor) = self.constants.get(id) {
-                let ty = tensor.ty();
-                self.add_storage(Some(id), Some(Place::Constant(id)), &ty);
+                self.add_storage(id, Some(Place::Constant(id)), &tensor.ty());
             }
         }
     }
 
-    fn add_op(&mut self, id: OpId) -> Result<(), RuntimeError> {
+    /// Adds the steps of an op as if it were alone.
+    fn draft(&mut self, id: OpId, drafts: &mut Vec<Draft>) -> Result<(), RuntimeError> {
         let specialized = self.constants.specialized();
         let function = specialized.function();
         let op = function.op(id);
@@ -235,75 +202,85 @@ impl Planner<'_> {
                     self.storage_of.insert(result, self.storage_of[&x]);
                 }
             }
-            Some(Choice::Kernels(works)) => self.add_kernels(id, op, works)?,
-            Some(Choice::Elementwise(function, operands)) => {
-                self.add_elementwise(id, op, function, &operands)?;
+            Some(Choice::Kernels(works)) => {
+                for (result, (work, &value)) in works.into_iter().zip(&op.results).enumerate() {
+                    if self.readers.contains_key(&value) {
+                        self.add_result(value)?;
+                        let (prologue, epilogue) = (None, None);
+                        let work = DraftWork::Kernel { result, value, work, prologue, epilogue };
+                        drafts.push(Draft { op: id, work });
+                    }
+                }
             }
-            _ => self.add_meaning(id, op),
+            Some(Choice::Elementwise(function, operands)) => {
+                if let Some(&value) = op.results.first() {
+                    let chain = self.chain(id, value, function, &operands)?;
+                    self.add_result(value)?;
+                    drafts.push(Draft { op: id, work: DraftWork::Region { value, chain } });
+                }
+            }
+            _ => drafts.push(Draft { op: id, work: self.meaning(op) }),
         }
         Ok(())
     }
 
-    fn add_kernels(&mut self, id: OpId, op: &Op, works: Vec<Work>) -> Result<(), RuntimeError> {
-        for (result, (work, &value)) in works.into_iter().zip(&op.results).enumerate() {
-            let lead = self.lead(&work);
-            self.read_all(lead.as_ref().map_or(&work.operands, |chain| &chain.leaves));
-            let storage = self.add_result(value)?;
-            let work = DraftWork::Kernel { result, storage, work, lead, finish: None };
-            self.drafts.push(Draft { op: id, work });
-        }
-        Ok(())
-    }
-
-    /// The storage of a value that the next step makes.
-    pub fn add_result(&mut self, value: ValueId) -> Result<usize, RuntimeError> {
+    /// The storage of a value that a step makes.
+    fn add_result(&mut self, value: ValueId) -> Result<(), RuntimeError> {
         let ty = self.constants.specialized().ty(value);
-        let storage = ty.and_then(|ty| self.add_storage(Some(value), None, &ty));
-        let storage = storage.ok_or_else(|| {
+        ty.and_then(|ty| self.add_storage(value, None, &ty)).ok_or_else(|| {
             let name = &self.constants.specialized().function().value(value).name;
             unsupported(format!("the size of `{name}`"))
-        })?;
-        self.storages[storage].last_use = self.drafts.len();
-        self.draft_of.insert(value, self.drafts.len());
-        Ok(storage)
+        })
     }
 
-    /// The next step reads these.
-    pub fn read_all(&mut self, operands: &[Operand]) {
-        let step = self.drafts.len();
-        operands.iter().for_each(|operand| self.read(operand.id, step));
+    fn chain(
+        &self,
+        id: OpId,
+        value: ValueId,
+        function: Arc<dyn Function>,
+        operands: &[Operand],
+    ) -> Result<Chain, RuntimeError> {
+        let ty = self.constants.specialized().ty(value);
+        let dims = ty.and_then(|ty| Some((ty.shape.to_known()?, ty.dtype)));
+        let dims = dims.ok_or_else(|| unsupported("a result of unknown size"))?;
+        Ok(Chain::new(id, function, operands, dims))
     }
 
-    fn add_meaning(&mut self, id: OpId, op: &Op) {
-        let step = self.drafts.len();
-        for (_, argument) in op.arguments.iter() {
-            for value in argument.values() {
-                self.read(Some(value), step);
-            }
-        }
+    /// The step of an op that is run by its meaning.
+    fn meaning(&mut self, op: &Op) -> DraftWork {
         let mut results = Vec::with_capacity(op.results.len());
         for &value in &op.results {
-            let storage =
-                Storage { place: Some(Place::Held(self.held)), bytes: 0, dtype: DType::String, last_use: 0 };
-            self.storages.push(storage);
-            self.storage_of.insert(value, self.storages.len() - 1);
+            let place = Some(Place::Held(self.held));
+            self.storage_of.insert(value, self.storages.len());
+            self.storages.push(Storage { place, bytes: 0, dtype: DType::String, last_use: 0 });
             results.push(self.held);
             self.held += 1;
         }
-        self.drafts.push(Draft { op: id, work: DraftWork::Meaning { results } });
+        DraftWork::Meaning { results }
     }
 
-    fn read(&mut self, id: Option<ValueId>, step: usize) {
-        if let Some(&storage) = id.and_then(|id| self.storage_of.get(&id)) {
+    /// Notes until when each storage is needed.
+    fn note_lives(&mut self, drafts: &[Draft]) {
+        let function = self.constants.specialized().function();
+        for (step, draft) in drafts.iter().enumerate() {
+            if let DraftWork::Meaning { .. } = draft.work {
+                let read = values_read(function, function.op(draft.op));
+                read.into_iter().for_each(|value| self.note_use(value, step));
+            }
+            draft.work.operands().filter_map(|operand| operand.id).for_each(|id| self.note_use(id, step));
+            draft.work.value().into_iter().for_each(|value| self.note_use(value, step));
+        }
+    }
+
+    fn note_use(&mut self, value: ValueId, step: usize) {
+        if let Some(&storage) = self.storage_of.get(&value) {
             self.storages[storage].last_use = step;
         }
     }
 
-    /// Gives every storage a place.
-    fn settle(mut self) -> Result<Plan, RuntimeError> {
-        let specialized = self.constants.specialized();
-        let outputs = &specialized.function().body.outputs;
-        for (index, id) in outputs.iter().enumerate() {
+    /// Outputs are needed to the end, and may lie in the caller's tensors.
+    fn note_outputs(&mut self) {
+        for (index, id) in self.constants.specialized().function().body.outputs.iter().enumerate() {
             let Some(&storage) = self.storage_of.get(id) else { continue };
             let storage = &mut self.storages[storage];
             storage.last_use = usize::MAX;
@@ -312,76 +289,60 @@ impl Planner<'_> {
                 storage.place = Some(Place::Output(index));
             }
         }
-        let lines = self.place_planned()?;
-        let place_of = |storage: usize| self.storages[storage].place.clone();
-        let mut scratch = 0;
-        let mut steps = Vec::with_capacity(self.drafts.len());
+    }
+
+    /// Places what lives in planned memory. Gives the number of lines.
+    fn place_planned(&mut self, drafts: &[Draft]) -> Result<usize, RuntimeError> {
+        let mut arena = Arena::default();
+        for (step, draft) in drafts.iter().enumerate() {
+            let Some(storage) = draft.work.value().and_then(|value| self.storage_of.get(&value)) else {
+                continue;
+            };
+            let storage = &mut self.storages[*storage];
+            if storage.place.is_none() {
+                let line = arena.place(step, storage.last_use, storage.bytes.div_ceil(LINE_BYTES));
+                let line = line.ok_or_else(|| unsupported("a function of this size"))?;
+                storage.place = Some(Place::Planned { line, bytes: storage.bytes });
+            }
+        }
+        Ok(arena.lines())
+    }
+
+    fn place(&self, id: ValueId) -> Option<Place> {
+        self.storage_of.get(&id).and_then(|&storage| self.storages[storage].place.clone())
+    }
+
+    /// The steps, with the places of what they read and write.
+    fn complete(self, drafts: Vec<Draft>, lines: usize) -> Result<Plan, RuntimeError> {
         let source = |operand: &Operand| match (operand.id, &operand.value) {
-            (Some(id), _) => self.storage_of.get(&id).and_then(|&storage| place_of(storage)),
+            (Some(id), _) => self.place(id),
             (None, value) => value.clone().map(Place::Literal),
         };
         let valueless = || unsupported("an operand without a value");
-        for draft in self.drafts {
-            let to = draft.work.storage().and_then(place_of);
-            let action = match draft.work {
-                DraftWork::Moved => continue,
+        let mut scratch = 0;
+        let mut steps = Vec::with_capacity(drafts.len());
+        for Draft { op, work } in drafts {
+            let to = work.value().and_then(|value| self.place(value));
+            let sources: Option<Vec<Place>> = work.operands().map(source).collect();
+            let action = match work {
                 DraftWork::Meaning { results } => Action::Meaning { results },
-                DraftWork::Kernel { result, work, lead, finish, .. } => {
+                DraftWork::Kernel { result, work, prologue, epilogue, .. } => {
                     scratch = scratch.max(work.kernel.scratch());
-                    // The last leaf of what finishes it is the kernel's own result.
-                    let others = finish
-                        .as_ref()
-                        .map_or(&[][..], |chain| chain.leaves.split_last().map_or(&[], |(_, others)| others));
-                    let own = lead.as_ref().map_or(&work.operands, |chain| &chain.leaves);
-                    let sources: Option<_> = own.iter().chain(others).map(source).collect();
-                    let (lead, finish) = (lead.map(fused).transpose()?, finish.map(fused).transpose()?);
+                    let (prologue, epilogue) =
+                        (prologue.map(fused).transpose()?, epilogue.map(fused).transpose()?);
                     let (sources, to) = sources.zip(to).ok_or_else(valueless)?;
-                    Action::Kernel { kernel: work.kernel, result, lead, finish, sources, to }
+                    Action::Kernel { kernel: work.kernel, result, prologue, epilogue, sources, to }
                 }
                 DraftWork::Region { chain, .. } => {
-                    let sources: Option<_> = chain.leaves.iter().map(source).collect();
                     let (sources, to) = sources.zip(to).ok_or_else(valueless)?;
                     Action::Region { fused: fused(chain)?, sources, to }
                 }
             };
-            steps.push(Step { op: draft.op, action });
+            steps.push(Step { op, action });
         }
-        let value_count = specialized.function().values.len();
-        let ids = (0..value_count).map(|index| ValueId(index as u32));
-        let places =
-            ids.map(|id| self.storage_of.get(&id).and_then(|&s| self.storages[s].place.clone())).collect();
+        let value_count = self.constants.specialized().function().values.len();
+        let places = (0..value_count).map(|index| self.place(ValueId(index as u32))).collect();
         Ok(Plan { steps, places, lines, scratch, held: self.held })
-    }
-
-    /// Places what lives in planned memory: each storage, in the order of the steps that write them, at the
-    /// first gap between those that live at the same time. Gives the number of lines.
-    fn place_planned(&mut self) -> Result<usize, RuntimeError> {
-        // Ranges of lines with the step after which each is free, in the order of lines.
-        let mut taken: Vec<(usize, usize, usize)> = Vec::new();
-        let mut total = 0;
-        for (step, draft) in self.drafts.iter().enumerate() {
-            let Some(storage) = draft.work.storage() else { continue };
-            let storage = &mut self.storages[storage];
-            if storage.place.is_some() {
-                continue;
-            }
-            taken.retain(|&(_, _, last_use)| last_use >= step);
-            let length = storage.bytes.div_ceil(LINE_BYTES);
-            let mut line = 0usize;
-            let mut at = taken.len();
-            for (index, &(start, end, _)) in taken.iter().enumerate() {
-                if start >= line && start - line >= length {
-                    at = index;
-                    break;
-                }
-                line = line.max(end);
-            }
-            let end = line.checked_add(length).ok_or_else(|| unsupported("a function of this size"))?;
-            taken.insert(at, (line, end, storage.last_use));
-            total = total.max(end);
-            storage.place = Some(Place::Planned { line, bytes: storage.bytes });
-        }
-        Ok(total)
     }
 }
 

@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use anemone_cpu::{Cpu, Options, Path};
+mod common;
+
+use anemone_cpu::Cpu;
 use anemone_mil::linear_cross_entropy::{
     Classifier, LOGITS_BYTES, LinearCrossEntropy, LossGradients, LossInputs, LossOptions, LossTotals,
     Reduction,
@@ -10,6 +12,7 @@ use anemone_mil::linear_cross_entropy::{
 use anemone_mil::runtime::Runtime;
 use anemone_mil::tensor::Tensor;
 use anemone_mil::types::DType;
+use common::paths::{cpu_on, paths};
 use serde_json::Value;
 
 /// A case of the fixture, with the inputs that its formula gives.
@@ -127,21 +130,16 @@ impl Case {
 fn agrees_with_pytorch() {
     for dtype in [DType::Fp16, DType::Fp32] {
         for case in cases(dtype) {
-            for path in Path::available() {
+            for path in paths() {
                 let mut first = None;
                 for (threads, logits_bytes) in [(1, LOGITS_BYTES), (2, 0), (3, LOGITS_BYTES), (3, 0)] {
-                    let cpu = Cpu::with_options(Options {
-                        threads: Some(threads),
-                        path: Some(path),
-                        ..Options::default()
-                    })
-                    .unwrap();
+                    let cpu = cpu_on(path, threads);
                     let classifier = Classifier { logits_bytes, ..case.classifier };
                     let mut head = cpu.linear_cross_entropy(classifier, case.options).unwrap();
                     let what = format!("{dtype}, {path}, {threads} threads, {logits_bytes} bytes for logits");
                     let found = case.run(head.as_mut(), DType::Fp32);
                     // The matrix unit takes the gradients of logits as 16 bits where weights are fp16.
-                    let rough = matches!(path, Path::AmxFp16 | Path::Amx) && dtype == DType::Fp16;
+                    let rough = path.multiplies_by_unit() && dtype == DType::Fp16;
                     case.check(&found, if rough { 1e-5 } else { 3e-6 }, &what);
                     // Kept or computed again, on any number of threads: the same numbers.
                     let bits = (found.totals.loss.to_bits(), found.dx.clone(), found.dembed.clone());
@@ -207,11 +205,10 @@ fn words_that_cannot_come_are_as_if_they_were_not_there() {
         let expected = (0..positions).map(loss).sum::<f64>() / positions as f64;
         let bias = Tensor::from_values(&[vocab], bias).unwrap();
         let targets = vec![vocab as i32 - 1; positions];
-        for path in Path::available() {
-            let options = Options { threads: Some(2), path: Some(path), ..Options::default() };
+        for path in paths() {
             let classifier =
                 Classifier { vocab, dim, positions, dtype: DType::Fp32, logits_bytes: LOGITS_BYTES };
-            let cpu = Cpu::with_options(options).unwrap();
+            let cpu = cpu_on(path, 2);
             let mut head = cpu.linear_cross_entropy(classifier, LossOptions::default()).unwrap();
             let (mut dx, mut dembed) = (x.clone(), embed.clone());
             let inputs = LossInputs { x: &x, embed: &embed, bias: Some(&bias), targets: &targets };

@@ -4,13 +4,15 @@
 
 mod common;
 
-use anemone_cpu::{Cpu, Options, Path};
+use std::sync::Arc;
+
 use anemone_mil::builder::{AnyCall, FunctionBuilder, Input};
 use anemone_mil::program::ValueId;
-use anemone_mil::runtime::allocate_outputs;
+use anemone_mil::runtime::{Runtime, allocate_outputs};
 use anemone_mil::tensor::Tensor;
 use anemone_mil::types::DType;
-use common::{bools, builder, cpu, float, ordinary, prepare, program, reference, run, special};
+use common::paths::{cpu_on, paths, paths_without_products};
+use common::{bools, builder, cpu, float, ordinary, prepare, program, reference, run, set_constant, special};
 use proptest::prelude::*;
 
 fn op(
@@ -99,8 +101,8 @@ proptest! {
         prop_assert_eq!(&first, &run(actual.as_mut(), &inputs));
         // Another value of the constant reaches everything that was made of the first.
         let other = special(seed ^ 3, dtype, &[1, 4, 6]);
-        expected.set_constant("c", &other).unwrap();
-        actual.set_constant("c", &other).unwrap();
+        set_constant(expected.as_mut(), "c", &other);
+        set_constant(actual.as_mut(), "c", &other);
         prop_assert!(same(&run(actual.as_mut(), &inputs), &run(expected.as_mut(), &inputs)));
     }
 }
@@ -154,8 +156,9 @@ fn constants_are_replaced_wherever_they_went() {
     let root = function
         .bind("root", AnyCall::named("rsqrt", [("x", positive.into()), ("epsilon", epsilon.into())]))
         .unwrap();
+    let shape = function.constant("turned_shape", Tensor::vector(vec![7i32, 8]));
     let turned = function
-        .bind("turned", AnyCall::named("reshape", [("x", weight.into()), ("shape", [7, 8].into())]))
+        .bind("turned", AnyCall::named("reshape", [("x", weight.into()), ("shape", shape.into())]))
         .unwrap();
     let program = program(function.finish([logits, root, turned]));
     let mut expected = prepare(&reference(false), &program, &[&x]);
@@ -172,14 +175,82 @@ fn constants_are_replaced_wherever_they_went() {
         ("weight", ordinary(9, dtype, &[7, 8, 1, 1])),
         ("epsilon", Tensor::from_f64(dtype, &[], &[7.0]).unwrap()),
     ] {
-        expected.set_constant(name, &value).unwrap();
-        actual.set_constant(name, &value).unwrap();
+        set_constant(expected.as_mut(), name, &value);
+        set_constant(actual.as_mut(), name, &value);
         agree(&run(actual.as_mut(), &[&x]), &run(expected.as_mut(), &[&x]));
     }
-    assert!(actual.set_constant("turned_shape", &Tensor::vector(vec![8, 7])).is_err());
-    assert!(actual.set_constant("weight", &ordinary(1, dtype, &[8, 7, 1, 1])).is_err());
-    assert!(actual.set_constant("logits", &ordinary(1, dtype, &[1, 7, 1, 5])).is_err());
     assert_eq!(allocate_outputs(actual.as_ref()).unwrap()[0].shape(), [1, 7, 1, 5]);
+    for executable in [&mut expected, &mut actual] {
+        // What shapes the function is refused by its name; what is no constant, too.
+        for (name, reason) in [("turned_shape", "shapes the prepared function"), ("logits", "no constant")] {
+            let refused = executable.constant(name).unwrap_err().to_string();
+            assert!(refused.contains(reason), "{refused}");
+        }
+        let weight = executable.constant("weight").unwrap();
+        let before = run(executable.as_mut(), &[&x]);
+        for ty in [(dtype, &[8, 7, 1, 1]), (DType::Fp32, &[7, 8, 1, 1])] {
+            let refused = executable.set_constant(weight, Arc::new(ordinary(1, ty.0, ty.1))).unwrap_err();
+            assert!(refused.to_string().contains("the constant `weight` is"), "{refused}");
+        }
+        assert_eq!(run(executable.as_mut(), &[&x]), before);
+    }
+    let handle = expected.constant("weight").unwrap();
+    let refused = actual.set_constant(handle, Arc::new(ordinary(1, dtype, &[7, 8, 1, 1]))).unwrap_err();
+    assert!(refused.to_string().contains("another prepared function"), "{refused}");
+}
+
+/// The end of a range says how many numbers it has; only one that leaves that as it is can replace it.
+#[test]
+fn a_constant_that_a_shape_was_inferred_from_keeps_the_shape() {
+    let mut function = builder();
+    let x = ordinary(1, DType::Fp32, &[4]);
+    let x_id = function.input("x", x.ty());
+    let end = function.constant("end", Tensor::scalar(4.0f32));
+    let start = function.constant("start", Tensor::scalar(0.0f32));
+    let step = function.constant("step", Tensor::scalar(1.0f32));
+    let arguments = [("end", end.into()), ("start", start.into()), ("step", step.into())];
+    let range = op(&mut function, "range_1d", arguments);
+    let sum = op(&mut function, "add", [("x", x_id.into()), ("y", range.into())]);
+    let program = program(function.finish([sum]));
+    let runtimes: [Box<dyn Runtime>; 2] = [Box::new(cpu(1)), Box::new(reference(false))];
+    for runtime in &runtimes {
+        let mut executable = prepare(runtime.as_ref(), &program, &[&x]);
+        let before = run(executable.as_mut(), &[&x]);
+        let end = executable.constant("end").unwrap();
+        let refused = executable.set_constant(end, Arc::new(Tensor::scalar(5.0f32))).unwrap_err();
+        assert!(refused.to_string().contains("`end` shapes the prepared function"), "{refused}");
+        executable.set_constant(end, Arc::new(Tensor::scalar(3.5f32))).unwrap();
+        assert_eq!(run(executable.as_mut(), &[&x]), before, "{}", runtime.name());
+    }
+}
+
+/// Replaced constants are the caller's tensors, as long as they are not replaced again.
+#[test]
+fn constants_are_shared_and_let_go() {
+    let mut function = builder();
+    let x = ordinary(1, DType::Fp32, &[5, 8]);
+    let x_id = function.input("x", x.ty());
+    let weight = function.constant("weight", ordinary(2, DType::Fp32, &[7, 8]));
+    let y = function
+        .bind("y", AnyCall::named("linear", [("x", x_id.into()), ("weight", weight.into())]))
+        .unwrap();
+    let program = program(function.finish([y]));
+    let runtimes: [Box<dyn Runtime>; 2] = [Box::new(cpu(2)), Box::new(reference(false))];
+    for runtime in &runtimes {
+        let mut executable = prepare(runtime.as_ref(), &program, &[&x]);
+        let constant = executable.constant("weight").unwrap();
+        let [first, second] = [3, 4].map(|seed| Arc::new(ordinary(seed, DType::Fp32, &[7, 8])));
+        executable.set_constant(constant, first.clone()).unwrap();
+        let with_first = run(executable.as_mut(), &[&x]);
+        assert_eq!(Arc::strong_count(&first), 2, "{}", runtime.name());
+        executable.set_constant(constant, second.clone()).unwrap();
+        assert_ne!(run(executable.as_mut(), &[&x]), with_first);
+        assert_eq!((Arc::strong_count(&first), Arc::strong_count(&second)), (1, 2), "{}", runtime.name());
+        // A refused one is not kept.
+        let other = Arc::new(ordinary(5, DType::Fp32, &[8, 7]));
+        assert!(executable.set_constant(constant, other.clone()).is_err());
+        assert_eq!((Arc::strong_count(&other), Arc::strong_count(&second)), (1, 2), "{}", runtime.name());
+    }
 }
 
 /// Small whole numbers, whose products and sums no type rounds.
@@ -192,7 +263,7 @@ fn whole(seed: u64, dtype: DType, shape: &[usize]) -> Tensor {
 fn products_are_finished_by_what_follows_them() {
     // High, wide and low (which is computed transposed), in batches, longer than a strip, and of one column.
     let sizes = [[1, 40, 7, 9], [1, 3, 11, 700], [2, 33, 5, 34], [3, 1, 8, 1]];
-    for (path, dtype, [batch, m, k, n]) in Path::available().into_iter().flat_map(|path| {
+    for (path, dtype, [batch, m, k, n]) in paths().into_iter().flat_map(|path| {
         let dtypes = [DType::Fp16, DType::Fp32];
         dtypes.into_iter().flat_map(move |dtype| sizes.map(|size| (path, dtype, size)))
     }) {
@@ -227,8 +298,7 @@ fn products_are_finished_by_what_follows_them() {
         let both = op(&mut function, "mul", [("x", product.into()), ("y", result.into())]);
         let program = program(function.finish([result, product, both]));
         let inputs: Vec<&Tensor> = inputs.iter().collect();
-        let options = Options { threads: Some(2), path: Some(path), ..Options::default() };
-        let cpu = Cpu::with_options(options).unwrap();
+        let cpu = cpu_on(path, 2);
         let (mut actual, mut expected) =
             (prepare(&cpu, &program, &inputs), prepare(&reference(false), &program, &inputs));
         assert!(
@@ -236,7 +306,7 @@ fn products_are_finished_by_what_follows_them() {
             "{path} {dtype:?} {m}"
         );
         for executable in [&mut actual, &mut expected] {
-            executable.set_constant("least", &Tensor::from_f64(dtype, &[], &[2.5]).unwrap()).unwrap();
+            set_constant(executable.as_mut(), "least", &Tensor::from_f64(dtype, &[], &[2.5]).unwrap());
         }
         assert!(
             same(&run(actual.as_mut(), &inputs), &run(expected.as_mut(), &inputs)),
@@ -259,9 +329,8 @@ fn softmax_takes_over_what_is_before_and_after_it() {
         let program = program(function.finish([result]));
         let inputs: Vec<&Tensor> = inputs.iter().collect();
         let expected = run(prepare(&reference(false), &program, &inputs).as_mut(), &inputs);
-        for path in Path::available() {
-            let cpu = Cpu::with_options(Options { threads: Some(2), path: Some(path), ..Options::default() });
-            let actual = run(prepare(&cpu.unwrap(), &program, &inputs).as_mut(), &inputs);
+        for path in paths_without_products() {
+            let actual = run(prepare(&cpu_on(path, 2), &program, &inputs).as_mut(), &inputs);
             let pairs = actual[0].to_f64().unwrap().into_iter().zip(expected[0].to_f64().unwrap());
             for (actual, expected) in pairs {
                 let near = (actual - expected).abs() <= relative * expected.abs() + absolute;
@@ -273,7 +342,7 @@ fn softmax_takes_over_what_is_before_and_after_it() {
 
 #[test]
 fn what_finishes_a_product_does_not_depend_on_threads() {
-    for (path, m) in Path::available().into_iter().flat_map(|path| [20, 50].map(|m| (path, m))) {
+    for (path, m) in paths().into_iter().flat_map(|path| [20, 50].map(|m| (path, m))) {
         let mut right: Vec<f64> = (0..600).map(|i| f64::from(4097 + 2 * i)).collect();
         right[290] = 0.0;
         let inputs = [
@@ -287,11 +356,8 @@ fn what_finishes_a_product_does_not_depend_on_threads() {
         let power = op(&mut function, "pow", [("x", product.into()), ("y", 2.0.into())]);
         let program = program(function.finish([power]));
         let inputs: Vec<&Tensor> = inputs.iter().collect();
-        let results = [1, 2, 3, 7].map(|threads| {
-            let cpu =
-                Cpu::with_options(Options { threads: Some(threads), path: Some(path), ..Options::default() });
-            run(prepare(&cpu.unwrap(), &program, &inputs).as_mut(), &inputs)
-        });
+        let results = [1, 2, 3, 7]
+            .map(|threads| run(prepare(&cpu_on(path, threads), &program, &inputs).as_mut(), &inputs));
         assert!(results.iter().all(|result| result == &results[0]), "{path}, {m} rows");
     }
 }

@@ -122,8 +122,8 @@ fn products_at_the_ends_of_the_range() {
 
 #[test]
 fn the_number_of_threads_does_not_change_a_bit() {
-    use anemone_cpu::{Cpu, Options, Path};
     use anemone_mil::builder::AnyCall;
+    use common::paths::{cpu_on, paths};
     use common::{builder, prepare, program, run};
     // Sizes at which the number of threads decides how rows are shared, and which product is the transposed one.
     for (m, k, n) in [(211, 700, 130), (70, 300, 1100), (240, 256, 64)] {
@@ -138,12 +138,10 @@ fn the_number_of_threads_does_not_change_a_bit() {
             let arguments = [("x", inputs[0].into()), ("y", inputs[1].into())];
             let product = function.bind("z", AnyCall::named("matmul", arguments)).unwrap();
             let program = program(function.finish([product]));
-            for path in Path::available() {
+            for path in paths() {
                 let results: Vec<Tensor> = [1, 2, 3]
                     .map(|threads| {
-                        let options =
-                            Options { threads: Some(threads), path: Some(path), ..Options::default() };
-                        let cpu = Cpu::with_options(options).unwrap();
+                        let cpu = cpu_on(path, threads);
                         run(prepare(&cpu, &program, &[&x, &y]).as_mut(), &[&x, &y]).remove(0)
                     })
                     .into();

@@ -15,6 +15,7 @@
 //! Device tensors are channel-first, `[1, C, 1, S]`: element (c, s) stands at index c·S + s. Position
 //! s = b·T + i is token i of sequence b.
 
+use anemone_mil::linear_cross_entropy::LossOptions;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -88,18 +89,21 @@ impl DeviceDtype {
 }
 
 /// The model's dimensions. The default is the built-in zero-layer model over bytes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ModelConfig {
     /// Vocabulary V.
     pub vocab: usize,
     /// Model dimension D.
     pub dim: usize,
+    /// c of the logits' soft cap, c·tanh(z / c); none leaves them as they are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub soft_cap: Option<f64>,
 }
 
 impl Default for ModelConfig {
     fn default() -> Self {
-        Self { vocab: 256, dim: 64 }
+        Self { vocab: 256, dim: 64, soft_cap: None }
     }
 }
 
@@ -123,6 +127,12 @@ pub struct TrainConfig {
     pub weight_decay: f64,
     /// Largest global gradient norm; a larger gradient is scaled down to it. 0 turns clipping off.
     pub grad_clip: f64,
+    /// ε of label smoothing: this part of a target's weight is spread evenly over the vocabulary, in training.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub label_smoothing: f64,
+    /// λ of the z-loss λ·(ln Σ exp z)², which training adds to each position's loss.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub z_loss: f64,
     /// Seed of initial weights and batches.
     pub seed: u64,
     /// Dtype of device tensors.
@@ -146,6 +156,8 @@ impl Default for TrainConfig {
             warmup: 40,
             weight_decay: 0.01,
             grad_clip: 1.0,
+            label_smoothing: 0.0,
+            z_loss: 0.0,
             seed: 0,
             dtype: DeviceDtype::Fp16,
             head: HeadKind::Programs,
@@ -153,6 +165,11 @@ impl Default for TrainConfig {
             checkpoint_interval: 200,
         }
     }
+}
+
+/// Whether a setting is off: it is left out of files then, which versions without the setting read as well.
+fn is_zero(value: &f64) -> bool {
+    *value == 0.0
 }
 
 impl TrainConfig {
@@ -204,7 +221,27 @@ impl Config {
         number("lr_floor", train.lr_floor, "from 0 to 1", |x| (0.0..=1.0).contains(&x))?;
         number("weight_decay", train.weight_decay, "0 or more", not_negative)?;
         number("grad_clip", train.grad_clip, "0 or more", not_negative)?;
+        // Losses are computed in fp32.
+        let single = |x: f64| (x as f32).is_finite();
+        number("label_smoothing", train.label_smoothing, "0 or more and below 1", |x| {
+            (0.0..1.0).contains(&x)
+        })?;
+        number("z_loss", train.z_loss, "0 or more, and finite in fp32", |x| x >= 0.0 && single(x))?;
+        if let Some(cap) = model.soft_cap {
+            number("soft_cap", cap, "above 0, and finite in fp32", |x| x as f32 > 0.0 && single(x))?;
+        }
         Ok(())
+    }
+
+    /// What training minimises. Validation leaves the regularisation out
+    /// ([`LossOptions::without_regularization`]).
+    pub fn loss_options(&self) -> LossOptions {
+        LossOptions {
+            label_smoothing: self.train.label_smoothing as f32,
+            z_loss: self.train.z_loss as f32,
+            softcap: self.model.soft_cap.map(|cap| cap as f32),
+            ..LossOptions::default()
+        }
     }
 }
 
@@ -245,6 +282,20 @@ mod tests {
         assert!(json.contains(r#""dtype":"fp16""#), "{json}");
     }
 
+    /// So that versions without these settings read the files of runs that do not use them.
+    #[test]
+    fn what_the_loss_adds_is_written_only_where_it_is_used() {
+        let mut config = Config::default();
+        let settings = ["soft_cap", "label_smoothing", "z_loss"];
+        let json = serde_json::to_string(&config).unwrap();
+        assert!(settings.iter().all(|setting| !json.contains(setting)), "{json}");
+        config.model.soft_cap = Some(30.0);
+        (config.train.label_smoothing, config.train.z_loss) = (0.1, 1e-4);
+        let json = serde_json::to_string(&config).unwrap();
+        assert!(settings.iter().all(|setting| json.contains(setting)), "{json}");
+        assert_eq!(serde_json::from_str::<Config>(&json).unwrap(), config);
+    }
+
     #[test]
     fn every_unusable_setting_is_named() {
         let message = |change: fn(&mut Config)| {
@@ -258,12 +309,28 @@ mod tests {
         assert!(message(|c| c.train.steps = u64::MAX).starts_with("`steps` is"));
         assert!(message(|c| c.train.batch = usize::MAX).starts_with("`batch` is"));
         assert!(message(|c| c.train.seq = MAX_DIMENSION).starts_with("`batch · seq` is"));
-        assert!(
-            message(|c| c.model = ModelConfig { vocab: 1 << 20, dim: 1 << 13 }).starts_with("1048576 × 8192")
-        );
+        assert!(message(|c| (c.model.vocab, c.model.dim) = (1 << 20, 1 << 13)).starts_with("1048576 × 8192"));
         assert_eq!(message(|c| c.train.lr = f64::NAN), "`lr` is NaN, must be above 0");
         assert_eq!(message(|c| c.train.lr_floor = 1.5), "`lr_floor` is 1.5, must be from 0 to 1");
         assert_eq!(message(|c| c.train.weight_decay = -1.0), "`weight_decay` is -1, must be 0 or more");
         assert_eq!(message(|c| c.train.grad_clip = f64::INFINITY), "`grad_clip` is inf, must be 0 or more");
+        for wrong in [1.0, -0.1, f64::NAN] {
+            let mut config = Config::default();
+            config.train.label_smoothing = wrong;
+            let message = config.validate().unwrap_err().to_string();
+            assert_eq!(message, format!("`label_smoothing` is {wrong}, must be 0 or more and below 1"));
+        }
+        for wrong in [-1e-4, 1e39, f64::NAN] {
+            let mut config = Config::default();
+            config.train.z_loss = wrong;
+            let message = config.validate().unwrap_err().to_string();
+            assert_eq!(message, format!("`z_loss` is {wrong}, must be 0 or more, and finite in fp32"));
+        }
+        for wrong in [0.0, -30.0, 1e-60, 1e39, f64::INFINITY] {
+            let mut config = Config::default();
+            config.model.soft_cap = Some(wrong);
+            let message = config.validate().unwrap_err().to_string();
+            assert_eq!(message, format!("`soft_cap` is {wrong}, must be above 0, and finite in fp32"));
+        }
     }
 }

@@ -5,24 +5,24 @@ use half::slice::HalfFloatSliceExt;
 
 /// An element of a device tensor: `f32` or [`half::f16`]. The host computes in f32 and rounds once, to nearest
 /// even, where it stores.
-pub trait Element: Copy + Default + Send + Sync + sealed::Sealed + 'static {
+pub trait DeviceElement: Copy + Default + Send + Sync + sealed::Sealed + 'static {
     /// The value, exactly.
     fn to_f32(self) -> f32;
     /// The nearest element; beyond the largest finite one, infinity.
     fn from_f32(value: f32) -> Self;
-    /// [`Element::to_f32`] of a slice, vectorised.
+    /// [`DeviceElement::to_f32`] of a slice, vectorised.
     ///
     /// # Panics
     /// If the lengths differ.
     fn widen(from: &[Self], to: &mut [f32]);
-    /// [`Element::from_f32`] of a slice, vectorised.
+    /// [`DeviceElement::from_f32`] of a slice, vectorised.
     ///
     /// # Panics
     /// If the lengths differ.
     fn narrow(from: &[f32], to: &mut [Self]);
 }
 
-impl Element for f32 {
+impl DeviceElement for f32 {
     fn to_f32(self) -> f32 {
         self
     }
@@ -40,7 +40,7 @@ impl Element for f32 {
     }
 }
 
-impl Element for f16 {
+impl DeviceElement for f16 {
     fn to_f32(self) -> f32 {
         self.to_f32()
     }
@@ -77,7 +77,7 @@ mod tests {
         let mut back = vec![f16::ZERO; all.len()];
         f16::narrow(&wide, &mut back);
         for ((&half, &single), &again) in all.iter().zip(&wide).zip(&back) {
-            assert!(single == Element::to_f32(half) || half.is_nan() && single.is_nan());
+            assert!(single == DeviceElement::to_f32(half) || half.is_nan() && single.is_nan());
             assert!(half == again || half.is_nan() && again.is_nan());
         }
         for len in 0..20 {
@@ -94,7 +94,7 @@ mod tests {
         let expected = [2048.0f32, 2052.0, 65504.0, f32::INFINITY, 0.0, 2f32.powi(-24), -0.0, 0.099_975_586];
         let mut narrow = [f16::ZERO; 8];
         f16::narrow(&cases, &mut narrow);
-        assert_eq!(narrow.map(Element::to_f32), expected);
+        assert_eq!(narrow.map(DeviceElement::to_f32), expected);
         assert!(narrow[6].is_sign_negative());
     }
 }

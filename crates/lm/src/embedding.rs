@@ -1,6 +1,6 @@
 //! The token embedding: rows of E `[V, D]` as a device tensor, and its gradient.
 
-use crate::element::Element;
+use crate::element::DeviceElement;
 use rayon::prelude::*;
 use thiserror::Error;
 
@@ -46,7 +46,7 @@ pub enum EmbeddingError {
 ///
 /// # Errors
 /// Sizes that do not fit, a token that is not below V.
-pub fn gather<E: Element>(
+pub fn gather<E: DeviceElement>(
     embedding: &[f32],
     dim: usize,
     tokens: &[u32],
@@ -71,7 +71,7 @@ pub fn gather<E: Element>(
 ///
 /// # Errors
 /// Sizes that do not fit, a token that is not below V; dE is then unchanged.
-pub fn scatter_add<E: Element>(
+pub fn scatter_add<E: DeviceElement>(
     dx: &[E],
     dim: usize,
     tokens: &[u32],

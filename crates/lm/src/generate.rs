@@ -1,6 +1,6 @@
 //! Choosing the next token from logits.
 
-use crate::element::Element;
+use crate::element::DeviceElement;
 use crate::random::Random;
 use thiserror::Error;
 
@@ -113,7 +113,11 @@ fn greatest(logits: &[f32]) -> Result<usize, SampleError> {
 
 /// The logits of one position, `[V]`, out of the channel-first `[V, S]`; `None` where there is no such position
 /// or the tensor does not consist of rows of S.
-pub fn position_logits<E: Element>(logits: &[E], positions: usize, position: usize) -> Option<Vec<f32>> {
+pub fn position_logits<E: DeviceElement>(
+    logits: &[E],
+    positions: usize,
+    position: usize,
+) -> Option<Vec<f32>> {
     if position >= positions || !logits.len().is_multiple_of(positions) {
         return None;
     }

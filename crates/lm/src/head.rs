@@ -6,18 +6,20 @@ mod separate;
 use std::sync::Arc;
 
 use anemone_mil::error::Errors;
+use anemone_mil::linear_cross_entropy::{LossOptions, LossTotals};
 use anemone_mil::program::{BlobReference, Program};
-use anemone_mil::runtime::{Executable, Runtime, RuntimeError, allocate_outputs};
-use anemone_mil::tensor::{self, Tensor};
-use anemone_mil::types::{DType, TensorType};
+use anemone_mil::runtime::{ConstantHandle, Executable, Runtime, RuntimeError, allocate_outputs};
+use anemone_mil::tensor::Tensor;
+use anemone_mil::types::TensorType;
 use anemone_mil::verify::verify;
 use anemone_mil::weights::{BlobError, BlobFile, WeightSource};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::config::DeviceDtype;
-use crate::element::Element;
-use crate::loss::{Loss, LossError};
+use crate::device::{OutOfMemory, SharedWeight, with_element};
+use crate::element::DeviceElement;
+use crate::loss::LossError;
 use crate::programs::ProgramError;
 use crate::programs::head::{GAIN, Head};
 use fused::Fused;
@@ -36,7 +38,7 @@ pub enum HeadError {
     /// A runtime refuses or fails.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
-    /// Targets that the loss refuses.
+    /// Targets or options that the loss refuses.
     #[error(transparent)]
     Loss(#[from] LossError),
     /// Logits of a head that has none.
@@ -53,8 +55,8 @@ pub enum HeadError {
         expected: usize,
     },
     /// A tensor does not fit in memory.
-    #[error("{0} does not fit in memory")]
-    Memory(TensorType),
+    #[error(transparent)]
+    Memory(#[from] OutOfMemory),
 }
 
 /// How the classifier, its loss and their gradients are computed.
@@ -108,6 +110,16 @@ impl Prepared {
         Ok(Prepared { executable, outputs })
     }
 
+    /// The handle of a constant of the program.
+    fn constant(&self, name: &str) -> Result<ConstantHandle, HeadError> {
+        Ok(self.executable.constant(name)?)
+    }
+
+    /// Shares another value of a constant with the program.
+    fn set_constant(&mut self, constant: ConstantHandle, value: &Arc<Tensor>) -> Result<(), HeadError> {
+        Ok(self.executable.set_constant(constant, value.clone())?)
+    }
+
     fn run(&mut self, inputs: &[&Tensor]) -> Result<&Tensor, HeadError> {
         self.executable.run(inputs, &mut self.outputs)?;
         Ok(&self.outputs[0])
@@ -122,9 +134,11 @@ pub struct HeadRunner {
     head: Head,
     final_rmsnorm: Prepared,
     rmsnorm_backward: Prepared,
+    /// The gain in the two programs.
+    gain_constants: [ConstantHandle; 2],
     classifier: Box<dyn ClassifierRunner>,
-    gain: Tensor,
-    embed: Tensor,
+    gain: SharedWeight,
+    embed: SharedWeight,
 }
 
 /// The gradients of a step, each times the loss scale.
@@ -137,47 +151,35 @@ pub struct HeadGradients<'a> {
     pub dembed: &'a Tensor,
 }
 
-/// Runs `$body` with `$element` standing for the element type that a device dtype stores.
-macro_rules! with_element {
-    ($dtype:expr, $element:ident => $body:expr) => {
-        match $dtype {
-            DeviceDtype::Fp16 => {
-                type $element = half::f16;
-                $body
-            }
-            DeviceDtype::Fp32 => {
-                type $element = f32;
-                $body
-            }
-        }
-    };
-}
-pub(crate) use with_element;
-
-/// Zeros, or the error that there is no room for them.
-pub(crate) fn zeros(dtype: DType, dims: &[usize]) -> Result<Tensor, HeadError> {
-    Tensor::zeros(dtype, dims).ok_or_else(|| HeadError::Memory(TensorType::new(dtype, dims)))
-}
-
 impl HeadRunner {
-    /// Prepares `head`. All weights are zero until they are set.
+    /// Prepares `head` for a loss with these options. All weights are zero until they are set.
     ///
     /// # Errors
     ///
-    /// A dimension is 0, a tensor does not fit in memory, or a runtime refuses a program or this kind of head.
-    pub fn new(head: Head, kind: HeadKind, runtimes: Runtimes<'_>) -> Result<HeadRunner, HeadError> {
+    /// A dimension is 0, an option is out of range, a tensor does not fit in memory, or a runtime refuses a program
+    /// or this kind of head.
+    pub fn new(
+        head: Head,
+        kind: HeadKind,
+        options: LossOptions,
+        runtimes: Runtimes<'_>,
+    ) -> Result<HeadRunner, HeadError> {
+        options.validate().map_err(LossError::from)?;
         let dtype = head.target.mil_dtype();
         let classifier: Box<dyn ClassifierRunner> = match kind {
-            HeadKind::Programs => Box::new(SeparatePrograms::new(head, runtimes)?),
-            HeadKind::Fused => Box::new(Fused::new(head, runtimes.head)?),
+            HeadKind::Programs => Box::new(SeparatePrograms::new(head, options, runtimes)?),
+            HeadKind::Fused => Box::new(Fused::new(head, options, runtimes.head)?),
         };
+        let final_rmsnorm = Prepared::new(head.final_rmsnorm()?, runtimes.head)?;
+        let rmsnorm_backward = Prepared::new(head.rmsnorm_backward()?, runtimes.head)?;
         Ok(HeadRunner {
             head,
-            final_rmsnorm: Prepared::new(head.final_rmsnorm()?, runtimes.head)?,
-            rmsnorm_backward: Prepared::new(head.rmsnorm_backward()?, runtimes.head)?,
+            gain_constants: [final_rmsnorm.constant(GAIN)?, rmsnorm_backward.constant(GAIN)?],
+            final_rmsnorm,
+            rmsnorm_backward,
             classifier,
-            gain: zeros(dtype, &[1, head.dim, 1, 1])?,
-            embed: zeros(dtype, &[head.vocab, head.dim, 1, 1])?,
+            gain: SharedWeight::new(dtype, &[1, head.dim, 1, 1])?,
+            embed: SharedWeight::new(dtype, &[head.vocab, head.dim, 1, 1])?,
         })
     }
 
@@ -195,20 +197,15 @@ impl HeadRunner {
         let (vocab, dim) = (self.head.vocab, self.head.dim);
         check_size("gain", gain.len(), dim)?;
         check_size("embed", embed.len(), vocab * dim)?;
-        with_element!(self.head.target.dtype, E => {
-            let slices = (self.gain.as_mut_slice::<E>(), self.embed.as_mut_slice::<E>());
-            if let (Some(to_gain), Some(to_embed)) = slices {
-                E::narrow(gain, to_gain);
-                E::narrow(embed, to_embed);
-            }
-        });
-        for program in [&mut self.final_rmsnorm, &mut self.rmsnorm_backward] {
-            program.executable.set_constant(GAIN, &self.gain)?;
-        }
-        self.classifier.set_embed(&self.embed)
+        let dtype = self.head.target.dtype;
+        let gain = self.gain.replace(|to| narrow(dtype, gain, to))?;
+        let [forward, backward] = self.gain_constants;
+        self.final_rmsnorm.set_constant(forward, gain)?;
+        self.rmsnorm_backward.set_constant(backward, gain)?;
+        self.classifier.set_embed(self.embed.replace(|to| narrow(dtype, embed, to))?)
     }
 
-    /// The logits `[1, V, 1, S]` for x `[1, D, 1, S]`.
+    /// The logits `[1, V, 1, S]` for x `[1, D, 1, S]`, after the soft cap if there is one.
     ///
     /// # Errors
     ///
@@ -218,17 +215,18 @@ impl HeadRunner {
         self.classifier.logits(xn)
     }
 
-    /// The loss of x `[1, D, 1, S]` against one target per position.
+    /// The loss of x `[1, D, 1, S]` against one target per position, as it is validated: without label smoothing and
+    /// z-loss ([`LossOptions::without_regularization`]).
     ///
     /// # Errors
     ///
     /// An input of another type, a target out of range, or a failing runtime.
-    pub fn loss(&mut self, x: &Tensor, targets: &[i32]) -> Result<Loss, HeadError> {
+    pub fn loss(&mut self, x: &Tensor, targets: &[i32]) -> Result<LossTotals, HeadError> {
         let xn = self.final_rmsnorm.run(&[x])?;
-        self.classifier.loss(&self.embed, xn, targets)
+        self.classifier.loss(self.embed.get(), xn, targets)
     }
 
-    /// The loss and its gradients, which carry `loss_scale`.
+    /// The loss, with all that the options say, and its gradients, which carry `loss_scale`.
     ///
     /// # Errors
     ///
@@ -238,9 +236,9 @@ impl HeadRunner {
         x: &Tensor,
         targets: &[i32],
         loss_scale: f32,
-    ) -> Result<(Loss, HeadGradients<'_>), HeadError> {
+    ) -> Result<(LossTotals, HeadGradients<'_>), HeadError> {
         let xn = self.final_rmsnorm.run(&[x])?;
-        let loss = self.classifier.step(&self.embed, xn, targets, loss_scale)?;
+        let loss = self.classifier.step(self.embed.get(), xn, targets, loss_scale)?;
         let (dxn, dembed) = self.classifier.gradients();
         self.rmsnorm_backward.run(&[dxn, x])?;
         let [dx, dgain] = self.rmsnorm_backward.outputs.as_slice() else {
@@ -252,14 +250,14 @@ impl HeadRunner {
 
 /// A classifier with its loss, at work. Activations are `[1, C, 1, S]`.
 trait ClassifierRunner: Send {
-    /// Takes over another E `[V, D, 1, 1]`.
-    fn set_embed(&mut self, embed: &Tensor) -> Result<(), HeadError>;
+    /// Shares another E `[V, D, 1, 1]`.
+    fn set_embed(&mut self, embed: &Arc<Tensor>) -> Result<(), HeadError>;
 
-    /// The logits for xn.
+    /// The logits for xn, after the soft cap.
     fn logits(&mut self, xn: &Tensor) -> Result<&Tensor, HeadError>;
 
-    /// The loss; `embed` is what was last set.
-    fn loss(&mut self, embed: &Tensor, xn: &Tensor, targets: &[i32]) -> Result<Loss, HeadError>;
+    /// The loss as it is validated; `embed` is what was last set.
+    fn loss(&mut self, embed: &Tensor, xn: &Tensor, targets: &[i32]) -> Result<LossTotals, HeadError>;
 
     /// The loss; leaves gradients, which carry `loss_scale`.
     fn step(
@@ -268,19 +266,19 @@ trait ClassifierRunner: Send {
         xn: &Tensor,
         targets: &[i32],
         loss_scale: f32,
-    ) -> Result<Loss, HeadError>;
+    ) -> Result<LossTotals, HeadError>;
 
     /// dxn and dE, as the last step left them.
     fn gradients(&self) -> (&Tensor, &Tensor);
 }
 
-fn check_size(what: &'static str, found: usize, expected: usize) -> Result<(), HeadError> {
-    if found == expected { Ok(()) } else { Err(HeadError::Size { what, found, expected }) }
+/// Rounds fp32 values to a device tensor of as many elements.
+fn narrow(dtype: DeviceDtype, from: &[f32], to: &mut Tensor) {
+    with_element!(dtype, E => E::narrow(from, to.as_mut_slice::<E>().unwrap_or_default()));
 }
 
-/// A tensor's values as the element type that its program declares; empty if it had another.
-pub(crate) fn values<E: Element + tensor::Element>(tensor: &Tensor) -> &[E] {
-    tensor.as_slice().unwrap_or_default()
+fn check_size(what: &'static str, found: usize, expected: usize) -> Result<(), HeadError> {
+    if found == expected { Ok(()) } else { Err(HeadError::Size { what, found, expected }) }
 }
 
 /// `to[d, v] = from[v, d]` for E `[V, D]`, in blocks that stay in the cache.

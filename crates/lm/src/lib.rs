@@ -8,21 +8,23 @@
 //! |---|---|
 //! | text → tokens → batches, validation windows, the byte-bigram mark | [`data`], [`tokenizer`], [`stories`] |
 //! | tokens → x `[1, D, 1, S]`, and dx → dE | [`embedding`] |
-//! | logits or probabilities `[V, S]` → loss and scaled gradient | [`loss`] |
+//! | logits and probabilities `[V, S]` → loss and scaled gradient | [`loss`] |
 //! | gradients → new weights: AdamW, clipping, schedule, loss scale | [`optimizer`] |
 //! | what stays of a run: checkpoints, log, loss curve | [`checkpoint`], [`log`], [`curve`], [`files`] |
 //! | logits → the next token | [`generate`] |
 //!
 //! The dimension letters (V, D, B, T, S) and the layout of device tensors are defined in [`config`]; every random
 //! choice draws from [`random`], so a run is determined by its seed. Device tensors are slices of an
-//! [`Element`], f32 or f16.
+//! [`DeviceElement`], f32 or f16.
 //!
 //! A step of a model without layers or programs, in which each token's row of a `[V, V]` matrix holds the logits
 //! of the next token:
 //!
 //! ```
+//! use anemone_lm::loss::LogitsGradient;
 //! use anemone_lm::optimizer::{LossScale, Moments, clip_factor, global_norm};
 //! use anemone_lm::{AdamW, Dataset, Tokenizer, embedding, loss};
+//! use anemone_mil::linear_cross_entropy::LossOptions;
 //! use half::f16;
 //!
 //! let (vocab, seq, sequences) = (256, 32, 4);
@@ -39,9 +41,11 @@
 //!
 //!     let mut dlogits = vec![f16::ZERO; logits.len()];
 //!     let scale = loss_scale.scale();
-//!     let loss = loss::from_logits(&logits, vocab, &batch.targets, scale, Some(&mut dlogits))?;
-//!     assert!(loss.mean < last_loss);
-//!     last_loss = loss.mean;
+//!     let gradient = LogitsGradient { scale, probabilities: None, to: &mut dlogits };
+//!     let options = LossOptions::default();
+//!     let totals = loss::cross_entropy(&logits, vocab, &batch.targets, &options, Some(gradient))?;
+//!     assert!(totals.loss < last_loss);
+//!     last_loss = totals.loss;
 //!
 //!     let mut gradient = vec![0.0; weights.len()];
 //!     embedding::scatter_add(&dlogits, vocab, &batch.inputs, 1.0 / scale, &mut gradient)?;
@@ -58,6 +62,7 @@ pub mod checkpoint;
 pub mod config;
 pub mod curve;
 pub mod data;
+pub mod device;
 pub mod element;
 pub mod embedding;
 pub mod files;
@@ -77,7 +82,7 @@ pub mod train;
 pub use checkpoint::Checkpoint;
 pub use config::{Config, DeviceDtype, ModelConfig, TrainConfig};
 pub use data::{Batch, Dataset, IGNORE_INDEX};
-pub use element::Element;
+pub use element::DeviceElement;
 pub use generate::Sampler;
 pub use optimizer::AdamW;
 pub use random::Random;

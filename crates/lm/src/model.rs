@@ -16,6 +16,9 @@ pub enum ModelError {
     /// The system has no memory for a tensor.
     #[error("the model's {0} does not fit in memory")]
     Memory(TensorType),
+    /// A name that no parameter has.
+    #[error("the model has no parameter `{0}`")]
+    NoParameter(String),
     /// The checkpoint's tensors are not the model's.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
@@ -34,44 +37,103 @@ pub(crate) fn allocate(
     Ok(allocated)
 }
 
-/// One tensor of fp32 master weights, with what the optimizer keeps of it.
+/// The embedding's matrix: a row per token, `[V, D]`.
+pub const EMBEDDING: &str = "embedding";
+/// RMSNorm's gain g, `[D]`.
+pub const NORM_GAIN: &str = "gain";
+/// The classifier's matrix E, `[V, D]`, which is not tied to the embedding.
+pub const CLASSIFIER: &str = "classifier";
+
+/// What a parameter is, before it has values.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Description {
+    /// Its name, in checkpoints too.
+    pub name: String,
+    /// Its dimensions.
+    pub shape: Vec<usize>,
+    /// Whether weight decay applies: to matrices, not to gains.
+    pub decay: bool,
+    /// What its values are at first.
+    pub initial: Initial,
+}
+
+/// The values that a parameter begins with.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Initial {
+    /// All the same.
+    Constant(f32),
+    /// Drawn from N(0, deviation²), by a stream of the seed's random numbers.
+    Normal {
+        /// The standard deviation.
+        deviation: f64,
+        /// The stream; another one for each parameter, apart from those of batches.
+        stream: u64,
+    },
+}
+
+/// The parameters of the zero-layer model, in the order in which their gradients' norms are summed.
+///
+/// The embedding begins as N(0, 1), whose scale RMSNorm takes away, the gain as 1, and the classifier as
+/// N(0, 1/D)·0.1, whose first logits are near 0 so that the first loss is near log V.
+pub fn parameters(config: &ModelConfig) -> Vec<Description> {
+    let (vocab, dim) = (config.vocab, config.dim);
+    let describe = |name: &str, shape: &[usize], decay, initial| Description {
+        name: name.to_string(),
+        shape: shape.to_vec(),
+        decay,
+        initial,
+    };
+    let small = 0.1 / (dim as f64).sqrt();
+    let wide = Initial::Normal { deviation: 1.0, stream: u64::MAX };
+    let narrow = Initial::Normal { deviation: small, stream: u64::MAX - 1 };
+    vec![
+        describe(EMBEDDING, &[vocab, dim], true, wide),
+        describe(NORM_GAIN, &[dim], false, Initial::Constant(1.0)),
+        describe(CLASSIFIER, &[vocab, dim], true, narrow),
+    ]
+}
+
+/// One tensor of fp32 master weights, with its gradient and what the optimizer keeps of it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Parameter {
-    /// Its name in checkpoints.
-    pub name: &'static str,
+    /// Its name, in checkpoints too.
+    pub name: String,
     /// Its dimensions.
     pub shape: Vec<usize>,
     /// Row-major values.
     pub values: Vec<f32>,
+    /// The gradient of the last step, times its loss scale; not part of checkpoints.
+    pub gradient: Vec<f32>,
     /// Mean and mean squared gradient.
     pub moments: Moments,
-    /// Whether weight decay applies: to matrices, not to gains.
-    pub decayed: bool,
+    /// Whether weight decay applies.
+    pub decay: bool,
 }
 
 impl Parameter {
-    fn new(
-        name: &'static str,
-        shape: &[usize],
-        decayed: bool,
-        value: impl FnMut() -> f32,
-    ) -> Result<Parameter, ModelError> {
+    fn new(description: Description, seed: u64) -> Result<Parameter, ModelError> {
+        let shape = &description.shape;
         let zeros = || allocate(shape, std::iter::repeat(0.0));
+        let values = match description.initial {
+            Initial::Constant(value) => allocate(shape, std::iter::repeat(value))?,
+            Initial::Normal { deviation, stream } => {
+                let mut random = Random::stream(seed, stream);
+                allocate(shape, std::iter::repeat_with(|| (random.normal() * deviation) as f32))?
+            }
+        };
         let moments = Moments { first: zeros()?, second: zeros()? };
-        let values = allocate(shape, std::iter::repeat_with(value))?;
-        Ok(Parameter { name, shape: shape.to_vec(), values, moments, decayed })
+        let Description { name, decay, .. } = description;
+        Ok(Parameter { gradient: zeros()?, name, shape: description.shape, values, moments, decay })
     }
 
-    fn load(
-        name: &'static str,
-        shape: &[usize],
-        decayed: bool,
-        checkpoint: &Checkpoint,
-    ) -> Result<Parameter, ModelError> {
-        let [first, second] = moment_names(name);
-        let values = |name: &str| allocate(shape, checkpoint.tensor(name, shape)?.iter().copied());
+    fn load(description: Description, checkpoint: &Checkpoint) -> Result<Parameter, ModelError> {
+        let Description { name, shape, decay, .. } = description;
+        let [first, second] = moment_names(&name);
+        let values = |name: &str| allocate(&shape, checkpoint.tensor(name, &shape)?.iter().copied());
         let moments = Moments { first: values(&first)?, second: values(&second)? };
-        Ok(Parameter { name, shape: shape.to_vec(), values: values(name)?, moments, decayed })
+        let values = values(&name)?;
+        let gradient = allocate(&shape, std::iter::repeat(0.0))?;
+        Ok(Parameter { name, shape, values, gradient, moments, decay })
     }
 }
 
@@ -80,58 +142,49 @@ fn moment_names(name: &str) -> [String; 2] {
     [format!("{name}.first_moment"), format!("{name}.second_moment")]
 }
 
-/// The model's weights. The classifier has a matrix of its own, not tied to the embedding.
+/// The model's weights.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Model {
     /// The dimensions.
     pub config: ModelConfig,
-    /// Row per token, `[V, D]`.
-    pub embedding: Parameter,
-    /// RMSNorm's gain g, `[D]`.
-    pub gain: Parameter,
-    /// The classifier's matrix E, `[V, D]`.
-    pub classifier: Parameter,
+    /// The parameters, as [`parameters`] lists them.
+    pub parameters: Vec<Parameter>,
 }
 
-/// Streams of the seed's random numbers, one per tensor, apart from those of batches.
-const EMBEDDING_STREAM: u64 = u64::MAX;
-const CLASSIFIER_STREAM: u64 = u64::MAX - 1;
-
 impl Model {
-    /// Initial weights: embedding N(0, 1), whose scale RMSNorm takes away, gain 1, and a classifier
-    /// N(0, 1/D)·0.1, whose first logits are near 0 so that the first loss is near log V.
+    /// The model with its initial weights.
     ///
     /// # Errors
     ///
     /// When the system has no memory for a tensor.
     pub fn new(config: &ModelConfig, seed: u64) -> Result<Model, ModelError> {
-        let (vocab, dim) = (config.vocab, config.dim);
-        let normal = |stream: u64, scale: f64| {
-            let mut random = Random::stream(seed, stream);
-            move || (random.normal() * scale) as f32
-        };
-        let small = 0.1 / (dim as f64).sqrt();
-        Ok(Model {
-            config: config.clone(),
-            embedding: Parameter::new("embedding", &[vocab, dim], true, normal(EMBEDDING_STREAM, 1.0))?,
-            gain: Parameter::new("gain", &[dim], false, || 1.0)?,
-            classifier: Parameter::new("classifier", &[vocab, dim], true, normal(CLASSIFIER_STREAM, small))?,
-        })
+        let parameters = parameters(config).into_iter().map(|description| Parameter::new(description, seed));
+        Ok(Model { config: config.clone(), parameters: parameters.collect::<Result<_, _>>()? })
     }
 
-    /// The tensors, in the order that gradients are kept in.
-    pub fn parameters(&self) -> [&Parameter; 3] {
-        [&self.embedding, &self.gain, &self.classifier]
+    /// The parameter of this name.
+    ///
+    /// # Errors
+    ///
+    /// When the model has none.
+    pub fn parameter(&self, name: &str) -> Result<&Parameter, ModelError> {
+        let found = self.parameters.iter().find(|parameter| parameter.name == name);
+        found.ok_or_else(|| ModelError::NoParameter(name.to_string()))
     }
 
-    /// The tensors, in the same order.
-    pub fn parameters_mut(&mut self) -> [&mut Parameter; 3] {
-        [&mut self.embedding, &mut self.gain, &mut self.classifier]
+    /// The parameter of this name, to be changed.
+    ///
+    /// # Errors
+    ///
+    /// When the model has none.
+    pub fn parameter_mut(&mut self, name: &str) -> Result<&mut Parameter, ModelError> {
+        let found = self.parameters.iter_mut().find(|parameter| parameter.name == name);
+        found.ok_or_else(|| ModelError::NoParameter(name.to_string()))
     }
 
     /// The number of weights.
     pub fn weights(&self) -> usize {
-        self.parameters().iter().map(|parameter| parameter.values.len()).sum()
+        self.parameters.iter().map(|parameter| parameter.values.len()).sum()
     }
 
     /// Adds weights and optimizer state to a checkpoint.
@@ -140,8 +193,8 @@ impl Model {
     ///
     /// When the checkpoint has tensors of these names.
     pub fn save(&self, checkpoint: &mut Checkpoint) -> Result<(), CheckpointError> {
-        for parameter in self.parameters() {
-            let (name, shape) = (parameter.name, &parameter.shape);
+        for parameter in &self.parameters {
+            let (name, shape) = (&parameter.name, &parameter.shape);
             checkpoint.insert(name, shape, parameter.values.clone())?;
             let [first, second] = moment_names(name);
             checkpoint.insert(&first, shape, parameter.moments.first.clone())?;
@@ -157,13 +210,9 @@ impl Model {
     ///
     /// When a tensor is missing or has another shape, or the system has no memory for it.
     pub fn load(config: &ModelConfig, checkpoint: &Checkpoint) -> Result<Model, ModelError> {
-        let (vocab, dim) = (config.vocab, config.dim);
-        Ok(Model {
-            config: config.clone(),
-            embedding: Parameter::load("embedding", &[vocab, dim], true, checkpoint)?,
-            gain: Parameter::load("gain", &[dim], false, checkpoint)?,
-            classifier: Parameter::load("classifier", &[vocab, dim], true, checkpoint)?,
-        })
+        let load = |description| Parameter::load(description, checkpoint);
+        let parameters = parameters(config).into_iter().map(load).collect::<Result<_, _>>()?;
+        Ok(Model { config: config.clone(), parameters })
     }
 }
 
@@ -174,7 +223,7 @@ mod tests {
     #[test]
     fn a_model_that_no_memory_holds_is_an_error() {
         for (vocab, dim) in [(usize::MAX, 2), (1 << 40, 1 << 20)] {
-            let refused = Model::new(&ModelConfig { vocab, dim }, 0);
+            let refused = Model::new(&ModelConfig { vocab, dim, ..ModelConfig::default() }, 0);
             assert!(matches!(refused, Err(ModelError::Memory(_))), "{vocab} {dim}");
         }
     }
@@ -183,8 +232,11 @@ mod tests {
     #[test]
     fn shapes_are_compared_before_memory_is_asked_for() {
         let mut checkpoint = Checkpoint::default();
-        Model::new(&ModelConfig { vocab: 3, dim: 2 }, 0).unwrap().save(&mut checkpoint).unwrap();
-        let config = ModelConfig { vocab: 1 << 40, dim: 1 << 20 };
+        Model::new(&ModelConfig { vocab: 3, dim: 2, ..ModelConfig::default() }, 0)
+            .unwrap()
+            .save(&mut checkpoint)
+            .unwrap();
+        let config = ModelConfig { vocab: 1 << 40, dim: 1 << 20, ..ModelConfig::default() };
         let refused = Model::load(&config, &checkpoint).unwrap_err();
         assert!(matches!(refused, ModelError::Checkpoint(CheckpointError::Shape { .. })), "{refused}");
     }

@@ -12,12 +12,13 @@ use thiserror::Error;
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::config::{Config, ConfigError, DeviceDtype, TrainConfig};
 use crate::data::{Batch, Dataset};
-use crate::element::Element;
+use crate::device::{OutOfMemory, values, with_element, zeros};
+use crate::element::DeviceElement;
 use crate::embedding::{self, EmbeddingError};
 use crate::generate::{SampleError, Sampler, position_logits};
-use crate::head::{HeadError, HeadKind, HeadRunner, Runtimes, values, with_element, zeros};
+use crate::head::{HeadError, HeadKind, HeadRunner, Runtimes};
 use crate::log::Record;
-use crate::model::{Model, ModelError, allocate};
+use crate::model::{CLASSIFIER, EMBEDDING, Model, ModelError, NORM_GAIN, Parameter};
 use crate::optimizer::{AdamW, LossScale, Schedule, clip_factor, global_norm};
 use crate::programs::Target;
 use crate::programs::head::{EPS, Head};
@@ -33,6 +34,9 @@ pub enum TrainError {
     /// The head fails.
     #[error(transparent)]
     Head(#[from] HeadError),
+    /// A tensor of the device does not fit in memory.
+    #[error(transparent)]
+    Memory(#[from] OutOfMemory),
     /// The model cannot be had.
     #[error(transparent)]
     Model(#[from] ModelError),
@@ -82,7 +86,6 @@ pub struct Trainer {
     /// Updates applied: AdamW's bias correction counts these.
     updates: u64,
     x: Tensor,
-    gradients: [Vec<f32>; 3],
 }
 
 impl Trainer {
@@ -137,13 +140,9 @@ impl Trainer {
         state: State,
     ) -> Result<Trainer, TrainError> {
         let State { model, loss_scale, step, updates } = state;
-        let gradient = |shape: &[usize]| allocate(shape, std::iter::repeat(0.0));
-        let [embedding, gain, classifier] = model.parameters().map(|parameter| gradient(&parameter.shape));
-        let gradients = [embedding?, gain?, classifier?];
-        let mut head = HeadRunner::new(head_of(&config), config.train.head, runtimes)?;
-        head.set_weights(&model.gain.values, &model.classifier.values)?;
+        let head = prepared_head(&config, head_of(&config), config.train.head, &model, runtimes)?;
         let x = zeros(head.head().target.mil_dtype(), &[1, config.model.dim, 1, config.train.positions()])?;
-        Ok(Trainer { config, data, model, head, loss_scale, step, updates, x, gradients })
+        Ok(Trainer { config, data, model, head, loss_scale, step, updates, x })
     }
 
     /// Everything that [`Trainer::resume`] needs.
@@ -196,12 +195,13 @@ impl Trainer {
         if !loss.is_finite() {
             return Err(TrainError::Diverged { loss, step: self.step + 1, lr: train.lr });
         }
-        let norm = global_norm(self.gradients.iter().map(Vec::as_slice)) / f64::from(scale);
+        let norm = global_norm(self.model.parameters.iter().map(|parameter| &*parameter.gradient))
+            / f64::from(scale);
         let lr = schedule(&train).at(self.step);
         if self.loss_scale.update(norm) {
             self.updates += 1;
             self.apply(lr, (clip_factor(norm, train.grad_clip) / f64::from(scale)) as f32);
-            self.update_head()?;
+            share_weights(&self.model, &mut self.head)?;
         }
         self.step += 1;
         let seconds = start.elapsed().as_secs_f64();
@@ -217,7 +217,8 @@ impl Trainer {
         })
     }
 
-    /// The mean loss over the whole validation text, in nats per token.
+    /// The mean loss over the whole validation text, in nats per token: the negative log-likelihood alone, without
+    /// label smoothing and z-loss.
     ///
     /// # Errors
     ///
@@ -228,7 +229,7 @@ impl Trainer {
         for batch in batches {
             self.embed(&batch.inputs)?;
             let loss = self.head.loss(&self.x, &batch.targets)?;
-            nats += loss.mean * loss.counted as f64;
+            nats += loss.loss * loss.counted as f64;
             counted += loss.counted;
         }
         Ok(nats / counted.max(1) as f64)
@@ -249,8 +250,8 @@ impl Trainer {
         runtimes: Runtimes<'_>,
     ) -> Result<Vec<u32>, TrainError> {
         let head = Head { positions: 1, ..head_of(&self.config) };
-        let mut runner = HeadRunner::new(head, HeadKind::Programs, runtimes)?;
-        runner.set_weights(&self.model.gain.values, &self.model.classifier.values)?;
+        let mut runner = prepared_head(&self.config, head, HeadKind::Programs, &self.model, runtimes)?;
+        let embedding = &self.model.parameter(EMBEDDING)?.values;
         let dims = [1, self.config.model.dim, 1, 1];
         let mut x = zeros(head.target.mil_dtype(), &dims)?;
         let mut token = prompt.last().copied().unwrap_or(0);
@@ -258,7 +259,7 @@ impl Trainer {
         for _ in 0..count {
             with_element!(self.config.train.dtype, E => {
                 let x = x.as_mut_slice::<E>().unwrap_or_default();
-                embedding::gather(&self.model.embedding.values, self.config.model.dim, &[token], x)?;
+                embedding::gather(embedding, self.config.model.dim, &[token], x)?;
             });
             let logits = runner.logits(&x)?;
             let logits = with_element!(self.config.train.dtype, E => {
@@ -271,7 +272,7 @@ impl Trainer {
     }
 
     fn embed(&mut self, tokens: &[u32]) -> Result<(), TrainError> {
-        let (dim, embedding) = (self.config.model.dim, &self.model.embedding.values);
+        let (dim, embedding) = (self.config.model.dim, &self.model.parameter(EMBEDDING)?.values);
         with_element!(self.config.train.dtype, E => {
             let x = self.x.as_mut_slice::<E>().unwrap_or_default();
             embedding::gather(embedding, dim, tokens, x)?;
@@ -279,33 +280,47 @@ impl Trainer {
         Ok(())
     }
 
-    /// Computes the batch's loss, and its gradients times `scale` into `self.gradients`.
+    /// Computes the batch's loss, and its gradients times `scale` into the parameters'.
     fn gradients(&mut self, batch: &Batch, scale: f32) -> Result<f64, TrainError> {
         self.embed(&batch.inputs)?;
         let dim = self.config.model.dim;
         let (loss, head) = self.head.step(&self.x, &batch.targets, scale)?;
-        let [embedding, gain, classifier] = &mut self.gradients;
+        let model = &mut self.model;
         with_element!(self.config.train.dtype, E => {
-            E::widen(values::<E>(head.dgain), gain);
-            E::widen(values::<E>(head.dembed), classifier);
+            E::widen(values::<E>(head.dgain), &mut model.parameter_mut(NORM_GAIN)?.gradient);
+            E::widen(values::<E>(head.dembed), &mut model.parameter_mut(CLASSIFIER)?.gradient);
+            let embedding = &mut model.parameter_mut(EMBEDDING)?.gradient;
             embedding.fill(0.0);
             embedding::scatter_add(values::<E>(head.dx), dim, &batch.inputs, 1.0, embedding)?;
         });
-        Ok(loss.mean)
+        Ok(loss.loss)
     }
 
     fn apply(&mut self, lr: f64, factor: f32) {
         let decay = self.config.train.weight_decay;
-        for (parameter, gradient) in self.model.parameters_mut().into_iter().zip(&self.gradients) {
-            let weight_decay = if parameter.decayed { decay } else { 0.0 };
-            let adamw = AdamW { weight_decay, ..AdamW::default() };
-            adamw.update(self.updates, lr, factor, gradient, &mut parameter.values, &mut parameter.moments);
+        for Parameter { values, gradient, moments, decay: decays, .. } in &mut self.model.parameters {
+            let adamw = AdamW { weight_decay: if *decays { decay } else { 0.0 }, ..AdamW::default() };
+            adamw.update(self.updates, lr, factor, gradient, values, moments);
         }
     }
+}
 
-    fn update_head(&mut self) -> Result<(), TrainError> {
-        Ok(self.head.set_weights(&self.model.gain.values, &self.model.classifier.values)?)
-    }
+/// A head of a model, with the model's weights.
+fn prepared_head(
+    config: &Config,
+    head: Head,
+    kind: HeadKind,
+    model: &Model,
+    runtimes: Runtimes<'_>,
+) -> Result<HeadRunner, TrainError> {
+    let mut runner = HeadRunner::new(head, kind, config.loss_options(), runtimes)?;
+    share_weights(model, &mut runner)?;
+    Ok(runner)
+}
+
+/// Lets a head compute with a model's present weights.
+fn share_weights(model: &Model, head: &mut HeadRunner) -> Result<(), TrainError> {
+    Ok(head.set_weights(&model.parameter(NORM_GAIN)?.values, &model.parameter(CLASSIFIER)?.values)?)
 }
 
 /// The head of a configuration's model over a whole batch.

@@ -39,7 +39,7 @@ impl Place {
             checkpoint_interval: 2,
             ..TrainConfig::default()
         };
-        let config = Config { model: ModelConfig { vocab: 256, dim: 4 }, train };
+        let config = Config { model: ModelConfig { vocab: 256, dim: 4, ..ModelConfig::default() }, train };
         let source = DataSource::Files(vec![self.path("text.txt")]);
         Run::create(config, source, &self.path(out), log, RUNTIMES)
     }
@@ -205,7 +205,10 @@ fn a_path_that_no_checkpoint_can_hold_is_refused_before_training() {
     // In a directory of such a name, the log's own name is enough.
     let out = place.0.path().join(OsStr::from_bytes(b"out\xff"));
     let text = DataSource::Files(vec![place.path("text.txt")]);
-    let mut config = Config { model: ModelConfig { vocab: 256, dim: 4 }, train: TrainConfig::default() };
+    let mut config = Config {
+        model: ModelConfig { vocab: 256, dim: 4, ..ModelConfig::default() },
+        train: TrainConfig::default(),
+    };
     (config.train.steps, config.train.batch, config.train.seq) = (1, 1, 8);
     Run::create(config, text, &out, None, RUNTIMES).unwrap().finish(RUNTIMES, &mut ()).unwrap();
     Run::resume(&out, None, RUNTIMES).unwrap();

@@ -11,6 +11,7 @@ use anemone_lm::random::Random;
 use anemone_lm::tokenizer::Tokenizer;
 use anemone_lm::train::Trainer;
 use anemone_mil::eval::Interpreter;
+use anemone_mil::linear_cross_entropy::LossOptions;
 use anemone_mil::tensor::Tensor;
 
 const EVAL: Interpreter = Interpreter { exact: false, budget: anemone_mil::eval::Budget::ORDINARY };
@@ -84,13 +85,14 @@ fn a_step_gives_the_loss_and_every_gradient() {
             let wide = |values: &[f32]| -> Vec<f64> { values.iter().map(|&v| f64::from(v)).collect() };
             let exact = reference(&head, &wide(&x), &wide(&gain), &wide(&embed), &targets);
 
-            let mut runner = HeadRunner::new(head, HeadKind::Programs, RUNTIMES).unwrap();
+            let mut runner =
+                HeadRunner::new(head, HeadKind::Programs, LossOptions::default(), RUNTIMES).unwrap();
             runner.set_weights(&gain, &embed).unwrap();
             let input = Tensor::from_f64(target.mil_dtype(), &[1, 12, 1, 9], &wide(&x)).unwrap();
             let scale = 64.0;
             let (loss, gradients) = runner.step(&input, &targets, scale).unwrap();
             assert_eq!(loss.counted, 8);
-            assert!((loss.mean - exact.loss).abs() < limit * exact.loss, "{} {}", loss.mean, exact.loss);
+            assert!((loss.loss - exact.loss).abs() < limit * exact.loss, "{} {}", loss.loss, exact.loss);
             let pairs = [
                 (gradients.dx, &exact.dx),
                 (gradients.dgain, &exact.dgain),
@@ -159,7 +161,7 @@ fn tiles_of_the_vocabulary_add_up_to_the_whole() {
 
 fn small(dtype: DeviceDtype) -> Config {
     Config {
-        model: ModelConfig { vocab: 256, dim: 16 },
+        model: ModelConfig { vocab: 256, dim: 16, ..ModelConfig::default() },
         train: TrainConfig {
             batch: 2,
             seq: 24,
@@ -240,10 +242,67 @@ fn a_checkpoint_with_numbers_that_no_run_writes_is_refused() {
     assert!(matches!(resume(&config, &updated), TrainError::State(_)));
     // Dimensions in the configuration alone: more than a terabyte, were it allocated.
     let mut wide = config;
-    wide.model = ModelConfig { vocab: 1 << 24, dim: 256 };
+    wide.model = ModelConfig { vocab: 1 << 24, dim: 256, ..ModelConfig::default() };
     let error = resume(&wide, &checkpoint);
     let shape = matches!(&error, TrainError::Model(ModelError::Checkpoint(CheckpointError::Shape { .. })));
     assert!(shape, "{error}");
+}
+
+/// What training adds to the loss is not part of what validation measures, and the soft cap is the model's.
+#[test]
+fn the_options_of_the_loss_are_in_training_and_the_cap_in_the_model() {
+    let mut plain = trainer(small(DeviceDtype::Fp32));
+    let mut config = small(DeviceDtype::Fp32);
+    (config.train.label_smoothing, config.train.z_loss) = (0.2, 0.1);
+    let mut regularized = trainer(config.clone());
+    let validation = plain.validation_loss().unwrap();
+    assert_eq!(regularized.validation_loss().unwrap().to_bits(), validation.to_bits());
+    let loss = plain.step().unwrap().loss;
+    // λ·lse² is about 0.1·(ln 256)² at first.
+    let added = regularized.step().unwrap().loss - loss;
+    assert!((added - 0.1 * 256f64.ln().powi(2)).abs() < 0.2, "{added}");
+
+    // A cap far below the logits that the plain model learns.
+    config.model.soft_cap = Some(0.01);
+    (config.train.label_smoothing, config.train.z_loss) = (0.0, 0.0);
+    let mut capped = trainer(config.clone());
+    for _ in 0..12 {
+        capped.step().unwrap();
+    }
+    let least = 256f64.ln() - 0.02;
+    assert!(capped.validation_loss().unwrap() >= least);
+    // It is in the checkpoint.
+    let checkpoint = capped.checkpoint().unwrap();
+    let kept: Config = checkpoint.get("config").unwrap();
+    assert_eq!(kept, config);
+    let mut resumed = Trainer::resume(kept, data(&config), RUNTIMES, &checkpoint).unwrap();
+    let validation = capped.validation_loss().unwrap();
+    assert_eq!(resumed.validation_loss().unwrap().to_bits(), validation.to_bits());
+}
+
+/// Of 200 draws from 256 equally likely words, 138 are expected to differ.
+#[test]
+fn what_is_generated_follows_the_soft_cap() {
+    use anemone_lm::model::CLASSIFIER;
+
+    let mut config = small(DeviceDtype::Fp16);
+    let trainer = trainer(config.clone());
+    // Logits so far apart that one word follows each.
+    let mut model = trainer.model().clone();
+    let classifier = model.parameter_mut(CLASSIFIER).unwrap();
+    classifier.values.iter_mut().for_each(|value| *value *= 1000.0);
+    let mut checkpoint = anemone_lm::Checkpoint::default();
+    checkpoint.metadata = trainer.checkpoint().unwrap().metadata;
+    model.save(&mut checkpoint).unwrap();
+    let mut distinct = |soft_cap| {
+        config.model.soft_cap = soft_cap;
+        let resumed = Trainer::resume(config.clone(), data(&config), RUNTIMES, &checkpoint).unwrap();
+        let sampler = anemone_lm::Sampler::new(1.0, 1.0).unwrap();
+        let tokens = resumed.generate(&[10], 200, sampler, &mut Random::new(1), RUNTIMES).unwrap();
+        tokens.into_iter().collect::<std::collections::BTreeSet<u32>>().len()
+    };
+    let (plain, capped) = (distinct(None), distinct(Some(1e-3)));
+    assert!(plain < 60 && capped > 120, "{plain} {capped}");
 }
 
 /// Remembers every loss.

@@ -4,11 +4,17 @@ use std::fmt;
 
 use crate::program::{LiteralPlace, OpId};
 
+mod kind;
 mod list;
 mod render;
+mod repeated;
+mod spans;
 
+pub use kind::{ErrorKind, Severity};
 pub use list::{Errors, MAX_ERRORS};
 pub use render::Lines;
+pub(crate) use repeated::Repeated;
+pub use spans::{BindingSpans, BlockSpans, FunctionSpans, OpSpans, Spans};
 
 /// A range of bytes in a source text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -50,8 +56,10 @@ pub enum FunctionPart {
     Name,
     /// Its opset.
     Opset,
-    /// An input, by position.
+    /// An input, by position: its type and name.
     Input(usize),
+    /// The name of an input, by position.
+    InputName(usize),
     /// An attribute, by position.
     Attribute(usize),
     /// An output, by position.
@@ -71,6 +79,23 @@ pub enum OpPart {
     Attribute(usize),
     /// The result at a position: its type and name.
     Result(usize),
+    /// The name of the result at a position.
+    ResultName(usize),
+    /// A part of the nested block at a position.
+    Block(usize, BlockPart),
+}
+
+/// A part of a nested block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum BlockPart {
+    /// Its parameters, in their parentheses.
+    Parameters,
+    /// The parameter at a position: its type and name.
+    Input(usize),
+    /// The name of the parameter at a position.
+    InputName(usize),
+    /// The output at a position.
+    Output(usize),
 }
 
 impl From<LiteralPlace> for OpPart {
@@ -78,79 +103,6 @@ impl From<LiteralPlace> for OpPart {
         match place {
             LiteralPlace::Argument(position) => OpPart::Argument(position),
             LiteralPlace::Attribute(position) => OpPart::Attribute(position),
-        }
-    }
-}
-
-/// Where the parts of a program stand in its text.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Spans {
-    /// The version.
-    pub version: Span,
-    /// Program attributes.
-    pub attributes: Vec<Span>,
-    /// One entry per function.
-    pub functions: Vec<FunctionSpans>,
-}
-
-/// Where the parts of a function stand.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct FunctionSpans {
-    /// The name.
-    pub name: Span,
-    /// The opset.
-    pub opset: Span,
-    /// Inputs: type and name.
-    pub inputs: Vec<Span>,
-    /// Attributes.
-    pub attributes: Vec<Span>,
-    /// Outputs.
-    pub outputs: Vec<Span>,
-    /// Ops, by id.
-    pub ops: Vec<OpSpans>,
-}
-
-/// Where the parts of an op stand.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct OpSpans {
-    /// The op's name.
-    pub name: Span,
-    /// Arguments: name and operand.
-    pub arguments: Vec<Span>,
-    /// Attributes: name and literal.
-    pub attributes: Vec<Span>,
-    /// Results: type and name.
-    pub results: Vec<Span>,
-}
-
-impl Spans {
-    /// Where a part of the program stands, if it came from text.
-    pub fn find(&self, place: Place) -> Option<Span> {
-        match place {
-            Place::Version => Some(self.version),
-            Place::ProgramAttribute(index) => self.attributes.get(index).copied(),
-            Place::Function(index, part) => self.functions.get(index)?.find(part),
-        }
-    }
-}
-
-impl FunctionSpans {
-    fn find(&self, part: FunctionPart) -> Option<Span> {
-        match part {
-            FunctionPart::Name => Some(self.name),
-            FunctionPart::Opset => Some(self.opset),
-            FunctionPart::Input(index) => self.inputs.get(index).copied(),
-            FunctionPart::Attribute(index) => self.attributes.get(index).copied(),
-            FunctionPart::Output(index) => self.outputs.get(index).copied(),
-            FunctionPart::Op(op, part) => {
-                let spans = self.ops.get(op.0 as usize)?;
-                match part {
-                    OpPart::Name => Some(spans.name),
-                    OpPart::Argument(index) => spans.arguments.get(index).copied(),
-                    OpPart::Attribute(index) => spans.attributes.get(index).copied(),
-                    OpPart::Result(index) => spans.results.get(index).copied(),
-                }
-            }
         }
     }
 }
@@ -164,50 +116,11 @@ pub enum Location {
     Place(Place),
 }
 
-/// What kind of mistake an error reports.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum ErrorKind {
-    /// The text does not follow the grammar.
-    Syntax,
-    /// A number, string or list does not fit the type it is written under.
-    Literal,
-    /// A name is used that nothing binds.
-    UndefinedName,
-    /// A name is used before the statement that binds it.
-    UseBeforeDefinition,
-    /// A name is bound, or an argument or attribute given, more than once.
-    Redefinition,
-    /// A nested block, whose text form nobody has published.
-    NestedBlock,
-    /// No op has this name.
-    UnknownOp,
-    /// An op, element type or scalar form that this opset or program version lacks.
-    Version,
-    /// A required parameter is missing.
-    MissingParameter,
-    /// The op has no such parameter.
-    UnknownParameter,
-    /// A single value where several are needed, or the other way round; or not a tensor at all.
-    OperandKind,
-    /// The parameter must be a constant.
-    NotConstant,
-    /// An element type that the parameter does not take, or that differs from a related one.
-    ElementType,
-    /// What the op's own rule refuses: rank, shape, axis, value.
-    Rule,
-    /// A declared type that is not the inferred one, or another number of results.
-    DeclaredType,
-    /// A constant without a value, or with one that does not fit its type.
-    Constant,
-    /// A blob that is missing, damaged or not the one declared.
-    Blob,
-    /// Ids that are out of range, or used where they are not defined: a faulty builder, not a faulty text.
-    Malformed,
-}
-
-/// One mistake: what it is, where, and what would mend it.
+/// One mistake, or a warning of one: what it is, where, and what would mend it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Error {
+    /// Whether it is a mistake or a warning.
+    pub severity: Severity,
     /// The kind, for programs.
     pub kind: ErrorKind,
     /// What is wrong, in a sentence without its full stop.
@@ -216,6 +129,8 @@ pub struct Error {
     pub location: Location,
     /// What was found or expected there, in a few words.
     pub label: String,
+    /// A place before, which the label speaks of; [`Error::label_in`] adds its line.
+    pub earlier: Option<Place>,
     /// The likely fix.
     pub help: Option<String>,
 }
@@ -224,10 +139,12 @@ impl Error {
     /// An error at a span of the text.
     pub fn at(kind: ErrorKind, span: Span, message: impl Into<String>, label: impl Into<String>) -> Error {
         Error {
+            severity: Severity::Error,
             kind,
             message: message.into(),
             location: Location::Span(span),
             label: label.into(),
+            earlier: None,
             help: None,
         }
     }
@@ -239,13 +156,22 @@ impl Error {
         message: impl Into<String>,
         label: impl Into<String>,
     ) -> Error {
-        Error {
-            kind,
-            message: message.into(),
-            location: Location::Place(place),
-            label: label.into(),
-            help: None,
-        }
+        let location = Location::Place(place);
+        Error { location, ..Error::at(kind, Span::default(), message, label) }
+    }
+
+    /// A warning of the same.
+    #[must_use]
+    pub fn as_warning(mut self) -> Error {
+        self.severity = Severity::Warning;
+        self
+    }
+
+    /// Adds a place before, which the label speaks of.
+    #[must_use]
+    pub fn after(mut self, earlier: Place) -> Error {
+        self.earlier = Some(earlier);
+        self
     }
 
     /// Adds the likely fix.
@@ -260,6 +186,16 @@ impl Error {
         match self.location {
             Location::Span(span) => Some(span),
             Location::Place(place) => spans.find(place),
+        }
+    }
+
+    /// The label with the line of the place before that it speaks of.
+    pub fn label_in(&self, spans: &Spans, lines: &Lines<'_>) -> String {
+        match self.earlier.and_then(|earlier| spans.find(earlier)) {
+            Some(span) => {
+                format!("{}, on line {}", self.label, lines.line_and_column(span.start as usize).0)
+            }
+            None => self.label.clone(),
         }
     }
 }

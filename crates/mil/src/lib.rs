@@ -43,17 +43,19 @@
 //!
 //! - [`program`], [`types`] and [`tensor`] are the data: programs, their types, and values.
 //! - [`text`] reads and writes programs, [`weights`] the files with their large constants; [`builder`] makes
-//!   functions op by op.
+//!   functions op by op; [`files`] replaces files whole.
 //! - [`ops`] is the table of ops, one row each; all else takes from it what it knows of an op, with the operands
 //!   as [`bind`] finds them.
 //! - [`verify`] checks programs; [`error`] has the mistakes, and shows them with the line that they stand in.
-//! - [`runtime`] says what a backend is, and [`specialize`] settles a function's types for given inputs. [`eval`]
-//!   is the reference: slow, readable, rounding each op's result once.
+//! - [`runtime`] says what a backend is, [`specialize`] settles a function's types for given inputs, and
+//!   [`constants`] replaces its constants. [`eval`] is the reference: slow, readable, rounding each op's result once.
 
 pub mod bind;
 pub mod builder;
+pub mod constants;
 pub mod error;
 pub mod eval;
+pub mod files;
 pub mod grad;
 pub mod linear_cross_entropy;
 pub mod mapped;

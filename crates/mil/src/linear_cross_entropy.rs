@@ -2,7 +2,7 @@
 //!
 //! With E `[V, D]`, x `[D, S]`, a bias b `[V]` and the target t_s of position s, by f64's rules:
 //!
-//! - z[v, s] = Σ_d E[v, d]·x[d, s] + b[v]; with a soft cap c, z becomes c·tanh(z / c)
+//! - z[v, s] = Σ_d E[v, d]·x[d, s] + b\[v\]; with a soft cap c, z becomes c·tanh(z / c)
 //! - lse_s = ln Σ_v exp z[v, s] and p = exp(z − lse)
 //! - loss_s = lse_s − (1 − ε)·z[t_s, s] − ε/V·Σ_v z[v, s] + λ·lse_s², for label smoothing ε and z-loss λ
 //! - loss = Σ_s w_s·loss_s
@@ -93,6 +93,12 @@ pub enum OptionsError {
 }
 
 impl LossOptions {
+    /// The same loss without what only training adds: label smoothing and z-loss. The soft cap is the model's.
+    #[must_use]
+    pub fn without_regularization(self) -> LossOptions {
+        LossOptions { label_smoothing: 0.0, z_loss: 0.0, ..self }
+    }
+
     /// Checks that every option is in its range.
     ///
     /// # Errors

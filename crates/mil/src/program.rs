@@ -257,7 +257,7 @@ impl OpId {
 /// Something with a name and a type that ops read: a function's input or an op's result.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Value {
-    /// The name that text binds; unique in the function.
+    /// The name that text binds; of the values that an op sees, no two have the same.
     pub name: String,
     /// The declared type.
     pub ty: Type,
@@ -316,6 +316,9 @@ pub struct Op {
     /// Nested blocks, as `cond` and `while_loop` have.
     pub blocks: Vec<Block>,
 }
+
+/// Blocks nest no deeper than this in any text and in any verified program.
+pub const MAX_BLOCK_DEPTH: usize = 64;
 
 /// A sequence of ops with inputs and outputs.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -399,9 +402,11 @@ impl Function {
         (1..).map(|number| format!("{base}_{number}")).find(|name| !taken(name)).unwrap_or_default()
     }
 
-    /// The value that is named `name`.
+    /// The value that is named `name` outside all nested blocks: an input, or what an op of the body binds.
     pub fn value_named(&self, name: &str) -> Option<ValueId> {
-        self.values.iter().position(|value| value.name == name).map(|index| ValueId(index as u32))
+        let ops = self.body.ops.iter().filter_map(|id| self.ops.get(id.0 as usize));
+        let mut bound = self.body.inputs.iter().chain(ops.flat_map(|op| &op.results)).copied();
+        bound.find(|id| self.values.get(id.0 as usize).is_some_and(|value| value.name == name))
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::linear_cross_entropy::{Classifier, LinearCrossEntropy, LossOptions};
 use crate::ops::OpError;
+use crate::program::ValueId;
 use crate::tensor::Tensor;
 use crate::types::TensorType;
 use crate::verify::Verified;
@@ -60,6 +61,15 @@ pub struct Port {
     pub ty: TensorType,
 }
 
+/// A constant of one prepared function, found by name once ([`Executable::constant`]).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ConstantHandle {
+    /// Which prepared function.
+    pub(crate) owner: u64,
+    /// Which constant.
+    pub(crate) value: ValueId,
+}
+
 /// A backend.
 pub trait Runtime: Send + Sync {
     /// The name that `--runtime` knows it by.
@@ -111,13 +121,22 @@ pub trait Executable: Send {
     /// When inputs or outputs are not those of the function, or an op refuses its values.
     fn run(&mut self, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<(), RuntimeError>;
 
-    /// Replaces the constant that `name` binds by another of the same type.
+    /// The handle of the constant that `name` binds, for [`Executable::set_constant`].
     ///
     /// # Errors
     ///
-    /// When no constant has this name, its type is another, or other parts of the prepared function were
-    /// derived from its value (an axis, a shape).
-    fn set_constant(&mut self, name: &str, value: &Tensor) -> Result<(), RuntimeError>;
+    /// When no constant has this name, or the types of the prepared function may have been inferred from its
+    /// value (an axis, a shape): only constants of floating point can be replaced.
+    fn constant(&self, name: &str) -> Result<ConstantHandle, RuntimeError>;
+
+    /// Replaces a constant by another of the same type, for all runs to come. The tensor is shared, not copied;
+    /// the one before is let go.
+    ///
+    /// # Errors
+    ///
+    /// When the handle is another executable's, the type is not the constant's, or an op that reads it does not
+    /// accept the value; the constant is then what it was.
+    fn set_constant(&mut self, constant: ConstantHandle, value: Arc<Tensor>) -> Result<(), RuntimeError>;
 
     /// The tensor that a state holds now; states begin as zeros.
     fn state(&self, name: &str) -> Option<&Tensor>;

@@ -7,7 +7,8 @@
 //! attrs     := "[" IDENT "=" literal ("," IDENT "=" literal)* "]"
 //! func      := "func" IDENT "<" OPSET ">" "(" (type IDENT ("," type IDENT)*)? ")" attrs?
 //!              "{" stmt* "}" "->" "(" IDENT ("," IDENT)* ")" ";"
-//! stmt      := (type IDENT ("," type IDENT)* "=")? OP ("<" OPSET ">")? "(" (arg ("," arg)*)? ")" attrs? ";"
+//! stmt      := (type IDENT ("," type IDENT)* "=")? OP ("<" OPSET ">")? "(" (arg ("," arg)*)? ")" attrs? block* ";"
+//! block     := "(" (type IDENT ("," type IDENT)*)? ")" "{" stmt* "}" "->" "(" (IDENT ("," IDENT)*)? ")"
 //! arg       := IDENT "=" (operand | "(" operand ("," operand)* ")")      operand := IDENT | literal
 //! literal   := type "(" value ")"
 //! value     := NUMBER | STRING | "true" | "false" | "[" value,* "]" | "(" value,* ")"
@@ -19,7 +20,8 @@
 //! under, rounded once, to nearest even. In strings, `\"`, `\\`, `\n`, `\r` and `\t` are escapes. A comment runs
 //! from `//` to the end of its line.
 //!
-//! The text form of nested blocks (`cond`, `while_loop`) has never been published, and is refused.
+//! A statement sees the names that are bound before it, in its own block and in those around it; where a name is
+//! bound twice, the later binding. What a block binds is not seen outside it.
 //!
 //! ```
 //! use anemone_mil::text;
@@ -64,6 +66,8 @@ pub struct Parsed {
     pub spans: Spans,
     /// Its comments.
     pub comments: Comments,
+    /// Warnings about numbers that may be meant otherwise.
+    pub warnings: Errors,
 }
 
 /// The comments of a text, in its order.
@@ -90,6 +94,10 @@ pub enum CommentPlace {
     BeforeOp(usize, OpId),
     /// After an op of a function, on the same line.
     AfterOp(usize, OpId),
+    /// Before a nested block of an op, by position, or among its parameters.
+    BeforeBlock(usize, OpId, usize),
+    /// After the last op of a nested block, before its results.
+    BeforeBlockResults(usize, OpId, usize),
     /// After a function's last op, before its results.
     BeforeResults(usize),
     /// After the program.
@@ -108,9 +116,9 @@ pub fn parse(source: &str) -> Result<Parsed, Errors> {
 
 /// Writes a program as Apple's compiler does, so that reading gives the same program.
 ///
-/// Three things have no text of their own: the payload of a NaN, the length of dimensions within an empty one
-/// where the type says `?`, and nested blocks, which are written in a form that [`parse`] refuses.
-/// Names must be identifiers, and ids in range, as in every verified program.
+/// Two things have no text of their own: the payload of a NaN, and the length of dimensions within an empty one
+/// where the type says `?`. Names must be identifiers, and different where one op sees both; ids must be in range,
+/// and each op stand in one place: as in every verified program.
 pub fn write(program: &Program) -> String {
     write::write(program, &Comments::default())
 }

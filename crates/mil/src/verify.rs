@@ -7,28 +7,32 @@
 use std::collections::HashSet;
 
 use crate::bind::{self, Facts};
-use crate::error::{ErrorKind, Errors, FunctionPart, OpPart};
+use crate::error::{ErrorKind, Errors, FunctionPart, OpPart, Repeated};
 use crate::ops::{self, OpDef, OpError};
-use crate::program::{Block, Function, Op, OpId, Program, ValueId, Version};
-use crate::types::{Opset, Shape, TensorType, Type};
+use crate::program::{Function, Op, OpId, Program, ValueId, Version};
+use crate::types::{Opset, Type};
 
 mod arguments;
 mod blobs;
 mod declarations;
 mod dialect;
-mod repeated;
+mod flow;
+mod names;
+mod omitted;
 mod report;
 
 pub use arguments::check as check_arguments;
 pub use blobs::verify_blobs;
-pub use declarations::is_identifier;
-use repeated::Repeated;
+use names::Names;
+pub use names::{is_identifier, is_reserved};
+use omitted::Warnings;
 
 /// A program that every check accepts, with the row of each op and what is known of each value.
 #[derive(Debug, Clone)]
 pub struct Verified {
     program: Program,
     findings: Vec<Findings>,
+    warnings: Errors,
 }
 
 /// What verification learned of a function.
@@ -58,12 +62,17 @@ impl Verified {
 
     /// A program with what was learned of each function, which the caller knows to hold.
     pub(crate) fn with_findings(program: Program, findings: Vec<Findings>) -> Verified {
-        Verified { program, findings }
+        Verified { program, findings, warnings: Errors::default() }
     }
 
     /// What was learned of each function.
     pub(crate) fn findings(&self) -> &[Findings] {
         &self.findings
+    }
+
+    /// What is right here, but not everywhere.
+    pub fn warnings(&self) -> &Errors {
+        &self.warnings
     }
 
     /// The program again, unverified.
@@ -107,18 +116,19 @@ pub const CONST: &str = "const";
 /// # Ok::<(), anemone_mil::error::Errors>(())
 /// ```
 pub fn verify(program: Program) -> Result<Verified, Errors> {
-    let mut errors = Errors::default();
+    let (mut errors, mut warnings) = (Errors::default(), Warnings::default());
     let functions = || program.functions.iter().enumerate();
-    functions().filter_map(|(index, f)| declarations::check_ids(index, f).err()).for_each(|e| errors.push(e));
+    functions().filter_map(|(index, f)| declarations::check_ids(index, f)).for_each(|e| errors.push(e));
     if !errors.is_empty() {
         return Err(errors);
     }
     declarations::check_program(&program, &mut errors);
     let mut findings = Vec::with_capacity(program.functions.len());
     for (index, function) in functions() {
-        findings.push(check_function(program.version, index, function, &mut errors));
+        findings.push(check_function(program.version, index, function, &mut errors, &mut warnings));
     }
-    if errors.is_empty() { Ok(Verified { program, findings }) } else { Err(errors) }
+    let warnings = warnings.finish();
+    if errors.is_empty() { Ok(Verified { program, findings, warnings }) } else { Err(errors) }
 }
 
 /// What verification knows of a function's values so far.
@@ -135,13 +145,26 @@ struct FunctionCheck<'a, 'e> {
     index: usize,
     function: &'a Function,
     known: Known,
+    names: Names<'a>,
+    /// The values that the op at hand sees.
     defined: HashSet<ValueId>,
+    /// The same, in the order in which they were bound.
+    order: Vec<ValueId>,
+    /// The values of blocks that have ended.
+    inner: HashSet<ValueId>,
     rows: Vec<Option<&'static OpDef>>,
     missing_ops: Repeated<(String, Opset)>,
     errors: &'e mut Errors,
+    warnings: &'e mut Warnings,
 }
 
-fn check_function(version: Version, index: usize, function: &Function, errors: &mut Errors) -> Findings {
+fn check_function(
+    version: Version,
+    index: usize,
+    function: &Function,
+    errors: &mut Errors,
+    warnings: &mut Warnings,
+) -> Findings {
     let rows = vec![None; function.ops.len()];
     let facts = Facts::declared(function);
     declarations::check_function(index, function, errors);
@@ -150,90 +173,21 @@ fn check_function(version: Version, index: usize, function: &Function, errors: &
         index,
         function,
         known: Known { facts, assumed_constant: HashSet::new(), doubtful: HashSet::new() },
-        defined: function.body.inputs.iter().copied().collect(),
+        names: Names::default(),
+        defined: HashSet::new(),
+        order: Vec::new(),
+        inner: HashSet::new(),
         rows,
         missing_ops: Repeated::default(),
         errors,
+        warnings,
     };
-    check.block(&function.body);
+    check.body();
     check.missing_ops.finish(check.errors);
-    check.outputs();
     Findings { rows: check.rows, facts: check.known.facts }
 }
 
 impl FunctionCheck<'_, '_> {
-    fn block(&mut self, block: &Block) {
-        for &id in &block.ops {
-            let op = self.function.op(id);
-            let operands_defined = self.check_uses(id, op);
-            for nested in &op.blocks {
-                self.defined.extend(&nested.inputs);
-                self.block(nested);
-            }
-            if op.name == CONST {
-                self.constant(id, op);
-            } else if operands_defined {
-                self.op(id, op);
-            } else {
-                self.doubt(op);
-            }
-            self.define_results(id, op);
-        }
-    }
-
-    fn outputs(&mut self) {
-        for (position, &output) in self.function.body.outputs.iter().enumerate() {
-            let value = self.function.value(output);
-            let part = FunctionPart::Output(position);
-            if !self.defined.contains(&output) {
-                let message = format!("nothing defines the output `{}`", value.name);
-                self.error(ErrorKind::UndefinedName, part, message, "not defined in this function");
-            } else if let Type::State(_) = value.ty {
-                let message = format!("the state `{}` cannot be an output", value.name);
-                let error = self.in_function(
-                    ErrorKind::OperandKind,
-                    part,
-                    message,
-                    "expected a tensor, found a state",
-                );
-                self.errors.push(error.with_help("give a tensor that was read from the state"));
-            }
-        }
-    }
-
-    fn check_uses(&mut self, id: OpId, op: &Op) -> bool {
-        let mut all_defined = true;
-        for (position, (_, argument)) in op.arguments.iter().enumerate() {
-            for value in argument.values() {
-                if !self.defined.contains(&value) {
-                    all_defined = false;
-                    let name = self.function.value(value).name.clone();
-                    self.error(
-                        ErrorKind::UseBeforeDefinition,
-                        FunctionPart::Op(id, OpPart::Argument(position)),
-                        format!("`{name}` is used before it is defined"),
-                        "not defined yet",
-                    );
-                }
-            }
-        }
-        all_defined
-    }
-
-    fn define_results(&mut self, id: OpId, op: &Op) {
-        for (position, &result) in op.results.iter().enumerate() {
-            if !self.defined.insert(result) {
-                let name = self.function.value(result).name.clone();
-                self.error(
-                    ErrorKind::Redefinition,
-                    FunctionPart::Op(id, OpPart::Result(position)),
-                    format!("`{name}` is defined twice"),
-                    "defined before",
-                );
-            }
-        }
-    }
-
     fn constant(&mut self, id: OpId, op: &Op) {
         match declarations::check_constant(self.function, op) {
             Ok((result, value)) => {
@@ -255,8 +209,12 @@ impl FunctionCheck<'_, '_> {
             return;
         };
         self.rows[id.0 as usize] = Some(row);
-        match self.infer(op, row, opset) {
-            Ok(types) => self.results(id, op, &types),
+        match self.infer(id, op, row, opset) {
+            Ok(Some(types)) => {
+                self.results(id, op, &types);
+                self.warn_of_omissions(id, op, row);
+            }
+            Ok(None) => self.doubt(op),
             Err(refused) => {
                 for error in refused {
                     if self.follows_from_another(op, &error) {
@@ -282,14 +240,24 @@ impl FunctionCheck<'_, '_> {
         op.opset.unwrap_or(self.function.opset).max(Opset::IOS15)
     }
 
-    fn infer(&self, op: &Op, row: &OpDef, opset: Opset) -> Result<Vec<TensorType>, Vec<OpError>> {
+    /// The types of an op's results; `None` where its blocks are at fault.
+    fn infer(
+        &mut self,
+        id: OpId,
+        op: &Op,
+        row: &OpDef,
+        opset: Opset,
+    ) -> Result<Option<Vec<Type>>, Vec<OpError>> {
         let operands =
             bind::operands(op, row, &self.known.facts).map_err(|error| vec![self.naming_type(op, error)])?;
         let refused = arguments::check(op, row, opset, &operands);
         if !refused.is_empty() {
             return Err(refused);
         }
-        (row.infer)(&operands).map_err(|error| vec![error])
+        if !self.right_blocks(id, op, row) {
+            return Ok(None);
+        }
+        row.result_types(&operands, &self.known.facts.block_types(op)).map(Some).map_err(|error| vec![error])
     }
 
     fn has_doubtful_operand(&self, op: &Op) -> bool {
@@ -312,7 +280,7 @@ impl FunctionCheck<'_, '_> {
         self.known.doubtful.extend(&op.results);
     }
 
-    fn results(&mut self, id: OpId, op: &Op, inferred: &[TensorType]) {
+    fn results(&mut self, id: OpId, op: &Op, inferred: &[Type]) {
         if inferred.len() != op.results.len() {
             let error = self.in_function(
                 ErrorKind::DeclaredType,
@@ -330,18 +298,9 @@ impl FunctionCheck<'_, '_> {
         }
         for (position, (&result, inferred)) in op.results.iter().zip(inferred).enumerate() {
             let value = self.function.value(result);
-            let declared = value.ty.as_tensor();
-            match declared {
-                Some(declared)
-                    if declared.dtype == inferred.dtype && declared.shape.agrees_with(&inferred.shape) =>
-                {
-                    let shape = declared.shape.0.iter().zip(&inferred.shape.0).map(|(a, b)| a.or(*b));
-                    let refined = TensorType { dtype: declared.dtype, shape: Shape(shape.collect()) };
-                    if let Type::Tensor(_) = value.ty {
-                        self.known.facts.set_ty(result, Type::Tensor(refined));
-                    }
-                }
-                _ => {
+            match ops::refine_type(&value.ty, inferred) {
+                Some(refined) => self.known.facts.set_ty(result, refined),
+                None => {
                     if !self.has_doubtful_operand(op) {
                         let message = format!("`{}` is declared as {}", value.name, value.ty);
                         let label = format!("`{}` gives {inferred}", op.name);

@@ -74,6 +74,10 @@ const PIECES: &[&str] = &[
     "program(1.3)\n{\n    func main<ios18>(tensor<fp16, [1, 4]> x) {\n",
     "tensor<fp16, [1, 4]> y = relu(x = x)[name = string(\"y\")];\n",
     "} -> (x);\n}\n",
+    "cond(pred = x)",
+    "() {",
+    "(int32 x) {\n",
+    "} -> (x)",
     "int4(8)",
     "fp8E4M3FN(1000)",
 ];
@@ -134,7 +138,9 @@ proptest! {
             prop_assert_eq!(at(spans.opset), function.opset.to_string());
             prop_assert_eq!(spans.ops.len(), function.ops.len());
             for (id, span) in function.body.inputs.iter().zip(&spans.inputs) {
-                prop_assert!(at(*span).ends_with(&function.value(*id).name));
+                let value = function.value(*id);
+                prop_assert_eq!(at(span.whole), format!("{} {}", value.ty, value.name));
+                prop_assert_eq!(at(span.name), &value.name);
             }
             for (id, span) in function.body.outputs.iter().zip(&spans.outputs) {
                 prop_assert_eq!(at(*span), &function.value(*id).name);
@@ -154,7 +160,20 @@ proptest! {
                 }
                 for (id, span) in op.results.iter().zip(&spans.results) {
                     let value = function.value(*id);
-                    prop_assert_eq!(at(*span), format!("{} {}", value.ty, value.name));
+                    prop_assert_eq!(at(span.whole), format!("{} {}", value.ty, value.name));
+                    prop_assert_eq!(at(span.name), &value.name);
+                }
+                prop_assert_eq!(spans.blocks.len(), op.blocks.len());
+                for (block, spans) in op.blocks.iter().zip(&spans.blocks) {
+                    prop_assert!(at(spans.parameters).starts_with('(') && at(spans.parameters).ends_with(')'));
+                    prop_assert_eq!(spans.inputs.len(), block.inputs.len());
+                    for (id, span) in block.inputs.iter().zip(&spans.inputs) {
+                        prop_assert_eq!(at(span.name), &function.value(*id).name);
+                    }
+                    prop_assert_eq!(spans.outputs.len(), block.outputs.len());
+                    for (id, span) in block.outputs.iter().zip(&spans.outputs) {
+                        prop_assert_eq!(at(*span), &function.value(*id).name);
+                    }
                 }
             }
         }

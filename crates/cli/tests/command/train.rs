@@ -105,6 +105,9 @@ fn the_same_seed_gives_the_same_run_and_flags_change_the_configuration() {
         ("batch", ["--batch", "2"]),
         ("seq", ["--seq", "9"]),
         ("dtype", ["--dtype", "fp32"]),
+        ("label_smoothing", ["--label-smoothing", "0.1"]),
+        ("z_loss", ["--z-loss", "0.01"]),
+        ("soft_cap", ["--soft-cap", "2"]),
     ] {
         assert_ne!(run(out, &more).0, first, "{more:?} changes nothing");
     }
@@ -196,10 +199,16 @@ fn resuming_takes_nothing_that_would_change_the_run() {
     let (out, empty) = (place.text("out"), place.text(""));
     with(&small(&place, "out"), &["-q", "--steps", "3"]).ended(0);
     let resume = ["train", "--resume", &out];
-    for more in [["--steps", "9"], ["--lr", "1"], ["--seed", "1"], ["--dtype", "fp32"], ["--out", "x"]] {
+    for more in [["--steps", "9"], ["--lr", "1"], ["--seed", "1"], ["--dtype", "fp32"], ["--out", "x"]]
+        .into_iter()
+        .chain([["--label-smoothing", "0.1"], ["--z-loss", "1e-4"], ["--soft-cap", "30"]])
+    {
         anemone([&resume[..], &more].concat()).failed(2, &["cannot be used with", "--resume"]);
     }
     anemone(["train", "--resume", &empty]).failed(1, &["holds no checkpoint", "no run to resume"]);
+    let checkpoint = place.text("out/checkpoint.safetensors");
+    anemone(["train", "--resume", &checkpoint])
+        .failed(1, &["the directory of a run", &checkpoint, "is a file"]);
     anemone([&resume[..], &["--runtime", "eval"]].concat()).failed(1, &["began on the runtime cpu"]);
 
     fs::write(place.path("text.txt"), text().replace("sheep", "goats")).unwrap();
@@ -237,6 +246,9 @@ fn mistakes_of_newcomers_are_named() {
     train(&["--steps", "many"]).failed(2, &["'many'", "--steps", "must be a whole number"]);
     train(&["--lr", "-1"]).failed(1, &["`lr` is -1, must be above 0"]);
     train(&["--lr=-1"]).failed(1, &["`lr` is -1"]);
+    train(&["--label-smoothing", "1"]).failed(1, &["`label_smoothing` is 1, must be 0 or more and below 1"]);
+    train(&["--z-loss", "-1"]).failed(1, &["`z_loss` is -1, must be 0 or more"]);
+    train(&["--soft-cap", "0"]).failed(1, &["`soft_cap` is 0, must be above 0"]);
     train(&["--tokenizer", "words"]).failed(2, &["words", "bytes"]);
     train(&["--runtime", "ane"]).failed(2, &["ane", "cpu, eval"]);
     train(&["--stepz", "3"]).failed(2, &["--stepz", "--steps"]);

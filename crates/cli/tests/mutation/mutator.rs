@@ -52,7 +52,7 @@ const NUMBERS: [&str; 40] = [
 ];
 
 /// Words that mean something to a reader or a verifier.
-const WORDS: [&str; 56] = [
+const WORDS: [&str; 58] = [
     "program",
     "func",
     "state",
@@ -109,10 +109,12 @@ const WORDS: [&str; 56] = [
     "cumsum",
     "cast",
     "fill",
+    "cond",
+    "while_loop",
 ];
 
 /// Brackets and signs; the first ones open something.
-const SIGNS: [&str; 19] = [
+const SIGNS: [&str; 22] = [
     "(",
     "[",
     "{",
@@ -121,6 +123,7 @@ const SIGNS: [&str; 19] = [
     "tensor<fp16, [",
     "tuple<",
     "list<",
+    "cond(pred = x) () {\n",
     ")",
     "]",
     "}",
@@ -129,6 +132,8 @@ const SIGNS: [&str; 19] = [
     ";",
     "=",
     "->",
+    ") {",
+    "} -> (x)",
     "?",
     "//",
     "\\",
@@ -217,10 +222,10 @@ fn replace_field(random: &mut Random, bytes: &mut [u8]) {
 /// Opens many brackets, and sometimes closes them again.
 fn insert_nesting(random: &mut Random, bytes: &mut Vec<u8>) {
     let count = power(random, 16);
-    let sign = SIGNS[random.below(8)];
+    let sign = SIGNS[random.below(9)];
     let mut nest = sign.repeat(count);
     if random.below(2) == 0 {
-        let close = ["", ")", "]", "}", ">"][random.below(5)];
+        let close = ["", ")", "]", "}", ">", "} -> (x);"][random.below(6)];
         nest.push_str(&close.repeat(count));
     }
     insert(random, bytes, nest.as_bytes());

@@ -42,6 +42,7 @@ pub fn exercise(source: &str, weights: &dyn WeightSource) -> Stage {
     let printed = text::write_with_comments(&parsed.program, &parsed.comments);
     let again = text::parse(&printed).map(|again| again.program);
     assert!(again.as_ref().is_ok_and(|again| *again == parsed.program), "printed and read again: {again:?}");
+    render_warnings(&parsed.warnings, source, &parsed.spans);
     let verified = match verify(parsed.program) {
         Ok(verified) => Arc::new(verified),
         Err(errors) => {
@@ -49,6 +50,7 @@ pub fn exercise(source: &str, weights: &dyn WeightSource) -> Stage {
             return Stage::Parsed;
         }
     };
+    render_warnings(verified.warnings(), source, &parsed.spans);
     if let Err(errors) = verify_blobs(verified.program(), weights) {
         render(&errors, source, &parsed.spans);
     }
@@ -61,6 +63,12 @@ pub fn exercise(source: &str, weights: &dyn WeightSource) -> Stage {
 fn render(errors: &Errors, source: &str, spans: &Spans) {
     assert!(!errors.is_empty(), "refused without a reason");
     assert!(!errors.render("input.mil", source, spans).is_empty());
+}
+
+fn render_warnings(warnings: &Errors, source: &str, spans: &Spans) {
+    if !warnings.is_empty() {
+        render(warnings, source, spans);
+    }
 }
 
 /// Reads all that a weight file holds; damage must end as an error.

@@ -20,12 +20,12 @@ pub struct After<'a> {
     /// What is added.
     pub bias: Bias<'a>,
     /// What goes on with the values.
-    pub finish: Option<Elements<'a>>,
+    pub epilogue: Option<Elements<'a>>,
 }
 
 impl<'a> From<Bias<'a>> for After<'a> {
     fn from(bias: Bias<'a>) -> After<'a> {
-        After { bias, finish: None }
+        After { bias, epilogue: None }
     }
 }
 
@@ -44,8 +44,8 @@ impl After<'_> {
                 }
             }
         }
-        if let Some(finish) = self.finish {
-            finish(row * columns + first_column, values);
+        if let Some(epilogue) = self.epilogue {
+            epilogue(row * columns + first_column, values);
         }
     }
 }

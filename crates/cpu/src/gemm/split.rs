@@ -93,10 +93,14 @@ fn split(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::not_run::not_run;
 
     #[test]
     fn strides_do_not_matter() {
-        let Some(amx) = Amx::emulated() else { return };
+        let amx = match Amx::find() {
+            Ok(amx) => amx,
+            Err(missing) => return not_run(missing),
+        };
         let (rows, terms) = (40, 300);
         let dense: Vec<f32> = (0..rows * terms).map(|i| (i as f32 - 5000.5) / 64.0).collect();
         let mut spread = vec![f32::NAN; 2 * rows * (terms + 1)];

@@ -310,7 +310,7 @@ impl Region {
 
     /// Goes on with values that become neighbouring elements of the last leaf, from `position` on, and replaces them by
     /// those of the result, not rounded.
-    pub fn finish(&self, leaves: &LeafValues<'_>, position: usize, values: &mut [f32], arch: Arch) {
+    pub fn epilogue(&self, leaves: &LeafValues<'_>, position: usize, values: &mut [f32], arch: Arch) {
         let dtype = self.leaves.dtypes.last().copied().unwrap_or(DType::Fp32);
         let mut made = [1.0; STRIP];
         with_strips(|strips| {
@@ -327,7 +327,7 @@ impl Region {
     }
 
     /// Computes neighbouring elements of the result from `position` on, rounded.
-    pub fn lead(&self, leaves: &LeafValues<'_>, position: usize, values: &mut [f32], arch: Arch) {
+    pub fn prologue(&self, leaves: &LeafValues<'_>, position: usize, values: &mut [f32], arch: Arch) {
         with_strips(|strips| {
             for (i, values) in values.chunks_mut(STRIP).enumerate() {
                 let span = (position + i * STRIP, values.len());

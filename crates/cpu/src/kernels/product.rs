@@ -89,12 +89,12 @@ impl Surrounded for Product {
         for (i, ([a, b], result)) in self.batch.iter().zip(result.chunks_exact_mut(bytes.max(1))).enumerate()
         {
             let (a, b) = (self.a.matrix(&operands, *a), self.b.matrix(&operands, *b));
-            let finish = around.finish.map(|finish| {
-                move |position: usize, values: &mut [f32]| finish(i * self.size + position, values)
+            let epilogue = around.epilogue.map(|epilogue| {
+                move |position: usize, values: &mut [f32]| epilogue(i * self.size + position, values)
             });
-            let finish = finish.as_ref().map(|finish| finish as Elements<'_>);
+            let epilogue = epilogue.as_ref().map(|epilogue| epilogue as Elements<'_>);
             let output = Output::new(self.dtype, result);
-            self.gemm.run(a, b.into(), After { bias, finish }, output, scratch, threads);
+            self.gemm.run(a, b.into(), After { bias, epilogue }, output, scratch, threads);
         }
     }
 }

@@ -143,7 +143,7 @@ where
         x: Only<'_, T>,
         result: &mut [T],
         threads: &Threads,
-        finish: Option<Elements<'_>>,
+        epilogue: Option<Elements<'_>>,
     ) {
         let Reduced { axis, inner } = self.shape;
         if inner == 1 {
@@ -161,11 +161,11 @@ where
                 let width = (inner - column).min(result.len() - done);
                 let result = &mut result[done..done + width];
                 self.columns(x, outer * axis * inner + column, result, threads);
-                if let Some(finish) = finish {
+                if let Some(epilogue) = epilogue {
                     let mut values = [0.0; COLUMNS];
                     let values = &mut values[..width];
                     T::widen(result, values);
-                    finish(position, values);
+                    epilogue(position, values);
                     T::round(values, result);
                 }
                 done += width;
@@ -220,7 +220,7 @@ where
     M: Fn(f64, f64) -> f64 + Copy + Send + Sync,
     F: Fn(f64) -> f64 + Copy + Send + Sync,
 {
-    fn takes_lead(&self, _: usize) -> bool {
+    fn takes_prologue(&self, _: usize) -> bool {
         true
     }
 
@@ -230,16 +230,16 @@ where
         result: &mut [u8],
         _: &mut [f64],
         threads: &Threads,
-        Around { lead, finish }: Around<'_>,
+        Around { prologue, epilogue }: Around<'_>,
     ) {
         match self.dtype {
             DType::Fp16 => {
-                let x = Only::<f16>::new(operands, lead);
-                self.compute(x, bytemuck::cast_slice_mut(result), threads, finish);
+                let x = Only::<f16>::new(operands, prologue);
+                self.compute(x, bytemuck::cast_slice_mut(result), threads, epilogue);
             }
             _ => {
-                let x = Only::<f32>::new(operands, lead);
-                self.compute(x, bytemuck::cast_slice_mut(result), threads, finish);
+                let x = Only::<f32>::new(operands, prologue);
+                self.compute(x, bytemuck::cast_slice_mut(result), threads, epilogue);
             }
         }
     }

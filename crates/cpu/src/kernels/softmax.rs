@@ -98,7 +98,7 @@ impl SoftmaxKernel {
         result: &mut [T],
         scratch: &mut [f64],
         threads: &Threads,
-        finish: Option<Elements<'_>>,
+        epilogue: Option<Elements<'_>>,
     ) {
         let (found, merged) = scratch.split_at_mut(self.outer * self.groups() * self.columns());
         threads.each_chunk(found, self.columns(), 8 * self.group(), |index, found| {
@@ -138,7 +138,7 @@ impl SoftmaxKernel {
                 let (sums, largest) = (bytemuck::cast_slice(sums), bytemuck::cast_slice(largest));
                 let (sums, largest) = (&sums[..self.inner], &largest[..self.inner]);
                 let result = &mut result[part];
-                threads.arch().dispatch(Finish { x, position, sums, largest, result, finish });
+                threads.arch().dispatch(Finish { x, position, sums, largest, result, epilogue });
                 done += rows;
             }
         });
@@ -232,7 +232,7 @@ struct Finish<'a, T> {
     largest: &'a [f32],
     result: &'a mut [T],
     /// What goes on with the results.
-    finish: Option<Elements<'a>>,
+    epilogue: Option<Elements<'a>>,
 }
 
 impl<T: Float> WithSimd for Finish<'_, T> {
@@ -254,8 +254,8 @@ impl<T: Float> WithSimd for Finish<'_, T> {
                     let exponential = exponential::<T, S>(*x, largest);
                     *x = if T::HALF { exponential * sum } else { exponential / sum };
                 }
-                if let Some(finish) = self.finish {
-                    finish(position, &mut wide[..width]);
+                if let Some(epilogue) = self.epilogue {
+                    epilogue(position, &mut wide[..width]);
                 }
                 T::round(&wide[..width], &mut result[start..start + width]);
             }
@@ -347,7 +347,7 @@ impl Kernel for SoftmaxKernel {
 }
 
 impl Surrounded for SoftmaxKernel {
-    fn takes_lead(&self, work: usize) -> bool {
+    fn takes_prologue(&self, work: usize) -> bool {
         // It is computed twice.
         work <= 4
     }
@@ -358,7 +358,7 @@ impl Surrounded for SoftmaxKernel {
         result: &mut [u8],
         scratch: &mut [f64],
         threads: &Threads,
-        Around { lead, finish }: Around<'_>,
+        Around { prologue, epilogue }: Around<'_>,
     ) {
         let scratch = &mut scratch[..self.scratch()];
         match (self.dtype, self.inner) {
@@ -367,12 +367,12 @@ impl Surrounded for SoftmaxKernel {
             }
             (_, 1) => self.rows::<f32>(operands.values(0), bytemuck::cast_slice_mut(result), threads),
             (DType::Fp16, _) => {
-                let x = Only::<f16>::new(operands, lead);
-                self.compute(x, bytemuck::cast_slice_mut(result), scratch, threads, finish);
+                let x = Only::<f16>::new(operands, prologue);
+                self.compute(x, bytemuck::cast_slice_mut(result), scratch, threads, epilogue);
             }
             _ => {
-                let x = Only::<f32>::new(operands, lead);
-                self.compute(x, bytemuck::cast_slice_mut(result), scratch, threads, finish);
+                let x = Only::<f32>::new(operands, prologue);
+                self.compute(x, bytemuck::cast_slice_mut(result), scratch, threads, epilogue);
             }
         }
     }

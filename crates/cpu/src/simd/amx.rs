@@ -16,10 +16,9 @@ mod split;
 
 use std::arch::asm;
 use std::arch::x86_64::{__cpuid, __cpuid_count};
-use std::sync::OnceLock;
 
 use super::matrix_unit::{Found, Numbers, Products, SIDE, TERMS, TILE_WORDS};
-use super::x86::has_avx512;
+use crate::detect::{InstructionSet, Missing};
 
 /// 32-bit words of one part of [`SIDE`] rows or columns and [`TERMS`] terms.
 const PART_WORDS: usize = 2 * TILE_WORDS;
@@ -33,17 +32,21 @@ pub struct Amx {
 }
 
 impl Amx {
-    /// The matrix unit, if the processor has one that multiplies bf16, and the system lets this process use it.
-    pub fn detect() -> Option<Amx> {
-        static PERMITTED: OnceLock<bool> = OnceLock::new();
-        let permitted = *PERMITTED.get_or_init(|| in_hardware() && has_avx512() && permitted());
-        permitted.then(|| Amx { fp16: has_fp16() })
-    }
-
-    /// The matrix unit, or else one whose instructions are emulated one by one, very slowly.
-    #[cfg(feature = "emulation")]
-    pub fn emulated() -> Option<Amx> {
-        Amx::detect().or_else(|| (has_avx512() && emulation::install()).then_some(Amx { fp16: true }))
+    /// The matrix unit. With the feature `emulation`, one whose instructions are emulated one by one, very slowly, where
+    /// the processor has AVX-512 but no matrix unit.
+    ///
+    /// # Errors
+    ///
+    /// What is missing.
+    pub fn find() -> Result<Amx, Missing> {
+        match InstructionSet::Amx.find() {
+            Ok(()) => Ok(Amx { fp16: InstructionSet::AmxFp16.find().is_ok() }),
+            #[cfg(feature = "emulation")]
+            Err(Missing::Absent(InstructionSet::Amx)) if !in_hardware() && emulation::install() => {
+                Ok(Amx { fp16: !InstructionSet::AmxFp16.is_hidden() })
+            }
+            Err(missing) => Err(missing),
+        }
     }
 
     /// Whether it multiplies fp16 numbers as they are.
@@ -110,6 +113,11 @@ impl Amx {
     }
 }
 
+/// Whether the processor has a matrix unit that multiplies bf16, and the system lets this process use it.
+pub fn is_present() -> bool {
+    in_hardware() && permitted()
+}
+
 fn in_hardware() -> bool {
     const BF16: u32 = 1 << 22;
     const TILE: u32 = 1 << 24;
@@ -117,8 +125,8 @@ fn in_hardware() -> bool {
     features & BF16 != 0 && features & TILE != 0
 }
 
-/// Whether a processor with AMX multiplies fp16.
-fn has_fp16() -> bool {
+/// Whether the matrix unit of a processor that has one multiplies fp16.
+pub fn multiplies_fp16() -> bool {
     const FP16: u32 = 1 << 21;
     __cpuid_count(7, 0).eax >= 1 && __cpuid_count(7, 1).eax & FP16 != 0
 }

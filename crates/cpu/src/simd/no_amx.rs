@@ -1,21 +1,29 @@
 //! Processors and systems on which AMX is not used.
 
 use super::matrix_unit::{Found, Numbers, Products};
+use crate::detect::{InstructionSet, Missing};
+
+/// There is no matrix unit.
+pub fn is_present() -> bool {
+    false
+}
+
+/// Nor one for fp16.
+pub fn multiplies_fp16() -> bool {
+    false
+}
 
 /// A matrix unit, of which there is none.
 #[derive(Debug, Clone, Copy)]
 pub enum Amx {}
 
 impl Amx {
-    /// None.
-    pub fn detect() -> Option<Amx> {
-        None
-    }
-
-    /// None.
-    #[cfg(feature = "emulation")]
-    pub fn emulated() -> Option<Amx> {
-        None
+    /// What is missing.
+    pub fn find() -> Result<Amx, Missing> {
+        match InstructionSet::Amx.find() {
+            Ok(()) => Err(Missing::Absent(InstructionSet::Amx)),
+            Err(missing) => Err(missing),
+        }
     }
 
     /// Not that either.

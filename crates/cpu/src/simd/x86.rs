@@ -16,18 +16,17 @@ use std::arch::x86_64::{
 
 use half::f16;
 
+use crate::detect::InstructionSet;
 use crate::element::Float;
 
-/// Whether the processor, and the system, have all that the sixteen-wide code uses.
-pub fn has_avx512() -> bool {
-    is_x86_feature_detected!("avx512f")
-        && is_x86_feature_detected!("avx512bw")
-        && is_x86_feature_detected!("avx512vl")
+/// Whether the sixteen-wide code can be used: it takes AVX-512 F, BW and VL.
+fn has_avx512() -> bool {
+    InstructionSet::Avx512.find().is_ok()
 }
 
-/// Whether they have what the eight-wide code uses.
+/// Whether the eight-wide code can be used: it takes AVX and F16C.
 fn has_f16c() -> bool {
-    is_x86_feature_detected!("avx") && is_x86_feature_detected!("f16c")
+    InstructionSet::F16c.find().is_ok()
 }
 
 /// Fetches what is at an address, if anything is.
@@ -215,13 +214,13 @@ fn round_to_half_f16c(values: &mut [f32]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::not_run::not_run;
 
     /// The eight-wide code, which a processor with AVX-512 would never choose.
     #[test]
     fn eight_at_a_time() {
-        if !has_f16c() {
-            eprintln!("not run: this processor has no F16C");
-            return;
+        if let Err(missing) = InstructionSet::F16c.find() {
+            return not_run(missing);
         }
         let all: Vec<f16> = (0..=u16::MAX - 3).map(f16::from_bits).collect();
         let mut wide = vec![0.0f32; all.len()];

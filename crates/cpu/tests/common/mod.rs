@@ -1,7 +1,10 @@
 //! Programs of a few ops, run by the CPU runtime and compared with the reference interpreter.
 #![allow(dead_code)] // Each test file uses a part.
 
-use std::sync::{Arc, OnceLock};
+pub mod not_run;
+pub mod paths;
+
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anemone_cpu::{Cpu, Options, Path};
 use anemone_mil::builder::{AnyCall, FunctionBuilder, Input};
@@ -13,6 +16,7 @@ use anemone_mil::tensor::{Data, Tensor};
 use anemone_mil::types::{DType, Opset, TensorType, Type};
 use anemone_mil::verify::{Verified, verify};
 use anemone_mil::weights::WeightMap;
+use paths::{cpu_on, paths, paths_without_products};
 use proptest::prelude::*;
 
 /// The opset that functions are built for.
@@ -40,6 +44,12 @@ pub fn run(executable: &mut dyn Executable, inputs: &[&Tensor]) -> Vec<Tensor> {
     let mut outputs = allocate_outputs(executable).expect("the outputs have known sizes");
     executable.run(inputs, &mut outputs).expect("the function runs");
     outputs
+}
+
+/// Gives a constant of `main` another value.
+pub fn set_constant(executable: &mut dyn Executable, name: &str, value: &Tensor) {
+    let constant = executable.constant(name).expect("the constant can be replaced");
+    executable.set_constant(constant, Arc::new(value.clone())).expect("the value is accepted");
 }
 
 pub fn cpu(threads: usize) -> Cpu {
@@ -103,21 +113,18 @@ impl Case {
         Some((program(function.finish([result])), inputs))
     }
 
-    /// Runs the op on every path of the CPU and compares every element with the exact reference, within the op's
+    /// Runs the op on every path of the CPU that has code of its own for it, and compares every element with the exact reference, within the op's
     /// accuracy.
     pub fn check(&self) -> Result<(), TestCaseError> {
-        static PATHS: OnceLock<Vec<Cpu>> = OnceLock::new();
-        let on = |path| {
-            let options = Options { threads: Some(2), path: Some(path), ..Options::default() };
-            Cpu::with_options(options).expect("an available path")
-        };
-        let paths = PATHS.get_or_init(|| Path::available().into_iter().map(on).collect());
+        let products = ["conv", "linear", "matmul"].contains(&self.op);
+        let paths = if products { paths() } else { paths_without_products() };
         let (program, inputs) = self.build(Tensor::clone).expect("the op takes these operands");
         let inputs: Vec<&Tensor> = inputs.iter().collect();
         let expected = self.expected(&program, &inputs);
-        paths.iter().try_for_each(|cpu| {
-            let actual = run(prepare(cpu, &program, &inputs).as_mut(), &inputs).remove(0);
-            self.compare(&actual, &expected, cpu.path())
+        paths.into_iter().try_for_each(|path| {
+            let cpu = shared_cpu(path);
+            let actual = run(prepare(&cpu, &program, &inputs).as_mut(), &inputs).remove(0);
+            self.compare(&actual, &expected, path)
         })
     }
 
@@ -170,6 +177,17 @@ impl Case {
         }
         Ok(())
     }
+}
+
+/// A runtime on two threads, of which there is one for each path.
+fn shared_cpu(path: Path) -> Cpu {
+    static STARTED: Mutex<Vec<Cpu>> = Mutex::new(Vec::new());
+    let mut started = STARTED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(cpu) = started.iter().find(|cpu| cpu.path() == path) {
+        return cpu.clone();
+    }
+    started.push(cpu_on(path, 2));
+    started[started.len() - 1].clone()
 }
 
 /// What the reference says of a case, which is the same for every path.

@@ -1,77 +1,121 @@
 //! The classifier as one program per step, with logits and probabilities between them.
 
+use std::sync::Arc;
+
+use anemone_mil::linear_cross_entropy::{LossOptions, LossTotals};
+use anemone_mil::runtime::ConstantHandle;
 use anemone_mil::tensor::Tensor;
 
-use super::{ClassifierRunner, HeadError, Prepared, Runtimes, transpose, values, with_element, zeros};
+use super::{ClassifierRunner, HeadError, Prepared, Runtimes, transpose};
 use crate::config::DeviceDtype;
-use crate::loss::{self, Loss};
+use crate::device::{SharedWeight, values, with_element, zeros};
+use crate::loss::{self, LogitsGradient};
 use crate::programs::head::{EMBED, EMBED_T, Head};
 
 /// The programs of a classifier, prepared, and the loss on the host.
 pub(super) struct SeparatePrograms {
     head: Head,
+    options: LossOptions,
     classifier_forward: Prepared,
     softmax: Prepared,
     classifier_backward: Prepared,
     weight_gradient: Prepared,
+    /// E in the program of the logits, and Eᵀ in that of dxn.
+    embed_constants: [ConstantHandle; 2],
     dlogits: Tensor,
-    embed_t: Tensor,
+    embed_t: SharedWeight,
 }
 
 impl SeparatePrograms {
     /// Prepares the programs, with weights of zero.
-    pub fn new(head: Head, runtimes: Runtimes<'_>) -> Result<SeparatePrograms, HeadError> {
+    pub fn new(
+        head: Head,
+        options: LossOptions,
+        runtimes: Runtimes<'_>,
+    ) -> Result<SeparatePrograms, HeadError> {
         let dtype = head.target.mil_dtype();
+        let classifier_forward = Prepared::new(head.classifier_forward()?, runtimes.head)?;
+        let classifier_backward = Prepared::new(head.classifier_backward()?, runtimes.head)?;
         Ok(SeparatePrograms {
             head,
-            classifier_forward: Prepared::new(head.classifier_forward()?, runtimes.head)?,
+            options,
+            embed_constants: [classifier_forward.constant(EMBED)?, classifier_backward.constant(EMBED_T)?],
+            classifier_forward,
             softmax: Prepared::new(head.softmax()?, runtimes.head)?,
-            classifier_backward: Prepared::new(head.classifier_backward()?, runtimes.head)?,
+            classifier_backward,
             weight_gradient: Prepared::new(head.classifier_weight_gradient()?, runtimes.products)?,
             dlogits: zeros(dtype, &[1, head.vocab, 1, head.positions])?,
-            embed_t: zeros(dtype, &[1, head.dim, head.vocab])?,
+            embed_t: SharedWeight::new(dtype, &[1, head.dim, head.vocab])?,
         })
     }
 }
 
 impl ClassifierRunner for SeparatePrograms {
-    fn set_embed(&mut self, embed: &Tensor) -> Result<(), HeadError> {
-        with_element!(self.head.target.dtype, E => {
-            if let (Some(from), Some(to)) = (embed.as_slice::<E>(), self.embed_t.as_mut_slice::<E>()) {
-                transpose(from, to, self.head.vocab, self.head.dim);
-            }
-        });
-        self.classifier_forward.executable.set_constant(EMBED, embed)?;
-        self.classifier_backward.executable.set_constant(EMBED_T, &self.embed_t)?;
-        Ok(())
+    fn set_embed(&mut self, embed: &Arc<Tensor>) -> Result<(), HeadError> {
+        let Head { vocab, dim, target, .. } = self.head;
+        let embed_t = self.embed_t.replace(|to| {
+            with_element!(target.dtype, E => {
+                transpose(values::<E>(embed), to.as_mut_slice().unwrap_or_default(), vocab, dim);
+            });
+        })?;
+        let [forward, backward] = self.embed_constants;
+        self.classifier_forward.set_constant(forward, embed)?;
+        self.classifier_backward.set_constant(backward, embed_t)
     }
 
     fn logits(&mut self, xn: &Tensor) -> Result<&Tensor, HeadError> {
-        self.classifier_forward.run(&[xn])
-    }
-
-    fn loss(&mut self, _: &Tensor, xn: &Tensor, targets: &[i32]) -> Result<Loss, HeadError> {
-        let (vocab, dtype) = (self.head.vocab, self.head.target.dtype);
-        let logits = self.logits(xn)?;
-        with_element!(dtype, E => Ok(loss::from_logits(values::<E>(logits), vocab, targets, 1.0, None)?))
-    }
-
-    fn step(&mut self, _: &Tensor, xn: &Tensor, targets: &[i32], loss_scale: f32) -> Result<Loss, HeadError> {
-        let vocab = self.head.vocab;
         let logits = self.classifier_forward.run(&[xn])?;
-        let probabilities = self.softmax.run(&[logits])?;
+        let Some(cap) = self.options.softcap else { return Ok(logits) };
+        cap_to(self.head.target.dtype, logits, cap, &mut self.dlogits);
+        Ok(&self.dlogits)
+    }
+
+    fn loss(&mut self, _: &Tensor, xn: &Tensor, targets: &[i32]) -> Result<LossTotals, HeadError> {
+        let (vocab, options) = (self.head.vocab, self.options.without_regularization());
+        let logits = self.classifier_forward.run(&[xn])?;
+        with_element!(self.head.target.dtype, E => {
+            Ok(loss::cross_entropy(values::<E>(logits), vocab, targets, &options, None)?)
+        })
+    }
+
+    fn step(
+        &mut self,
+        _: &Tensor,
+        xn: &Tensor,
+        targets: &[i32],
+        loss_scale: f32,
+    ) -> Result<LossTotals, HeadError> {
+        let Head { vocab, target, .. } = self.head;
+        let logits = self.classifier_forward.run(&[xn])?;
+        let capped = match self.options.softcap {
+            None => logits,
+            Some(cap) => {
+                // The gradient comes to the same place later.
+                cap_to(target.dtype, logits, cap, &mut self.dlogits);
+                &self.dlogits
+            }
+        };
+        let probabilities = self.softmax.run(&[capped])?;
         // The loss itself comes from the logits: a probability may underflow, its logarithm must not.
-        let loss = with_element!(self.head.target.dtype, E => {
-            let gradient = self.dlogits.as_mut_slice::<E>();
-            loss::from_probabilities(values::<E>(probabilities), vocab, targets, loss_scale, gradient)?;
-            loss::from_logits(values::<E>(logits), vocab, targets, 1.0, None)?
+        let totals = with_element!(target.dtype, E => {
+            let to = self.dlogits.as_mut_slice::<E>().unwrap_or_default();
+            let probabilities = Some(values::<E>(probabilities));
+            let gradient = LogitsGradient { scale: loss_scale, probabilities, to };
+            loss::cross_entropy(values::<E>(logits), vocab, targets, &self.options, Some(gradient))?
         });
         self.classifier_backward.run(&[&self.dlogits])?;
         self.weight_gradient.run(&[&self.dlogits, xn])?;
-        Ok(loss)
+        Ok(totals)
     }
 
     fn gradients(&self) -> (&Tensor, &Tensor) {
         (&self.classifier_backward.outputs[0], &self.weight_gradient.outputs[0])
     }
+}
+
+/// The soft cap of logits, in a tensor like theirs.
+fn cap_to(dtype: DeviceDtype, logits: &Tensor, cap: f32, to: &mut Tensor) {
+    with_element!(dtype, E => {
+        loss::cap_logits(values::<E>(logits), cap, to.as_mut_slice().unwrap_or_default());
+    });
 }

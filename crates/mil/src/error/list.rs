@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::{Error, ErrorKind, Span, Spans};
+use super::{Error, ErrorKind, Severity, Span, Spans};
 
 /// The most errors that are kept and shown: more help nobody.
 pub const MAX_ERRORS: usize = 20;
 
-/// The mistakes in a program: the first [`MAX_ERRORS`] of them, and the number of all.
+/// The mistakes in a program, or the warnings about one: the first [`MAX_ERRORS`] of them, and the number of all.
 ///
-/// What reading or verifying returns is never empty.
+/// The mistakes that reading or verifying fails with are never none.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Errors {
     listed: Vec<Error>,
@@ -49,6 +49,15 @@ impl Errors {
         self.count(error.kind);
         if !self.is_full() {
             self.listed.push(error);
+        }
+    }
+
+    /// Adds those of another list.
+    pub fn extend(&mut self, others: &Errors) {
+        let room = MAX_ERRORS.saturating_sub(self.listed.len());
+        self.listed.extend(others.listed.iter().take(room).cloned());
+        for (&kind, number) in &others.counts {
+            *self.counts.entry(kind).or_default() += number;
         }
     }
 
@@ -99,12 +108,17 @@ impl Errors {
         placed
     }
 
+    /// How grave the findings are: as the first, for a list is of one sort.
+    fn severity(&self) -> Severity {
+        self.listed.first().map_or(Severity::Error, |first| first.severity)
+    }
+
     /// What stands below the listed errors where there are more.
     pub(super) fn closing_line(&self) -> Option<String> {
         match self.unlisted() {
             0 => None,
-            1 => Some("… and 1 more error".to_string()),
-            more => Some(format!("… and {more} more errors")),
+            1 => Some(format!("… and 1 more {}", self.severity())),
+            more => Some(format!("… and {more} more {}s", self.severity())),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
-use super::{Error, Errors, Span, Spans};
+use super::{Error, Errors, Severity, Span, Spans};
 
 impl Errors {
     /// The errors as text for people, in the order of the source: each with its line, a caret under the place,
@@ -13,18 +13,24 @@ impl Errors {
     /// `name` is the file's name, `source` its text; `spans` are those of the program read from it.
     pub fn render(&self, name: &str, source: &str, spans: &Spans) -> String {
         let lines = Lines::new(source);
-        let mut rendered: Vec<String> =
-            self.in_order(spans).iter().map(|(span, error)| render_one(error, *span, name, &lines)).collect();
+        let one = |(span, error): &(Option<Span>, &Error)| {
+            render_one(error, *span, &error.label_in(spans, &lines), name, &lines)
+        };
+        let mut rendered: Vec<String> = self.in_order(spans).iter().map(one).collect();
         rendered.extend(self.closing_line());
         rendered.join("\n\n")
     }
 }
 
-fn render_one(error: &Error, span: Option<Span>, name: &str, lines: &Lines<'_>) -> String {
-    let mut group = Group::with_title(Level::ERROR.primary_title(error.message.as_str()));
+fn render_one(error: &Error, span: Option<Span>, label: &str, name: &str, lines: &Lines<'_>) -> String {
+    let level = match error.severity {
+        Severity::Error => Level::ERROR,
+        Severity::Warning => Level::WARNING,
+    };
+    let mut group = Group::with_title(level.primary_title(error.message.as_str()));
     let excerpt = span.map(|span| Excerpt::around(lines, span));
     if let Some(excerpt) = &excerpt {
-        let annotation = AnnotationKind::Primary.span(excerpt.span.clone()).label(error.label.as_str());
+        let annotation = AnnotationKind::Primary.span(excerpt.span.clone()).label(label);
         let snippet = Snippet::source(excerpt.text).line_start(excerpt.line).path(name);
         group = group.element(snippet.annotation(annotation));
     }
@@ -137,7 +143,7 @@ impl<'a> Excerpt<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::ErrorKind;
+    use crate::error::{ErrorKind, MAX_ERRORS};
 
     fn rendered(source: &str, start: usize, end: usize) -> String {
         let error = Error::at(ErrorKind::Syntax, Span::new(start, end), "wrong", "here");
@@ -166,5 +172,19 @@ mod tests {
         assert!(rendered("ab\ncd", 100, 200).contains("--> a.mil:2:3\n"));
         assert!(rendered("", 0, 0).contains("--> a.mil:1:1\n"));
         assert!(rendered("é", 1, 1).contains("--> a.mil:1:1\n"));
+    }
+
+    #[test]
+    fn warnings_look_like_errors() {
+        let mut warnings = Errors::default();
+        let warning = || Error::at(ErrorKind::Overflow, Span::new(0, 1), "too large", "here").as_warning();
+        (0..MAX_ERRORS + 2).for_each(|_| warnings.push(warning()));
+        let mut more = Errors::default();
+        more.extend(&warnings);
+        more.extend(&Errors::from(warning()));
+        let text = more.render("a.mil", "x", &Spans::default());
+        assert!(text.starts_with("warning: too large\n --> a.mil:1:1\n"), "{text}");
+        assert_eq!(text.matches("warning: too large").count(), MAX_ERRORS);
+        assert!(text.ends_with("\n\n… and 3 more warnings"), "{text}");
     }
 }

@@ -6,6 +6,8 @@ use crate::ops::{Accuracy, FLOAT, OpError, Operand, rules};
 use crate::tensor::Tensor;
 use crate::types::{Dim, Shape, TensorType};
 
+mod gradient;
+
 crate::ops! {
     /// Cross-correlation of `x [n, C_in, *D]` with `weight [C_out, C_in / groups, *K]`, plus `bias [C_out]`,
     /// over one, two or three spatial dimensions. Without `bias` it is zero. From ios17 on weight and bias may have
@@ -15,7 +17,7 @@ crate::ops! {
         pad_type: String = "valid", pad: Option<Vec<i32>>, dilations: Option<Vec<i32>>, groups: i32 = 1)
         since IOS15 where [T: FLOAT, U = T]
         since IOS17 where [T: FLOAT, U: FLOAT]
-        { infer: conv_type, eval: conv, accuracy: Accuracy::Sum(1); flops: conv_flops }
+        { infer: conv_type, eval: conv, accuracy: Accuracy::Sum(1); vjp: gradient::conv; flops: conv_flops }
 }
 
 /// A convolution's parameters with the defaults filled in, one entry per spatial dimension.

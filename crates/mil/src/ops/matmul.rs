@@ -7,6 +7,8 @@ use crate::ops::{Accuracy, Constant, NUMBER, OpError, Operand};
 use crate::tensor::Tensor;
 use crate::types::{DType, Dim, Shape, TensorType};
 
+mod gradient;
+
 crate::ops! {
     /// `x · y` over the last two dimensions, the others broadcast. A vector `x` counts as a row and a vector
     /// `y` as a column, and that dimension is left out of the result. From ios17 on, where exactly one of `x` and `y` is
@@ -14,14 +16,16 @@ crate::ops! {
     Matmul = matmul(x: Operand[T], y: Operand[U]; transpose_x: bool = false, transpose_y: bool = false)
         since IOS15 where [T: NUMBER, U = T]
         since IOS17 where [T: NUMBER, U: NUMBER]
-        { infer: matmul_type, eval: matmul, accuracy: Accuracy::Sum(1); flops: matmul_flops }
+        { infer: matmul_type, eval: matmul, accuracy: Accuracy::Sum(1); vjp: gradient::matmul;
+          flops: matmul_flops }
 
     /// `x · weightᵀ + bias` with `x [*, D_in]`, `weight [D_out, D_in]`, `bias [D_out]`; without `bias` it is 0. From
     /// ios17 on weight and bias may have another element type than `x`.
     Linear = linear(x: Operand[T], weight: Constant[U]; bias: Option<Constant>[U])
         since IOS15 where [T: NUMBER, U = T]
         since IOS17 where [T: NUMBER, U: NUMBER]
-        { infer: linear_type, eval: linear, accuracy: Accuracy::Sum(1); flops: linear_flops }
+        { infer: linear_type, eval: linear, accuracy: Accuracy::Sum(1); vjp: gradient::linear;
+          flops: linear_flops }
 }
 
 /// A batch of matrix products, whichever op asks for it: `m × k` by `k × n` each.

@@ -10,49 +10,51 @@ use crate::ops::{Accuracy, NUMBER, OpError, Operand};
 use crate::tensor::Tensor;
 use crate::types::{DType, Dim, Shape, TensorType};
 
+mod gradient;
+
 crate::ops! {
     /// The sum of `x` over `axes`, all of them by default. Integers wrap.
     ReduceSum = reduce_sum(x: Operand[T]; axes: Option<Vec<i32>>, keep_dims: bool = false) since IOS15
         where [T: NUMBER]
-        { infer: reduced_type, eval: reduce_sum, accuracy: Accuracy::Sum(1);
+        { infer: reduced_type, eval: reduce_sum, accuracy: Accuracy::Sum(1); vjp: gradient::reduce_sum;
           flops: per_element::<_, 1> }
 
     /// The mean of `x` over `axes`, all of them by default. Of integers it is rounded toward zero.
     ReduceMean = reduce_mean(x: Operand[T]; axes: Option<Vec<i32>>, keep_dims: bool = false) since IOS15
         where [T: NUMBER]
-        { infer: reduced_type, eval: reduce_mean, accuracy: Accuracy::Sum(1);
+        { infer: reduced_type, eval: reduce_mean, accuracy: Accuracy::Sum(1); vjp: gradient::reduce_mean;
           flops: per_element::<_, 1> }
 
     /// The largest of `x` over `axes`, all of them by default; NaN if any is.
     ReduceMax = reduce_max(x: Operand[T]; axes: Option<Vec<i32>>, keep_dims: bool = false) since IOS15
         where [T: NUMBER]
-        { infer: reduced_type, eval: reduce_max, accuracy: Accuracy::Exact;
+        { infer: reduced_type, eval: reduce_max, accuracy: Accuracy::Exact; vjp: gradient::reduce_max;
           flops: per_element::<_, 1> }
 
     /// The smallest of `x` over `axes`, all of them by default; NaN if any is.
     ReduceMin = reduce_min(x: Operand[T]; axes: Option<Vec<i32>>, keep_dims: bool = false) since IOS15
         where [T: NUMBER]
-        { infer: reduced_type, eval: reduce_min, accuracy: Accuracy::Exact;
+        { infer: reduced_type, eval: reduce_min, accuracy: Accuracy::Exact; vjp: gradient::reduce_min;
           flops: per_element::<_, 1> }
 
     /// The product of `x` over `axes`, all of them by default. Integers wrap. The order of the factors is as
     /// free as that of a sum's terms, the magnitude being the product's own.
     ReduceProd = reduce_prod(x: Operand[T]; axes: Option<Vec<i32>>, keep_dims: bool = false) since IOS15
         where [T: NUMBER]
-        { infer: reduced_type, eval: reduce_prod, accuracy: Accuracy::Sum(1);
+        { infer: reduced_type, eval: reduce_prod, accuracy: Accuracy::Sum(1); vjp: gradient::reduce_prod;
           flops: per_element::<_, 1> }
 
     /// `log Σ exp(x)` over `axes`, all of them by default, as `m + log Σ exp(x − m)` with the largest `m`.
     /// Of integers it is rounded toward zero.
     ReduceLogSumExp = reduce_log_sum_exp(x: Operand[T]; axes: Option<Vec<i32>>, keep_dims: bool = false)
         since IOS15 where [T: NUMBER]
-        { infer: reduced_type, eval: reduce_log_sum_exp, accuracy: Accuracy::Sum(2);
+        { infer: reduced_type, eval: reduce_log_sum_exp, accuracy: Accuracy::Sum(2); vjp: gradient::reduce_log_sum_exp;
           flops: per_element::<_, 2> }
 
     /// `Σ x²` over `axes`, all of them by default. Integers wrap.
     ReduceSumSquare = reduce_sum_square(x: Operand[T]; axes: Option<Vec<i32>>, keep_dims: bool = false)
         since IOS15 where [T: NUMBER]
-        { infer: reduced_type, eval: reduce_sum_square, accuracy: Accuracy::Sum(1);
+        { infer: reduced_type, eval: reduce_sum_square, accuracy: Accuracy::Sum(1); vjp: gradient::reduce_sum_square;
           flops: per_element::<_, 2> }
 
     /// The position of the largest of `x` along `axis`, the first of several; that of the first NaN if there

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use crate::error::ErrorKind;
 use crate::eval::{Evaluation, Numbers, room};
 use crate::ops::copy::{self, Run};
-use crate::ops::gather::{IndexVectors, Indices};
+use crate::ops::index::{IndexVectors, Indices};
 use crate::ops::rules::{self, free};
 use crate::ops::{Accuracy, INT32, NUMBER, OpError, Operand, movement};
 use crate::tensor::Tensor;

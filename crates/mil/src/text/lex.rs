@@ -5,7 +5,7 @@ use crate::error::Span;
 /// What a token is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum TokenKind {
-    /// `[A-Za-z_][A-Za-z0-9_@]*`; MIL reserves no words.
+    /// `[A-Za-z_][A-Za-z0-9_@]*`; which words values must not be named by is for the verifier to say.
     Ident,
     /// Something that begins like a number, `-inf` included; only [`super::number`] knows whether it is one.
     Number,

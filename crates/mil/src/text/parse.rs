@@ -7,10 +7,13 @@ use std::ops::Range;
 
 use super::lex::{CommentToken, Token, TokenKind, lex};
 use super::{Comment, CommentPlace, Comments, Parsed};
-use crate::error::{Error, ErrorKind, Errors, MAX_ERRORS, Span, Spans};
+use crate::error::{Error, ErrorKind, Errors, MAX_ERRORS, Repeated, Span, Spans};
 use crate::program::{Attributes, Dialect, Named, Program, Version};
+use crate::types::DType;
 use names::UniqueNames;
 
+mod block;
+mod doubt;
 mod function;
 mod literal;
 mod names;
@@ -39,6 +42,8 @@ pub(super) fn parse(source: &str) -> std::result::Result<Parsed, Errors> {
         dialect: Dialect::Scalar,
         errors: Vec::new(),
         unlisted: Vec::new(),
+        warnings: Errors::default(),
+        doubtful_numbers: Repeated::default(),
         comment_tokens: lexed.comments,
         next_comment: 0,
         comments: Vec::new(),
@@ -47,7 +52,9 @@ pub(super) fn parse(source: &str) -> std::result::Result<Parsed, Errors> {
     let mut errors = parser.errors;
     match result {
         Ok((program, spans)) if errors.is_empty() => {
-            Ok(Parsed { program, spans, comments: Comments(parser.comments) })
+            parser.doubtful_numbers.finish(&mut parser.warnings);
+            let (comments, warnings) = (Comments(parser.comments), parser.warnings);
+            Ok(Parsed { program, spans, comments, warnings })
         }
         _ => {
             errors.sort_by_key(start_of);
@@ -77,6 +84,9 @@ struct Parser<'s> {
     errors: Vec<Error>,
     /// The kinds of those that came when there were enough.
     unlisted: Vec<ErrorKind>,
+    warnings: Errors,
+    /// Numbers that are warned of.
+    doubtful_numbers: Repeated<(ErrorKind, DType)>,
     comment_tokens: Vec<CommentToken>,
     next_comment: usize,
     comments: Vec<Comment>,

@@ -1,12 +1,13 @@
 //! Programs as text, in the style of Apple's compiler.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
 
 use super::number::{write_decimal, write_hexadecimal, write_integer, write_signed};
 use super::{CommentPlace, Comments};
 use crate::program::{
-    Argument, Attributes, BlobReference, Block, Function, Literal, LiteralValue, Op, OpId, Program, ValueId,
+    Argument, Attributes, BlobReference, Block, Function, Literal, LiteralValue, MAX_BLOCK_DEPTH, Op, OpId,
+    Program, ValueId,
 };
 use crate::tensor::{Data, Tensor, fp8_to_f64};
 use crate::types::{DType, Dim, Type};
@@ -16,15 +17,15 @@ const FUNCTION_INDENT: usize = 4;
 const RESULTS_INDENT: usize = 8;
 const STATEMENT_INDENT: usize = 12;
 
-/// Blocks nest no deeper than this; a malformed program could hold a block inside itself.
-const MAX_BLOCK_DEPTH: usize = 64;
+/// How far a nested block stands behind its op's beginning, and its statements behind its own.
+const BLOCK_INDENT: usize = 4;
 
 pub(super) fn write(program: &Program, comments: &Comments) -> String {
     let mut by_place: HashMap<CommentPlace, Vec<&str>> = HashMap::new();
     for comment in &comments.0 {
         by_place.entry(comment.place).or_default().push(&comment.text);
     }
-    let mut writer = Writer { out: String::new(), comments: by_place };
+    let mut writer = Writer { out: String::new(), comments: by_place, written_blocks: HashSet::new() };
     writer.program(program);
     writer.out
 }
@@ -32,6 +33,8 @@ pub(super) fn write(program: &Program, comments: &Comments) -> String {
 struct Writer<'a> {
     out: String,
     comments: HashMap<CommentPlace, Vec<&'a str>>,
+    /// The ops of the function whose blocks have been written.
+    written_blocks: HashSet<OpId>,
 }
 
 /// The structure of a program.
@@ -63,13 +66,8 @@ impl Writer<'_> {
             self.attributes(&function.attributes);
         }
         self.push(" {\n");
-        for id in &function.body.ops {
-            self.comments_at(CommentPlace::BeforeOp(index, *id), STATEMENT_INDENT);
-            self.indent(STATEMENT_INDENT);
-            self.op(function, *id, 0);
-            self.comments_after(CommentPlace::AfterOp(index, *id));
-            self.push("\n");
-        }
+        self.written_blocks.clear();
+        self.statements((index, function), &function.body.ops, STATEMENT_INDENT);
         self.comments_at(CommentPlace::BeforeResults(index), STATEMENT_INDENT);
         self.indent(RESULTS_INDENT);
         self.push("} -> (");
@@ -77,8 +75,19 @@ impl Writer<'_> {
         self.push(");\n");
     }
 
-    /// A statement with its semicolon; `depth` counts the blocks around it.
-    fn op(&mut self, function: &Function, id: OpId, depth: usize) {
+    /// Statements, each on lines of its own.
+    fn statements(&mut self, function: (usize, &Function), ops: &[OpId], indent: usize) {
+        for id in ops {
+            self.comments_at(CommentPlace::BeforeOp(function.0, *id), indent);
+            self.indent(indent);
+            self.op(function, *id, indent);
+            self.comments_after(CommentPlace::AfterOp(function.0, *id));
+            self.push("\n");
+        }
+    }
+
+    /// A statement with its semicolon, which begins at column `indent`.
+    fn op(&mut self, (index, function): (usize, &Function), id: OpId, indent: usize) {
         let Some(op) = function.ops.get(id.0 as usize) else { return };
         if !op.results.is_empty() {
             self.bindings(function, &op.results);
@@ -94,23 +103,33 @@ impl Writer<'_> {
         if !op.attributes.is_empty() {
             self.attributes(&op.attributes);
         }
-        for block in op.blocks.iter().take_while(|_| depth < MAX_BLOCK_DEPTH) {
-            self.block(function, block, depth + 1);
+        // A malformed program could hold a block inside itself, or an op in the blocks of many.
+        let is_sound = indent < STATEMENT_INDENT + 2 * BLOCK_INDENT * MAX_BLOCK_DEPTH;
+        if !op.blocks.is_empty() && is_sound && self.written_blocks.insert(id) {
+            for (position, block) in op.blocks.iter().enumerate() {
+                self.block((index, function), (id, position), block, indent + BLOCK_INDENT);
+            }
         }
         self.push(";");
     }
 
-    /// A nested block, for people only: the form is made up, as nobody has published it.
-    fn block(&mut self, function: &Function, block: &Block, depth: usize) {
-        self.push(" (");
+    /// A nested block of an op, which begins a line at column `indent`.
+    fn block(
+        &mut self,
+        (index, function): (usize, &Function),
+        (op, position): (OpId, usize),
+        block: &Block,
+        indent: usize,
+    ) {
+        self.push("\n");
+        self.comments_at(CommentPlace::BeforeBlock(index, op, position), indent);
+        self.indent(indent);
+        self.push("(");
         self.bindings(function, &block.inputs);
         self.push(") {\n");
-        for id in &block.ops {
-            self.indent(STATEMENT_INDENT + 4 * depth);
-            self.op(function, *id, depth);
-            self.push("\n");
-        }
-        self.indent(STATEMENT_INDENT + 4 * (depth - 1));
+        self.statements((index, function), &block.ops, indent + BLOCK_INDENT);
+        self.comments_at(CommentPlace::BeforeBlockResults(index, op, position), indent + BLOCK_INDENT);
+        self.indent(indent);
         self.push("} -> (");
         self.names(function, &block.outputs);
         self.push(")");

@@ -1,10 +1,8 @@
 //! The checks that need the weight files.
 
-use crate::error::{Error, ErrorKind, Errors, FunctionPart, Place};
+use crate::error::{Error, ErrorKind, Errors, FunctionPart, Place, Repeated};
 use crate::program::{BlobReference, Literal, LiteralValue, Program};
 use crate::weights::{ALIGNMENT, WeightSource};
-
-use super::Repeated;
 
 /// Checks that every blob a program refers to is there and is what the program declares. Values are not read.
 ///

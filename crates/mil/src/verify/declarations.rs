@@ -3,13 +3,13 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use crate::error::{Error, ErrorKind, Errors, FunctionPart, OpPart, Place};
+use crate::error::{BlockPart, Error, ErrorKind, Errors, FunctionPart, OpPart, Place, Repeated};
 use crate::program::{Block, Function, LiteralValue, Op, Program, Value, ValueId};
 use crate::suggest::nearest;
 use crate::tensor::Tensor;
 use crate::types::{DType, Opset, Type};
 
-use super::{Repeated, dialect};
+use super::dialect;
 
 /// Checks the version, that functions have different names, and what the whole program declares.
 pub fn check_program(program: &Program, errors: &mut Errors) {
@@ -34,11 +34,12 @@ pub fn check_program(program: &Program, errors: &mut Errors) {
     }
 }
 
-/// Checks that every id lies in the function's arenas, and that no op stands in two places, so that later checks may
-/// index with ids and walk the blocks.
-pub fn check_ids(index: usize, function: &Function) -> Result<(), Error> {
-    let fail =
-        |part, message| Err(Error::in_place(ErrorKind::Malformed, Place::Function(index, part), message, ""));
+/// The error if an id lies outside the function's arenas, or an op stands in two places: later checks index with ids
+/// and walk the blocks.
+pub fn check_ids(index: usize, function: &Function) -> Option<Error> {
+    let fail = |part, message| {
+        Some(Error::in_place(ErrorKind::Malformed, Place::Function(index, part), message, ""))
+    };
     let values = function.values.len();
     let value_ok = |id: &ValueId| id.index() < values;
     let block_ok = |block: &Block| {
@@ -63,15 +64,14 @@ pub fn check_ids(index: usize, function: &Function) -> Result<(), Error> {
             return fail(FunctionPart::Op(id, OpPart::Name), message);
         }
     }
-    Ok(())
+    None
 }
 
-/// Checks names, the opset, and every declared type against it.
+/// Checks the opset, and every declared type against it.
 pub fn check_function(index: usize, function: &Function, errors: &mut Errors) {
     let place = |part| Place::Function(index, part);
     let mut unknown_opsets = Repeated::default();
     check_opset(function.opset, place(FunctionPart::Opset), &mut unknown_opsets, errors);
-    check_names(index, function, errors);
     let mut newer = Repeated::default();
     for (position, &input) in function.body.inputs.iter().enumerate() {
         let part = place(FunctionPart::Input(position));
@@ -86,6 +86,12 @@ pub fn check_function(index: usize, function: &Function, errors: &mut Errors) {
         for (position, result) in op.results.iter().enumerate() {
             let ty = &function.value(*result).ty;
             check_type(opset, ty, part(OpPart::Result(position)), &mut newer, errors);
+        }
+        for (block_index, block) in op.blocks.iter().enumerate() {
+            for (position, input) in block.inputs.iter().enumerate() {
+                let part = part(OpPart::Block(block_index, BlockPart::Input(position)));
+                check_type(opset, &function.value(*input).ty, part, &mut newer, errors);
+            }
         }
     }
     newer.finish(errors);
@@ -110,28 +116,6 @@ fn check_opset(opset: Opset, place: Place, unknown: &mut Repeated<Opset>, errors
             None => error,
         }
     });
-}
-
-fn check_names(index: usize, function: &Function, errors: &mut Errors) {
-    let mut names = HashSet::new();
-    for value in &function.values {
-        let place = Place::Function(index, FunctionPart::Name);
-        if !is_identifier(&value.name) {
-            let message = format!("`{}` is not a name that text can write", value.name);
-            errors.push(Error::in_place(ErrorKind::Malformed, place, message, ""));
-        }
-        if !names.insert(value.name.as_str()) {
-            let message = format!("two values are named `{}`", value.name);
-            errors.push(Error::in_place(ErrorKind::Redefinition, place, message, ""));
-        }
-    }
-}
-
-/// Whether MIL text can write this name: a letter or underscore, then letters, digits, underscores and `@`.
-pub fn is_identifier(name: &str) -> bool {
-    let mut bytes = name.bytes();
-    bytes.next().is_some_and(|first| first.is_ascii_alphabetic() || first == b'_')
-        && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'@')
 }
 
 /// The first opset in which values of an element type may appear.

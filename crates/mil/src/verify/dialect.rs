@@ -1,11 +1,9 @@
 //! The check that a program is written in the dialect of its version: bare scalars and opsets from ios18 on need
 //! program(1.3).
 
-use crate::error::{Error, ErrorKind, Errors, FunctionPart, OpPart, Place};
+use crate::error::{BlockPart, Error, ErrorKind, Errors, FunctionPart, OpPart, Place, Repeated};
 use crate::program::{BlobReference, Dialect, Function, Literal, LiteralValue, Program};
 use crate::types::{DType, Opset, Type};
-
-use super::Repeated;
 
 /// Reports the first place that needs a newer version, if any does: one changed number mends all of them.
 pub fn check(program: &Program, errors: &mut Errors) {
@@ -76,6 +74,12 @@ impl DialectCheck<'_> {
             }
             for (place, literal) in op.literals() {
                 self.literal(literal, part(place.into()));
+            }
+            for (block_index, block) in op.blocks.iter().enumerate() {
+                for (position, &input) in block.inputs.iter().enumerate() {
+                    let block_part = OpPart::Block(block_index, BlockPart::Input(position));
+                    self.ty(&function.value(input).ty, part(block_part));
+                }
             }
         }
     }

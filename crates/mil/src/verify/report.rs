@@ -1,7 +1,7 @@
 //! How the mistakes of a function are put into words, and which are left out.
 
 use crate::bind::NAME_ATTRIBUTE;
-use crate::error::{Error, ErrorKind, FunctionPart, Location, OpPart, Place};
+use crate::error::{Error, ErrorKind, FunctionPart, OpPart, Place};
 use crate::ops::{self, OpError};
 use crate::program::{Argument, Dialect, Op, OpId, ValueId, Version};
 use crate::suggest::nearest;
@@ -81,13 +81,8 @@ impl FunctionCheck<'_, '_> {
             Some(parameter) => format!("`{}`, parameter `{parameter}`: {}", op.name, error.message),
             None => format!("`{}`: {}", op.name, error.message),
         };
-        self.errors.push(Error {
-            kind: error.kind,
-            message,
-            location: Location::Place(Place::Function(self.index, FunctionPart::Op(id, part))),
-            label: error.label,
-            help: error.help,
-        });
+        let found = self.in_function(error.kind, FunctionPart::Op(id, part), message, error.label);
+        self.errors.push(Error { help: error.help, ..found });
     }
 
     /// The refusal of something that is no tensor, with its type where it has one.

@@ -5,8 +5,8 @@
 use std::sync::Arc;
 
 use anemone_mil::program::{
-    Argument, Attributes, BlobReference, Dialect, Function, Literal, LiteralValue, Named, Op, Program,
-    ValueId, Version,
+    Argument, Attributes, BlobReference, Block, Dialect, Function, Literal, LiteralValue, Named, Op, OpId,
+    Program, ValueId, Version,
 };
 use anemone_mil::tensor::{Data, Tensor};
 use anemone_mil::text::{Comment, CommentPlace, Comments};
@@ -182,38 +182,61 @@ impl Choices<'_> {
         (0..self.below(3)).map(|index| (self.name(index), self.literal())).collect()
     }
 
-    fn operand(&mut self, function: &Function) -> Argument {
+    fn operand(&mut self, visible: &[ValueId]) -> Argument {
         if self.is_one_in(4) {
             Argument::Literal(self.literal())
         } else {
-            Argument::Value(ValueId(self.below(function.values.len()) as u32))
+            Argument::Value(visible[self.below(visible.len())])
         }
     }
 
-    fn argument(&mut self, function: &Function) -> Argument {
+    fn argument(&mut self, visible: &[ValueId]) -> Argument {
         if self.is_one_in(5) {
-            Argument::Tuple((0..1 + self.below(3)).map(|_| self.operand(function)).collect())
+            Argument::Tuple((0..1 + self.below(3)).map(|_| self.operand(visible)).collect())
         } else {
-            self.operand(function)
+            self.operand(visible)
         }
     }
 
-    fn bind(&mut self, function: &mut Function) -> ValueId {
-        let (name, ty) = (self.name(function.values.len()), self.ty(0));
-        function.add_value(name, ty)
+    /// A new value. Its name is none of those that are visible; values of blocks beside each other can share one.
+    fn bind(&mut self, function: &mut Function, visible: &mut Vec<ValueId>) -> ValueId {
+        let (name, ty) = (self.name(visible.len()), self.ty(0));
+        let id = function.add_value(name, ty);
+        visible.push(id);
+        id
     }
 
-    fn op(&mut self, function: &mut Function) -> Op {
+    fn op(&mut self, function: &mut Function, visible: &mut Vec<ValueId>, depth: usize) -> OpId {
         let arguments: Named<Argument> =
-            (0..self.below(5)).map(|index| (self.name(index), self.argument(function))).collect();
-        Op {
+            (0..self.below(5)).map(|index| (self.name(index), self.argument(visible))).collect();
+        let op = Op {
             name: self.name(0),
             opset: self.is_one_in(6).then(|| self.opset()),
             arguments,
             attributes: self.attributes(),
-            results: (0..self.below(4)).map(|_| self.bind(function)).collect(),
-            blocks: Vec::new(),
+            ..Op::default()
+        };
+        let id = function.add_op(op);
+        if depth < 3 && self.is_one_in(5) {
+            for _ in 0..1 + self.below(2) {
+                let block = self.block(function, visible, depth + 1);
+                function.ops[id.0 as usize].blocks.push(block);
+            }
         }
+        for _ in 0..self.below(4) {
+            let result = self.bind(function, visible);
+            function.ops[id.0 as usize].results.push(result);
+        }
+        id
+    }
+
+    fn block(&mut self, function: &mut Function, visible: &mut Vec<ValueId>, depth: usize) -> Block {
+        let outside = visible.len();
+        let inputs = (0..self.below(3)).map(|_| self.bind(function, visible)).collect();
+        let ops = (0..self.below(4)).map(|_| self.op(function, visible, depth)).collect();
+        let outputs = (0..self.below(3)).map(|_| visible[self.below(visible.len())]).collect();
+        visible.truncate(outside);
+        Block { inputs, ops, outputs }
     }
 
     fn opset(&mut self) -> Opset {
@@ -223,17 +246,17 @@ impl Choices<'_> {
     fn function(&mut self, index: usize) -> Function {
         let mut function = Function::new(self.name(index), self.opset());
         function.attributes = self.attributes();
+        let mut visible = Vec::new();
         for _ in 0..1 + self.below(3) {
-            let id = self.bind(&mut function);
+            let id = self.bind(&mut function, &mut visible);
             function.body.inputs.push(id);
         }
         for _ in 0..self.below(8) {
-            let op = self.op(&mut function);
-            let id = function.add_op(op);
+            let id = self.op(&mut function, &mut visible, 0);
             function.body.ops.push(id);
         }
         for _ in 0..1 + self.below(3) {
-            function.body.outputs.push(ValueId(self.below(function.values.len()) as u32));
+            function.body.outputs.push(visible[self.below(visible.len())]);
         }
         function
     }
@@ -260,14 +283,28 @@ impl Choices<'_> {
         self.comments_at(CommentPlace::BeforeProgram, 2, &mut comments);
         for (index, function) in program.functions.iter().enumerate() {
             self.comments_at(CommentPlace::BeforeFunction(index), 2, &mut comments);
-            for id in &function.body.ops {
-                self.comments_at(CommentPlace::BeforeOp(index, *id), 2, &mut comments);
-                self.comments_at(CommentPlace::AfterOp(index, *id), 1, &mut comments);
-            }
+            self.comments_in((index, function), &function.body.ops, &mut comments);
             self.comments_at(CommentPlace::BeforeResults(index), 2, &mut comments);
         }
         self.comments_at(CommentPlace::BeforeFunction(program.functions.len()), 2, &mut comments);
         self.comments_at(CommentPlace::AfterProgram, 2, &mut comments);
         Comments(comments)
+    }
+
+    fn comments_in(
+        &mut self,
+        (index, function): (usize, &Function),
+        ops: &[OpId],
+        comments: &mut Vec<Comment>,
+    ) {
+        for &id in ops {
+            self.comments_at(CommentPlace::BeforeOp(index, id), 2, comments);
+            for (position, block) in function.op(id).blocks.iter().enumerate() {
+                self.comments_at(CommentPlace::BeforeBlock(index, id, position), 2, comments);
+                self.comments_in((index, function), &block.ops, comments);
+                self.comments_at(CommentPlace::BeforeBlockResults(index, id, position), 2, comments);
+            }
+            self.comments_at(CommentPlace::AfterOp(index, id), 1, comments);
+        }
     }
 }

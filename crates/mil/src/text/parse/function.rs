@@ -2,8 +2,8 @@
 
 use super::names::Scope;
 use super::{Failed, Name, Parser, Result, quote};
-use crate::error::{Error, ErrorKind, FunctionSpans, Span};
-use crate::program::{Function, ValueId};
+use crate::error::{BindingSpans, Error, ErrorKind, FunctionSpans, Span};
+use crate::program::{Function, OpId, ValueId};
 use crate::text::CommentPlace;
 use crate::text::lex::{Token, TokenKind};
 use crate::types::{Opset, Type};
@@ -30,7 +30,8 @@ impl<'s> Parser<'s> {
             spans: FunctionSpans { name: name.span, opset: opset_span, ..FunctionSpans::default() },
             scope: Scope::default(),
         };
-        self.inputs(&mut reader)?;
+        (reader.function.body.inputs, reader.spans.inputs) =
+            self.inputs("`(` and the function's inputs", &mut reader)?;
         (reader.function.attributes, reader.spans.attributes) = self.attributes()?;
         self.take_comments(self.at, CommentPlace::BeforeFunction(index));
         self.expect(TokenKind::LeftBrace, "`{`")?;
@@ -54,15 +55,23 @@ impl<'s> Parser<'s> {
         Ok((opset, name.span))
     }
 
-    /// `(tensor<fp16, [1, 4]> x, tensor<fp16, [1, 4]> y)`.
-    fn inputs(&mut self, reader: &mut FunctionReader<'s>) -> Result<()> {
-        self.expect(TokenKind::LeftParen, "`(` and the function's inputs")?;
+    /// `(tensor<fp16, [1, 4]> x, tensor<fp16, [1, 4]> y)`: the inputs of a function, or of a block.
+    pub(super) fn inputs(
+        &mut self,
+        what: &str,
+        reader: &mut FunctionReader<'s>,
+    ) -> Result<(Vec<ValueId>, Vec<BindingSpans>)> {
+        let (mut ids, mut spans) = (Vec::new(), Vec::new());
+        self.expect(TokenKind::LeftParen, what)?;
         if self.eat(TokenKind::RightParen) {
-            return Ok(());
+            return Ok((ids, spans));
         }
         loop {
             let first = self.at;
-            if self.input(reader).is_err() {
+            if let Ok((id, span)) = self.input(reader) {
+                ids.push(id);
+                spans.push(span);
+            } else {
                 self.skip_input(first)?;
                 self.lose_names(first, reader);
             }
@@ -70,53 +79,61 @@ impl<'s> Parser<'s> {
                 break;
             }
         }
-        self.expect(TokenKind::RightParen, "`,` or `)`").map(|_| ())
+        self.expect(TokenKind::RightParen, "`,` or `)`")?;
+        Ok((ids, spans))
     }
 
-    fn input(&mut self, reader: &mut FunctionReader<'s>) -> Result<()> {
+    fn input(&mut self, reader: &mut FunctionReader<'s>) -> Result<(ValueId, BindingSpans)> {
+        let (ty, name, spans) = self.binding("the input's name")?;
+        Ok((bind_value(ty, name, reader), spans))
+    }
+
+    /// `tensor<fp16, [1, 4]> x`; `what` the name is called in messages.
+    pub(super) fn binding(&mut self, what: &str) -> Result<(Type, Name<'s>, BindingSpans)> {
         let first = self.at;
         let ty = self.ty()?;
-        let name = self.ident("the input's name")?;
-        let id = self.bind_value(ty, name, reader);
-        reader.function.body.inputs.push(id);
-        reader.spans.inputs.push(self.span_of(first..self.at));
-        Ok(())
-    }
-
-    /// Binds a name to a new value of type `ty`.
-    pub(super) fn bind_value(
-        &mut self,
-        ty: Type,
-        name: Name<'s>,
-        reader: &mut FunctionReader<'s>,
-    ) -> ValueId {
-        let id = reader.function.add_value(name.text, ty);
-        if let Some(bound) = reader.scope.bind(name, id)
-            && self.has_room_for(ErrorKind::Redefinition)
-        {
-            let message = format!("{} is bound twice", quote(name.text));
-            let label = format!("bound before, on line {}", self.line(bound.start));
-            self.errors.push(Error::at(ErrorKind::Redefinition, name.span, message, label));
-        }
-        id
+        let name = self.ident(what)?;
+        Ok((ty, name, BindingSpans { whole: self.span_of(first..self.at), name: name.span }))
     }
 
     fn body(&mut self, reader: &mut FunctionReader<'s>) -> Result<()> {
+        reader.function.body.ops = self.statements("function", reader)?;
+        Ok(())
+    }
+
+    /// Statements up to the brace that ends them, which is left; `what` they make up.
+    pub(super) fn statements(&mut self, what: &str, reader: &mut FunctionReader<'s>) -> Result<Vec<OpId>> {
+        let mut ops = Vec::new();
         loop {
             match self.kind() {
-                TokenKind::RightBrace => return Ok(()),
-                TokenKind::End => return Err(self.expected("a statement, or `}` to end the function")),
+                TokenKind::RightBrace => return Ok(ops),
+                TokenKind::End => {
+                    return Err(self.expected_once(&format!("a statement, or `}}` to end the {what}")));
+                }
                 TokenKind::Ident if self.is_function_ahead() => {
-                    return Err(self.expected("`} -> (…);` to end the function before"));
+                    return Err(self.expected_once("`} -> (…);` to end the function before"));
                 }
                 _ => {}
             }
             let first = self.at;
-            if self.statement(reader).is_err() {
-                self.skip_statement(first);
-                self.lose_names(first, reader);
+            match self.statement(reader) {
+                Ok(id) => ops.push(id),
+                Err(Failed) => {
+                    self.skip_statement(first);
+                    self.lose_names(first, reader);
+                }
             }
         }
+    }
+
+    /// As [`Parser::expected`], unless the error before is about the same place: the end that is missing of a block
+    /// is missing of those around it, too.
+    fn expected_once(&mut self, what: &str) -> Failed {
+        let start = self.token().start;
+        if self.errors.last().is_some_and(|error| super::start_of(error) == start) {
+            return Failed;
+        }
+        self.expected(what)
     }
 
     /// `} -> (y);`.
@@ -130,21 +147,31 @@ impl<'s> Parser<'s> {
         if self.kind() == TokenKind::RightParen {
             return Err(self.no_results(brace, reader));
         }
-        loop {
-            let name = self.ident("the name of a result")?;
-            reader.function.body.outputs.push(reader.scope.resolve(name));
-            reader.spans.outputs.push(name.span);
-            if !self.eat(TokenKind::Comma) {
-                break;
-            }
-        }
-        self.expect(TokenKind::RightParen, "`,` or `)`")?;
+        (reader.function.body.outputs, reader.spans.outputs) = self.names_to_yield(reader)?;
         if !self.eat(TokenKind::Semicolon) {
             // Reading can go on, so that this is no failure of the function.
             let _: Failed = self.expected_after("`;`");
         }
         self.take_comments(self.at - 1, CommentPlace::BeforeResults(reader.index));
         Ok(())
+    }
+
+    /// `y, z)`: the values that a function or a block yields, and the parenthesis behind them.
+    pub(super) fn names_to_yield(
+        &mut self,
+        reader: &mut FunctionReader<'s>,
+    ) -> Result<(Vec<ValueId>, Vec<Span>)> {
+        let (mut ids, mut spans) = (Vec::new(), Vec::new());
+        loop {
+            let name = self.ident("the name of a result")?;
+            ids.push(reader.scope.resolve(name));
+            spans.push(name.span);
+            if !self.eat(TokenKind::Comma) {
+                break;
+            }
+        }
+        self.expect(TokenKind::RightParen, "`,` or `)`")?;
+        Ok((ids, spans))
     }
 
     fn no_results(&mut self, brace: Token, reader: &FunctionReader<'s>) -> Failed {
@@ -186,26 +213,42 @@ impl<'s> Parser<'s> {
         }
     }
 
-    /// Goes behind the statement whose first token is `first`: behind its semicolon, or to what cannot be part
-    /// of it.
+    /// Goes behind the statement whose first token is `first`: behind its semicolon and the blocks before that,
+    /// or to what cannot be part of it.
     fn skip_statement(&mut self, first: usize) {
+        // The blocks that are open.
+        let mut depth = 0usize;
         loop {
             match self.kind() {
                 TokenKind::End => return,
-                TokenKind::Semicolon | TokenKind::UnterminatedString => {
-                    self.bump();
-                    return;
-                }
-                TokenKind::RightBrace if self.kind_ahead(1) == TokenKind::Arrow => return,
-                TokenKind::Ident if self.at > first && self.begins_line() && self.is_binding_ahead() => {
-                    return;
-                }
                 TokenKind::Ident if self.is_function_ahead() => return,
-                _ => {
+                TokenKind::LeftBrace if self.at > first && self.ends_something(self.at - 1) => depth += 1,
+                TokenKind::RightBrace if self.kind_ahead(1) == TokenKind::Arrow => match depth.checked_sub(1)
+                {
+                    Some(less) => depth = less,
+                    None => return,
+                },
+                TokenKind::Semicolon | TokenKind::UnterminatedString if depth == 0 => {
                     self.bump();
+                    return;
                 }
+                TokenKind::Ident
+                    if depth == 0 && self.at > first && self.begins_line() && self.is_binding_ahead() =>
+                {
+                    return;
+                }
+                _ => {}
             }
+            self.bump();
         }
+    }
+
+    /// Whether something ends with this token, so that a brace behind it opens a block, not a dictionary.
+    fn ends_something(&self, token: usize) -> bool {
+        !matches!(
+            self.tokens[token].kind,
+            TokenKind::LeftParen | TokenKind::LeftBracket | TokenKind::LeftBrace | TokenKind::Comma
+        )
     }
 
     /// Whether `type name =` or `type name,` is ahead.
@@ -269,4 +312,11 @@ impl<'s> Parser<'s> {
             }
         }
     }
+}
+
+/// Binds a name to a new value of type `ty`.
+pub(super) fn bind_value<'s>(ty: Type, name: Name<'s>, reader: &mut FunctionReader<'s>) -> ValueId {
+    let id = reader.function.add_value(name.text, ty);
+    reader.scope.bind(name, id);
+    id
 }

@@ -1,17 +1,17 @@
 //! Statements: results, the op, its arguments and attributes.
 
-use super::function::FunctionReader;
+use super::function::{FunctionReader, bind_value};
 use super::names::UniqueNames;
 use super::{Failed, Name, Parser, Result, quote};
-use crate::error::{Error, ErrorKind, OpSpans, Span};
-use crate::program::{Argument, Named, Op};
+use crate::error::{BindingSpans, Error, ErrorKind, OpSpans, Span};
+use crate::program::{Argument, Named, Op, OpId};
 use crate::text::CommentPlace;
 use crate::text::lex::TokenKind;
 use crate::types::Type;
 
 impl<'s> Parser<'s> {
     /// `tensor<fp16, [1, 4]> y = add(x = a, y = b)[name = string("y")];`
-    pub(super) fn statement(&mut self, reader: &mut FunctionReader<'s>) -> Result<()> {
+    pub(super) fn statement(&mut self, reader: &mut FunctionReader<'s>) -> Result<OpId> {
         let results = self.results_to_bind()?;
         let name = self.ident("the name of an op")?;
         let mut spans = OpSpans { name: name.span, ..OpSpans::default() };
@@ -21,24 +21,29 @@ impl<'s> Parser<'s> {
         }
         (op.arguments, spans.arguments) = self.arguments(name, reader)?;
         (op.attributes, spans.attributes) = self.attributes()?;
-        self.end_of_statement(name)?;
-        // The results are bound last: the op cannot read them.
-        op.results.reserve_exact(results.len());
-        spans.results.reserve_exact(results.len());
-        for (ty, name, span) in results {
-            op.results.push(self.bind_value(ty, name, reader));
-            spans.results.push(span);
-        }
+        // Before those in its blocks, so that ids count in the order of the text.
         let id = reader.function.add_op(op);
-        reader.function.body.ops.push(id);
         reader.spans.ops.push(spans);
+        if self.is_block_ahead() {
+            self.take_comments(self.at - 1, CommentPlace::BeforeOp(reader.index, id));
+            self.blocks(id, reader)?;
+        }
+        self.end_of_statement()?;
+        // The results are bound last: the op cannot read them.
+        let (mut ids, mut spans) = (Vec::with_capacity(results.len()), Vec::with_capacity(results.len()));
+        for (ty, name, span) in results {
+            ids.push(bind_value(ty, name, reader));
+            spans.push(span);
+        }
+        reader.function.ops[id.0 as usize].results = ids;
+        reader.spans.ops[id.0 as usize].results = spans;
         self.take_comments(self.at - 1, CommentPlace::BeforeOp(reader.index, id));
         self.take_comment_on_line(CommentPlace::AfterOp(reader.index, id));
-        Ok(())
+        Ok(id)
     }
 
     /// Types and names before `=`; nothing if the statement begins with an op.
-    fn results_to_bind(&mut self) -> Result<Vec<(Type, Name<'s>, Span)>> {
+    fn results_to_bind(&mut self) -> Result<Vec<(Type, Name<'s>, BindingSpans)>> {
         if self.kind() != TokenKind::Ident {
             return Err(self.expected("a statement"));
         }
@@ -50,10 +55,7 @@ impl<'s> Parser<'s> {
         }
         let mut results = Vec::with_capacity(1);
         loop {
-            let first = self.at;
-            let ty = self.ty()?;
-            let name = self.ident("the name of a result")?;
-            results.push((ty, name, self.span_of(first..self.at)));
+            results.push(self.binding("the name of a result")?);
             if !self.eat(TokenKind::Comma) {
                 break;
             }
@@ -203,12 +205,9 @@ impl<'s> Parser<'s> {
     }
 
     /// The semicolon. Where it is only missing, the statement counts as read.
-    fn end_of_statement(&mut self, op: Name<'s>) -> Result<()> {
+    fn end_of_statement(&mut self) -> Result<()> {
         if self.eat(TokenKind::Semicolon) {
             return Ok(());
-        }
-        if self.kind() == TokenKind::LeftBrace {
-            return Err(self.nested_block(op));
         }
         let next_statement_follows = self.begins_line() && self.kind() == TokenKind::Ident;
         let function_ends = self.kind() == TokenKind::RightBrace && self.kind_ahead(1) == TokenKind::Arrow;
@@ -217,32 +216,5 @@ impl<'s> Parser<'s> {
         }
         let _: Failed = self.expected_after("`;`");
         Ok(())
-    }
-
-    /// Reports the braces after an op, and goes behind them.
-    fn nested_block(&mut self, op: Name<'s>) -> Failed {
-        let span = self.token().span();
-        let message = format!("{} with a nested block", quote(op.text));
-        let label = "nested blocks cannot be read: their text form has never been published";
-        self.report(Error::at(ErrorKind::NestedBlock, span, message, label));
-        let mut depth = 0usize;
-        loop {
-            match self.kind() {
-                TokenKind::LeftBrace => depth += 1,
-                TokenKind::RightBrace => depth = depth.saturating_sub(1),
-                TokenKind::End => break,
-                _ => {}
-            }
-            self.bump();
-            if depth == 0 && self.kind() == TokenKind::Semicolon {
-                break;
-            }
-            // Another statement, or the end of the function, without a semicolon between.
-            let is_end = self.kind() == TokenKind::RightBrace && depth == 0;
-            if is_end || (depth == 0 && self.begins_line() && self.kind() == TokenKind::Ident) {
-                break;
-            }
-        }
-        Failed
     }
 }

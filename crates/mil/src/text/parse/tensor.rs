@@ -172,7 +172,7 @@ impl Parser<'_> {
 
     fn number(&mut self, token: Token, dtype: DType, data: &mut Data) {
         let text = self.text(token);
-        let Err(problem) = push_number(data, dtype, text) else { return };
+        let Err(problem) = push_number(data, dtype, text) else { return self.doubt(token, dtype, data) };
         append_zero(dtype, data);
         let (message, label) = match problem {
             NumberError::Malformed => {

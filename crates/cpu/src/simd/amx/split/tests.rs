@@ -1,11 +1,11 @@
 use crate::memory::Floats;
+use crate::not_run::not_run;
 use crate::simd::amx::Amx;
 use crate::simd::matrix_unit::{Found, Numbers};
 
 /// Splits every number in both orders, with tiles turned and not, and puts the parts together again.
-fn check(values: Floats<'_>, parts: usize, rows: usize, terms: usize) -> Found {
+fn check(amx: Amx, values: Floats<'_>, parts: usize, (rows, terms): (usize, usize)) -> Found {
     let mut found = Found::NOTHING;
-    let Some(amx) = Amx::emulated() else { return found };
     for (row_stride, term_stride) in [(terms, 1), (1, rows)] {
         for turned in [false, true] {
             let mut words = [7u32; 3 * 3 * 512];
@@ -37,19 +37,23 @@ fn check(values: Floats<'_>, parts: usize, rows: usize, terms: usize) -> Found {
 
 #[test]
 fn numbers_are_the_sums_of_their_parts() {
+    let amx = match Amx::find() {
+        Ok(amx) => amx,
+        Err(missing) => return not_run(missing),
+    };
     let halves: Vec<half::f16> = (0..=u16::MAX).map(half::f16::from_bits).filter(|x| x.is_finite()).collect();
     let singles: Vec<f32> = (27u32 << 23..0x7f7f_8000).step_by(9973).map(f32::from_bits).collect();
     for (rows, terms) in [(16, 32), (16, 31), (3, 32), (1, 1), (15, 7), (16, 17), (16, 96), (16, 80), (9, 65)]
     {
         for halves in halves.chunks_exact(rows * terms).step_by(if rows * terms == 512 { 1 } else { 20 }) {
-            assert!(!check(Floats::F16(halves), 2, rows, terms).has_large());
+            assert!(!check(amx, Floats::F16(halves), 2, (rows, terms)).has_large());
             let magnitudes = halves.iter().map(|x| x.to_f32().abs().to_bits());
             let least = magnitudes.filter(|&bits| bits > 0).min().unwrap_or(u32::MAX);
-            let found = check(Floats::F16(halves), 3, rows, terms);
-            assert!(found.least == least || Amx::emulated().is_none());
+            let found = check(amx, Floats::F16(halves), 3, (rows, terms));
+            assert!(found.least == least);
         }
         for singles in singles.chunks_exact(rows * terms).step_by(7) {
-            let found = check(Floats::F32(singles), 3, rows, terms);
+            let found = check(amx, Floats::F32(singles), 3, (rows, terms));
             assert!(!found.has_large() && !found.has_small());
         }
     }
@@ -57,7 +61,10 @@ fn numbers_are_the_sums_of_their_parts() {
 
 #[test]
 fn fp16_numbers_are_taken_as_they_are() {
-    let Some(amx) = Amx::emulated() else { return };
+    let amx = match Amx::find() {
+        Ok(amx) => amx,
+        Err(missing) => return not_run(missing),
+    };
     let all: Vec<half::f16> = (0..=u16::MAX).map(half::f16::from_bits).collect();
     for (rows, terms) in [(15, 31), (16, 64), (16, 40)] {
         let orders = [(terms, 1, false), (terms, 1, true), (1, rows, false), (1, rows, true)];
@@ -82,10 +89,14 @@ fn fp16_numbers_are_taken_as_they_are() {
 
 #[test]
 fn what_has_no_parts_is_found() {
+    let amx = match Amx::find() {
+        Ok(amx) => amx,
+        Err(missing) => return not_run(missing),
+    };
     let found = |value: f32| {
         let mut values = [1.5f32; 512];
         values[77] = value;
-        check(Floats::F32(&values), 3, 16, 32)
+        check(amx, Floats::F32(&values), 3, (16, 32))
     };
     for large in [f32::INFINITY, f32::NEG_INFINITY, f32::NAN, f32::MAX, f32::from_bits(0xff7f_8000)] {
         assert!(found(large).has_large(), "{large:e}");

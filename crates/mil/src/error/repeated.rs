@@ -1,14 +1,14 @@
-//! The same mistake in many places, reported once.
+//! The same finding in many places, reported once.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::hash::Hash;
 
-use crate::error::{Error, ErrorKind, Errors};
+use super::{Error, ErrorKind, Errors};
 
 /// Errors by what they are about. Of those about the same only the first counts; in the end it says how many
 /// more there are.
-pub struct Repeated<Key> {
+pub(crate) struct Repeated<Key> {
     /// The position of the first error, unless it is not listed, and the number of further ones.
     found: HashMap<Key, (Option<usize>, usize)>,
 }
