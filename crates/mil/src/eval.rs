@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::error::ErrorKind;
+use crate::mapped::room_for;
 use crate::ops::{OpError, Operand};
 use crate::program::ValueId;
 use crate::tensor::{Tensor, TensorError};
@@ -140,7 +141,7 @@ impl Evaluation {
     ///
     /// # Errors
     ///
-    /// When the number of values is not the shape's.
+    /// When there is no memory for the tensor, or the number of values is not the shape's.
     pub fn tensor(&self, dtype: DType, dims: &[usize], numbers: Numbers) -> Result<Tensor, OpError> {
         let tensor = match numbers {
             Numbers::Float(values) => self.arithmetic.round(dtype, dims, values),
@@ -196,9 +197,37 @@ fn no_state() -> OpError {
     OpError::new(ErrorKind::OperandKind, Some("input"), "this is not a state of the running function")
 }
 
-/// The error for a result whose values do not fit the shape inferred for it: a fault of the op's row.
+/// The error for a result for which there is no memory, or whose values do not fit the shape inferred for it: a fault of
+/// the op's row.
 pub(crate) fn internal(error: TensorError) -> OpError {
-    OpError::new(ErrorKind::Malformed, None, error.to_string())
+    let kind = match error {
+        TensorError::Memory(_) => ErrorKind::Rule,
+        _ => ErrorKind::Malformed,
+    };
+    OpError::new(kind, None, error.to_string())
+}
+
+/// An empty vector with room for `count` values.
+///
+/// # Errors
+///
+/// When there is no memory for them.
+pub(crate) fn room<T>(count: usize) -> Result<Vec<T>, OpError> {
+    room_for(count).ok_or_else(|| {
+        let bytes = (count as u128).saturating_mul(size_of::<T>() as u128);
+        OpError::new(ErrorKind::Rule, None, format!("there is no memory for {bytes} bytes"))
+    })
+}
+
+/// As many values as an iterator says that it has.
+///
+/// # Errors
+///
+/// When there is no memory for them.
+pub(crate) fn collect<T>(values: impl ExactSizeIterator<Item = T>) -> Result<Vec<T>, OpError> {
+    let mut all = room(values.len())?;
+    all.extend(values);
+    Ok(all)
 }
 
 /// The unit in the last place of a floating-point type at a value: the spacing of its values there.

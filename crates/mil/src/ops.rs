@@ -17,19 +17,24 @@ use crate::tensor::Tensor;
 use crate::types::{Dim, Opset, TensorType, Type};
 
 mod activation;
+mod arrange;
 mod blocks;
 mod cast;
 mod constexpr;
 mod control;
 mod convolution;
+mod copy;
+mod cut;
 mod dtypes;
 mod elementwise;
 mod gather;
+mod index;
 mod join;
 mod list;
 mod matmul;
 mod movement;
 mod normalize;
+mod one_hot;
 mod operand;
 mod parameter;
 mod reduce;
@@ -47,6 +52,7 @@ mod testing;
 mod unary;
 
 pub use activation::*;
+pub use arrange::*;
 pub use blocks::{BlockMeaning, BlockRules, BlockType, RunBlocks, join as join_types, refine as refine_type};
 pub use cast::*;
 pub use constexpr::*;
@@ -59,6 +65,7 @@ pub use join::*;
 pub use list::*;
 pub use matmul::*;
 pub use normalize::*;
+pub use one_hot::*;
 pub use operand::{Given, Operand, Operands};
 pub use parameter::{Carried, Constant, List, OperandForm, Parameter, ParameterKind, State};
 pub use reduce::*;
@@ -91,6 +98,7 @@ macro_rules! families {
 
 families!(
     activation,
+    arrange,
     cast,
     constexpr,
     control,
@@ -101,6 +109,7 @@ families!(
     list,
     matmul,
     normalize,
+    one_hot,
     reduce,
     repeat,
     scatter,
