@@ -5,18 +5,23 @@ use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use crate::bind::{self, Facts, Scope};
-use crate::ops::{OpDef, Operand};
+use crate::error::ErrorKind;
+use crate::ops::{OpDef, OpError, Operand};
 use crate::passes::remove_dead_code;
-use crate::program::{BlobReference, Function, Literal, LiteralValue, OpId, Program, ValueId};
+use crate::program::{BlobReference, Function, Literal, LiteralValue, Op, OpId, Program, ValueId};
 use crate::runtime::{Port, RuntimeError};
 use crate::tensor::Tensor;
 use crate::types::{Shape, TensorType, Type};
 use crate::verify::{CONST, Findings, Verified};
 use crate::weights::WeightSource;
 
+mod known;
+
+use known::KnownValues;
+
 /// The program with a function's types settled for inputs of these types, one per input that is not a state: every
-/// dimension is known that data does not decide. Types follow from constants in the text; those in weight files are
-/// not read.
+/// dimension is known that data does not decide. Types follow from constants in the text, from dimensions, and from what
+/// ops compute of both; constants in weight files are not read.
 ///
 /// # Errors
 ///
@@ -31,7 +36,8 @@ pub fn specialize(
     let mut program = program.program().clone();
     let function = &mut program.functions[index];
     settle_inputs(function, &mut findings[index].facts, inputs)?;
-    infer(function, &mut findings[index])?;
+    settle_constants(function, &mut findings[index].facts);
+    infer(function, &mut findings[index], KnownValues::new(true))?;
     Ok(Verified::with_findings(program, findings))
 }
 
@@ -74,9 +80,10 @@ impl Specialized {
         let mut program: Program = program.program().clone();
         let function = &mut program.functions[index];
         remove_dead_code(function);
+        refuse_unknown_ops(function, &findings[index])?;
         settle_inputs(function, &mut findings[index].facts, inputs)?;
         read_constants(function, &mut findings[index].facts, weights)?;
-        infer(function, &mut findings[index])?;
+        infer(function, &mut findings[index], KnownValues::new(false))?;
         let facts = findings[index].facts.clone();
         let ports = |ids: &[ValueId], states: bool| {
             let chosen = ids.iter().filter(|id| matches!(function.value(**id).ty, Type::State(_)) == states);
@@ -157,6 +164,24 @@ fn settle_inputs(
     Ok(())
 }
 
+/// Declares constants in the text with the shapes that they have.
+fn settle_constants(function: &mut Function, facts: &mut Facts) {
+    let shapes = facts.constants().map(|(id, value)| (id, Shape::known(value.shape())));
+    shapes.collect::<Vec<_>>().into_iter().for_each(|(id, shape)| settle(function, facts, id, shape));
+}
+
+/// Refuses a function that needs an op which is not known.
+fn refuse_unknown_ops(function: &Function, findings: &Findings) -> Result<(), RuntimeError> {
+    let is_unknown = |(id, op): &(OpId, &Op)| op.name != CONST && findings.rows[id.index()].is_none();
+    match function.walk().find(is_unknown) {
+        None => Ok(()),
+        Some((id, _)) => {
+            let message = "no op of this name can be verified or run";
+            Err(op_error(function, id, OpError::new(ErrorKind::UnknownOp, None, message)))
+        }
+    }
+}
+
 /// Declares a tensor value with a shape; a scalar has none to settle.
 fn settle(function: &mut Function, facts: &mut Facts, id: ValueId, shape: Shape) {
     if let Type::Tensor(declared) = &mut function.values[id.index()].ty {
@@ -212,14 +237,20 @@ fn blob(literal: &Literal) -> Option<(&BlobReference, TensorType)> {
 }
 
 /// Declares the results of every op as its type rule has them for the operands' types.
-fn infer(function: &mut Function, findings: &mut Findings) -> Result<(), RuntimeError> {
+fn infer(
+    function: &mut Function,
+    findings: &mut Findings,
+    mut known: KnownValues,
+) -> Result<(), RuntimeError> {
     let order: Vec<OpId> = function.walk().map(|(id, _)| id).collect();
     let Findings { rows, facts } = findings;
     for id in order {
         let Some(row) = rows[id.index()] else { continue };
         let op = function.op(id);
-        let inferred = bind::operands(op, row, facts).and_then(|operands| (row.infer)(&operands));
-        let inferred = inferred.map_err(|error| op_error(function, id, error))?;
+        let operands = bind::operands(op, row, &known.over(facts));
+        let operands = operands.map_err(|error| op_error(function, id, error))?;
+        let inferred = (row.infer)(&operands).map_err(|error| op_error(function, id, error))?;
+        known.compute(op, row, &operands, &inferred);
         for (result, ty) in op.results.clone().into_iter().zip(inferred) {
             let value = function.value(result);
             let declared = value.ty.held_tensor().filter(|declared| declared.shape.agrees_with(&ty.shape));
@@ -237,7 +268,7 @@ fn infer(function: &mut Function, findings: &mut Findings) -> Result<(), Runtime
 }
 
 /// An op's error with the op's name and its first result's.
-pub fn op_error(function: &Function, id: OpId, error: crate::ops::OpError) -> RuntimeError {
+pub fn op_error(function: &Function, id: OpId, error: OpError) -> RuntimeError {
     let op = function.op(id);
     let value = op.results.first().map_or(String::new(), |&result| function.value(result).name.clone());
     RuntimeError::Op { op: op.name.clone(), value, error: Box::new(error) }

@@ -86,13 +86,17 @@ impl Operands<'_> {
         self.0.iter().find(|(name, _)| *name == parameter).map(|(_, given)| given)
     }
 
-    /// The elements of all operands together, of those whose shapes are known.
-    pub fn elements(&self) -> u64 {
-        let given = self.0.iter().flat_map(|(_, given)| match given {
+    /// Every operand, those of a tuple one by one.
+    pub fn each(&self) -> impl Iterator<Item = &Operand> {
+        self.0.iter().flat_map(|(_, given)| match given {
             Given::One(operand) => std::slice::from_ref(operand),
             Given::Tuple(operands) => operands,
-        });
-        given.filter_map(|operand| operand.ty.shape.elements()).fold(0, u64::saturating_add)
+        })
+    }
+
+    /// The elements of all operands together, of those whose shapes are known.
+    pub fn elements(&self) -> u64 {
+        self.each().filter_map(|operand| operand.ty.shape.elements()).fold(0, u64::saturating_add)
     }
 
     /// The typed value of a parameter.

@@ -42,7 +42,7 @@ crate::ops! {
 
     /// The dimensions of `x`, as an int32 vector.
     ShapeOf = shape(x: Operand[T]) since IOS15 where [T: ANY]
-        { infer: shape_type, eval: shape, accuracy: Accuracy::Exact; flops: free }
+        { infer: shape_type, eval: shape, accuracy: Accuracy::Exact; flops: free; [from_types] }
 }
 
 /// Which dimension of `x` a 0 in the shape for `reshape` keeps.
