@@ -21,11 +21,10 @@ use anemone_mil::verify::verify;
 use anemone_mil::weights::{BlobError, BlobFile, WeightSource};
 use serde::Serialize;
 
-use crate::common::config::{DtypeName, HeadDimensions};
+use crate::common::flags::{DtypeName, HeadDimensions};
 use crate::common::random::normal;
 use crate::common::runtime::RuntimeName;
 use crate::common::{Failure, Output, cost, memory};
-use crate::emit::EmitError;
 
 /// Flags of `bench`.
 #[derive(Debug, clap::Args)]
@@ -129,7 +128,7 @@ impl<'a> Bench<'a> {
         let Head { vocab, dim, positions, .. } = self.head;
         let (x, logits) = ([1, dim, 1, positions], [1, vocab, 1, positions]);
         let time = |what, program: Result<Program, ProgramError>, input: &[usize]| {
-            self.program(what, program.map_err(EmitError::from), &[(input, 1)])
+            self.program(what, program, &[(input, 1)])
         };
         time("rmsnorm", self.head.final_rmsnorm(), &x)?;
         time("logits", self.head.classifier_forward(), &x)?;
@@ -153,21 +152,21 @@ impl<'a> Bench<'a> {
 
     /// Times the product of two matrices, each with whether it is transposed.
     fn product(&self, what: &'static str, a: (&[usize], bool), b: (&[usize], bool)) -> Result<(), Failure> {
-        let program = matmul(self.head.target.mil_dtype(), a, b).map_err(EmitError::from);
+        let program = matmul(self.head.target.mil_dtype(), a, b);
         self.program(what, program, &[(a.0, 1), (b.0, 2)])
     }
 
     /// Numbers from N(0, 1).
     fn activation(&self, dims: &[usize], stream: u64) -> Result<Tensor, Failure> {
         let ty = TensorType::new(self.head.target.mil_dtype(), dims);
-        Ok(normal(&ty, dims, Random::stream(0, stream), 0.0, 1.0).map_err(EmitError::from)?)
+        Ok(normal(&ty, dims, Random::stream(0, stream), 0.0, 1.0)?)
     }
 
     /// Times a program with inputs of these dimensions, each from a stream of random numbers.
     fn program(
         &self,
         what: &'static str,
-        program: Result<Program, EmitError>,
+        program: Result<Program, ProgramError>,
         inputs: &[(&[usize], u64)],
     ) -> Result<(), Failure> {
         memory::reset_peak();
@@ -191,8 +190,7 @@ impl<'a> Bench<'a> {
         let runtimes = Runtimes { head: self.runtime.as_ref(), products: self.runtime.as_ref() };
         let mut runner = HeadRunner::new(self.head, kind, LossOptions::default(), runtimes)?;
         let embed = TensorType::new(DType::Fp32, &[vocab, dim]);
-        let embed =
-            normal(&embed, &[vocab, dim], Random::stream(0, 1), 0.0, 0.02).map_err(EmitError::from)?;
+        let embed = normal(&embed, &[vocab, dim], Random::stream(0, 1), 0.0, 0.02)?;
         runner.set_weights(&vec![1.0; dim], embed.as_slice().unwrap_or_default())?;
         let mut random = Random::stream(0, 2);
         drop(embed);
@@ -212,7 +210,7 @@ impl<'a> Bench<'a> {
         ];
         let mut all = 0;
         for program in programs {
-            all += flops(&program.map_err(EmitError::from)?);
+            all += flops(&program?);
         }
         self.time(what, all, || {
             runner.step(&x, &targets, loss_scale.scale())?;
@@ -250,7 +248,8 @@ impl<'a> Bench<'a> {
             seq: self.head.positions,
             repeats: self.args.repeats,
         };
-        self.output.result(text(&line), &line)
+        self.output.result(text(&line), &line);
+        Ok(())
     }
 }
 

@@ -6,8 +6,10 @@ use anemone_mil::verify::count;
 use anemone_mil::weights::WeightDirectory;
 use serde::Serialize;
 
-use crate::common::source::{Source, operations};
-use crate::common::{Failure, Output, report};
+use crate::common::cost::operations;
+use crate::common::files::{self, serialize_path};
+use crate::common::source::Source;
+use crate::common::{Failure, Output, findings};
 
 /// Flags of `check`.
 #[derive(Debug, clap::Args)]
@@ -18,10 +20,14 @@ pub struct Args {
     /// Also check the weights: the directory that `@model_path` stands for (default: weights are not read)
     #[arg(long, value_name = "DIR")]
     weights: Option<PathBuf>,
+    /// Fail for warnings as for errors
+    #[arg(long)]
+    warnings_are_errors: bool,
 }
 
 #[derive(Serialize)]
 struct Line<'a> {
+    #[serde(serialize_with = "serialize_path")]
     file: &'a Path,
     ok: bool,
     functions: usize,
@@ -34,20 +40,13 @@ struct Line<'a> {
 ///
 /// When a file cannot be read, or a program or its weights are not sound.
 pub fn run(args: &Args, output: &Output) -> Result<(), Failure> {
-    let weights = match &args.weights {
-        Some(directory) if !directory.is_dir() => {
-            let source = std::io::ErrorKind::NotADirectory.into();
-            return Err(Failure::Read { path: directory.clone(), source });
-        }
-        Some(directory) => Some(WeightDirectory::new(directory)),
-        None => None,
-    };
+    let weights = args.weights.as_deref().map(files::weights).transpose()?;
     let mut failed = 0;
     for path in &args.files {
         let sound = match Source::read(path) {
-            Ok(source) => check(&source, weights.as_ref(), output)?,
+            Ok(source) => check(&source, weights.as_ref(), args.warnings_are_errors, output),
             Err(error) => {
-                report::source_error(path, &error, output)?;
+                findings::source_error(path, &error, output);
                 false
             }
         };
@@ -59,12 +58,17 @@ pub fn run(args: &Args, output: &Output) -> Result<(), Failure> {
             output.message(format_args!("{all} files are ok"));
             Ok(())
         }
-        (_, all) => Err(Failure::Files(format!("{failed} of {} failed", count(all, "file")))),
+        (_, all) => Err(Failure::new(format!("{failed} of {} failed", count(all, "file")))),
     }
 }
 
 /// Whether a program, and its weights where they are asked for, are sound.
-fn check(source: &Source, weights: Option<&WeightDirectory>, output: &Output) -> Result<bool, Failure> {
+fn check(
+    source: &Source,
+    weights: Option<&WeightDirectory>,
+    warnings_are_errors: bool,
+    output: &Output,
+) -> bool {
     let result = source.verify().and_then(|verified| match weights {
         Some(weights) => source.verify_blobs(weights).map(|()| verified),
         None => Ok(verified),
@@ -81,15 +85,16 @@ fn check(source: &Source, weights: Option<&WeightDirectory>, output: &Output) ->
             );
             let mut warnings = source.warnings.clone();
             warnings.extend(verified.warnings());
-            if !warnings.is_empty() {
-                output.message(source.render(&warnings));
+            let sound = warnings.is_empty() || !warnings_are_errors;
+            findings::warnings(source, &warnings, sound, output);
+            if sound {
+                output.result(text, &Line { file: &source.path, ok: true, functions, ops });
             }
-            output.result(text, &Line { file: &source.path, ok: true, functions, ops })?;
-            Ok(true)
+            sound
         }
         Err(errors) => {
-            report::mistakes(&source.path, &source.text, &source.spans, &errors, output)?;
-            Ok(false)
+            findings::mistakes(&source.path, &source.text, &source.spans, &errors, output);
+            false
         }
     }
 }

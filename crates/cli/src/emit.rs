@@ -16,9 +16,10 @@ use clap::ValueEnum;
 use serde::Serialize;
 use thiserror::Error;
 
-use crate::common::config::{DtypeName, HeadDimensions};
+use crate::common::files::{self, FileError, refuse_overwriting, serialize_path};
+use crate::common::flags::{DtypeName, HeadDimensions, count};
 use crate::common::random::normal;
-use crate::common::{Failure, Output, files, npy};
+use crate::common::{Failure, Output, npy};
 
 /// Flags of `emit`.
 #[derive(Debug, clap::Args)]
@@ -47,7 +48,8 @@ struct HeadArgs {
     #[arg(long, value_name = "FILE.npy")]
     gain: Option<PathBuf>,
     /// Seed of the weights that no file gives
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
+    #[arg(value_parser = count::<u64, 0, { u64::MAX }>)]
     seed: u64,
     /// Version of the program text; 1.0 is written for opset ios16, 1.3 for ios18
     #[arg(long, value_enum, value_name = "VERSION", default_value = "1.3")]
@@ -65,23 +67,12 @@ enum Dialect {
     V1_3,
 }
 
-/// Why programs or weights cannot be written.
+/// A weight file that cannot be written.
 #[derive(Debug, Error)]
-pub enum EmitError {
-    /// A program cannot be built.
-    #[error(transparent)]
-    Program(#[from] ProgramError),
-    /// A weight file cannot be written.
-    #[error("cannot write {}: {error}", path.display())]
-    Blob {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        error: BlobError,
-    },
-    /// Weights that do not have their shape, or for which there is no memory.
-    #[error(transparent)]
-    Tensor(#[from] TensorError),
+#[error("cannot write {}: {error}", path.display())]
+struct WriteError {
+    path: PathBuf,
+    error: BlobError,
 }
 
 /// Writes programs and weights.
@@ -104,28 +95,27 @@ fn head(args: &HeadArgs, output: &Output) -> Result<(), Failure> {
         Dialect::V1_3 => Target::new(dtype),
     };
     let head = Head { vocab, dim, positions: seq, eps: EPS, target };
-    let (gain, embed) = (gain(args, &head)?, embed(args, &head)?);
-    let embed_t = transposed(&embed, vocab, dim)?;
-
-    let weights = args.out.join("weights");
-    files::make_directory(&weights)?;
-    // Weights first: a program that is there finds what it refers to.
-    let weights = [
-        (weights.join("rms_w.bin"), gain.reshaped(&[1, dim, 1, 1]).map_err(EmitError::from)?),
-        (weights.join("embed.bin"), embed.reshaped(&[vocab, dim, 1, 1]).map_err(EmitError::from)?),
-        (weights.join("embed_t.bin"), embed_t),
-    ];
-    for (path, tensor) in &weights {
-        write_weight(path, tensor, output)?;
-    }
+    let weights = ["rms_w.bin", "embed.bin", "embed_t.bin"].map(|name| args.out.join("weights").join(name));
     let programs: [(&str, Result<Program, ProgramError>); 4] = [
         ("final_rmsnorm.mil", head.final_rmsnorm()),
         ("classifier_forward.mil", head.classifier_forward()),
         ("softmax.mil", head.softmax()),
         ("classifier_backward.mil", head.classifier_backward()),
     ];
-    for (name, program) in programs {
-        write_program(&args.out.join(name), &program.map_err(EmitError::from)?, output)?;
+    let programs = programs.map(|(name, program)| (args.out.join(name), program));
+    let written = weights.iter().chain(programs.iter().map(|(path, _)| path));
+    refuse_overwriting(written, args.embed.iter().chain(&args.gain))?;
+
+    let (gain, embed) = (gain(args, &head)?, embed(args, &head)?);
+    let embed_t = transposed(&embed, vocab, dim)?;
+    let tensors = [gain.reshaped(&[1, dim, 1, 1])?, embed.reshaped(&[vocab, dim, 1, 1])?, embed_t];
+    files::make_directory(&args.out.join("weights"))?;
+    // Weights first: a program that is there finds what it refers to.
+    for (path, tensor) in weights.iter().zip(&tensors) {
+        write_weight(path, tensor, output)?;
+    }
+    for (path, program) in programs {
+        write_program(&path, &program?, output)?;
     }
     Ok(())
 }
@@ -141,7 +131,7 @@ fn gain(args: &HeadArgs, head: &Head) -> Result<Tensor, Failure> {
         Some(path) => npy::read(path, &ty, &format!("the gain, {ty}")),
         None => {
             let random = Random::stream(args.seed, GAIN_STREAM);
-            Ok(normal(&ty, &[head.dim], random, 1.0, 0.1).map_err(EmitError::from)?)
+            Ok(normal(&ty, &[head.dim], random, 1.0, 0.1)?)
         }
     }
 }
@@ -154,24 +144,25 @@ fn embed(args: &HeadArgs, head: &Head) -> Result<Tensor, Failure> {
         Some(path) => npy::read(path, &ty, &format!("the classifier matrix, {ty}")),
         None => {
             let random = Random::stream(args.seed, EMBED_STREAM);
-            Ok(normal(&ty, &dims, random, 0.0, 0.02).map_err(EmitError::from)?)
+            Ok(normal(&ty, &dims, random, 0.0, 0.02)?)
         }
     }
 }
 
 /// Eᵀ `[1, D, V]` from E `[V, D]`.
-fn transposed(embed: &Tensor, vocab: usize, dim: usize) -> Result<Tensor, EmitError> {
+fn transposed(embed: &Tensor, vocab: usize, dim: usize) -> Result<Tensor, TensorError> {
     let mut data = Data::zeros(embed.dtype(), embed.len()).ok_or_else(|| TensorError::Memory(embed.ty()))?;
     match (embed.data(), &mut data) {
         (Data::F16(from), Data::F16(to)) => transpose(from, to, vocab, dim),
         (Data::F32(from), Data::F32(to)) => transpose(from, to, vocab, dim),
-        _ => return Err(TensorError::Storage(embed.dtype()).into()),
+        _ => return Err(TensorError::Storage(embed.dtype())),
     }
-    Ok(Tensor::new(embed.dtype(), &[1, dim, vocab], data)?)
+    Tensor::new(embed.dtype(), &[1, dim, vocab], data)
 }
 
 #[derive(Serialize)]
 struct Line<'a> {
+    #[serde(serialize_with = "serialize_path")]
     file: &'a Path,
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     ty: Option<String>,
@@ -180,16 +171,19 @@ struct Line<'a> {
 
 fn write_weight(path: &Path, tensor: &Tensor, output: &Output) -> Result<(), Failure> {
     write_blob_file(path, |writer| writer.append(tensor))
-        .map_err(|error| EmitError::Blob { path: path.to_owned(), error })?;
-    let bytes = std::fs::metadata(path).map_err(|error| files::write_failure(path, error))?.len();
+        .map_err(|error| WriteError { path: path.to_owned(), error })?;
+    let bytes =
+        std::fs::metadata(path).map_err(|source| FileError::Read { path: path.to_owned(), source })?.len();
     let ty = tensor.ty().to_string();
     let text = format!("{}: {ty}, {bytes} bytes", path.display());
-    output.result(text, &Line { file: path, ty: Some(ty), bytes })
+    output.result(text, &Line { file: path, ty: Some(ty), bytes });
+    Ok(())
 }
 
 fn write_program(path: &Path, program: &Program, output: &Output) -> Result<(), Failure> {
     let text = text::write(program);
     files::replace(path, text.as_bytes())?;
     let bytes = text.len() as u64;
-    output.result(format!("{}: {bytes} bytes", path.display()), &Line { file: path, ty: None, bytes })
+    output.result(format!("{}: {bytes} bytes", path.display()), &Line { file: path, ty: None, bytes });
+    Ok(())
 }

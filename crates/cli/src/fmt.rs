@@ -6,8 +6,9 @@ use anemone_mil::text;
 use anemone_mil::verify::count;
 use serde::Serialize;
 
+use crate::common::files::{self, serialize_path};
 use crate::common::source::Source;
-use crate::common::{Failure, Output, files, report};
+use crate::common::{Failure, Output, findings};
 
 /// Flags of `fmt`.
 #[derive(Debug, clap::Args)]
@@ -25,6 +26,7 @@ pub struct Args {
 
 #[derive(Serialize)]
 struct Line<'a> {
+    #[serde(serialize_with = "serialize_path")]
     file: &'a Path,
     ok: bool,
     changed: bool,
@@ -43,16 +45,15 @@ pub fn run(args: &Args, output: &Output) -> Result<(), Failure> {
         let source = match Source::read(path) {
             Ok(source) => source,
             Err(error) => {
-                report::source_error(path, &error, output)?;
+                findings::source_error(path, &error, output);
                 failed += 1;
                 continue;
             }
         };
         match one(path, &source, args, output) {
             Ok(differs) => changed += usize::from(differs),
-            Err(failure @ Failure::Stdout(_)) => return Err(failure),
             Err(failure) => {
-                report::failure(path, &failure, output)?;
+                findings::failure(path, &failure, output);
                 failed += 1;
             }
         }
@@ -61,9 +62,9 @@ pub fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let would_change = || format!("{changed} of {all} would change; `anemone fmt --write` changes them");
     match (failed, args.check && changed > 0) {
         (0, false) => Ok(()),
-        (0, true) => Err(Failure::Files(would_change())),
-        (_, false) => Err(Failure::Files(format!("{failed} of {all} failed"))),
-        (_, true) => Err(Failure::Files(format!("{failed} of {all} failed; {}", would_change()))),
+        (0, true) => Err(Failure::new(would_change())),
+        (_, false) => Err(Failure::new(format!("{failed} of {all} failed"))),
+        (_, true) => Err(Failure::new(format!("{failed} of {all} failed; {}", would_change()))),
     }
 }
 
@@ -79,13 +80,13 @@ fn one(path: &Path, source: &Source, args: &Args, output: &Output) -> Result<boo
         output.message(format_args!("{}: {}", path.display(), if changed { "changed" } else { "unchanged" }));
     }
     match (args.check || args.write, output.is_json()) {
-        (true, true) => output.result("", &json(None))?,
+        (true, true) => output.json(&json(None)),
         (true, false) if args.check && changed => {
-            output.raw(format_args!("{}: would change\n", path.display()))?;
+            output.raw(format_args!("{}: would change\n", path.display()));
         }
         (true, false) => {}
-        (false, true) => output.result("", &json(Some(&formatted)))?,
-        (false, false) => output.raw(&formatted)?,
+        (false, true) => output.json(&json(Some(&formatted))),
+        (false, false) => output.raw(&formatted),
     }
     Ok(changed)
 }

@@ -40,36 +40,39 @@ struct Global {
     verbose: bool,
 }
 
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// Train a model; without flags, a small one on built-in stories in about a minute
-    Train(train::Args),
-    /// Time pieces of work on this machine
-    Bench(bench::Args),
-    /// Print programs as Apple's compiler would
-    Fmt(fmt::Args),
-    /// Verify programs, and the weights they refer to
-    Check(check::Args),
-    /// Write programs, and the weights they refer to
-    Emit(emit::Args),
-    /// Run a program on arrays in .npy files
-    Run(run::Args),
-    /// Describe a program: inputs, outputs, operations, parameters, FLOPs and bytes
-    Show(show::Args),
+/// The subcommands: each has a file with its flags, `Args`, and its work, `run`.
+macro_rules! subcommands {
+    ($($(#[$help:meta])+ $name:ident = $module:ident,)+) => {
+        #[derive(Debug, Subcommand)]
+        enum Command {
+            $($(#[$help])+ $name($module::Args),)+
+        }
+
+        impl Command {
+            fn run(&self, output: &Output) -> Result<(), Failure> {
+                match self {
+                    $(Command::$name(args) => $module::run(args, output),)+
+                }
+            }
+        }
+    };
 }
 
-impl Cli {
-    fn run(&self, output: &Output) -> Result<(), Failure> {
-        match &self.command {
-            Command::Train(args) => train::run(args, output),
-            Command::Bench(args) => bench::run(args, output),
-            Command::Fmt(args) => fmt::run(args, output),
-            Command::Check(args) => check::run(args, output),
-            Command::Emit(args) => emit::run(args, output),
-            Command::Run(args) => run::run(args, output),
-            Command::Show(args) => show::run(args, output),
-        }
-    }
+subcommands! {
+    /// Train a model; without flags, a small one on built-in stories in about a minute
+    Train = train,
+    /// Time pieces of work on this machine
+    Bench = bench,
+    /// Print programs as Apple's compiler would
+    Fmt = fmt,
+    /// Verify programs, and the weights they refer to
+    Check = check,
+    /// Write programs, and the weights they refer to
+    Emit = emit,
+    /// Run a program on arrays in .npy files
+    Run = run,
+    /// Describe a program: inputs, outputs, operations, parameters, FLOPs and bytes
+    Show = show,
 }
 
 fn main() -> ExitCode {
@@ -80,11 +83,11 @@ fn main() -> ExitCode {
         (false, false) => Verbosity::Normal,
     };
     let output = Output::new(cli.global.json, verbosity);
-    match cli.run(&output) {
+    match cli.command.run(&output).and_then(|()| output.finish()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             output.failure(&failure);
-            failure.status()
+            ExitCode::from(1)
         }
     }
 }

@@ -1,33 +1,38 @@
 //! `anemone run`: runs a program on arrays in files.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Instant;
 
 use anemone_cpu::Options;
 use anemone_mil::program::Function;
-use anemone_mil::runtime::Port;
+use anemone_mil::runtime::{Executable, RuntimeError};
 use anemone_mil::tensor::Tensor;
-use anemone_mil::types::{DType, TensorType, Type};
-use anemone_mil::weights::WeightDirectory;
+use anemone_mil::types::{DType, TensorType};
+use anemone_mil::weights::{BlobError, WeightDirectory};
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use serde::Serialize;
 use thiserror::Error;
 
+use crate::common::files::{self, refuse_overwriting, serialize_path};
 use crate::common::runtime::RuntimeName;
 use crate::common::source::Source;
-use crate::common::{Failure, Output, files, npy};
+use crate::common::{Failure, Output, npy};
+
+mod inputs;
+
+use inputs::{Assignment, Inputs, list};
 
 /// Flags of `run`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Program to run
     file: PathBuf,
-    /// Array for an input, one flag per input: floats are rounded to its type, integers must fit it
-    #[arg(long = "input", value_name = "NAME=FILE.npy")]
+    /// Array for an input or a state, one flag for each: floats are rounded to its type, integers must fit it; states begin as zeros otherwise
+    #[arg(long = "input", value_name = "NAME=FILE.npy", value_parser = OsStringValueParser::new().try_map(Assignment::parse))]
     inputs: Vec<Assignment>,
-    /// Directory for the results, one NAME.npy each; made if missing
+    /// Directory for the results and the states' last values, one NAME.npy each; made if missing
     #[arg(long, value_name = "DIR")]
     output: PathBuf,
     /// Directory that `@model_path` stands for (default: the program's)
@@ -41,29 +46,9 @@ pub struct Args {
     runtime: RuntimeName,
 }
 
-/// `NAME=FILE`.
-#[derive(Debug, Clone)]
-struct Assignment {
-    name: String,
-    file: PathBuf,
-}
-
-impl FromStr for Assignment {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Assignment, String> {
-        match text.split_once('=') {
-            Some((name, file)) if !name.is_empty() && !file.is_empty() => {
-                Ok(Assignment { name: name.to_string(), file: file.into() })
-            }
-            _ => Err("NAME=FILE.npy is expected".to_string()),
-        }
-    }
-}
-
-/// What is wrong with the inputs or outputs that are asked for.
+/// What is wrong with the function or the outputs that are asked for.
 #[derive(Debug, Error)]
-pub enum RunError {
+enum RunError {
     /// No function is named so, or several could be meant.
     #[error("{what}; the program has {present}")]
     Function {
@@ -72,86 +57,78 @@ pub enum RunError {
         /// The functions.
         present: String,
     },
-    /// Something is given for what is no input.
-    #[error("`{function}` has no input named `{name}`; its inputs are {present}")]
-    UnknownInput {
-        /// The function.
-        function: String,
-        /// The name given.
-        name: String,
-        /// Its inputs.
-        present: String,
-    },
-    /// An input gets nothing.
-    #[error("nothing is given for {}; use `--input NAME=FILE.npy`", list(names))]
-    MissingInputs {
-        /// The inputs.
-        names: Vec<String>,
-    },
-    /// An input gets two arrays.
-    #[error("the input `{0}` is given twice")]
-    Duplicate(String),
-    /// An input or output that no array can be.
+    /// A weight file that is not beside the program.
+    #[error("{0}; `--weights DIR` says which directory `@model_path` stands for, if not the program's")]
+    MissingWeight(RuntimeError),
+    /// An output or state that no array can be.
     #[error("`{name}` is {ty}, which no .npy file can hold")]
     NotAnArray {
         /// The value.
         name: String,
         /// Its type.
-        ty: String,
+        ty: TensorType,
     },
+    /// Two results that would be written to the same file.
+    #[error("`{0}` and `{1}` would both be written to {path}; rename one of them", path = .2.display())]
+    SameFile(String, String, PathBuf),
 }
 
-fn list(names: &[String]) -> String {
-    let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
-    if quoted.is_empty() { "none".to_string() } else { quoted.join(", ") }
-}
-
+/// The line of a result.
 #[derive(Serialize)]
 struct Line<'a> {
     output: &'a str,
     dtype: &'a str,
     shape: &'a [usize],
+    #[serde(serialize_with = "serialize_path")]
     file: &'a Path,
 }
 
-/// Runs a function once and writes its results.
+/// Runs a function once and writes its results, and what its states hold then.
 ///
 /// # Errors
 ///
 /// When the program is not sound, an input is missing, unknown or of the wrong shape, a weight cannot be read,
-/// the runtime refuses the program, or a result cannot be written.
+/// the runtime refuses the program, or a result cannot be written or would replace a file that is read.
 pub fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let source = Source::load(&args.file)?;
-    let verified = Arc::new(source.verify().map_err(|errors| Failure::Program(source.render(&errors)))?);
+    let verified = Arc::new(source.verified()?);
     let function = chosen(&source, args.function.as_deref())?;
-    let inputs = read_inputs(function, &args.inputs)?;
-    let weights = WeightDirectory::new(match &args.weights {
-        Some(directory) => directory.clone(),
-        None => args.file.parent().unwrap_or(Path::new("")).to_owned(),
-    });
+    let inputs = Inputs::new(function, &args.inputs)?;
+    let tensors = inputs.read()?;
+    let weights = match &args.weights {
+        Some(directory) => files::weights(directory)?,
+        None => WeightDirectory::new(args.file.parent().unwrap_or(Path::new(""))),
+    };
     let runtime = args.runtime.open(Options::default())?.runtime;
-    let types: Vec<TensorType> = inputs.iter().map(Tensor::ty).collect();
+    let types: Vec<TensorType> = tensors.iter().map(Tensor::ty).collect();
     let start = Instant::now();
-    let mut executable = runtime.prepare(&verified, &function.name, &types, &weights)?;
+    let prepared = runtime.prepare(&verified, &function.name, &types, &weights);
+    let mut executable = prepared.map_err(|error| match args.weights {
+        None if is_missing_weight(&error) => RunError::MissingWeight(error).into(),
+        _ => Failure::from(error),
+    })?;
     output.detail(format_args!("prepared in {:?}", start.elapsed()));
-    for port in executable.outputs() {
-        npy::writable(port.ty.dtype).map_err(|_| not_an_array(port))?;
-    }
+    inputs.set_states(executable.as_mut())?;
+    let files = result_files(executable.as_ref(), inputs.states(), &args.output)?;
+    let read = weights.opened().into_iter().chain(inputs.files()).chain([args.file.clone()]);
+    refuse_overwriting(&files, read)?;
     files::make_directory(&args.output)?;
 
     let start = Instant::now();
     // The run makes them of the sizes that they turn out to have.
     let mut results = vec![Tensor::scalar(false); executable.outputs().len()];
-    executable.run(&inputs.iter().collect::<Vec<_>>(), &mut results)?;
+    executable.run(&tensors.iter().collect::<Vec<_>>(), &mut results)?;
     output.detail(format_args!("run in {:?}", start.elapsed()));
-    for (port, tensor) in executable.outputs().iter().zip(&results) {
-        write(&args.output, port, tensor, output)?;
+    let names = executable.outputs().iter().map(|port| port.name.as_str());
+    let states = inputs.states().iter().filter_map(|name| Some((name.as_str(), executable.state(name)?)));
+    for (file, (name, tensor)) in files.iter().zip(names.zip(&results).chain(states)) {
+        write(file, name, tensor, output)?;
     }
     Ok(())
 }
 
-fn not_an_array(port: &Port) -> RunError {
-    RunError::NotAnArray { name: port.name.clone(), ty: port.ty.to_string() }
+fn is_missing_weight(error: &RuntimeError) -> bool {
+    matches!(error, RuntimeError::Weight { error, .. } if matches!(**error, BlobError::Missing { .. }))
 }
 
 /// The function of this name; without one the only function, or `main`.
@@ -173,45 +150,40 @@ fn chosen<'a>(source: &'a Source, name: Option<&str>) -> Result<&'a Function, Ru
     }
 }
 
-/// The inputs in the function's order, each from the file given for it.
-fn read_inputs(function: &Function, given: &[Assignment]) -> Result<Vec<Tensor>, Failure> {
-    let inputs: Vec<_> = function.body.inputs.iter().map(|&id| function.value(id)).collect();
-    let inputs: Vec<_> = inputs.into_iter().filter(|input| !matches!(input.ty, Type::State(_))).collect();
-    let mut named = HashSet::new();
-    for assignment in given {
-        if !inputs.iter().any(|input| input.name == assignment.name) {
-            let names: Vec<String> = inputs.iter().map(|input| input.name.clone()).collect();
-            let (function, name) = (function.name.clone(), assignment.name.clone());
-            return Err(RunError::UnknownInput { function, name, present: list(&names) }.into());
+/// Where each output is written, and then each state's last value.
+fn result_files(
+    executable: &dyn Executable,
+    states: &[String],
+    directory: &Path,
+) -> Result<Vec<PathBuf>, RunError> {
+    let outputs = executable.outputs().iter().map(|port| (&port.name, port.ty.clone()));
+    let states = states.iter().filter_map(|name| Some((name, executable.state(name)?.ty())));
+    let mut files = Vec::new();
+    let mut taken: HashMap<String, &str> = HashMap::new();
+    for (name, ty) in outputs.chain(states) {
+        if npy::writable(ty.dtype).is_err() {
+            return Err(RunError::NotAnArray { name: name.clone(), ty });
         }
-        if !named.insert(&assignment.name) {
-            return Err(RunError::Duplicate(assignment.name.clone()).into());
-        }
-    }
-    let missing = inputs.iter().filter(|input| !named.contains(&input.name));
-    let missing: Vec<String> = missing.map(|input| input.name.clone()).collect();
-    if !missing.is_empty() {
-        return Err(RunError::MissingInputs { names: missing }.into());
-    }
-    let mut tensors = Vec::with_capacity(inputs.len());
-    for input in inputs {
-        let Some(ty) = input.ty.as_tensor().filter(|ty| npy::writable(ty.dtype).is_ok()) else {
-            let (name, ty) = (input.name.clone(), input.ty.to_string());
-            return Err(RunError::NotAnArray { name, ty }.into());
-        };
-        let what = format!("the input `{}`, {ty}", input.name);
-        for assignment in given.iter().filter(|assignment| assignment.name == input.name) {
-            tensors.push(npy::read(&assignment.file, &ty, &what)?);
+        let file = directory.join(format!("{name}.npy"));
+        // An output that is named twice has one value; names that differ in case have two.
+        let key = if IGNORES_CASE { name.to_lowercase() } else { name.clone() };
+        match taken.insert(key, name) {
+            Some(other) if other != name => {
+                return Err(RunError::SameFile(other.to_string(), name.clone(), file));
+            }
+            _ => files.push(file),
         }
     }
-    Ok(tensors)
+    Ok(files)
 }
 
-fn write(directory: &Path, port: &Port, tensor: &Tensor, output: &Output) -> Result<(), Failure> {
-    let path = directory.join(format!("{}.npy", port.name));
-    npy::write(&path, tensor)?;
+/// Whether file systems, as a rule, take names that differ in case for the same.
+const IGNORES_CASE: bool = cfg!(any(windows, target_os = "macos"));
+
+fn write(path: &Path, name: &str, tensor: &Tensor, output: &Output) -> Result<(), Failure> {
+    npy::write(path, tensor)?;
     let stored = if tensor.dtype() == DType::Bf16 { DType::Fp32 } else { tensor.dtype() };
-    let line = Line { output: &port.name, dtype: stored.name(), shape: tensor.shape(), file: &path };
-    let text = format!("{}: {stored} {:?} in {}", port.name, tensor.shape(), path.display());
-    output.result(text, &line)
+    let line = Line { output: name, dtype: stored.name(), shape: tensor.shape(), file: path };
+    output.result(format_args!("{name}: {stored} {:?} in {}", tensor.shape(), path.display()), &line);
+    Ok(())
 }

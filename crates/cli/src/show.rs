@@ -4,14 +4,16 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-use anemone_mil::error::Errors;
+use anemone_mil::error::{ErrorKind, Errors};
 use anemone_mil::program::{Function, ValueId};
 use anemone_mil::types::Type;
 use anemone_mil::verify::{CONST, count};
 use serde::Serialize;
 
-use crate::common::source::{Source, only_unknown_ops, operations};
-use crate::common::{Failure, Output, cost, files};
+use crate::common::cost::{self, operations};
+use crate::common::files::{self, refuse_overwriting, serialize_path};
+use crate::common::source::Source;
+use crate::common::{Failure, Output};
 
 mod dot;
 
@@ -25,7 +27,7 @@ pub struct Args {
     dot: Option<PathBuf>,
 }
 
-/// An input or output.
+/// An input, output or state.
 #[derive(Serialize)]
 struct ShownPort {
     name: String,
@@ -36,11 +38,13 @@ struct ShownPort {
 /// What there is to say about a function.
 #[derive(Serialize)]
 struct Description<'a> {
+    #[serde(serialize_with = "serialize_path")]
     file: &'a Path,
     function: &'a str,
     opset: String,
     inputs: Vec<ShownPort>,
     outputs: Vec<ShownPort>,
+    states: Vec<ShownPort>,
     operations: usize,
     operations_by_kind: BTreeMap<&'a str, usize>,
     constants: usize,
@@ -56,11 +60,12 @@ struct Description<'a> {
 /// When the file cannot be read or is no program; or, after everything is said, when it does not verify for
 /// another reason than that it has ops that are not known here.
 pub fn run(args: &Args, output: &Output) -> Result<(), Failure> {
+    refuse_overwriting(&args.dot, [&args.file])?;
     let source = Source::load(&args.file)?;
     let verified = source.verify();
     for function in &source.program.functions {
         let description = describe(&source.path, function);
-        output.result(text(&description), &description)?;
+        output.result(text(&description), &description);
     }
     if let Some(path) = &args.dot {
         files::replace(path, dot::draw(&source.program).as_bytes())?;
@@ -68,12 +73,12 @@ pub fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     }
     match verified {
         Ok(_) => Ok(()),
-        Err(errors) if only_unknown_ops(&errors) => {
+        Err(errors) if errors.all_are(ErrorKind::UnknownOp) => {
             output.message(unknown_ops(&errors));
             Ok(())
         }
-        Err(errors) => Err(Failure::Files(format!(
-            "{} does not verify, so not all of this can be trusted; `anemone check` says where its {} are",
+        Err(errors) => Err(Failure::new(format!(
+            "{} does not verify, so not all of this can be trusted; `anemone check` shows its {}",
             source.path.display(),
             count(errors.len(), "mistake")
         ))),
@@ -92,19 +97,22 @@ fn unknown_ops(errors: &Errors) -> String {
 
 fn describe<'a>(file: &'a Path, function: &'a Function) -> Description<'a> {
     let mut by_kind = BTreeMap::new();
-    for op in function.ops.iter().filter(|op| op.name != CONST) {
+    for (_, op) in function.walk().filter(|(_, op)| op.name != CONST) {
         *by_kind.entry(op.name.as_str()).or_default() += 1;
     }
     let operations = operations(function);
+    let is_state = |id: &ValueId| matches!(function.value(*id).ty, Type::State(_));
+    let (states, inputs): (Vec<_>, Vec<_>) = function.body.inputs.iter().copied().partition(is_state);
     Description {
         file,
         function: &function.name,
         opset: function.opset.to_string(),
-        inputs: ports(function, &function.body.inputs),
+        inputs: ports(function, &inputs),
         outputs: ports(function, &function.body.outputs),
+        states: ports(function, &states),
         operations,
         operations_by_kind: by_kind,
-        constants: function.ops.len() - operations,
+        constants: function.walk().count() - operations,
         parameters: cost::parameters(function),
         flops: cost::flops(function),
         bytes: cost::traffic(function),
@@ -124,7 +132,10 @@ fn text(description: &Description<'_>) -> String {
         // Writing to a string does not fail.
         let _ = write!(text, "\n{line}");
     };
-    for (title, ports) in [("inputs", &description.inputs), ("outputs", &description.outputs)] {
+    let (inputs, outputs) = (Some(&description.inputs), Some(&description.outputs));
+    let states = Some(&description.states).filter(|states| !states.is_empty());
+    for (title, ports) in [("inputs", inputs), ("outputs", outputs), ("states", states)] {
+        let Some(ports) = ports else { continue };
         line(format_args!("  {title}"));
         for port in ports {
             line(format_args!("    {}: {}", port.name, port.ty));

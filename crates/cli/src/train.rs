@@ -8,13 +8,15 @@ use anemone_cpu::Options;
 use anemone_lm::config::{MAX_DIMENSION, MAX_STEPS};
 use anemone_lm::head::{HeadKind, Runtimes};
 use anemone_lm::log::Record;
-use anemone_lm::run::{DataSource, Observer, Run, RunError, Summary};
+use anemone_lm::run::{DataSource, Observer, Run, RunError, Summary, written_files};
 use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use thiserror::Error;
 
-use crate::common::config::{self, DtypeName, HeadName};
+use crate::common::files::{FileError, refuse_overwriting};
+use crate::common::flags::{DtypeName, HeadName, count};
 use crate::common::runtime::RuntimeName;
-use crate::common::{Failure, Output};
+use crate::common::{Failure, Output, config};
 
 /// The directory that a run writes to unless told otherwise.
 const DEFAULT_OUT: &str = "anemone-out";
@@ -30,7 +32,7 @@ enum TokenizerName {
 pub struct Args {
     /// Configuration: `small`, built in, or a TOML file [default: small]
     #[arg(long, value_name = "NAME|FILE", conflicts_with = "resume")]
-    config: Option<String>,
+    config: Option<PathBuf>,
     /// Text to train on, one file after the other; the last tenth is for validation [default: built-in stories]
     #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with = "resume")]
     data: Vec<PathBuf>,
@@ -85,11 +87,21 @@ pub struct Args {
     log: Option<PathBuf>,
 }
 
-/// A count, from its text: what is no number of this type, as -1, is refused with the range that the setting
-/// has. The range itself is the configuration's to check, wherever the number came from.
-fn count<T: TryFrom<u64>, const MIN: u64, const MAX: u64>(text: &str) -> Result<T, String> {
-    let number = text.parse().ok().and_then(|number: u64| T::try_from(number).ok());
-    number.ok_or_else(|| format!("must be a whole number in {MIN}..={MAX}"))
+/// Flags that do not go together with what is there.
+#[derive(Debug, Error)]
+enum TrainError {
+    /// The output directory holds a run already.
+    #[error(
+        "{dir} holds a run already; go on with it by `--resume {dir}`, or choose another directory with `--out`",
+        dir = .0.display()
+    )]
+    Occupied(PathBuf),
+    /// Something else than a run's directory, maybe the checkpoint in it.
+    #[error("`--resume` takes the directory of a run, and {} is a file", .0.display())]
+    NotADirectory(PathBuf),
+    /// A runtime that does not compute the classifier and its loss in one.
+    #[error("the runtime {} does not offer `--head fused`; those that do: {}", .0.name(), RuntimeName::with_fused_head())]
+    NoFusedHead(RuntimeName),
 }
 
 /// Trains, or goes on with training.
@@ -103,6 +115,7 @@ pub fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let products = RuntimeName::Cpu.open(Options::default())?.runtime;
     let runtimes = Runtimes { head: head.as_ref(), products: products.as_ref() };
     let mut run = match &args.resume {
+        Some(file) if file.is_file() => return Err(TrainError::NotADirectory(file.clone()).into()),
         Some(directory) => Run::resume(directory, args.log.as_deref(), runtimes)?,
         None => create(args, runtimes)?,
     };
@@ -124,11 +137,15 @@ pub fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let summary = run.finish(runtimes, &mut progress);
     progress.bar.finish_and_clear();
     let summary = summary?;
-    output.result(describe(&summary), &summary)
+    output.result(describe(&summary), &summary);
+    Ok(())
 }
 
 fn create(args: &Args, runtimes: Runtimes<'_>) -> Result<Run, Failure> {
-    let mut config = config::load(args.config.as_deref().unwrap_or("small"))?;
+    let directory = args.out.as_deref().unwrap_or(Path::new(DEFAULT_OUT));
+    let config = args.config.as_deref().unwrap_or(Path::new(config::BUILT_IN));
+    refuse_overwriting(written_files(directory, args.log.as_deref()), config::file(config))?;
+    let mut config = config::load(config)?;
     let train = &mut config.train;
     train.steps = args.steps.unwrap_or(train.steps);
     train.batch = args.batch.unwrap_or(train.batch);
@@ -141,21 +158,20 @@ fn create(args: &Args, runtimes: Runtimes<'_>) -> Result<Run, Failure> {
     train.head = args.head.map_or(train.head, Into::into);
     config.model.soft_cap = args.soft_cap.or(config.model.soft_cap);
     if config.train.head == HeadKind::Fused && !args.runtime.offers_fused_head()? {
-        return Err(Failure::NoFusedHead(args.runtime));
+        return Err(TrainError::NoFusedHead(args.runtime).into());
     }
     let source =
         if args.data.is_empty() { DataSource::BuiltIn } else { DataSource::Files(absolute(&args.data)?) };
-    let directory = args.out.as_deref().unwrap_or(Path::new(DEFAULT_OUT));
     match Run::create(config, source, directory, args.log.as_deref(), runtimes) {
-        Err(RunError::Occupied(directory)) => Err(Failure::Occupied(directory)),
+        Err(RunError::Occupied(directory)) => Err(TrainError::Occupied(directory).into()),
         other => Ok(other?),
     }
 }
 
 /// The paths as they are from any directory: a run may be resumed from another one.
-fn absolute(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
+fn absolute(paths: &[PathBuf]) -> Result<Vec<PathBuf>, FileError> {
     let absolute = |path: &PathBuf| {
-        std::path::absolute(path).map_err(|source| Failure::Read { path: path.clone(), source })
+        std::path::absolute(path).map_err(|source| FileError::Read { path: path.clone(), source })
     };
     paths.iter().map(absolute).collect()
 }

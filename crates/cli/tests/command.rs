@@ -10,8 +10,11 @@ mod command {
 
     mod bench;
     mod check;
+    mod closed_output;
     mod emit;
     mod fmt;
+    mod foreign;
+    mod overwriting;
     mod run;
     mod show;
     mod train;

@@ -160,6 +160,11 @@ fn weights(directory: &Path) {
     write("misaligned_data.bin", &blob_file(VERSION, SENTINEL, fp16, 8, 130));
     write("old_version.bin", &blob_file(1, SENTINEL, fp16, 8, 128));
     write("short.bin", b"weights");
+    write(
+        "lfs_pointer.bin",
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258\
+          daaa5e2ca24d17e2393\nsize 12345\n",
+    );
     write("text.bin", "These are no weights, but a text. ".repeat(4).as_bytes());
 }
 

@@ -56,7 +56,7 @@ fn a_wrong_element_type_is_refused() {
         let argument = match parameter.kind.form {
             OperandForm::Tensor => Argument::Literal(literal),
             OperandForm::Tuple => Argument::Tuple(vec![Argument::Literal(literal)]),
-            OperandForm::State => return,
+            OperandForm::State | OperandForm::List | OperandForm::TensorsAndLists => return,
         };
         case.refused(case.with(position, argument), ErrorKind::ElementType, OpPart::Argument(position));
     });

@@ -81,6 +81,11 @@ impl Constants {
         self.replaceable.handle(&self.specialized, name)
     }
 
+    /// The handle of a constant by its id, if it can be replaced here.
+    pub fn handle_of(&self, id: ValueId) -> Option<ConstantHandle> {
+        self.replaceable.handle_of(id)
+    }
+
     /// Gives a constant another value, and derives again what depends on it. Gives what that replaced.
     pub fn replace(&mut self, handle: ConstantHandle, value: Arc<Tensor>) -> Result<Replaced, RuntimeError> {
         let (id, old) = self.replaceable.replace(&mut self.specialized, handle, value)?;

@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use anemone_mil::bind::{self, Scope};
-use anemone_mil::eval::{Budget, Evaluation};
+use anemone_mil::eval::{Budget, Evaluation, within_block};
 use anemone_mil::mapped::room_for;
-use anemone_mil::ops::Operand;
+use anemone_mil::ops::{OpError, Operand, RunBlocks};
 use anemone_mil::program::{BlobReference, OpId, ValueId};
 use anemone_mil::runtime::{ConstantHandle, Executable, Port, RuntimeError, check_inputs};
 use anemone_mil::specialize::{Specialized, op_error};
@@ -27,12 +27,25 @@ use crate::threads::Threads;
 /// A function that is ready to run.
 pub struct Execution {
     threads: Arc<Threads>,
+    body: Body,
+    evaluation: Evaluation,
+}
+
+/// The body of a function, or a block, with its plan and the memory of a run.
+struct Body {
     constants: Constants,
     plan: Plan,
     /// The ops of steps that read each constant, or what is made of it.
     readers: HashMap<ValueId, Vec<Reader>>,
     buffers: Buffers,
-    evaluation: Evaluation,
+    /// The blocks of ops that have some.
+    nested: HashMap<OpId, Vec<Nested>>,
+}
+
+/// A block of an op, and the values that it reads from around it.
+struct Nested {
+    captured: Vec<ValueId>,
+    body: Body,
 }
 
 /// An op that reads a constant, and where the plan has it.
@@ -90,25 +103,94 @@ impl Execution {
             let held = held.ok_or_else(|| unsupported(format!("a state of the size of `{}`", port.name)))?;
             evaluation.states_mut().insert(*id, held);
         }
+        let body = Body::new(specialized, &threads)?;
+        Ok(Execution { threads, body, evaluation })
+    }
+
+    /// How many ops each step computes.
+    #[cfg(test)]
+    pub fn ops_of_steps(&self) -> Vec<usize> {
+        let ops = |step: &Step| {
+            let alone = !matches!(step.action, Action::Region { .. });
+            step.action.fused_ops().map(<[OpId]>::len).sum::<usize>() + usize::from(alone)
+        };
+        self.body.plan.steps.iter().map(ops).collect()
+    }
+}
+
+impl Body {
+    fn new(specialized: Specialized, threads: &Threads) -> Result<Body, RuntimeError> {
         let constants = Constants::new(specialized)?;
-        let plan = plan(&constants, &threads)?;
+        let plan = plan(&constants, threads)?;
         let buffers = Buffers {
             planned: zeros(plan.lines)?,
             scratch: zeros(plan.scratch.div_ceil(LINE_BYTES / size_of::<f64>()))?,
             held: vec![None; plan.held],
         };
         let readers = readers_of_constants(&constants, &plan);
-        Ok(Execution { threads, constants, plan, readers, buffers, evaluation })
+        let mut nested = HashMap::new();
+        let specialized = constants.specialized();
+        for step in &plan.steps {
+            let op = specialized.function().op(step.op);
+            let blocks = op.blocks.iter().map(|block| {
+                let (specialized, captured) = specialized.block(block);
+                Ok(Nested { captured, body: Body::new(specialized, threads)? })
+            });
+            if !op.blocks.is_empty() {
+                nested.insert(step.op, blocks.collect::<Result<_, RuntimeError>>()?);
+            }
+        }
+        Ok(Body { constants, plan, readers, buffers, nested })
+    }
+
+    /// Runs the body once.
+    fn run(
+        &mut self,
+        threads: &Threads,
+        evaluation: &mut Evaluation,
+        inputs: &[&Tensor],
+        outputs: &mut [Tensor],
+    ) -> Result<(), RuntimeError> {
+        self.prepare_outputs(outputs)?;
+        let Body { constants, plan, buffers, nested, .. } = self;
+        let places = &plan.places;
+        let mut run = Run { constants, places, buffers, nested, evaluation, inputs, outputs, threads };
+        plan.steps.iter().try_for_each(|step| run.step(step))?;
+        run.deliver()
+    }
+
+    /// Gives a constant another value here, and in the blocks that have it.
+    fn set_constant(
+        &mut self,
+        constant: ConstantHandle,
+        value: &Arc<Tensor>,
+        threads: &Threads,
+    ) -> Result<(), RuntimeError> {
+        let replaced = self.constants.replace(constant, value.clone())?;
+        match self.choose_again(replaced.id(), threads) {
+            Ok(replacements) => replacements.into_iter().for_each(|replacement| self.replace(replacement)),
+            Err(error) => {
+                self.constants.restore(replaced);
+                return Err(error);
+            }
+        }
+        let id = replaced.id();
+        for nested in self.nested.values_mut().flatten() {
+            if let Some(constant) = nested.body.constants.handle_of(id) {
+                nested.body.set_constant(constant, value, threads)?;
+            }
+        }
+        Ok(())
     }
 
     /// What steps compute from now on that read this constant, or what is made of it, which have other values now.
-    fn choose_again(&self, constant: ValueId) -> Result<Vec<Replacement>, RuntimeError> {
+    fn choose_again(&self, constant: ValueId, threads: &Threads) -> Result<Vec<Replacement>, RuntimeError> {
         let specialized = self.constants.specialized();
         let function = specialized.function();
         let mut replacements = Vec::new();
         for &Reader { op, step, part } in self.readers.get(&constant).into_iter().flatten() {
             let Some(row) = specialized.program.row(specialized.function, op) else { continue };
-            let choice = choose(&self.constants, function.op(op), row, &self.threads);
+            let choice = choose(&self.constants, function.op(op), row, threads);
             match (part, choice.map_err(|error| op_error(function, op, error))?) {
                 (Part::Kernel { result }, Some(Choice::Kernels(mut works))) if result < works.len() => {
                     let kernel = works.swap_remove(result).kernel;
@@ -121,16 +203,6 @@ impl Execution {
             }
         }
         Ok(replacements)
-    }
-
-    /// How many ops each step computes.
-    #[cfg(test)]
-    pub fn ops_of_steps(&self) -> Vec<usize> {
-        let ops = |step: &Step| {
-            let alone = !matches!(step.action, Action::Region { .. });
-            step.action.fused_ops().map(<[OpId]>::len).sum::<usize>() + usize::from(alone)
-        };
-        self.plan.steps.iter().map(ops).collect()
     }
 
     /// Lets steps compute something else.
@@ -197,6 +269,7 @@ struct Run<'a> {
     constants: &'a Constants,
     places: &'a [Option<Place>],
     buffers: &'a mut Buffers,
+    nested: &'a mut HashMap<OpId, Vec<Nested>>,
     evaluation: &'a mut Evaluation,
     inputs: &'a [&'a Tensor],
     outputs: &'a mut [Tensor],
@@ -298,22 +371,27 @@ impl Run<'_> {
         let Some(row) = specialized.program.row(specialized.function, id) else {
             return Err(unsupported(format!("the op `{}`", op.name)));
         };
-        let operands = {
+        let (operands, captured) = {
             let frame = Frame { constants: self.constants, places: self.places, memory: self.memory() };
-            bind::operands(op, row, &frame)
+            let value = |&id: &ValueId| frame.value(id).and_then(|operand| operand.value);
+            let nested = self.nested.get(&id).into_iter().flatten();
+            let captured: Vec<Option<Vec<_>>> =
+                nested.map(|nested| nested.captured.iter().map(value).collect()).collect();
+            (bind::operands(op, row, &frame), captured)
         };
-        let tensors = operands
-            .and_then(|operands| self.evaluation.apply(row, &operands))
-            .map_err(|error| op_error(function, id, error))?;
+        let tensors: Result<Vec<Arc<Tensor>>, OpError> = operands.and_then(|operands| match row.blocks {
+            None => Ok(self.evaluation.apply(row, &operands)?.into_iter().map(Arc::new).collect()),
+            Some(rules) => {
+                let nested = self.nested.get_mut(&id).map_or(&mut [][..], Vec::as_mut_slice);
+                let (evaluation, threads) = (&mut *self.evaluation, self.threads);
+                (rules.eval)(&operands, &mut Blocks { nested, captured, evaluation, threads })
+            }
+        });
+        let tensors = tensors.map_err(|error| op_error(function, id, error))?;
         for ((&held, tensor), &value) in results.iter().zip(tensors).zip(&op.results) {
             // Kernels rely on the sizes that were planned.
-            let planned = &specialized.ty(value);
-            if !planned.as_ref().is_some_and(|ty| ty.shape.agrees_with(&tensor.ty().shape)) {
-                let (name, found) = (&function.value(value).name, tensor.ty());
-                let message = format!("`{name}` is {found}, which is not what the function declares");
-                return Err(RuntimeError::Interface(message));
-            }
-            self.buffers.held[held] = Some(Arc::new(tensor));
+            specialized.check_result(value, tensor.shape())?;
+            self.buffers.held[held] = Some(tensor);
         }
         Ok(())
     }
@@ -367,7 +445,7 @@ impl Scope for Frame<'_> {
             return Some(known);
         }
         let tensor = self.memory.shared_tensor(place.as_ref()?, &known.ty)?;
-        Some(Operand { ty: tensor.ty(), value: Some(tensor), ..known })
+        Some(known.holding(tensor))
     }
 
     fn blob(&self, reference: &BlobReference, ty: &TensorType) -> Option<Arc<Tensor>> {
@@ -375,52 +453,68 @@ impl Scope for Frame<'_> {
     }
 }
 
+/// The blocks of an op.
+struct Blocks<'a> {
+    nested: &'a mut [Nested],
+    /// What each block reads from around it; `None` where that has no value.
+    captured: Vec<Option<Vec<Arc<Tensor>>>>,
+    evaluation: &'a mut Evaluation,
+    threads: &'a Threads,
+}
+
+impl RunBlocks for Blocks<'_> {
+    fn run(&mut self, block: usize, inputs: Vec<Arc<Tensor>>) -> Result<Vec<Arc<Tensor>>, OpError> {
+        let body = &mut self.nested[block].body;
+        let specialized = body.constants.specialized();
+        for (&id, value) in specialized.input_ids.iter().zip(&inputs) {
+            specialized.check_result(id, value.shape()).map_err(within_block)?;
+        }
+        let Some(captured) = &self.captured[block] else {
+            return Err(within_block(RuntimeError::Interface(
+                "a value that a block reads is missing".into(),
+            )));
+        };
+        let inputs: Vec<&Tensor> = inputs.iter().chain(captured).map(AsRef::as_ref).collect();
+        let mut outputs = vec![Tensor::scalar(false); specialized.outputs.len()];
+        body.run(self.threads, self.evaluation, &inputs, &mut outputs).map_err(within_block)?;
+        Ok(outputs.into_iter().map(Arc::new).collect())
+    }
+
+    fn round(&mut self) -> Result<(), OpError> {
+        self.evaluation.charge_round()
+    }
+}
+
 impl Executable for Execution {
     fn inputs(&self) -> &[Port] {
-        &self.constants.specialized().inputs
+        &self.body.constants.specialized().inputs
     }
 
     fn outputs(&self) -> &[Port] {
-        &self.constants.specialized().outputs
+        &self.body.constants.specialized().outputs
     }
 
     fn run(&mut self, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<(), RuntimeError> {
-        check_inputs(&self.constants.specialized().inputs, inputs)?;
-        self.prepare_outputs(outputs)?;
+        check_inputs(&self.body.constants.specialized().inputs, inputs)?;
         self.evaluation.reset(Budget::ORDINARY);
-        let Execution { threads, constants, plan, buffers, evaluation, .. } = self;
-        let places = &plan.places;
-        let mut run = Run { constants, places, buffers, evaluation, inputs, outputs, threads };
-        threads.install(|| {
-            plan.steps.iter().try_for_each(|step| run.step(step))?;
-            run.deliver()
-        })
+        let Execution { threads, body, evaluation } = self;
+        threads.install(|| body.run(threads, evaluation, inputs, outputs))
     }
 
     fn constant(&self, name: &str) -> Result<ConstantHandle, RuntimeError> {
-        self.constants.handle(name)
+        self.body.constants.handle(name)
     }
 
     fn set_constant(&mut self, constant: ConstantHandle, value: Arc<Tensor>) -> Result<(), RuntimeError> {
-        let replaced = self.constants.replace(constant, value)?;
-        match self.choose_again(replaced.id()) {
-            Ok(replacements) => {
-                replacements.into_iter().for_each(|replacement| self.replace(replacement));
-                Ok(())
-            }
-            Err(error) => {
-                self.constants.restore(replaced);
-                Err(error)
-            }
-        }
+        self.body.set_constant(constant, &value, &self.threads)
     }
 
     fn state(&self, name: &str) -> Option<&Tensor> {
-        let id = self.constants.specialized().function().value_named(name)?;
+        let id = self.body.constants.specialized().function().value_named(name)?;
         self.evaluation.states().get(&id)
     }
 
     fn set_state(&mut self, name: &str, value: &Tensor) -> Result<(), RuntimeError> {
-        self.evaluation.set_state(self.constants.specialized(), name, value)
+        self.evaluation.set_state(self.body.constants.specialized(), name, value)
     }
 }

@@ -1,10 +1,13 @@
-//! Files that are whole or not there: atomic replacement, and bounded reading.
+//! Files that are whole or not there: atomic replacement, and bounded reading; and files that must not be
+//! written because they are read.
 
-use std::fs::File;
+use std::collections::HashMap;
+use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
-use anemone_mil::weights::write_atomically;
+use anemone_mil::files::{LFS_POINTER, is_lfs_pointer, write_atomically};
+use serde::Serializer;
 use thiserror::Error;
 
 /// What went wrong with a file, with its path.
@@ -27,9 +30,28 @@ pub enum FileError {
         /// The system's reason.
         source: io::Error,
     },
+    /// A directory could not be made.
+    #[error("cannot make the directory {}: {source}", path.display())]
+    MakeDirectory {
+        /// The directory.
+        path: PathBuf,
+        /// The system's reason, or which file is in the way.
+        source: io::Error,
+    },
     /// A directory where a file belongs.
     #[error("cannot read {}: it is a directory; a file is expected here", .0.display())]
     Directory(PathBuf),
+    /// A pointer of Git LFS in the place of the file.
+    #[error("cannot read {}: {LFS_POINTER}", .0.display())]
+    LfsPointer(PathBuf),
+    /// What would be written is a file that is read.
+    #[error("cannot write {}: that would replace {}, which is read; choose another place", output.display(), input.display())]
+    Overwrites {
+        /// The file to be written.
+        output: PathBuf,
+        /// The file to be read: the same, maybe by another name.
+        input: PathBuf,
+    },
     /// The file is larger than anything its reader expects.
     #[error("{} is too large: at most {max_bytes} bytes are read", path.display())]
     TooLarge {
@@ -76,6 +98,22 @@ pub fn atomic_write(
     replaced.map_err(|source| FileError::write(path, source))
 }
 
+/// Makes a directory with those above it, unless it is there.
+///
+/// # Errors
+/// [`FileError::MakeDirectory`] when the system refuses, or a file is in its place or in that of one above it.
+pub fn make_directory(path: &Path) -> Result<(), FileError> {
+    fs::create_dir_all(path).map_err(|error| {
+        let in_the_way = path.ancestors().find(|above| above.exists()).filter(|above| !above.is_dir());
+        let source = match in_the_way {
+            Some(file) if file == path => io::Error::new(error.kind(), "it is a file"),
+            Some(file) => io::Error::new(error.kind(), format!("{} is a file", file.display())),
+            None => error,
+        };
+        FileError::MakeDirectory { path: path.to_owned(), source }
+    })
+}
+
 /// Opens a file for reading; a directory is refused by name.
 ///
 /// # Errors
@@ -92,7 +130,7 @@ pub fn open(path: &Path) -> Result<File, FileError> {
 /// claimed length.
 ///
 /// # Errors
-/// As [`open`]; [`FileError::TooLarge`] beyond the limit.
+/// As [`open`]; [`FileError::TooLarge`] beyond the limit; [`FileError::LfsPointer`] for such a one.
 pub fn read_bounded(path: &Path, max_bytes: u64) -> Result<Vec<u8>, FileError> {
     let file = open(path)?;
     // What a file claims spares reading one that is too large; it does not stand for what is read.
@@ -105,13 +143,68 @@ pub fn read_bounded(path: &Path, max_bytes: u64) -> Result<Vec<u8>, FileError> {
     if claimed_bytes.max(bytes.len() as u64) > max_bytes {
         return Err(FileError::TooLarge { path: path.to_owned(), max_bytes });
     }
+    if is_lfs_pointer(&bytes) {
+        return Err(FileError::LfsPointer(path.to_owned()));
+    }
     Ok(bytes)
+}
+
+/// Refuses outputs that are inputs, whatever the names: behind links, and by another spelling of the path.
+/// Files that are not there yet are no input's.
+///
+/// # Errors
+/// [`FileError::Overwrites`] for the first output that is an input.
+pub fn refuse_overwriting(
+    outputs: impl IntoIterator<Item = impl AsRef<Path>>,
+    inputs: impl IntoIterator<Item = impl AsRef<Path>>,
+) -> Result<(), FileError> {
+    let inputs: HashMap<FileId, PathBuf> = inputs
+        .into_iter()
+        .filter_map(|input| Some((FileId::of(input.as_ref())?, input.as_ref().to_owned())))
+        .collect();
+    let read = |output: &Path| inputs.get(&FileId::of(output)?).cloned();
+    outputs.into_iter().try_for_each(|output| match read(output.as_ref()) {
+        Some(input) => Err(FileError::Overwrites { output: output.as_ref().to_owned(), input }),
+        None => Ok(()),
+    })
+}
+
+/// What a file is known by, whatever its names: device and inode where the system has them, else the path
+/// without links.
+#[derive(PartialEq, Eq, Hash)]
+struct FileId {
+    #[cfg(unix)]
+    device_and_inode: (u64, u64),
+    #[cfg(not(unix))]
+    path: PathBuf,
+}
+
+impl FileId {
+    /// `None` for what does not exist.
+    fn of(path: &Path) -> Option<FileId> {
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::MetadataExt;
+            let metadata = fs::metadata(path).ok()?;
+            Some(FileId { device_and_inode: (metadata.dev(), metadata.ino()) })
+        }
+        #[cfg(not(unix))]
+        fs::canonicalize(path).ok().map(|path| FileId { path })
+    }
+}
+
+/// A path as a string, for `serde(serialize_with)`: bytes that are not UTF-8 become U+FFFD, where serde's own
+/// form of paths fails.
+///
+/// # Errors
+/// Those of the serializer.
+pub fn serialize_path<S: Serializer>(path: &impl AsRef<Path>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&path.as_ref().display())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs;
 
     fn names(directory: &Path) -> Vec<String> {
         let mut names: Vec<String> = fs::read_dir(directory)
@@ -167,6 +260,28 @@ mod tests {
         fs::write(&plain, b"").unwrap();
         let mode = |path| fs::metadata(path).unwrap().permissions().mode();
         assert_eq!(mode(&path), mode(&plain));
+    }
+
+    #[test]
+    fn an_output_that_is_an_input_is_refused_by_any_name() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        fs::write(path("input"), b"read").unwrap();
+        fs::create_dir(path("within")).unwrap();
+        fs::hard_link(path("input"), path("hard")).unwrap();
+        let mut names = vec!["input", "within/../input", "./input"];
+        #[cfg(unix)]
+        {
+            std::os::unix::fs::symlink("input", path("soft")).unwrap();
+            names.extend(["soft", "hard"]);
+        }
+        for name in names {
+            let refused = refuse_overwriting([path("new"), path(name)], [path("none"), path("input")]);
+            assert!(matches!(refused, Err(FileError::Overwrites { .. })), "{name}");
+        }
+        fs::write(path("other"), b"read").unwrap();
+        refuse_overwriting([path("new"), path("other"), path("none")], [path("none"), path("input")])
+            .unwrap();
     }
 
     #[test]

@@ -191,7 +191,7 @@ struct Factors {
     weight: Vec<f32>,
     /// 1 + 2λ·lse_s.
     growth: Vec<f32>,
-    /// The product of both, by which p is multiplied.
+    /// The product of both, by which p is multiplied; it, too, is 0 exactly where the target is ignored.
     slope: Vec<f32>,
     /// ε/V times the weight of counted positions.
     even: f32,
@@ -243,7 +243,8 @@ impl Positions<'_> {
                 factors.growth[s] = (1.0 + 2.0 * z_loss * self.log_sum_exp(s)) as f32;
             }
             factors.weight[s] = weight;
-            factors.slope[s] = factors.growth[s] * weight;
+            let slope = factors.growth[s] * weight;
+            factors.slope[s] = if slope == 0.0 { f32::MIN_POSITIVE } else { slope };
         }
         factors
     }
@@ -264,15 +265,15 @@ impl Positions<'_> {
                     columns.for_each(|((z, max), inverse)| *z = exp(*z - max) * inverse);
                 }
             }
-            for ((out, &slope), &weight) in out.iter_mut().zip(&factors.slope).zip(&factors.weight) {
+            for (out, &slope) in out.iter_mut().zip(&factors.slope) {
                 let scaled = *out * slope - factors.even;
-                *out = if weight == 0.0 { 0.0 } else { scaled };
+                *out = if slope == 0.0 { 0.0 } else { scaled };
             }
             if let Some(cap) = cap {
                 E::widen(&logits[row], scratch);
-                for ((out, &z), &weight) in out.iter_mut().zip(&*scratch).zip(&factors.weight) {
+                for ((out, &z), &slope) in out.iter_mut().zip(&*scratch).zip(&factors.slope) {
                     let scaled = *out * soft_cap_slope(z, cap);
-                    *out = if weight == 0.0 { 0.0 } else { scaled };
+                    *out = if slope == 0.0 { 0.0 } else { scaled };
                 }
             }
         });

@@ -21,7 +21,7 @@ use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::config::Config;
 use crate::curve::{Curve, CurveError};
 use crate::data::{DataError, Dataset, bigram_cross_entropy};
-use crate::files::FileError;
+use crate::files::{FileError, make_directory, refuse_overwriting, serialize_path};
 use crate::generate::{SampleError, Sampler};
 use crate::head::Runtimes;
 use crate::log::{self, Log, LogError, Record};
@@ -55,17 +55,9 @@ pub enum RunError {
     /// The sample's tokens cannot be turned into text.
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
-    /// A file of the directory cannot be read or written.
+    /// The directory cannot be made, or a file of it not be read or written, or it is one of the data.
     #[error(transparent)]
     File(#[from] FileError),
-    /// The directory cannot be made.
-    #[error("cannot make the directory {}: {source}", path.display())]
-    Directory {
-        /// The directory.
-        path: PathBuf,
-        /// The system's reason.
-        source: std::io::Error,
-    },
     /// The directory has another run's checkpoint.
     #[error(
         "{} holds the checkpoint of a run; resume that run, or choose another directory for this one",
@@ -154,10 +146,13 @@ pub struct Summary {
     /// same validation text, in nats per byte.
     pub bigram_cross_entropy: f64,
     /// The checkpoint.
+    #[serde(serialize_with = "serialize_path")]
     pub checkpoint: PathBuf,
     /// The log.
+    #[serde(serialize_with = "serialize_path")]
     pub log: PathBuf,
     /// The loss curve.
+    #[serde(serialize_with = "serialize_path")]
     pub curve: PathBuf,
     /// A text that the model continued from a line break.
     pub sample: String,
@@ -180,6 +175,20 @@ pub struct Run {
 /// The checkpoint's path in a run's directory.
 pub fn checkpoint_path(directory: &Path) -> PathBuf {
     directory.join(CHECKPOINT)
+}
+
+/// The files that a run in this directory writes, its log at `log` if not in its usual place.
+pub fn written_files(directory: &Path, log: Option<&Path>) -> [PathBuf; 3] {
+    let log = log.map_or_else(|| directory.join(LOG), Path::to_owned);
+    [directory.join(CHECKPOINT), log, directory.join(CURVE)]
+}
+
+/// Refuses data that the run would write over.
+fn spare_data(source: &DataSource, directory: &Path, log: &Path) -> Result<(), FileError> {
+    match source {
+        DataSource::BuiltIn => Ok(()),
+        DataSource::Files(paths) => refuse_overwriting(written_files(directory, Some(log)), paths),
+    }
 }
 
 /// A fingerprint of tokens (FNV-1a, 64 bits): enough to notice that a file was edited.
@@ -242,16 +251,16 @@ impl Run {
         if let DataSource::Files(paths) = &source {
             paths.iter().try_for_each(|path| utf8(path))?;
         }
+        let log_path = log.map_or_else(|| directory.join(LOG), Path::to_owned);
+        spare_data(&source, directory, &log_path)?;
         let data = load(&source, &config)?;
         let fingerprint = data_fingerprint(&data);
         let bigram = bigram_cross_entropy(data.train(), data.validation())?;
         let trainer = Trainer::new(config, data, runtimes)?;
-        std::fs::create_dir_all(directory)
-            .map_err(|error| RunError::Directory { path: directory.to_owned(), source: error })?;
+        make_directory(directory)?;
         let directory = RunDirectory::lock(directory)?;
         // Another process may have been at work until the lock was had.
         occupied()?;
-        let log_path = log.map_or_else(|| directory.path().join(LOG), Path::to_owned);
         let remembered = directory.log_to_remember(&log_path)?;
         let origin = origin(runtimes.head.name(), &source, fingerprint, &remembered)?;
         let log = Log::create(&log_path)?;
@@ -279,6 +288,11 @@ impl Run {
             return Err(RunError::Runtime { began, given });
         }
         let source: DataSource = checkpoint.get("data")?;
+        let log_path = match log {
+            Some(log) => log.to_owned(),
+            None => directory.path().join(checkpoint.get::<PathBuf>("log")?),
+        };
+        spare_data(&source, directory.path(), &log_path)?;
         let data = load(&source, &config)?;
         let fingerprint = data_fingerprint(&data);
         if checkpoint.get::<[u64; 2]>("data_fingerprint")? != fingerprint {
@@ -286,10 +300,6 @@ impl Run {
         }
         let bigram = bigram_cross_entropy(data.train(), data.validation())?;
         let trainer = Trainer::resume(config, data, runtimes, &checkpoint)?;
-        let log_path = match log {
-            Some(log) => log.to_owned(),
-            None => directory.path().join(checkpoint.get::<PathBuf>("log")?),
-        };
         let remembered = directory.log_to_remember(&log_path)?;
         let origin = origin(given, &source, fingerprint, &remembered)?;
         let last_loss = if trainer.steps_done() == 0 { f64::NAN } else { checkpoint.get("last_loss")? };

@@ -13,9 +13,10 @@ use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
 
+use anemone_mil::files::write_atomically;
 use anemone_mil::tensor::{Data, Tensor};
 use anemone_mil::types::{DType, TensorType};
-use anemone_mil::weights::{BlobFile, write_atomically, write_blob_file};
+use anemone_mil::weights::{BlobFile, write_blob_file};
 use half::f16;
 
 /// The element types that coremltools' Python side offers.

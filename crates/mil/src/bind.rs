@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::error::ErrorKind;
-use crate::ops::{self, Given, OpDef, OpError, Operand, Operands};
+use crate::ops::{self, BlockType, Given, OpDef, OpError, Operand, Operands};
 use crate::program::{Argument, BlobReference, Function, Literal, LiteralValue, Op, ValueId};
 use crate::tensor::Tensor;
 use crate::types::{TensorType, Type};
@@ -74,6 +74,15 @@ impl Facts {
         self.types[id.index()] = ty;
     }
 
+    /// The types that the blocks of an op are entered with and yield.
+    pub fn block_types(&self, op: &Op) -> Vec<BlockType> {
+        let types = |ids: &[ValueId]| ids.iter().map(|&id| self.ty(id).clone()).collect();
+        op.blocks
+            .iter()
+            .map(|block| BlockType { inputs: types(&block.inputs), outputs: types(&block.outputs) })
+            .collect()
+    }
+
     /// Whether a value is a constant.
     pub fn is_constant(&self, id: ValueId) -> bool {
         matches!(self.facts[id.index()], Fact::Constant(_))
@@ -129,6 +138,7 @@ impl Scope for Facts {
             value: self.constant(id).cloned(),
             id: Some(id),
             is_state: matches!(declared, Type::State(_)),
+            is_list: matches!(declared, Type::List(..)),
         })
     }
 
@@ -198,7 +208,7 @@ pub fn literal_operand(literal: &Literal, scope: &dyn Scope) -> Result<Operand, 
         LiteralValue::Blob(reference) => {
             let ty = literal.ty.as_tensor().ok_or_else(not_a_tensor)?;
             let value = scope.blob(reference, &ty);
-            Ok(Operand { ty, constant: true, value, id: None, is_state: false })
+            Ok(Operand { ty, constant: true, value, id: None, is_state: false, is_list: false })
         }
         _ => Err(not_a_tensor()),
     }

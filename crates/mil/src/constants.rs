@@ -48,6 +48,11 @@ impl ReplaceableConstants {
         Ok(ConstantHandle { owner: self.owner, value })
     }
 
+    /// The handle of a constant by its id, if it can be replaced.
+    pub fn handle_of(&self, value: ValueId) -> Option<ConstantHandle> {
+        self.readers.contains_key(&value).then_some(ConstantHandle { owner: self.owner, value })
+    }
+
     /// Gives a constant another value, and returns the constant's id with the value it had.
     ///
     /// # Errors

@@ -13,7 +13,7 @@ use crate::program::ValueId;
 use crate::runtime::RuntimeError;
 use crate::specialize::Specialized;
 use crate::tensor::{Data, Tensor, TensorError};
-use crate::types::{DType, Shape, TensorType};
+use crate::types::{DType, Dim, Shape, TensorType};
 
 mod interpreter;
 mod numbers;
@@ -104,7 +104,8 @@ impl Evaluation {
     /// When the op refuses its operands, or the budget does not suffice.
     pub fn apply(&mut self, row: &OpDef, operands: &Operands<'_>) -> Result<Vec<Tensor>, OpError> {
         let types = (row.infer)(operands)?;
-        for ty in &types {
+        // The length of a list that can grow is not in its type; the meaning asks for what it needs.
+        for ty in types.iter().filter(|ty| !(row.gives_list && ty.shape.0.first() == Some(&Dim::Unknown))) {
             self.allocate(&ty.shape)?;
         }
         self.charge(operands.elements())?;
@@ -130,6 +131,15 @@ impl Evaluation {
             }
             None => Err(over_budget("work")),
         }
+    }
+
+    /// Takes one more round of a loop from the budget: as much as a result of [`ROUND`] elements.
+    ///
+    /// # Errors
+    ///
+    /// When the budget does not suffice.
+    pub fn charge_round(&mut self) -> Result<(), OpError> {
+        self.allocate(&Shape::known(&[ROUND])).map(|_| ())
     }
 
     /// Takes the elements of a result from the budget and gives its dimensions. The interpreter does so for
@@ -191,6 +201,15 @@ impl Evaluation {
             None => Err(no_state()),
         }
     }
+}
+
+/// What one round of a loop counts for, in elements: with an ordinary budget a loop that computes nothing ends after two
+/// million rounds.
+pub const ROUND: usize = 1024;
+
+/// An error of an op in a block, as one of the op that has the block.
+pub fn within_block(error: RuntimeError) -> OpError {
+    OpError::new(ErrorKind::NestedBlock, None, error.to_string())
 }
 
 /// A tensor in f64 if it is of floating point, so that a run without rounding meets one way of storing it.

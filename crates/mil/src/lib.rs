@@ -43,7 +43,7 @@
 //!
 //! - [`program`], [`types`] and [`tensor`] are the data: programs, their types, and values.
 //! - [`text`] reads and writes programs, [`weights`] the files with their large constants; [`builder`] makes
-//!   functions op by op.
+//!   functions op by op; [`files`] replaces files whole.
 //! - [`ops`] is the table of ops, one row each; all else takes from it what it knows of an op, with the operands
 //!   as [`bind`] finds them.
 //! - [`verify`] checks programs; [`error`] has the mistakes, and shows them with the line that they stand in.
@@ -55,6 +55,7 @@ pub mod builder;
 pub mod constants;
 pub mod error;
 pub mod eval;
+pub mod files;
 pub mod grad;
 pub mod linear_cross_entropy;
 pub mod mapped;

@@ -13,7 +13,7 @@
 //! - It truncates the file. Touching a page past the new end makes the system end this process (`SIGBUS` on
 //!   Unix; an access violation on Windows, which as a rule refuses to truncate a mapped file). No memory is
 //!   read that is not the mapping's, so this is a lost process, not a corrupted one. Files written with
-//!   [`crate::weights::write_atomically`] are replaced whole, never truncated: a mapping made before keeps the
+//!   [`crate::files::write_atomically`] are replaced whole, never truncated: a mapping made before keeps the
 //!   old contents.
 //!
 //! Large memory is asked for in [`room_for`], whose pages Linux is told to make huge where it waits to be told

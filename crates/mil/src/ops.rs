@@ -13,16 +13,19 @@ use std::fmt;
 use crate::eval::Evaluation;
 use crate::grad::Pullback;
 use crate::tensor::Tensor;
-use crate::types::{Opset, TensorType};
+use crate::types::{Opset, TensorType, Type};
 
 mod activation;
+mod blocks;
 mod cast;
 mod constexpr;
+mod control;
 mod convolution;
 mod dtypes;
 mod elementwise;
 mod gather;
 mod join;
+mod list;
 mod matmul;
 mod movement;
 mod normalize;
@@ -43,17 +46,20 @@ mod testing;
 mod unary;
 
 pub use activation::*;
+pub use blocks::{BlockMeaning, BlockRules, BlockType, RunBlocks, join as join_types, refine as refine_type};
 pub use cast::*;
 pub use constexpr::*;
+pub use control::*;
 pub use convolution::*;
 pub use dtypes::*;
 pub use elementwise::*;
 pub use gather::*;
 pub use join::*;
+pub use list::*;
 pub use matmul::*;
 pub use normalize::*;
 pub use operand::{Given, Operand, Operands};
-pub use parameter::{Constant, OperandForm, Parameter, ParameterKind, State};
+pub use parameter::{Carried, Constant, List, OperandForm, Parameter, ParameterKind, State};
 pub use reduce::*;
 pub use refusal::OpError;
 pub use repeat::*;
@@ -86,10 +92,12 @@ families!(
     activation,
     cast,
     constexpr,
+    control,
     convolution,
     elementwise,
     gather,
     join,
+    list,
     matmul,
     normalize,
     reduce,
@@ -184,6 +192,11 @@ pub struct OpDef {
     /// Whether the op decompresses a constant: its result is a constant, and older opsets write its operands
     /// as attributes.
     pub constexpr: bool,
+    /// What the op makes of the blocks nested in it; `None` for an op that has none.
+    pub blocks: Option<BlockRules>,
+    /// Whether the results are lists; the type rule gives the tensor that keeps each, whose first dimension is the
+    /// list's length.
+    pub gives_list: bool,
     /// Whether the op reads or writes a state, so that it may be neither left out nor moved.
     pub stateful: bool,
     /// Whether the first two operands may change places without a bit of the result changing, those of a NaN aside.
@@ -204,6 +217,22 @@ impl OpDef {
     /// The parameter with this name.
     pub fn parameter(&self, name: &str) -> Option<&'static ParameterDef> {
         self.parameters.iter().find(|parameter| parameter.name == name)
+    }
+
+    /// The types of the results of an op with these operands and blocks.
+    ///
+    /// # Errors
+    ///
+    /// When the op refuses them.
+    pub fn result_types(&self, operands: &Operands<'_>, blocks: &[BlockType]) -> Result<Vec<Type>, OpError> {
+        if let Some(rules) = &self.blocks {
+            return (rules.infer)(operands, blocks);
+        }
+        let types = (self.infer)(operands)?;
+        Ok(types
+            .into_iter()
+            .map(|ty| if self.gives_list { Type::list_of(ty) } else { Type::Tensor(ty) })
+            .collect())
     }
 
     /// The element types that a parameter takes.

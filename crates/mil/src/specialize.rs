@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use crate::bind::{self, Facts, Scope};
 use crate::error::ErrorKind;
-use crate::ops::{OpDef, OpError, Operand};
+use crate::ops::{OpDef, OpError, Operand, join_types, refine_type};
 use crate::passes::remove_dead_code;
-use crate::program::{BlobReference, Function, Literal, LiteralValue, Op, OpId, Program, ValueId};
+use crate::program::{BlobReference, Block, Function, Literal, LiteralValue, Op, OpId, Program, ValueId};
 use crate::runtime::{Port, RuntimeError};
 use crate::tensor::Tensor;
-use crate::types::{Shape, TensorType, Type};
+use crate::types::{DType, Dim, Shape, TensorType, Type};
 use crate::verify::{CONST, Findings, Verified};
 use crate::weights::WeightSource;
 
@@ -106,6 +106,75 @@ impl Specialized {
         self.facts.ty(id).held_tensor()
     }
 
+    /// A block of an op as a function of its own, which takes what the block is entered with, and then what it reads from
+    /// around it, whose ids come with it. Values keep their ids.
+    pub fn block(&self, block: &Block) -> (Specialized, Vec<ValueId>) {
+        let mut program = self.program.program().clone();
+        let function = &mut program.functions[self.function];
+        let mut constants: Vec<OpId> = Vec::new();
+        let mut captured = Vec::new();
+        let makers: HashMap<ValueId, OpId> =
+            function.walk().flat_map(|(id, op)| op.results.iter().map(move |&result| (result, id))).collect();
+        let mut pending = function.captures(block);
+        pending.reverse();
+        while let Some(id) = pending.pop() {
+            match makers.get(&id).filter(|_| self.facts.is_constant(id)) {
+                // A constant goes along, so that what the block makes of it is known before it runs.
+                Some(&maker) if !constants.contains(&maker) => {
+                    constants.insert(0, maker);
+                    pending.extend(function.op(maker).reads());
+                }
+                Some(_) => {}
+                None if matches!(self.facts.ty(id), Type::State(_)) || captured.contains(&id) => {}
+                None => captured.push(id),
+            }
+        }
+        let port = |&id: &ValueId| {
+            let ty = self.facts.ty(id).held_tensor().unwrap_or_else(|| TensorType::new(DType::Bool, &[]));
+            Port { name: function.value(id).name.clone(), ty }
+        };
+        let input_ids: Vec<ValueId> = block.inputs.iter().chain(&captured).copied().collect();
+        let inputs = input_ids.iter().map(port).collect();
+        let outputs = block.outputs.iter().map(port).collect();
+        let ops = constants.into_iter().chain(block.ops.iter().copied()).collect();
+        function.body = Block { inputs: input_ids.clone(), ops, outputs: block.outputs.clone() };
+        let program = Arc::new(Verified::with_findings(program, self.program.findings().to_vec()));
+        let facts = self.facts.clone();
+        let specialized = Specialized {
+            program,
+            function: self.function,
+            facts,
+            inputs,
+            input_ids,
+            states: Vec::new(),
+            outputs,
+        };
+        (specialized, captured)
+    }
+
+    /// Refuses a value that does not have the type that the function declares for it.
+    ///
+    /// # Errors
+    ///
+    /// When element type or dimensions are others.
+    pub fn check_result(&self, id: ValueId, dims: &[usize]) -> Result<(), RuntimeError> {
+        let declared = self.ty(id);
+        let fits = |ty: &TensorType| {
+            ty.shape.rank() == dims.len()
+                && ty.shape.0.iter().zip(dims).all(|(dim, &length)| dim.agrees_with(Dim::from(length)))
+        };
+        if declared.as_ref().is_some_and(fits) {
+            return Ok(());
+        }
+        let value = self.function().value(id);
+        Err(RuntimeError::Interface(format!(
+            "`{}` has the shape {}, but it is declared as {}",
+            value.name,
+            Shape::known(dims),
+            value.ty
+        )))
+    }
+
     /// The row of an op; `None` for `const`, which has none.
     pub fn row(&self, op: OpId) -> Option<&'static OpDef> {
         self.program.row(self.function, op)
@@ -122,7 +191,8 @@ fn find(program: &Verified, name: &str) -> Result<usize, RuntimeError> {
 
 fn port(function: &Function, facts: &Facts, id: ValueId) -> Result<Port, RuntimeError> {
     let value = function.value(id);
-    match facts.ty(id).held_tensor() {
+    let ty = facts.ty(id).held_tensor();
+    match ty.filter(|_| !matches!(value.ty, Type::List(..))) {
         Some(ty) => Ok(Port { name: value.name.clone(), ty }),
         None => Err(RuntimeError::Interface(format!(
             "`{}` is {}, and only tensors can be passed to a run or taken from it",
@@ -240,31 +310,87 @@ fn blob(literal: &Literal) -> Option<(&BlobReference, TensorType)> {
 fn infer(
     function: &mut Function,
     findings: &mut Findings,
-    mut known: KnownValues,
+    known: KnownValues,
 ) -> Result<(), RuntimeError> {
-    let order: Vec<OpId> = function.walk().map(|(id, _)| id).collect();
-    let Findings { rows, facts } = findings;
-    for id in order {
-        let Some(row) = rows[id.index()] else { continue };
-        let op = function.op(id);
-        let operands = bind::operands(op, row, &known.over(facts));
-        let operands = operands.map_err(|error| op_error(function, id, error))?;
-        let inferred = (row.infer)(&operands).map_err(|error| op_error(function, id, error))?;
-        known.compute(op, row, &operands, &inferred);
+    let declared = function.values.iter().map(|value| value.ty.clone()).collect();
+    let body = function.body.ops.clone();
+    Inference { function, findings, declared, known }.ops(&body)
+}
+
+/// Types on their way from the inputs through a function.
+struct Inference<'a> {
+    function: &'a mut Function,
+    findings: &'a mut Findings,
+    /// The types that were written.
+    declared: Vec<Type>,
+    known: KnownValues,
+}
+
+impl Inference<'_> {
+    fn ops(&mut self, ops: &[OpId]) -> Result<(), RuntimeError> {
+        ops.iter().try_for_each(|&id| self.op(id))
+    }
+
+    fn op(&mut self, id: OpId) -> Result<(), RuntimeError> {
+        let Some(row) = self.findings.rows[id.index()] else { return Ok(()) };
+        if let Some(rules) = row.blocks {
+            let given = self.given(id, row)?;
+            self.blocks(id, if rules.loops { given } else { Vec::new() })?;
+        }
+        let (op, facts) = (self.function.op(id), &self.findings.facts);
+        let failed = |error| op_error(self.function, id, error);
+        let operands = bind::operands(op, row, &self.known.over(facts)).map_err(failed)?;
+        let inferred = row.result_types(&operands, &facts.block_types(op)).map_err(failed)?;
+        self.known.compute(op, row, &operands, &inferred);
         for (result, ty) in op.results.clone().into_iter().zip(inferred) {
-            let value = function.value(result);
-            let declared = value.ty.held_tensor().filter(|declared| declared.shape.agrees_with(&ty.shape));
-            let Some(declared) = declared else {
-                return Err(RuntimeError::Interface(format!(
-                    "with these inputs `{}` has the type {ty}, but it is declared as {}",
-                    value.name, value.ty
-                )));
-            };
-            let dims = ty.shape.0.iter().zip(&declared.shape.0).map(|(a, b)| a.or(*b));
-            settle(function, facts, result, Shape(dims.collect()));
+            self.declare(result, &ty)?;
+        }
+        Ok(())
+    }
+
+    /// The types of everything that an op is given.
+    fn given(&self, id: OpId, row: &OpDef) -> Result<Vec<Type>, RuntimeError> {
+        let operands = bind::operands(self.function.op(id), row, &self.findings.facts);
+        let operands = operands.map_err(|error| op_error(self.function, id, error))?;
+        Ok(operands.iter().map(Operand::held_type).collect())
+    }
+
+    /// Goes through the blocks of an op. Those that values of the types `carried` go round through are gone through
+    /// until a round changes no type: a dimension that a round changes is `?`.
+    fn blocks(&mut self, id: OpId, mut carried: Vec<Type>) -> Result<(), RuntimeError> {
+        let blocks = self.function.op(id).blocks.clone();
+        loop {
+            for block in &blocks {
+                for (&input, ty) in block.inputs.iter().zip(&carried) {
+                    self.declare(input, ty)?;
+                }
+                self.ops(&block.ops)?;
+            }
+            let outputs =
+                if carried.is_empty() { &[] } else { blocks.last().map_or(&[][..], |last| &last.outputs) };
+            let yielded = outputs.iter().map(|&output| self.findings.facts.ty(output));
+            let joined: Option<Vec<Type>> =
+                carried.iter().zip(yielded).map(|(before, after)| join_types(before, after)).collect();
+            match joined {
+                Some(joined) if joined != carried && joined.len() == carried.len() => carried = joined,
+                _ => return Ok(()),
+            }
         }
     }
-    Ok(())
+
+    /// Declares a value with what was written of it and what was inferred.
+    fn declare(&mut self, id: ValueId, inferred: &Type) -> Result<(), RuntimeError> {
+        let Some(refined) = refine_type(&self.declared[id.index()], inferred) else {
+            return Err(RuntimeError::Interface(format!(
+                "with these inputs `{}` has the type {inferred}, but it is declared as {}",
+                self.function.value(id).name,
+                self.declared[id.index()]
+            )));
+        };
+        self.function.values[id.index()].ty = refined.clone();
+        self.findings.facts.set_ty(id, refined);
+        Ok(())
+    }
 }
 
 /// An op's error with the op's name and its first result's.

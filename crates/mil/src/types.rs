@@ -307,6 +307,13 @@ impl Type {
         Type::Tensor(TensorType::new(dtype, dims))
     }
 
+    /// The list that a tensor of this type keeps: its first dimension is the list's length.
+    pub fn list_of(kept: TensorType) -> Type {
+        let mut dims = kept.shape.0;
+        let length = if dims.is_empty() { Dim::Unknown } else { dims.remove(0) };
+        Type::List(Box::new(Type::Tensor(TensorType { dtype: kept.dtype, shape: Shape(dims) })), length)
+    }
+
     /// The tensor type that this type's data has: a scalar counts as a tensor of rank 0.
     pub fn as_tensor(&self) -> Option<TensorType> {
         match self {
@@ -316,10 +323,15 @@ impl Type {
         }
     }
 
-    /// The tensor type of the data that a value of this type holds: as [`Type::as_tensor`], and of a state, that
-    /// of the tensor it keeps.
+    /// The tensor type of the data that a value of this type holds: as [`Type::as_tensor`], of a state, that of the
+    /// tensor it keeps, and of a list of tensors, that of one with the list's length as its first dimension.
     pub fn held_tensor(&self) -> Option<TensorType> {
         match self {
+            Type::List(element, length) => {
+                let TensorType { dtype, shape } = element.as_tensor()?;
+                let dims = std::iter::once(*length).chain(shape.0).collect();
+                Some(TensorType { dtype, shape: Shape(dims) })
+            }
             Type::State(inner) => inner.as_tensor(),
             other => other.as_tensor(),
         }

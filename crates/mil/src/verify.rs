@@ -10,7 +10,7 @@ use crate::bind::{self, Facts};
 use crate::error::{ErrorKind, Errors, FunctionPart, OpPart, Repeated};
 use crate::ops::{self, OpDef, OpError};
 use crate::program::{Function, Op, OpId, Program, ValueId, Version};
-use crate::types::{Opset, Shape, TensorType, Type};
+use crate::types::{Opset, Type};
 
 mod arguments;
 mod blobs;
@@ -232,12 +232,12 @@ impl FunctionCheck<'_, '_> {
             return;
         };
         self.rows[id.0 as usize] = Some(row);
-        self.no_blocks(id, op);
-        match self.infer(op, row, opset) {
-            Ok(types) => {
+        match self.infer(id, op, row, opset) {
+            Ok(Some(types)) => {
                 self.results(id, op, &types);
                 self.warn_of_omissions(id, op, row);
             }
+            Ok(None) => self.doubt(op),
             Err(refused) => {
                 for error in refused {
                     if self.follows_from_another(op, &error) {
@@ -263,14 +263,24 @@ impl FunctionCheck<'_, '_> {
         op.opset.unwrap_or(self.function.opset).max(Opset::IOS15)
     }
 
-    fn infer(&self, op: &Op, row: &OpDef, opset: Opset) -> Result<Vec<TensorType>, Vec<OpError>> {
+    /// The types of an op's results; `None` where its blocks are at fault.
+    fn infer(
+        &mut self,
+        id: OpId,
+        op: &Op,
+        row: &OpDef,
+        opset: Opset,
+    ) -> Result<Option<Vec<Type>>, Vec<OpError>> {
         let operands =
             bind::operands(op, row, &self.known.facts).map_err(|error| vec![self.naming_type(op, error)])?;
         let refused = arguments::check(op, row, opset, &operands);
         if !refused.is_empty() {
             return Err(refused);
         }
-        (row.infer)(&operands).map_err(|error| vec![error])
+        if !self.right_blocks(id, op, row) {
+            return Ok(None);
+        }
+        row.result_types(&operands, &self.known.facts.block_types(op)).map(Some).map_err(|error| vec![error])
     }
 
     fn has_doubtful_operand(&self, op: &Op) -> bool {
@@ -293,7 +303,7 @@ impl FunctionCheck<'_, '_> {
         self.known.doubtful.extend(&op.results);
     }
 
-    fn results(&mut self, id: OpId, op: &Op, inferred: &[TensorType]) {
+    fn results(&mut self, id: OpId, op: &Op, inferred: &[Type]) {
         if inferred.len() != op.results.len() {
             let error = self.in_function(
                 ErrorKind::DeclaredType,
@@ -311,18 +321,9 @@ impl FunctionCheck<'_, '_> {
         }
         for (position, (&result, inferred)) in op.results.iter().zip(inferred).enumerate() {
             let value = self.function.value(result);
-            let declared = value.ty.as_tensor();
-            match declared {
-                Some(declared)
-                    if declared.dtype == inferred.dtype && declared.shape.agrees_with(&inferred.shape) =>
-                {
-                    let shape = declared.shape.0.iter().zip(&inferred.shape.0).map(|(a, b)| a.or(*b));
-                    let refined = TensorType { dtype: declared.dtype, shape: Shape(shape.collect()) };
-                    if let Type::Tensor(_) = value.ty {
-                        self.known.facts.set_ty(result, Type::Tensor(refined));
-                    }
-                }
-                _ => {
+            match ops::refine_type(&value.ty, inferred) {
+                Some(refined) => self.known.facts.set_ty(result, refined),
+                None => {
                     if !self.has_doubtful_operand(op) {
                         let message = format!("`{}` is declared as {}", value.name, value.ty);
                         let label = format!("`{}` gives {inferred}", op.name);

@@ -33,7 +33,6 @@
 //! [`DType::blob_code`]: crate::types::DType::blob_code
 
 mod error;
-mod files;
 mod packing;
 mod reader;
 mod record;
@@ -41,7 +40,6 @@ mod source;
 mod writer;
 
 pub use error::BlobError;
-pub use files::{remove_leftovers, write_atomically};
 pub use reader::{BlobFile, Records};
 pub use record::{ALIGNMENT, Record, SENTINEL, VERSION};
 pub use source::{MODEL_PATH, WeightDirectory, WeightMap, WeightSource};

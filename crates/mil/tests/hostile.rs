@@ -131,7 +131,12 @@ fn operands(row: &'static OpDef, choices: &mut Choices<'_>) -> Option<Operands<'
             parameter.name,
             match parameter.kind.form {
                 OperandForm::Tensor => Given::One(one()?),
-                OperandForm::Tuple => Given::Tuple(vec![one()?, one()?]),
+                OperandForm::Tuple | OperandForm::TensorsAndLists => Given::Tuple(vec![one()?, one()?]),
+                OperandForm::List => {
+                    let operand = one()?;
+                    // A list's first dimension is its length.
+                    Given::One(Operand { is_list: operand.rank() > 0, ..operand })
+                }
                 OperandForm::State => return None,
             },
         ));

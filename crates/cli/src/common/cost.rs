@@ -96,6 +96,11 @@ impl fmt::Display for Parameters {
     }
 }
 
+/// The number of a function's operations; constants are not counted.
+pub fn operations(function: &Function) -> usize {
+    function.walk().filter(|(_, op)| op.name != CONST).count()
+}
+
 /// The parameters of a function.
 pub fn parameters(function: &Function) -> Parameters {
     let mut seen = HashSet::new();

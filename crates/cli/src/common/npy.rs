@@ -4,17 +4,16 @@
 //! is asked for only as far as the shape fits what is expected and the file really goes.
 
 use std::fs::File;
-use std::io::{self, BufWriter, Read, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use anemone_mil::tensor::{Data, Element, Tensor, TensorError};
 use anemone_mil::types::{DType, Shape, TensorType};
-use anemone_mil::weights::write_atomically;
 use half::f16;
 use thiserror::Error;
 
-use super::Failure;
-use super::files;
+use super::files::{self, FileError};
+use super::{Failure, foreign};
 
 mod header;
 
@@ -26,6 +25,9 @@ pub enum NpyError {
     /// The file does not begin as `.npy` files do.
     #[error("it is not a .npy file")]
     NotNpy,
+    /// The file is one of another known format.
+    #[error("it is not a .npy file: {0}")]
+    Foreign(&'static str),
     /// The header is longer than any that NumPy writes.
     #[error("its header claims {0} bytes, more than any array needs")]
     HeaderTooLong(u64),
@@ -98,11 +100,20 @@ pub struct ArrayError {
 pub fn read(path: &Path, ty: &TensorType, what: &str) -> Result<Tensor, Failure> {
     let file = files::open(path)?;
     read_array(file, ty)
-        .map_err(|error| Failure::Array(ArrayError { path: path.to_owned(), what: what.to_string(), error }))
+        .map_err(|error| ArrayError { path: path.to_owned(), what: what.to_string(), error }.into())
 }
 
+/// As many bytes of a file as tell its format.
+const START_BYTES: u64 = 64;
+
 fn read_array(mut file: File, ty: &TensorType) -> Result<Tensor, NpyError> {
-    let header = Header::read(&mut file)?;
+    let mut start = Vec::new();
+    (&mut file).take(START_BYTES).read_to_end(&mut start)?;
+    let mut file = start.as_slice().chain(file);
+    let header = Header::read(&mut file).map_err(|error| match (error, foreign::format(&start)) {
+        (NpyError::NotNpy, Some(what)) => NpyError::Foreign(what),
+        (error, _) => error,
+    })?;
     let shape = Shape(header.shape.iter().map(|&length| length.into()).collect());
     if !shape.agrees_with(&ty.shape) {
         return Err(NpyError::Shape { found: shape, expected: ty.shape.clone() });
@@ -279,17 +290,14 @@ pub fn writable(dtype: DType) -> Result<(), NpyError> {
 /// # Errors
 ///
 /// When the file cannot be written, or the element type has no counterpart in NumPy.
-pub fn write(path: &Path, tensor: &Tensor) -> Result<(), Failure> {
-    let result: Result<(), NpyError> = write_atomically(path, |file| {
-        writable(tensor.dtype())?;
-        let mut file = BufWriter::with_capacity(1 << 16, file);
-        write_array(&mut file, tensor)?;
-        Ok(file.flush()?)
-    });
-    result.map_err(|error| files::write_failure(path, io::Error::other(error)))
+pub fn write(path: &Path, tensor: &Tensor) -> Result<(), FileError> {
+    files::atomic_write(path, |file| {
+        writable(tensor.dtype()).map_err(io::Error::other)?;
+        write_array(file, tensor)
+    })
 }
 
-fn write_array(file: &mut impl Write, tensor: &Tensor) -> io::Result<()> {
+fn write_array(file: &mut dyn Write, tensor: &Tensor) -> io::Result<()> {
     let shape = tensor.shape();
     match tensor.data() {
         Data::F16(values) => write_values(file, shape, "<f2", values, |value| value.to_le_bytes()),
@@ -312,7 +320,7 @@ fn write_array(file: &mut impl Write, tensor: &Tensor) -> io::Result<()> {
 /// Writes version 1.0 of the format: the magic string, the header's length, the header as a Python dictionary,
 /// padded so that the values begin at a multiple of 64, and the values row by row.
 fn write_values<T: Copy, const N: usize>(
-    file: &mut impl Write,
+    file: &mut dyn Write,
     shape: &[usize],
     descr: &str,
     values: &[T],

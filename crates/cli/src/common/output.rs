@@ -1,5 +1,6 @@
 //! Results on standard output, messages on standard error.
 
+use std::cell::RefCell;
 use std::fmt::Display;
 use std::io::{self, Write};
 
@@ -19,16 +20,21 @@ pub enum Verbosity {
 }
 
 /// Where results and messages go.
-#[derive(Debug, Clone, Copy)]
+///
+/// Standard output that takes nothing more ends the output, not the work: what comes after is dropped, and
+/// [`Output::finish`] says at the end whether that was an error.
+#[derive(Debug)]
 pub struct Output {
     json: bool,
     verbosity: Verbosity,
+    /// Why standard output took nothing more.
+    closed: RefCell<Option<io::Error>>,
 }
 
 impl Output {
     /// Results as JSON or as text.
     pub fn new(json: bool, verbosity: Verbosity) -> Output {
-        Output { json, verbosity }
+        Output { json, verbosity, closed: RefCell::new(None) }
     }
 
     /// Whether results are printed as JSON.
@@ -37,27 +43,50 @@ impl Output {
     }
 
     /// Prints a result: `json` as one line, or `text` with a newline.
-    ///
-    /// # Errors
-    ///
-    /// When standard output cannot be written to.
-    pub fn result(&self, text: impl Display, json: &impl Serialize) -> Result<(), Failure> {
+    pub fn result(&self, text: impl Display, json: &impl Serialize) {
         if self.json {
-            let line = serde_json::to_string(json).map_err(|error| Failure::Stdout(error.into()))?;
-            self.raw(format_args!("{line}\n"))
+            self.json(json);
         } else {
-            self.raw(format_args!("{text}\n"))
+            self.raw(format_args!("{text}\n"));
+        }
+    }
+
+    /// Prints a result that only programs read, where results are printed as JSON.
+    pub fn json(&self, json: &impl Serialize) {
+        if self.json {
+            self.write(|stdout| {
+                serde_json::to_writer(&mut *stdout, json)?;
+                stdout.write_all(b"\n")
+            });
         }
     }
 
     /// Prints text as it is.
+    pub fn raw(&self, text: impl Display) {
+        self.write(|stdout| write!(stdout, "{text}"));
+    }
+
+    fn write(&self, write: impl FnOnce(&mut io::StdoutLock<'_>) -> io::Result<()>) {
+        let mut closed = self.closed.borrow_mut();
+        if closed.is_none() {
+            let mut stdout = io::stdout().lock();
+            *closed = write(&mut stdout).and_then(|()| stdout.flush()).err();
+        }
+    }
+
+    /// Ends the output.
     ///
     /// # Errors
     ///
-    /// When standard output cannot be written to.
-    pub fn raw(&self, text: impl Display) -> Result<(), Failure> {
-        let mut stdout = io::stdout().lock();
-        write!(stdout, "{text}").and_then(|()| stdout.flush()).map_err(Failure::Stdout)
+    /// When standard output could not be written to for another reason than that its reader, such as `head`,
+    /// had seen enough.
+    pub fn finish(&self) -> Result<(), Failure> {
+        match self.closed.take() {
+            Some(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                Err(Failure::new(format!("cannot write to standard output: {error}")))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Whether messages are wanted.
@@ -83,8 +112,7 @@ impl Output {
     pub fn failure(&self, failure: &Failure) {
         match failure {
             Failure::Program(rendered) => say(rendered),
-            failure if failure.is_closed_pipe() => {}
-            failure => say(format_args!("error: {failure}")),
+            Failure::Other(error) => say(format_args!("error: {error}")),
         }
     }
 }

@@ -2,13 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use anemone_mil::error::{ErrorKind, Errors, Spans};
-use anemone_mil::program::{Function, Program};
+use anemone_mil::error::{Errors, Spans};
+use anemone_mil::program::Program;
 use anemone_mil::text::{self, Comments};
-use anemone_mil::verify::{CONST, Verified, verify, verify_blobs};
+use anemone_mil::verify::{Verified, verify, verify_blobs};
 use anemone_mil::weights::WeightSource;
 
-use super::{Failure, files};
+use super::{Failure, files, foreign};
 
 /// The largest program text that is read, in bytes.
 pub const MAX_PROGRAM_BYTES: u64 = 1 << 30;
@@ -51,7 +51,7 @@ impl Source {
     ///
     /// When the file cannot be read, or its text is no program.
     pub fn read(path: &Path) -> Result<Source, SourceError> {
-        let text = files::read_text(path, MAX_PROGRAM_BYTES).map_err(SourceError::File)?;
+        let text = read(path).map_err(SourceError::File)?;
         match text::parse(&text) {
             Ok(parsed) => Ok(Source {
                 path: path.to_owned(),
@@ -88,6 +88,15 @@ impl Source {
         verify(self.program.clone())
     }
 
+    /// The program, verified; its mistakes become one failure.
+    ///
+    /// # Errors
+    ///
+    /// As [`Source::verify`].
+    pub fn verified(&self) -> Result<Verified, Failure> {
+        self.verify().map_err(|errors| Failure::Program(self.render(&errors)))
+    }
+
     /// Checks the blobs that the program refers to.
     ///
     /// # Errors
@@ -103,12 +112,10 @@ impl Source {
     }
 }
 
-/// The number of a function's operations; constants are not counted.
-pub fn operations(function: &Function) -> usize {
-    function.ops.iter().filter(|op| op.name != CONST).count()
-}
-
-/// Whether mistakes are only that ops are not known here.
-pub fn only_unknown_ops(errors: &Errors) -> bool {
-    errors.all_are(ErrorKind::UnknownOp)
+/// The text of a program; what is no file of text is said to be what it looks like.
+fn read(path: &Path) -> Result<String, Failure> {
+    match path.is_dir() {
+        true => Err(Failure::new(format!("cannot read {}: {}", path.display(), foreign::directory(path)))),
+        false => files::read_text(path, MAX_PROGRAM_BYTES),
+    }
 }

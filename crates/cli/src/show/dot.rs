@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt::Write;
 
-use anemone_mil::program::{Function, LiteralValue, Op, OpId, Program, ValueId};
+use anemone_mil::program::{Function, LiteralValue, Op, Program, ValueId};
 use anemone_mil::verify::CONST;
 
 use super::short;
@@ -41,15 +41,15 @@ impl Graph {
             self.line(format_args!("        {node} [label={}, shape=ellipse];", value_label(function, *id)));
             producers.insert(*id, node);
         }
-        for (op_index, op) in function.ops.iter().enumerate() {
-            let node = format!("f{index}_op{op_index}");
+        for (id, op) in function.walk() {
+            let node = format!("f{index}_op{}", id.0);
             if !self.operation(&node, function, op) {
                 continue;
             }
             producers.extend(op.results.iter().map(|result| (*result, node.clone())));
         }
-        for id in &function.body.ops {
-            self.edges(index, function, *id, &producers);
+        for (id, op) in function.walk() {
+            self.edges(function, op, &format!("f{index}_op{}", id.0), &producers);
         }
         for (position, id) in function.body.outputs.iter().enumerate() {
             let node = format!("f{index}_out{position}");
@@ -75,11 +75,9 @@ impl Graph {
         weight.is_some()
     }
 
-    fn edges(&mut self, index: usize, function: &Function, id: OpId, producers: &HashMap<ValueId, String>) {
-        let Some(op) = function.ops.get(id.0 as usize) else { return };
-        let node = format!("f{index}_op{}", id.0);
+    fn edges(&mut self, function: &Function, op: &Op, node: &str, producers: &HashMap<ValueId, String>) {
         for value in op.arguments.iter().flat_map(|(_, argument)| argument.values()) {
-            self.edge(function, value, &node, producers);
+            self.edge(function, value, node, producers);
         }
     }
 

@@ -3,6 +3,8 @@
 use anemone_mil::tensor::Tensor;
 use anemone_mil::weights::write_blob_file;
 
+use serde_json::json;
+
 use super::support::{LINEAR, Place, anemone};
 
 const WITH_BLOB: &str = r#"program(1.3)
@@ -23,7 +25,7 @@ fn sound_programs_get_a_line_each() {
     assert_eq!(run.stderr, "2 files are ok\n");
     assert_eq!(anemone(["check", "-q", &one, &two]).ended(0).stderr, "");
     let json = anemone(["check", "--json", &one]).ended(0).json();
-    assert_eq!(json[0], serde_json::json!({"file": one, "ok": true, "functions": 1, "ops": 1}));
+    assert_eq!(json[0], json!({"file": one, "ok": true, "functions": 1, "ops": 1}));
 }
 
 #[test]
@@ -35,13 +37,23 @@ fn mistakes_are_shown_with_their_line_and_the_rest_is_checked_too() {
         anemone(["check", &wrong, &good]).failed(1, &["wrong.mil:7:", "wieght", "^", "1 of 2 files failed"]);
     assert_eq!(run.stdout, format!("{good}: ok, 1 function, 1 op\n"));
     let json = anemone(["check", "--json", &wrong]).ended(1).json();
-    assert_eq!(json.len(), 1);
-    assert_eq!(json[0]["ok"], false);
-    let error =
-        json[0]["errors"].as_array().unwrap().iter().find(|e| e["kind"] == "UnknownParameter").unwrap();
-    assert_eq!((error["line"].as_u64(), error["column"].as_u64()), (Some(7), Some(55)));
-    let run = anemone(["check", "--json", &place.text("none.mil")]).failed(1, &["none.mil"]);
-    assert!(run.json()[0]["reason"].as_str().unwrap().contains("No such file"));
+    let found = json.iter().find(|finding| finding["code"] == "unknown-parameter").unwrap();
+    assert_eq!((found["line"].as_u64(), found["column"].as_u64()), (Some(7), Some(55)));
+    assert_eq!((&found["file"], &found["severity"]), (&wrong.clone().into(), &"error".into()));
+    assert!(found["message"].as_str().unwrap().contains("`wieght`"), "{found}");
+    assert!(found["help"].as_str().unwrap().contains("`weight`"), "{found}");
+    let (last, findings) = json.split_last().unwrap();
+    assert_eq!(*last, json!({"file": wrong, "ok": false, "errors": findings.len()}));
+
+    let missing = place.text("none.mil");
+    let json = anemone(["check", "--json", &missing]).failed(1, &["none.mil"]).json();
+    assert!(json[0]["message"].as_str().unwrap().contains("No such file"));
+    for (key, value) in
+        [("file", json!(missing)), ("line", json!(null)), ("column", json!(null)), ("code", json!("file"))]
+    {
+        assert_eq!(json[0][key], value);
+    }
+    assert_eq!(json[1], json!({"file": missing, "ok": false, "errors": 1}));
 }
 
 /// A function of these statements.
@@ -59,8 +71,8 @@ fn shows_20_errors(arguments: &[&str], more: usize) {
     assert!(run.stderr.ends_with(&closing), "{}", run.stderr);
     assert!(run.stderr.len() < 20 * 1000, "{} bytes", run.stderr.len());
     let json = anemone([&["--json", "check"], arguments].concat()).ended(1).json();
-    assert_eq!(json[0]["errors"].as_array().unwrap().len(), 20);
-    assert_eq!(json[0]["more_errors"], more);
+    assert_eq!(json.len(), 20 + 1);
+    assert_eq!((&json[20]["ok"], &json[20]["errors"]), (&false.into(), &(20 + more).into()));
 }
 
 #[test]
@@ -93,7 +105,7 @@ fn in_a_long_line_columns_are_right() {
     let run = anemone(["check", &file]).ended(1);
     assert!(run.stderr.contains(&format!("line.mil:4:{column}\n")), "{}", run.stderr);
     let json = anemone(["--json", "check", &file]).ended(1).json();
-    let place = &json[0]["errors"][19];
+    let place = &json[19];
     assert_eq!((place["line"].as_u64(), place["column"].as_u64()), (Some(4), Some(column as u64)));
 }
 
@@ -127,4 +139,16 @@ fn warnings_are_shown_and_leave_the_status_alone() {
     assert!(run.stderr.starts_with("warning: `0x3c00` could be a number"), "{}", run.stderr);
     assert!(run.stderr.contains("\n\nwarning: `gelu` is not given `mode`\n"), "{}", run.stderr);
     assert_eq!(anemone(["check", "-q", &file]).ended(0).stderr, "");
+    let json = anemone(["check", "--json", &file]).ended(0).json();
+    assert_eq!(json.len(), 2 + 1);
+    assert_eq!((&json[0]["severity"], &json[0]["code"]), (&"warning".into(), &"ambiguous-number".into()));
+    assert_eq!((&json[1]["severity"], &json[1]["code"]), (&"warning".into(), &"omitted-parameter".into()));
+    assert_eq!((json[1]["line"].as_u64(), &json[2]["ok"]), (Some(5), &true.into()));
+
+    let run = anemone(["check", "-q", "--warnings-are-errors", &file]);
+    assert_eq!(run.failed(1, &["warning: `gelu`", "1 of 1 file failed"]).stdout, "");
+    let json = anemone(["check", "--json", "--warnings-are-errors", &file]).ended(1).json();
+    assert_eq!(json[2], json!({"file": file, "ok": false, "errors": 2}));
+    let sound = place.file("sound.mil", LINEAR);
+    anemone(["check", "--warnings-are-errors", &sound]).ended(0);
 }

@@ -7,9 +7,8 @@ use std::process::Command;
 use anemone_mil::tensor::Tensor;
 use anemone_mil::types::{DType, TensorType};
 use anemone_mil::weights::BlobFile;
-use npyz::WriterBuilder;
 
-use super::support::{Place, Run, anemone};
+use super::support::{Place, Run, anemone, array};
 
 const DIMENSIONS: [&str; 6] = ["--vocab", "50", "--dim", "8", "--seq", "6"];
 const PROGRAMS: [&str; 4] =
@@ -23,15 +22,6 @@ fn emit(place: &Place, flags: &[&str]) -> Run {
 fn blob(place: &Place, name: &str, dtype: DType, dims: &[usize]) -> Tensor {
     let file = BlobFile::open(place.path("head/weights").join(name)).unwrap();
     file.read(64, &TensorType::new(dtype, dims)).unwrap()
-}
-
-fn array(place: &Place, name: &str, shape: &[u64], values: &[f64]) -> String {
-    let mut bytes = Vec::new();
-    let mut writer =
-        npyz::WriteOptions::new().default_dtype().shape(shape).writer(&mut bytes).begin_nd().unwrap();
-    writer.extend(values.iter().copied()).unwrap();
-    writer.finish().unwrap();
-    place.file(name, bytes)
 }
 
 #[test]
@@ -130,10 +120,14 @@ fn wrong_dimensions_and_places_are_refused() {
     };
     with("0", &out).failed(1, &["`vocab` is 0"]);
     with("99999999999", &out).failed(1, &["`vocab` is 99999999999"]);
-    with("many", &out).failed(2, &["--vocab", "many"]);
+    for vocab in ["many", "32k", "-1"] {
+        with(vocab, &out).failed(2, &["--vocab", vocab, "must be a whole number in 2..="]);
+    }
+    emit(&place, &["--seed", "-1"]).failed(2, &["--seed", "'-1'", "must be a whole number in 0..="]);
     assert!(!Path::new(&out).exists());
     let file = place.file("file", "");
-    with("50", &format!("{file}/head")).failed(1, &["cannot write"]);
+    let in_the_way = format!("{file} is a file");
+    with("50", &format!("{file}/head")).failed(1, &["cannot make the directory", &in_the_way]);
     anemone(["emit", "head", "--vocab", "50"]).failed(2, &["--dim", "--seq", "--out"]);
     anemone(["emit", "tail", "--out", &out]).failed(2, &["tail"]);
     emit(&place, &["--fused"]).failed(2, &["--fused"]);

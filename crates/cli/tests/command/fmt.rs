@@ -82,12 +82,13 @@ fn a_file_that_fails_does_not_keep_others_from_their_turn() {
     for flags in [&["--json", "fmt"][..], &["--json", "fmt", "--check"], &["--json", "fmt", "--write"]] {
         let missing = place.text("missing.mil");
         let json = anemone([flags, &[&bad, &good, &missing]].concat()).ended(1).json();
-        assert_eq!(json.len(), 3);
-        assert_eq!((&json[0]["file"], &json[0]["ok"]), (&bad.clone().into(), &false.into()));
-        let error = &json[0]["errors"][0];
-        assert_eq!((error["line"].as_u64(), error["column"].as_u64()), (Some(4), Some(11)));
-        assert_eq!((&json[1]["ok"], &json[1]["changed"]), (&true.into(), &false.into()));
-        assert!(json[2]["reason"].as_str().unwrap().contains("No such file"));
+        assert_eq!(json.len(), 5);
+        assert_eq!((&json[0]["file"], &json[0]["code"]), (&bad.clone().into(), &"undefined-name".into()));
+        assert_eq!((json[0]["line"].as_u64(), json[0]["column"].as_u64()), (Some(4), Some(11)));
+        assert_eq!((&json[1]["file"], &json[1]["ok"]), (&bad.clone().into(), &false.into()));
+        assert_eq!((&json[2]["ok"], &json[2]["changed"]), (&true.into(), &false.into()));
+        assert!(json[3]["message"].as_str().unwrap().contains("No such file"));
+        assert_eq!((&json[4]["file"], &json[4]["ok"]), (&missing.into(), &false.into()));
     }
 }
 

@@ -6,19 +6,9 @@ use std::path::Path;
 use anemone_mil::tensor::Tensor;
 use anemone_mil::weights::write_blob_file;
 use half::f16;
-use npyz::{Deserialize, NpyFile, WriterBuilder};
+use npyz::{Deserialize, NpyFile};
 
-use super::support::{LINEAR, Place, Run, anemone};
-
-/// An array written by `npyz`, which our own reader shares nothing with.
-fn array<T: npyz::AutoSerialize + Copy>(place: &Place, name: &str, shape: &[u64], values: &[T]) -> String {
-    let mut bytes = Vec::new();
-    let mut writer =
-        npyz::WriteOptions::new().default_dtype().shape(shape).writer(&mut bytes).begin_nd().unwrap();
-    writer.extend(values.iter().copied()).unwrap();
-    writer.finish().unwrap();
-    place.file(name, bytes)
-}
+use super::support::{ACCUMULATE, LINEAR, Place, Run, anemone, array};
 
 /// An array with any header and data, as version 1.0.
 fn raw(place: &Place, name: &str, header: &str, data: &[u8]) -> String {
@@ -176,7 +166,7 @@ fn wrong_inputs_are_named() {
     anemone(["run", &program, "--input", &format!("x={x}")]).failed(2, &["--output"]);
     let input = format!("x={x}");
     let with = |rest: &[&str]| anemone([&["run", &program, "--input", &input, "--output"], rest].concat());
-    with(&[&x]).failed(1, &["cannot write", "x.npy"]);
+    with(&[&x]).failed(1, &["cannot make the directory", "x.npy: it is a file"]);
     with(&[&out, "--function", "other"]).failed(1, &["`other`", "`main`"]);
     with(&[&out, "--runtime", "gpu"]).failed(2, &["gpu", "cpu, eval"]);
     with(&[&out, "--chip", "m4"]).failed(2, &["--chip"]);
@@ -255,7 +245,7 @@ fn weights_are_looked_for_beside_the_program_or_where_told() {
 }
 "#;
     let x = array(&place, "x.npy", &[2], &[2.0f32, 3.0]);
-    run(&place, program, &[("x", &x)]).failed(1, &["`w`", "does not exist"]);
+    run(&place, program, &[("x", &x)]).failed(1, &["`w`", "does not exist", "`--weights DIR`"]);
     let write = |path: &str, values: [f32; 2]| {
         write_blob_file(place.path(path), |writer| writer.append(&Tensor::vector(values.to_vec()))).unwrap();
     };
@@ -265,8 +255,15 @@ fn weights_are_looked_for_beside_the_program_or_where_told() {
     fs::create_dir(place.path("other")).unwrap();
     write("other/w.bin", [10.0, 20.0]);
     let (file, out, other) = (place.text("program.mil"), place.text("out"), place.text("other"));
-    anemone(["run", &file, "--input", &format!("x={x}"), "--output", &out, "--weights", &other]).ended(0);
+    let from = |weights: &str| {
+        anemone(["run", &file, "--input", &format!("x={x}"), "--output", &out, "--weights", weights])
+    };
+    from(&other).ended(0);
     assert_eq!(read::<f32>(&place.path("out/y.npy")).1, [20.0, 60.0]);
+    from(&place.text("none")).failed(1, &["cannot read weights", "no such directory"]);
+    from(&place.text("w.bin")).failed(1, &["w.bin: it is not a directory", "`@model_path`"]);
+    let in_the_way = format!("cannot make the directory {x}: it is a file");
+    anemone(["run", &file, "--input", &format!("x={x}"), "--output", &x]).failed(1, &[&in_the_way]);
 }
 
 /// Sizes that no machine has: an output, an intermediate value, a state.
@@ -305,4 +302,78 @@ fn sizes_beyond_memory_are_errors() {
             assert!(run.stderr.lines().count() < 12 && !run.stderr.contains("panicked"), "{}", run.stderr);
         }
     }
+}
+
+#[test]
+fn a_state_is_given_like_an_input_and_written_like_a_result() {
+    let place = Place::new();
+    let x = array(&place, "x.npy", &[2], &[1.5f32, 2.0]);
+    let s = array(&place, "s.npy", &[2], &[10.0f64, -2.0]);
+    let program = place.file("accumulate.mil", ACCUMULATE);
+    for runtime in ["cpu", "eval"] {
+        let out = place.text(runtime);
+        let x = format!("x={x}");
+        let flags = ["run", "--json", &program, "--runtime", runtime, "--output", &out, "--input", &x];
+        let read = |name: &str| {
+            read::<f16>(&place.path(runtime).join(name)).1.iter().map(|v| v.to_f32()).collect::<Vec<_>>()
+        };
+        let json = anemone(flags).ended(0).json();
+        assert_eq!(json.len(), 2);
+        assert_eq!((&json[1]["output"], &json[1]["dtype"]), (&"s".into(), &"fp16".into()));
+        assert_eq!((read("y.npy"), read("s.npy")), (vec![0.0, 0.0], vec![1.5, 2.0]));
+        anemone([&flags[..], &["--input", &format!("s={s}")]].concat()).ended(0);
+        assert_eq!((read("y.npy"), read("s.npy")), (vec![15.0, -4.0], vec![11.5, 0.0]));
+    }
+    let out = place.text("out");
+    let run = |inputs: &[&str]| {
+        let inputs = inputs.iter().flat_map(|input| ["--input", input]);
+        anemone(["run", &program, "--output", &out].into_iter().chain(inputs))
+    };
+    let (x, s) = (format!("x={x}"), format!("s={s}"));
+    run(&[&x, &s, &s]).failed(1, &["`s` is given twice"]);
+    run(&[&s]).failed(1, &["nothing is given for `x`"]);
+    run(&[&x, &s.replace("s=", "t=")]).failed(1, &["no input named `t`", "`s`, `x`"]);
+    let long = format!("s={}", array(&place, "long.npy", &[3], &[1.0f32; 3]));
+    run(&[&x, &long]).failed(1, &["the state `s`", "[3]", "[2] is expected"]);
+    assert!(!place.path("out").exists());
+}
+
+/// On Linux a path is any bytes. JSON is UTF-8, so there what is not becomes U+FFFD.
+#[cfg(target_os = "linux")]
+#[test]
+fn paths_need_not_be_utf8() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+
+    let place = Place::new();
+    let odd = place.path("").join(OsStr::from_bytes(b"caf\xe9="));
+    let within = |name: &str| odd.join(name).into_os_string();
+    fs::create_dir(&odd).unwrap();
+    let x = array(&place, "x.npy", &[2, 3], &[1.0f32; 6]);
+    fs::copy(&x, odd.join("x.npy")).unwrap();
+    fs::write(odd.join("linear.mil"), LINEAR).unwrap();
+    fs::write(odd.join("config"), "[model]\ndim = 8\n[train]\nbatch = 2\nseq = 8\nsteps = 2\n").unwrap();
+
+    let input = [OsStr::new("x="), &within("x.npy")].join(OsStr::new(""));
+    let (json, program, out) = (OsStr::new("--json"), within("linear.mil"), within("out"));
+    let of = |subcommand: &str, arguments: &[&OsStr]| {
+        anemone([&[OsStr::new(subcommand), json], arguments].concat()).ended(0).json()
+    };
+    let flag = OsStr::new;
+    let results = of("run", &[&program, flag("--input"), &input, flag("--output"), &out]);
+    assert!(results[0]["file"].as_str().unwrap().ends_with("caf\u{fffd}=/out/y.npy"), "{results:?}");
+    assert!(odd.join("out/y.npy").exists());
+    for subcommand in ["check", "fmt", "show"] {
+        let lines = of(subcommand, &[&program]);
+        assert!(lines[0]["file"].as_str().unwrap().ends_with("caf\u{fffd}=/linear.mil"), "{lines:?}");
+    }
+    let failed = anemone([flag("check"), json, &within("none.mil"), &program]).ended(1).json();
+    assert_eq!((&failed[1]["ok"], &failed[2]["ok"]), (&false.into(), &true.into()));
+    let dimensions = ["--vocab", "5", "--dim", "4", "--seq", "3", "--out"].map(OsStr::new);
+    let lines = of("emit", &[&[flag("head")], &dimensions[..], &[&within("head")]].concat());
+    assert_eq!(lines.len(), 3 + 4);
+    let trained = of("train", &[flag("--config"), &within("config"), flag("--out"), &within("trained")]);
+    assert!(trained[0]["checkpoint"].as_str().unwrap().contains("caf\u{fffd}="), "{trained:?}");
+    let resumed = of("train", &[flag("--resume"), &within("trained")]);
+    assert_eq!(resumed, trained);
 }

@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::json;
 
-use super::support::{LINEAR, Place, anemone};
+use super::support::{ACCUMULATE, LINEAR, Place, anemone};
 
 #[test]
 fn says_what_a_program_takes_gives_holds_and_costs() {
@@ -24,6 +24,17 @@ fn says_what_a_program_takes_gives_holds_and_costs() {
     assert_eq!(json[0]["flops"]["counted"], 56);
     assert_eq!(json[0]["flops"]["complete"], true);
     assert_eq!(json[0]["bytes"], json!({"inputs": 24, "outputs": 32, "intermediates": 0}));
+}
+
+#[test]
+fn states_are_told_from_inputs() {
+    let place = Place::new();
+    let file = place.file("accumulate.mil", ACCUMULATE);
+    let run = anemone(["show", &file]).ended(0);
+    assert!(run.stdout.contains("  states\n    s: state<tensor<fp16, [2]>>\n"), "{}", run.stdout);
+    let json = anemone(["show", "--json", &file]).ended(0).json();
+    assert_eq!(json[0]["inputs"], json!([{"name": "x", "type": "tensor<fp16, [2]>"}]));
+    assert_eq!(json[0]["states"], json!([{"name": "s", "type": "state<tensor<fp16, [2]>>"}]));
 }
 
 #[test]
@@ -87,4 +98,8 @@ fn the_graph_goes_into_a_file() {
     assert!(graph.contains(r#"f0_in0 -> f0_op2 [label="fp32 [2, 3]"]"#), "{graph}");
     assert!(graph.contains(r#"f0_op2 -> f0_out0 [label="fp32 [2, 4]"]"#), "{graph}");
     anemone(["show", &file, "--dot", &format!("{file}/graph.dot")]).failed(1, &["cannot write", "graph.dot"]);
+    let missing = place.text("none");
+    let run = anemone(["show", &file, "--dot", &format!("{missing}/graph.dot")]);
+    let run = run.failed(1, &["cannot write", &format!("the directory {missing} does not exist")]);
+    assert!(!run.stderr.contains(".graph.dot"), "{}", run.stderr);
 }

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use npyz::WriterBuilder;
 use serde_json::Value;
 
 /// What a run of the command printed, and how it ended.
@@ -86,9 +87,46 @@ impl Place {
     }
 }
 
+/// An array written by `npyz`, which our own reader shares nothing with.
+pub fn array<T: npyz::AutoSerialize + Copy>(
+    place: &Place,
+    name: &str,
+    shape: &[u64],
+    values: &[T],
+) -> String {
+    let mut bytes = Vec::new();
+    let mut writer =
+        npyz::WriteOptions::new().default_dtype().shape(shape).writer(&mut bytes).begin_nd().unwrap();
+    writer.extend(values.iter().copied()).unwrap();
+    writer.finish().unwrap();
+    place.file(name, bytes)
+}
+
 pub fn repository() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
 }
+
+/// Each run adds x to the state s, and gives the product of x and what was in it before.
+pub const ACCUMULATE: &str = r#"program(1.3)
+{
+    func main<ios18>(state<tensor<fp16, [2]>> s, tensor<fp16, [2]> x) {
+            tensor<fp16, [2]> before = read_state(input = s)[name = string("before")];
+            tensor<fp16, [2]> sum = add(x = before, y = x)[name = string("sum")];
+            write_state(data = sum, input = s)[name = string("write")];
+            tensor<fp16, [2]> y = mul(x = before, y = x)[name = string("y")];
+        } -> (y);
+}
+"#;
+
+/// y = x + x and z = x · x.
+pub const TWO_OUTPUTS: &str = r#"program(1.3)
+{
+    func main<ios18>(tensor<fp32, [2]> x) {
+            tensor<fp32, [2]> y = add(x = x, y = x)[name = string("y")];
+            tensor<fp32, [2]> z = mul(x = x, y = x)[name = string("z")];
+        } -> (y, z);
+}
+"#;
 
 /// y = x · w with a bias, as Apple's compiler prints it.
 pub const LINEAR: &str = r#"program(1.3)

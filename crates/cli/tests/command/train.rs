@@ -206,6 +206,9 @@ fn resuming_takes_nothing_that_would_change_the_run() {
         anemone([&resume[..], &more].concat()).failed(2, &["cannot be used with", "--resume"]);
     }
     anemone(["train", "--resume", &empty]).failed(1, &["holds no checkpoint", "no run to resume"]);
+    let checkpoint = place.text("out/checkpoint.safetensors");
+    anemone(["train", "--resume", &checkpoint])
+        .failed(1, &["the directory of a run", &checkpoint, "is a file"]);
     anemone([&resume[..], &["--runtime", "eval"]].concat()).failed(1, &["began on the runtime cpu"]);
 
     fs::write(place.path("text.txt"), text().replace("sheep", "goats")).unwrap();

@@ -1,6 +1,6 @@
 //! Bad usage, help and version.
 
-use super::support::{anemone, command, finished};
+use super::support::anemone;
 
 #[test]
 fn bad_usage_ends_with_status_2_and_says_what_is_possible() {
@@ -25,18 +25,4 @@ fn help_gives_every_flag_one_line() {
         }
     }
     anemone(["--version"]).ended(0);
-}
-
-/// As with `anemone show … | head`: no panic, no complaint.
-#[test]
-#[cfg(unix)]
-fn a_closed_standard_output_is_no_error() {
-    use std::process::Stdio;
-    let place = super::support::Place::new();
-    let file = place.file("linear.mil", super::support::LINEAR);
-    let mut child =
-        command().args(["fmt", &file]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    drop(child.stdout.take());
-    let run = finished(child.wait_with_output().unwrap());
-    assert_eq!(run.stderr, "");
 }

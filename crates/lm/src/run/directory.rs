@@ -3,7 +3,7 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 
-use anemone_mil::weights::remove_leftovers;
+use anemone_mil::files::remove_leftovers;
 
 use super::RunError;
 use crate::files::FileError;

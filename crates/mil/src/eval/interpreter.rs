@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::bind::{self, Scope};
 use crate::constants::ReplaceableConstants;
-use crate::eval::{Budget, Evaluation, widen};
-use crate::ops::{Given, Operand, Operands};
-use crate::program::{BlobReference, ValueId};
+use crate::eval::{Budget, Evaluation, widen, within_block};
+use crate::ops::{OpDef, OpError, Operand, RunBlocks};
+use crate::program::{BlobReference, Block, OpId, ValueId};
 use crate::runtime::{ConstantHandle, Executable, Port, Runtime, RuntimeError, check_inputs};
 use crate::specialize::{Specialized, op_error};
 use crate::tensor::Tensor;
@@ -105,12 +105,7 @@ impl Scope for Frame<'_> {
     fn value(&self, id: ValueId) -> Option<Operand> {
         let known = self.specialized.value(id)?;
         match self.values.get(&id) {
-            // The declared element type stays: without rounding, the value's own is fp64.
-            Some(value) => Some(Operand {
-                ty: TensorType { dtype: known.ty.dtype, shape: value.ty().shape },
-                value: Some(value.clone()),
-                ..known
-            }),
+            Some(value) => Some(known.holding(value.clone())),
             None => Some(known),
         }
     }
@@ -123,47 +118,81 @@ impl Scope for Frame<'_> {
 impl Interpretation {
     fn execute(&mut self, inputs: &[&Tensor]) -> Result<Vec<Arc<Tensor>>, RuntimeError> {
         let specialized = &self.specialized;
-        let function = specialized.function();
         let mut frame = Frame { specialized, values: HashMap::new() };
         for (id, input) in specialized.input_ids.iter().zip(inputs) {
             frame.values.insert(*id, Arc::new((*input).clone()));
         }
-        for &id in &function.body.ops {
-            let Some(row) = specialized.program.row(specialized.function, id) else { continue };
-            let op = function.op(id);
-            let results = bind::operands(op, row, &frame).and_then(|mut operands| {
-                if self.evaluation.is_exact() {
-                    widen_operands(&mut operands);
-                }
-                self.evaluation.apply(row, &operands)
-            });
-            let results = results.map_err(|error| op_error(function, id, error))?;
-            for (&value, tensor) in op.results.iter().zip(results) {
-                frame.values.insert(value, Arc::new(tensor));
-            }
-        }
-        let exact = self.evaluation.is_exact();
-        let output = |id: &ValueId| {
-            let value = frame.value(*id).and_then(|operand| operand.value);
-            let value = value.map(|value| if exact { widen(value) } else { value });
-            value.ok_or_else(|| {
-                RuntimeError::Interface(format!("the output `{}` has no value", function.value(*id).name))
-            })
-        };
-        function.body.outputs.iter().map(output).collect()
+        frame.run(&specialized.function().body, &mut self.evaluation)
     }
 }
 
-/// Widens the values of operands; their declared element types stay.
-fn widen_operands(operands: &mut Operands<'_>) {
-    for (_, given) in &mut operands.0 {
-        let operands = match given {
-            Given::One(operand) => std::slice::from_mut(operand),
-            Given::Tuple(operands) => operands,
-        };
-        for operand in operands {
-            operand.value = operand.value.take().map(widen);
+impl Frame<'_> {
+    /// Runs the ops of a block whose inputs have their values; gives what it yields.
+    fn run(&mut self, block: &Block, evaluation: &mut Evaluation) -> Result<Vec<Arc<Tensor>>, RuntimeError> {
+        for &id in &block.ops {
+            let Some(row) = self.specialized.row(id) else { continue };
+            let results = self.results(id, row, evaluation)?;
+            for (&value, tensor) in self.specialized.function().op(id).results.iter().zip(results) {
+                self.specialized.check_result(value, tensor.shape())?;
+                self.values.insert(value, tensor);
+            }
         }
+        block.outputs.iter().map(|&id| self.yielded(id, evaluation.is_exact())).collect()
+    }
+
+    fn results(
+        &mut self,
+        id: OpId,
+        row: &OpDef,
+        evaluation: &mut Evaluation,
+    ) -> Result<Vec<Arc<Tensor>>, RuntimeError> {
+        let function = self.specialized.function();
+        let op = function.op(id);
+        let operands = bind::operands(op, row, self).map(|mut operands| {
+            if evaluation.is_exact() {
+                // The declared element types stay.
+                operands.iter_mut().for_each(|operand| operand.value = operand.value.take().map(widen));
+            }
+            operands
+        });
+        let results = operands.and_then(|operands| match row.blocks {
+            None => Ok(evaluation.apply(row, &operands)?.into_iter().map(Arc::new).collect()),
+            Some(rules) => {
+                (rules.eval)(&operands, &mut Blocks { frame: self, blocks: &op.blocks, evaluation })
+            }
+        });
+        results.map_err(|error| op_error(function, id, error))
+    }
+
+    fn yielded(&self, id: ValueId, exact: bool) -> Result<Arc<Tensor>, RuntimeError> {
+        let value = self.value(id).and_then(|operand| operand.value);
+        let value = value.map(|value| if exact { widen(value) } else { value });
+        value.ok_or_else(|| {
+            let name = &self.specialized.function().value(id).name;
+            RuntimeError::Interface(format!("the output `{name}` has no value"))
+        })
+    }
+}
+
+/// The blocks of an op, within the values around them.
+struct Blocks<'a, 'b> {
+    frame: &'a mut Frame<'b>,
+    blocks: &'b [Block],
+    evaluation: &'a mut Evaluation,
+}
+
+impl RunBlocks for Blocks<'_, '_> {
+    fn run(&mut self, block: usize, inputs: Vec<Arc<Tensor>>) -> Result<Vec<Arc<Tensor>>, OpError> {
+        let block = &self.blocks[block];
+        for (&id, value) in block.inputs.iter().zip(inputs) {
+            self.frame.specialized.check_result(id, value.shape()).map_err(within_block)?;
+            self.frame.values.insert(id, value);
+        }
+        self.frame.run(block, self.evaluation).map_err(within_block)
+    }
+
+    fn round(&mut self) -> Result<(), OpError> {
+        self.evaluation.charge_round()
     }
 }
 

@@ -6,7 +6,7 @@ use crate::error::ErrorKind;
 use crate::ops::{OpError, Parameter};
 use crate::program::ValueId;
 use crate::tensor::Tensor;
-use crate::types::{DType, Shape, TensorType};
+use crate::types::{DType, Shape, TensorType, Type};
 
 /// One operand as an op's functions see it, whether it came as a value, as a literal in place, or as an
 /// attribute.
@@ -22,17 +22,45 @@ pub struct Operand {
     pub id: Option<ValueId>,
     /// Whether the operand is a state.
     pub is_state: bool,
+    /// Whether the operand is a list; its type and value are those of the tensor that keeps it, whose first dimension is
+    /// the list's length.
+    pub is_list: bool,
 }
 
 impl Operand {
     /// A constant.
     pub fn constant(tensor: Arc<Tensor>) -> Operand {
-        Operand { ty: tensor.ty(), constant: true, value: Some(tensor), id: None, is_state: false }
+        Operand {
+            ty: tensor.ty(),
+            constant: true,
+            value: Some(tensor),
+            id: None,
+            is_state: false,
+            is_list: false,
+        }
     }
 
     /// A value of which only the type is known.
     pub fn of_type(ty: TensorType) -> Operand {
-        Operand { ty, constant: false, value: None, id: None, is_state: false }
+        Operand { ty, constant: false, value: None, id: None, is_state: false, is_list: false }
+    }
+
+    /// The operand with the value that it has in a run. The declared element type stays: without rounding, the value's
+    /// own is fp64. So does the length of a list, whose `?` says that it can grow.
+    #[must_use]
+    pub fn holding(self, value: Arc<Tensor>) -> Operand {
+        let mut shape = value.ty().shape;
+        if let (true, Some(length), Some(declared)) =
+            (self.is_list, shape.0.first_mut(), self.ty.shape.0.first())
+        {
+            *length = *declared;
+        }
+        Operand { ty: TensorType { dtype: self.ty.dtype, shape }, value: Some(value), ..self }
+    }
+
+    /// The type of the value that the operand stands for.
+    pub fn held_type(&self) -> Type {
+        if self.is_list { Type::list_of(self.ty.clone()) } else { Type::Tensor(self.ty.clone()) }
     }
 
     /// Element type.
@@ -86,17 +114,25 @@ impl Operands<'_> {
         self.0.iter().find(|(name, _)| *name == parameter).map(|(_, given)| given)
     }
 
-    /// Every operand, those of a tuple one by one.
-    pub fn each(&self) -> impl Iterator<Item = &Operand> {
+    /// Every operand, tuples spread out.
+    pub fn iter(&self) -> impl Iterator<Item = &Operand> {
         self.0.iter().flat_map(|(_, given)| match given {
             Given::One(operand) => std::slice::from_ref(operand),
             Given::Tuple(operands) => operands,
         })
     }
 
+    /// As [`Operands::iter`], to be changed.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Operand> {
+        self.0.iter_mut().flat_map(|(_, given)| match given {
+            Given::One(operand) => std::slice::from_mut(operand),
+            Given::Tuple(operands) => operands,
+        })
+    }
+
     /// The elements of all operands together, of those whose shapes are known.
     pub fn elements(&self) -> u64 {
-        self.each().filter_map(|operand| operand.ty.shape.elements()).fold(0, u64::saturating_add)
+        self.iter().filter_map(|operand| operand.ty.shape.elements()).fold(0, u64::saturating_add)
     }
 
     /// The typed value of a parameter.

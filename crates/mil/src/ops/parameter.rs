@@ -13,6 +13,10 @@ pub enum OperandForm {
     Tuple,
     /// A state.
     State,
+    /// A list.
+    List,
+    /// A tuple of tensors and lists.
+    TensorsAndLists,
 }
 
 /// What may be given for a parameter.
@@ -44,6 +48,8 @@ const fn kind(
 /// | [`Operand`] | a tensor or scalar, constant or not |
 /// | [`Constant`] | a constant tensor or scalar |
 /// | [`State`] | a state |
+/// | [`List`] | a list |
+/// | `Vec<`[`Carried`]`>` | a tuple of tensors and lists |
 /// | `Vec<Operand>` | a tuple |
 /// | `i32`, `bool`, `String`, `f64` | a constant scalar: int32, bool, string, fp16 or fp32 |
 /// | `Vec<i32>`, `Vec<bool>` | a constant vector |
@@ -128,6 +134,36 @@ impl Parameter for State {
     }
     fn collect<'a>(&'a self, all: &mut Vec<&'a Operand>) {
         all.push(&self.0);
+    }
+}
+
+/// A list.
+#[derive(Debug, Clone)]
+pub struct List(pub Operand);
+
+impl Parameter for List {
+    const KIND: ParameterKind = kind(OperandForm::List, false, None, None);
+    type Written = Input;
+    fn bind(given: &Given) -> Result<Self, OpError> {
+        single(given).cloned().map(List)
+    }
+    fn collect<'a>(&'a self, all: &mut Vec<&'a Operand>) {
+        all.push(&self.0);
+    }
+}
+
+/// A tensor or list that goes from one round of a loop to the next.
+#[derive(Debug, Clone)]
+pub struct Carried(pub Operand);
+
+impl Parameter for Vec<Carried> {
+    const KIND: ParameterKind = kind(OperandForm::TensorsAndLists, false, None, None);
+    type Written = Tuple;
+    fn bind(given: &Given) -> Result<Self, OpError> {
+        Vec::<Operand>::bind(given).map(|operands| operands.into_iter().map(Carried).collect())
+    }
+    fn collect<'a>(&'a self, all: &mut Vec<&'a Operand>) {
+        all.extend(self.iter().map(|carried| &carried.0));
     }
 }
 

@@ -62,7 +62,7 @@ macro_rules! ops {
         $( since $since:ident $(where [ $($declared:ident $(= $same:ident)? $(: $set:expr)?),* $(,)? ])? )+
         { infer: $infer:expr, eval: $eval:expr, accuracy: $accuracy:expr
             $(; vjp: $vjp:expr)? $(; no_vjp: $reason:literal)? $(; flops: $flops:expr)?
-            $(; [ $($flag:ident),+ $(,)? ])? $(,)? }
+            $(; blocks: $blocks:expr)? $(; [ $($flag:ident),+ $(,)? ])? $(,)? }
     )*) => {
         /// The rows of this family.
         pub(super) static ROWS: &[$crate::ops::OpDef] = &[$($({
@@ -129,6 +129,7 @@ macro_rules! ops {
                     documentation: concat!($($doc, "\n"),*),
                     accuracy: $accuracy,
                     gradient: $crate::ops!(@no_gradient $($reason)?),
+                    blocks: $crate::ops!(@some $($blocks)?),
                     $($($flag: true,)+)?
                     ..$crate::ops::BLANK_ROW
                 };
@@ -246,6 +247,8 @@ pub const BLANK_ROW: OpDef = OpDef {
     gradient: Gradient::Unsaid,
     flops: |_, _| None,
     accuracy: Accuracy::Exact,
+    blocks: None,
+    gives_list: false,
     constexpr: false,
     stateful: false,
     commutative: false,

@@ -105,8 +105,8 @@ impl Folding<'_> {
         let order: Vec<OpId> = function.walk().map(|(id, _)| id).collect();
         for id in order {
             let op = function.op(id);
-            let Some(row) = row(id).filter(|row| !row.constexpr && !row.stateful) else { continue };
-            if !op.blocks.is_empty() || op.results.is_empty() {
+            let Some(row) = row(id).filter(|row| may_fold(row)) else { continue };
+            if op.results.is_empty() {
                 continue;
             }
             let Some(values) = self.values(function, id, row, &blobs)? else { continue };
@@ -133,7 +133,7 @@ impl Folding<'_> {
     ) -> Result<Option<Vec<Arc<Tensor>>>, PassError> {
         let op = function.op(id);
         let Ok(operands) = bind::operands(op, row, &self.facts) else { return Ok(None) };
-        let all: Vec<&Operand> = operands.each().collect();
+        let all: Vec<&Operand> = operands.iter().collect();
         if all.is_empty()
             || !all.iter().all(|operand| operand.constant || row.from_types && !operand.is_state)
         {
@@ -153,7 +153,7 @@ impl Folding<'_> {
             }
         }
         let Ok(operands) = bind::operands(op, row, &self.facts) else { return Ok(None) };
-        if !row.from_types && operands.each().any(|operand| operand.value.is_none()) {
+        if !row.from_types && operands.iter().any(|operand| operand.value.is_none()) {
             return Ok(None);
         }
         // What fails or is too much to compute now is left for the run.
@@ -223,6 +223,11 @@ impl Folding<'_> {
         }
         function.ops[id.index()] = folded;
     }
+}
+
+/// Whether an op does nothing but give tensors that follow from its operands.
+fn may_fold(row: &OpDef) -> bool {
+    !row.constexpr && !row.stateful && !row.gives_list && row.blocks.is_none()
 }
 
 /// The constants of a function that blob files keep.

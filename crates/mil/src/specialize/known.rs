@@ -9,7 +9,7 @@ use crate::eval::{Budget, Evaluation};
 use crate::ops::{OpDef, Operand, Operands};
 use crate::program::{BlobReference, Op, ValueId};
 use crate::tensor::Tensor;
-use crate::types::TensorType;
+use crate::types::{TensorType, Type};
 
 /// The most elements of an operand or a result that is looked at: shapes are short.
 const MOST_ELEMENTS: u64 = 1 << 12;
@@ -33,22 +33,24 @@ impl KnownValues {
         KnownScope { facts, known: self }
     }
 
-    /// Computes the results of an op, of these types, if they follow from what is known.
-    pub fn compute(&mut self, op: &Op, row: &OpDef, operands: &Operands<'_>, types: &[TensorType]) {
-        if row.stateful || row.constexpr || op.results.is_empty() || !op.blocks.is_empty() {
+    /// Computes the results of an op, of these types, if they follow from what is known now; in a loop that is less
+    /// than before where a round changes dimensions.
+    pub fn compute(&mut self, op: &Op, row: &OpDef, operands: &Operands<'_>, types: &[Type]) {
+        op.results.iter().for_each(|result| drop(self.values.remove(result)));
+        if row.stateful || row.constexpr || row.gives_list || row.blocks.is_some() || op.results.is_empty() {
             return;
         }
         let counts = |ty: &TensorType| {
             ty.shape.elements().is_some_and(|elements| elements <= MOST_ELEMENTS)
                 && (self.floats || !ty.dtype.is_float())
         };
-        let mut given = operands.each().peekable();
+        let mut given = operands.iter().peekable();
         let known = if row.from_types {
             given.all(|operand| operand.ty.shape.elements().is_some())
         } else {
             given.peek().is_some() && given.all(|operand| operand.value.is_some() && counts(&operand.ty))
         };
-        if !known || !types.iter().all(counts) {
+        if !known || !types.iter().all(|ty| ty.as_tensor().is_some_and(|ty| counts(&ty))) {
             return;
         }
         // What fails here fails in the run, with an error that says where.

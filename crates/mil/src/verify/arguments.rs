@@ -12,6 +12,8 @@ use crate::types::{DType, Opset};
 
 /// The likely fix where a state stands for a tensor.
 const READ_FIRST: &str = "read the state into a tensor first";
+/// The likely fix where a list stands for a tensor.
+const TAKE_FROM_LIST: &str = "take a tensor from the list first";
 
 /// Everything in which the operands differ from what the row's parameters ask for: at most one error per
 /// parameter.
@@ -91,7 +93,11 @@ fn wanted(row: &OpDef, parameter: &ParameterDef) -> String {
     let dtypes = domain.map(|set| format!(" of {set}")).unwrap_or_default();
     let form = match (parameter.kind.form, parameter.kind.rank) {
         (OperandForm::Tuple, _) => return format!("a tuple of {constant}tensors{dtypes}, in parentheses"),
+        (OperandForm::TensorsAndLists, _) => {
+            return "a tuple of tensors and lists, in parentheses".to_string();
+        }
         (OperandForm::State, _) => "state",
+        (OperandForm::List, _) => "list",
         (OperandForm::Tensor, Some(0)) => "scalar",
         (OperandForm::Tensor, Some(1)) => "vector",
         (OperandForm::Tensor, _) => "tensor",
@@ -111,7 +117,8 @@ fn check_given(
         OpError::new(kind, Some(parameter.name), message).found(format!("found {found}"))
     };
     let items = match (given, parameter.kind.form) {
-        (Given::Tuple(items), OperandForm::Tuple) => items.as_slice(),
+        (Given::Tuple(items), OperandForm::Tuple | OperandForm::TensorsAndLists) => items.as_slice(),
+        (Given::One(operand), OperandForm::List) if operand.is_list => std::slice::from_ref(operand),
         (Given::One(operand), OperandForm::Tensor) => std::slice::from_ref(operand),
         (Given::One(operand), OperandForm::State) if operand.is_state => std::slice::from_ref(operand),
         _ => return Err(refuse(ErrorKind::OperandKind, describe(given))),
@@ -123,6 +130,10 @@ fn check_given(
         };
         if operand.is_state && parameter.kind.form != OperandForm::State {
             return Err(refuse(ErrorKind::OperandKind, found(operand)).with_help(READ_FIRST));
+        }
+        let lists = matches!(parameter.kind.form, OperandForm::List | OperandForm::TensorsAndLists);
+        if operand.is_list && !lists {
+            return Err(refuse(ErrorKind::OperandKind, found(operand)).with_help(TAKE_FROM_LIST));
         }
         if parameter.kind.constant && !operand.constant {
             let not_constant = format!("{}, computed when the program runs", found(operand));
@@ -196,6 +207,9 @@ fn describe(given: &Given) -> String {
 fn describe_operand(operand: &Operand) -> String {
     if operand.is_state {
         return "a state".to_string();
+    }
+    if operand.is_list {
+        return operand.held_type().to_string();
     }
     if operand.rank() == 0 { format!("a scalar {}", operand.dtype()) } else { operand.ty.to_string() }
 }

@@ -1,10 +1,11 @@
 //! The order of a function: every op stands in one place, every value is bound once, and used where it is seen.
 
 use crate::error::{BlockPart, ErrorKind, FunctionPart, OpPart, Place};
+use crate::ops::OpDef;
 use crate::program::{Block, MAX_BLOCK_DEPTH, Op, OpId, ValueId};
 use crate::types::Type;
 
-use super::{CONST, FunctionCheck};
+use super::{CONST, FunctionCheck, count};
 
 /// How a block's position turns into the places of its parts.
 type Part<'a> = &'a dyn Fn(BlockPart) -> FunctionPart;
@@ -68,13 +69,26 @@ impl FunctionCheck<'_, '_> {
         }
     }
 
-    /// Refuses the blocks of an op that takes none.
-    pub(super) fn no_blocks(&mut self, id: OpId, op: &Op) {
-        if !op.blocks.is_empty() {
-            let part = FunctionPart::Op(id, OpPart::Block(0, BlockPart::Parameters));
-            let message = format!("`{}` with a nested block", op.name);
-            self.error(ErrorKind::NestedBlock, part, message, "this op takes no blocks");
+    /// Whether an op has the blocks that its row asks for, and no others; says so where not.
+    pub(super) fn right_blocks(&mut self, id: OpId, op: &Op, row: &OpDef) -> bool {
+        let wanted = row.blocks.map_or(0, |rules| rules.names.len());
+        if op.blocks.len() == wanted {
+            return true;
         }
+        let at = op.blocks.len().min(wanted);
+        let part = match op.blocks.get(at) {
+            Some(_) => OpPart::Block(at, BlockPart::Parameters),
+            None => OpPart::Name,
+        };
+        let (message, label) = match row.blocks {
+            None => (format!("`{}` with a nested block", op.name), "this op takes no blocks".to_string()),
+            Some(rules) => (
+                format!("`{}` has {}: {}", op.name, count(wanted, "block"), rules.names.join(" and ")),
+                format!("found {}", count(op.blocks.len(), "block")),
+            ),
+        };
+        self.error(ErrorKind::NestedBlock, FunctionPart::Op(id, part), message, label);
+        false
     }
 
     /// Binds a value.

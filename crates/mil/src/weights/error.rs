@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::files::LFS_POINTER;
 use crate::types::{DType, TensorType};
 
 /// Why a blob cannot be read or written. Offsets and sizes are in bytes.
@@ -39,6 +40,9 @@ pub enum BlobError {
         /// What it would have to be.
         reason: &'static str,
     },
+    /// A pointer of Git LFS in the place of the file.
+    #[error("not a weight file: {LFS_POINTER}")]
+    LfsPointer,
     /// The file's header names another version of the format, or the file is no blob file at all.
     #[error("not a weight file: its header has version {found}, expected {expected}", expected = super::VERSION)]
     BadHeader {

@@ -1,6 +1,7 @@
 //! The metadata record of a blob, and the header of a blob file.
 
 use super::BlobError;
+use crate::files::is_lfs_pointer;
 use crate::types::{DType, TensorType};
 
 /// Header, records and payloads start at multiples of this many bytes; header and records are as long.
@@ -117,6 +118,9 @@ pub(super) fn encode_header(count: u32) -> Block {
 
 /// The number of blobs that a header claims, once its version is known to be [`VERSION`].
 pub(super) fn decode_header(block: &Block) -> Result<u32, BlobError> {
+    if is_lfs_pointer(block) {
+        return Err(BlobError::LfsPointer);
+    }
     let found = u32_at(block, 4);
     if found != VERSION {
         return Err(BlobError::BadHeader { found });

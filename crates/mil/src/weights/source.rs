@@ -60,6 +60,12 @@ impl WeightDirectory {
     pub fn directory(&self) -> &Path {
         &self.directory
     }
+
+    /// The files that have been opened so far.
+    pub fn opened(&self) -> Vec<PathBuf> {
+        let opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        opened.keys().map(|relative| self.directory.join(relative)).collect()
+    }
 }
 
 impl WeightSource for WeightDirectory {

@@ -4,9 +4,10 @@ use std::fs::File;
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::path::Path;
 
+use super::BlobError;
 use super::packing::pack;
 use super::record::{ALIGNMENT, PackedSize, Record, align, encode_header};
-use super::{BlobError, write_atomically};
+use crate::files::write_atomically;
 use crate::tensor::{Data, Tensor};
 
 /// Writes blobs one after the other.

@@ -1,4 +1,4 @@
-//! Replacing files whole.
+//! Replacing files whole, and files that stand for others.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
@@ -17,8 +17,8 @@ use std::path::{Path, PathBuf};
 /// # let path = directory.path().join("notes.txt");
 /// use std::io::{Error, Write};
 ///
-/// anemone_mil::weights::write_atomically(&path, |file| file.write_all(b"whole"))?;
-/// let failed = anemone_mil::weights::write_atomically(&path, |file| {
+/// anemone_mil::files::write_atomically(&path, |file| file.write_all(b"whole"))?;
+/// let failed = anemone_mil::files::write_atomically(&path, |file| {
 ///     file.write_all(b"ha")?;
 ///     Err::<(), Error>(Error::other("disk full"))
 /// });
@@ -38,7 +38,8 @@ pub fn write_atomically<T, E: From<io::Error>>(
     let place = Place::of(path.as_ref())?;
     let mut builder = tempfile::Builder::new();
     builder.prefix(&place.prefix).rand_bytes(RANDOM_CHARACTERS).suffix(SUFFIX);
-    let mut new = new_file_permissions(&mut builder).tempfile_in(&place.directory)?;
+    let new = new_file_permissions(&mut builder).tempfile_in(&place.directory);
+    let mut new = new.map_err(|error| place.no_new_file(&error))?;
     let result = write(new.as_file_mut())?;
     if let Some(permissions) = place.old_permissions {
         new.as_file().set_permissions(permissions)?;
@@ -64,6 +65,16 @@ pub fn remove_leftovers(path: impl AsRef<Path>) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// What is wrong with a file that [`is_lfs_pointer`], and what to do.
+pub const LFS_POINTER: &str =
+    "it is a pointer that Git LFS left in the file's place; `git lfs pull` fetches the file itself";
+
+/// Whether a file that begins with these bytes is a pointer of Git LFS: a few lines of text in the place of a
+/// large file that was not fetched.
+pub fn is_lfs_pointer(start: &[u8]) -> bool {
+    start.starts_with(b"version https://git-lfs.github.com/spec/")
 }
 
 /// Letters and digits between a temporary file's prefix, `.NAME.`, and its [`SUFFIX`].
@@ -96,6 +107,18 @@ impl Place {
         prefix.push(path.file_name().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?);
         prefix.push(".");
         Ok(Place { path, directory, prefix, old_permissions })
+    }
+
+    /// Why there can be no new file, without the temporary file's name, which nobody has heard of.
+    fn no_new_file(&self, error: &io::Error) -> io::Error {
+        let directory = self.directory.display();
+        io::Error::new(
+            error.kind(),
+            match error.kind() {
+                io::ErrorKind::NotFound => format!("the directory {directory} does not exist"),
+                kind => format!("no file can be made in the directory {directory}: {kind}"),
+            },
+        )
     }
 
     fn is_temporary(&self, name: &OsStr) -> bool {
@@ -181,7 +204,9 @@ mod tests {
         let result: io::Result<()> = write_atomically(directory.path(), |_| Ok(()));
         assert_eq!(result.unwrap_err().kind(), io::ErrorKind::InvalidInput);
         let result: io::Result<()> = write_atomically(directory.path().join("none/file"), |_| Ok(()));
-        assert_eq!(result.unwrap_err().kind(), io::ErrorKind::NotFound);
+        let error = result.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+        assert!(error.to_string().ends_with("none does not exist"), "{error}");
         let result: io::Result<()> = write_atomically("", |_| Ok(()));
         assert_eq!(result.unwrap_err().kind(), io::ErrorKind::InvalidInput);
     }
