@@ -10,6 +10,7 @@ mod check;
 mod common;
 mod emit;
 mod fmt;
+mod opt;
 mod run;
 mod show;
 mod train;
@@ -67,6 +68,8 @@ subcommands! {
     Fmt = fmt,
     /// Verify programs, and the weights they refer to
     Check = check,
+    /// Rewrite a program: settle its types, leave out what is not needed, fold, bake, change the dialect
+    Opt = opt,
     /// Write programs, and the weights they refer to
     Emit = emit,
     /// Run a program on arrays in .npy files

@@ -46,7 +46,7 @@ pub use bind_literals::bind_literals;
 pub use common_subexpressions::common_subexpressions;
 pub use dead_code::{dead_code, remove_dead_code};
 pub use dialect::dialect;
-pub use fold_constants::{FOLD_BUDGET, fold_constants};
+pub use fold_constants::{FOLD_BUDGET, FOLD_WEIGHTS_BUDGET, fold_constants};
 pub use specialize::specialize;
 pub use unbake::{Unbaked, unbake};
 

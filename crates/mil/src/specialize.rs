@@ -307,14 +307,10 @@ fn blob(literal: &Literal) -> Option<(&BlobReference, TensorType)> {
 }
 
 /// Declares the results of every op as its type rule has them for the operands' types.
-fn infer(
-    function: &mut Function,
-    findings: &mut Findings,
-    known: KnownValues,
-) -> Result<(), RuntimeError> {
+fn infer(function: &mut Function, findings: &mut Findings, known: KnownValues) -> Result<(), RuntimeError> {
     let declared = function.values.iter().map(|value| value.ty.clone()).collect();
     let body = function.body.ops.clone();
-    Inference { function, findings, declared, known }.ops(&body)
+    Inference { function, findings, declared, known, depth: 0 }.ops(&body)
 }
 
 /// Types on their way from the inputs through a function.
@@ -324,6 +320,8 @@ struct Inference<'a> {
     /// The types that were written.
     declared: Vec<Type>,
     known: KnownValues,
+    /// The number of blocks around the op at hand.
+    depth: usize,
 }
 
 impl Inference<'_> {
@@ -335,11 +333,26 @@ impl Inference<'_> {
         let Some(row) = self.findings.rows[id.index()] else { return Ok(()) };
         if let Some(rules) = row.blocks {
             let given = self.given(id, row)?;
+            self.depth += 1;
             self.blocks(id, if rules.loops { given } else { Vec::new() })?;
+            self.depth -= 1;
         }
+        match self.results(id, row, true) {
+            // A block need not run: what would go wrong in it counts only where it does.
+            Err(_) if self.depth > 0 => self.results(id, row, false),
+            result => result,
+        }
+    }
+
+    /// Infers and declares the types of an op's results, from values that are known as well, or from constants alone.
+    fn results(&mut self, id: OpId, row: &OpDef, with_known: bool) -> Result<(), RuntimeError> {
         let (op, facts) = (self.function.op(id), &self.findings.facts);
         let failed = |error| op_error(self.function, id, error);
-        let operands = bind::operands(op, row, &self.known.over(facts)).map_err(failed)?;
+        let operands = match with_known {
+            true => bind::operands(op, row, &self.known.over(facts)),
+            false => bind::operands(op, row, facts),
+        };
+        let operands = operands.map_err(failed)?;
         let inferred = row.result_types(&operands, &facts.block_types(op)).map_err(failed)?;
         self.known.compute(op, row, &operands, &inferred);
         for (result, ty) in op.results.clone().into_iter().zip(inferred) {

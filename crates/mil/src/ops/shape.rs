@@ -201,7 +201,10 @@ fn shape_type(row: &ShapeOf) -> Result<Vec<TensorType>, OpError> {
 }
 
 fn shape(row: &ShapeOf, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
-    let dims = row.x.dims()?;
+    let dims = match &row.x.value {
+        Some(value) => value.shape().to_vec(),
+        None => rules::known_dims(row.x.shape())?,
+    };
     let fit: Option<Vec<i64>> = dims.iter().map(|&dim| i32::try_from(dim).ok().map(i64::from)).collect();
     let fit = fit.ok_or_else(|| OpError::rule("x", "has a dimension that int32 does not hold"))?;
     Ok(vec![evaluation.tensor(DType::Int32, &[dims.len()], Numbers::Integer(fit))?])

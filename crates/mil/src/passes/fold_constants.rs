@@ -15,8 +15,10 @@ use crate::types::{DType, TensorType, Type};
 use crate::verify::{CONST, Verified, count};
 use crate::weights::{BlobError, WeightSource};
 
-/// What one application of [`fold_constants`] may compute.
+/// What one application of [`fold_constants`] may compute of the constants in a text.
 pub const FOLD_BUDGET: Budget = Budget { elements: 1 << 24, work: 1 << 26 };
+/// What it may compute of weights, too: some seconds' work.
+pub const FOLD_WEIGHTS_BUDGET: Budget = Budget { elements: 1 << 28, work: 1 << 30 };
 
 /// A result may have this many bytes even where its operands have fewer.
 const SMALL_BYTES: u64 = 1 << 16;
