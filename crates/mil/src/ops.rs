@@ -61,7 +61,7 @@ pub use normalize::*;
 pub use operand::{Given, Operand, Operands};
 pub use parameter::{Carried, Constant, List, OperandForm, Parameter, ParameterKind, State};
 pub use reduce::*;
-pub use refusal::OpError;
+pub use refusal::{BlockFault, OpError};
 pub use repeat::*;
 #[doc(hidden)]
 pub use row::{BLANK_ROW, differentiate, flops, of_signature};
