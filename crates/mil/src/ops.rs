@@ -69,7 +69,7 @@ pub use one_hot::*;
 pub use operand::{Given, Operand, Operands};
 pub use parameter::{Carried, Constant, List, OperandForm, Parameter, ParameterKind, State};
 pub use reduce::*;
-pub use refusal::OpError;
+pub use refusal::{BlockFault, OpError};
 pub use repeat::*;
 #[doc(hidden)]
 pub use row::{BLANK_ROW, differentiate, flops, of_signature};
