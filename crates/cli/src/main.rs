@@ -10,6 +10,8 @@ mod check;
 mod common;
 mod emit;
 mod fmt;
+mod grad;
+mod opt;
 mod run;
 mod show;
 mod train;
@@ -67,8 +69,12 @@ subcommands! {
     Fmt = fmt,
     /// Verify programs, and the weights they refer to
     Check = check,
+    /// Rewrite a program: settle its types, leave out what is not needed, fold, bake, change the dialect
+    Opt = opt,
     /// Write programs, and the weights they refer to
     Emit = emit,
+    /// Differentiate a program: write forward.mil and backward.mil
+    Grad = grad,
     /// Run a program on arrays in .npy files
     Run = run,
     /// Describe a program: inputs, outputs, operations, parameters, FLOPs and bytes

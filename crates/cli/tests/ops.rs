@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anemone_mil::eval::{self, Interpreter};
+use anemone_mil::eval::Interpreter;
 use anemone_mil::ops::{self, Accuracy};
 use anemone_mil::program::Function;
 use anemone_mil::runtime::{Runtime, allocate_outputs};
@@ -38,7 +38,7 @@ struct Subject {
 }
 
 fn subjects() -> Vec<Subject> {
-    let (eval, exact) = (Interpreter::default(), Interpreter { exact: true, ..Interpreter::default() });
+    let (eval, exact) = (Interpreter::default(), Interpreter::exact());
     let mut subjects = vec![
         Subject {
             name: "eval".to_string(),
@@ -216,14 +216,14 @@ fn compare(actual: &Tensor, expected: &Values, accuracy: Accuracy, subject: &Sub
     for (i, &value) in values.iter().enumerate() {
         let (reference, magnitude) = (references[i], magnitudes[i].abs());
         let within = |tolerance| near(value, reference, rounded[i], ty.dtype, tolerance);
-        let half_ulp = eval::tolerance(Accuracy::Exact, &ty, reference, 0.0);
+        let half_ulp = Accuracy::Exact.tolerance(&ty, reference, 0.0);
         let inexact = F64 * magnitude.max(reference.abs());
         let close = if !subject.rounds {
             same(value, reference) || (reference.is_finite() && (value - reference).abs() <= inexact)
         } else if accuracy == Accuracy::Exact {
             same(value, rounded[i])
         } else {
-            within(eval::tolerance(accuracy, &ty, reference, magnitude))
+            within(accuracy.tolerance(&ty, reference, magnitude))
                 && (!subject.computes_in_f64 || within(half_ulp + inexact))
         };
         if !close {

@@ -10,10 +10,11 @@
 
 use std::fmt;
 
-use crate::eval::Evaluation;
+use crate::error::ErrorKind;
+use crate::eval::{Evaluation, ulp};
 use crate::grad::Pullback;
 use crate::tensor::Tensor;
-use crate::types::{Opset, TensorType, Type};
+use crate::types::{Dim, Opset, TensorType, Type};
 
 mod activation;
 mod arrange;
@@ -131,6 +132,19 @@ pub enum Accuracy {
     Sum(u32),
 }
 
+impl Accuracy {
+    /// By how much a result of this type may differ from the exact `reference`; `magnitude` is `Σ|x||w|` where the op is
+    /// a sum.
+    pub fn tolerance(self, ty: &TensorType, reference: f64, magnitude: f64) -> f64 {
+        let unit = ulp(ty.dtype, reference).unwrap_or(0.0);
+        match self {
+            Accuracy::Exact => 0.5 * unit,
+            Accuracy::Ulp(units) => (f64::from(units) + 0.5) * unit,
+            Accuracy::Sum(units) => 1e-5 * magnitude + (f64::from(units) + 0.5) * unit,
+        }
+    }
+}
+
 /// A parameter in the table.
 #[derive(Debug, Clone, Copy)]
 pub struct ParameterDef {
@@ -208,8 +222,10 @@ pub struct OpDef {
     pub gives_list: bool,
     /// Whether the op reads or writes a state, so that it may be neither left out nor moved.
     pub stateful: bool,
-    /// Whether the first two operands may change places.
+    /// Whether the first two operands may change places without a bit of the result changing, those of a NaN aside.
     pub commutative: bool,
+    /// Whether the results follow from the types of the operands alone, as dimensions do.
+    pub from_types: bool,
     /// Whether each element of the result is computed from the elements at its place in the operands, which broadcast.
     pub elementwise: bool,
 }
@@ -240,6 +256,35 @@ impl OpDef {
             .into_iter()
             .map(|ty| if self.gives_list { Type::list_of(ty) } else { Type::Tensor(ty) })
             .collect())
+    }
+
+    /// Results of the op: its meaning, held to its type rule and the budget.
+    ///
+    /// # Errors
+    ///
+    /// When the op refuses its operands, or the budget does not suffice.
+    pub fn apply(
+        &self,
+        operands: &Operands<'_>,
+        evaluation: &mut Evaluation,
+    ) -> Result<Vec<Tensor>, OpError> {
+        let types = (self.infer)(operands)?;
+        // The length of a list that can grow is not in its type; the meaning asks for what it needs.
+        for ty in types.iter().filter(|ty| !(self.gives_list && ty.shape.0.first() == Some(&Dim::Unknown))) {
+            evaluation.allocate(&ty.shape)?;
+        }
+        evaluation.charge(operands.elements())?;
+        // Nothing to compute, and so no product of dimensions to overflow.
+        if !types.is_empty() && types.iter().all(|ty| ty.shape.elements() == Some(0)) {
+            return evaluation.empty_results(&types);
+        }
+        let results = (self.eval)(operands, evaluation)?;
+        let fits = |(ty, tensor): (&TensorType, &Tensor)| ty.shape.agrees_with(&tensor.ty().shape);
+        if types.len() == results.len() && types.iter().zip(&results).all(fits) {
+            return Ok(results);
+        }
+        // A meaning must give what its type rule promises; anything else is a fault of the row.
+        Err(OpError::new(ErrorKind::Malformed, None, "the results are not of the inferred types"))
     }
 
     /// The element types that a parameter takes.

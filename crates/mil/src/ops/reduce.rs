@@ -252,11 +252,28 @@ fn toward_zero<R: Reduce>(
     row.result(evaluation, dtype, Numbers::Integer(results.into_iter().map(|value| value as i64).collect()))
 }
 
+/// The sums of floating-point elements that fall to each result, as the arithmetic adds up.
+fn sums(evaluation: &Evaluation, dtype: DType, grouping: &Grouping, x: &[f64]) -> Vec<f64> {
+    let Some(sums) = evaluation.arithmetic().sums() else { return grouping.fold(x, 0.0, |sum, x| sum + x) };
+    let mut groups = vec![Vec::with_capacity(grouping.elements_each); grouping.results];
+    grouping.for_each(|element, result| groups[result].push(x[element]));
+    groups.iter().map(|group| sums.of_elements(dtype, group)).collect()
+}
+
 fn reduce_sum(row: &ReduceSum, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
+    if let Numbers::Float(x) = row.x.numbers()? {
+        let sums = sums(evaluation, row.x.dtype(), &row.grouping()?, &x);
+        return row.result(evaluation, row.x.dtype(), Numbers::Float(sums));
+    }
     fold(row, evaluation, (0.0, |sum, x| sum + x), (0, i64::wrapping_add))
 }
 
 fn reduce_sum_square(row: &ReduceSumSquare, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
+    if let Numbers::Float(mut x) = row.x.numbers()? {
+        x.iter_mut().for_each(|x| *x *= *x);
+        let sums = sums(evaluation, row.x.dtype(), &row.grouping()?, &x);
+        return row.result(evaluation, row.x.dtype(), Numbers::Float(sums));
+    }
     let integer = |sum: i64, x: i64| sum.wrapping_add(x.wrapping_mul(x));
     fold(row, evaluation, (0.0, |sum, x| sum + x * x), (0, integer))
 }
@@ -280,7 +297,7 @@ fn reduce_mean(row: &ReduceMean, evaluation: &mut Evaluation) -> Result<Vec<Tens
     if !row.x.dtype().is_float() {
         grouping.refuse_empty()?;
     }
-    let mut means = grouping.fold(&row.x.floats()?, 0.0, |sum, x| sum + x);
+    let mut means = sums(evaluation, row.x.dtype(), &grouping, &row.x.floats()?);
     means.iter_mut().for_each(|sum| *sum /= grouping.elements_each as f64);
     toward_zero(row, evaluation, means)
 }

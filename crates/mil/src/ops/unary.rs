@@ -105,7 +105,10 @@ pub(super) fn map<R: Row>(
 ) -> Result<Vec<Tensor>, OpError> {
     let x = first(row)?;
     let mut values = x.floats()?;
-    values.iter_mut().for_each(|value| *value = function(*value));
+    let (arithmetic, dtype) = (evaluation.arithmetic(), x.dtype());
+    for value in &mut values {
+        *value = arithmetic.function(R::BASE.name, dtype, *value).unwrap_or_else(|| function(*value));
+    }
     Ok(vec![evaluation.tensor(x.dtype(), x.dims()?, Numbers::Float(values))?])
 }
 

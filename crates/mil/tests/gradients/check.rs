@@ -96,7 +96,7 @@ impl Subject {
     }
 
     fn prepare(&self) -> Box<dyn Executable> {
-        let exact = Interpreter { exact: true, ..Interpreter::default() };
+        let exact = Interpreter::exact();
         let function = self.function();
         let types = function.body.inputs.iter().map(|&id| {
             let value = function.value(id);
@@ -211,7 +211,7 @@ impl Subject {
         for (i, (gradient, difference)) in gradient.iter().zip(&differences).enumerate() {
             let error = (gradient - difference).abs();
             // Not-a-number is no agreement.
-            if !(error <= self.tolerance * largest + 1e-9) {
+            if error.is_nan() || error > self.tolerance * largest + 1e-9 {
                 let found =
                     format!("the gradient of `{name}` at {i} is {gradient}, the difference {difference}");
                 self.fail(&format!(
