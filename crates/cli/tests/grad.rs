@@ -58,7 +58,7 @@ struct Subject {
 }
 
 fn subjects() -> Vec<Subject> {
-    let exact = || Box::new(Interpreter { exact: true, ..Interpreter::default() });
+    let exact = || Box::new(Interpreter::exact());
     let (eval, cpu) = (|| Box::new(Interpreter::default()), || Box::new(Cpu::new().unwrap()));
     let subject = |name, runtime, dtypes, tolerance| Subject { name, runtime, dtypes, tolerance };
     let single: fn(f64) -> f64 = |largest| 1e-5 * largest;

@@ -30,7 +30,7 @@ impl Warnings {
 
 /// The optional parameters whose default is one number for each spatial dimension of `x`, or each end of one, so that
 /// no row can write it: name, number, and how many per dimension.
-const PER_SPATIAL_DIMENSION: [(&str, &'static str, usize); 3] =
+const PER_SPATIAL_DIMENSION: [(&str, &str, usize); 3] =
     [("dilations", "1", 1), ("pad", "0", 2), ("strides", "1", 1)];
 
 /// Parameters that Apple's compiler leaves out, too.
