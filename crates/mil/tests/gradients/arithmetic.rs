@@ -182,6 +182,8 @@ pub const CASES: &[(&str, Maker)] = &[
     of_elements!(exp2, Random::signed, has_rounded_factors),
     of_elements!(sin, Random::signed),
     of_elements!(cos, Random::signed),
+    of_elements!(sinh, Random::signed),
+    of_elements!(cosh, Random::signed),
     of_elements!(erf, Random::signed, has_rounded_factors),
     of_elements!(floor, between_steps, kinked),
     of_elements!(ceil, between_steps, kinked),
