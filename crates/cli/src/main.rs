@@ -10,6 +10,7 @@ mod check;
 mod common;
 mod emit;
 mod fmt;
+mod grad;
 mod opt;
 mod run;
 mod show;
@@ -72,6 +73,8 @@ subcommands! {
     Opt = opt,
     /// Write programs, and the weights they refer to
     Emit = emit,
+    /// Differentiate a program: write forward.mil and backward.mil
+    Grad = grad,
     /// Run a program on arrays in .npy files
     Run = run,
     /// Describe a program: inputs, outputs, operations, parameters, FLOPs and bytes

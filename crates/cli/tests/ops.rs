@@ -38,7 +38,7 @@ struct Subject {
 }
 
 fn subjects() -> Vec<Subject> {
-    let (eval, exact) = (Interpreter::default(), Interpreter { exact: true, ..Interpreter::default() });
+    let (eval, exact) = (Interpreter::default(), Interpreter::exact());
     let mut subjects = vec![
         Subject {
             name: "eval".to_string(),

@@ -134,7 +134,7 @@ impl Constants {
         let function = self.specialized.function();
         let op = function.op(id);
         let Some(row) = self.specialized.row(id) else { return Ok(Vec::new()) };
-        let mut evaluation = Evaluation::new(false, Budget::ORDINARY);
+        let mut evaluation = Evaluation::new(Budget::ORDINARY);
         let tensors = bind::operands(op, row, self)
             .and_then(|operands| evaluation.apply(row, &operands))
             .map_err(|error| op_error(function, id, error))?;

@@ -16,9 +16,9 @@ use anemone_mil::verify::Verified;
 use anemone_mil::weights::WeightSource;
 use bytemuck::Zeroable;
 
-use crate::choose::choose;
+use crate::choose::choice_of;
 use crate::constants::{Constants, roots_of};
-use crate::kernels::elementwise::Function;
+use crate::kernels::elementwise::StripFunction;
 use crate::kernels::{Around, Choice, Elements, Kernel};
 use crate::memory::{LINE_BYTES, Line, Memory, Place, Sources, bytes_of_mut, lines};
 use crate::plan::{Action, Plan, Step, plan, unsupported};
@@ -70,7 +70,7 @@ enum Replacement {
     /// By another kernel.
     Kernel { step: usize, kernel: Box<dyn Kernel> },
     /// By another function of one node of a region.
-    Function { step: usize, region: usize, node: usize, function: Arc<dyn Function> },
+    Function { step: usize, region: usize, node: usize, function: Arc<dyn StripFunction> },
 }
 
 /// The memory of a run.
@@ -96,7 +96,7 @@ impl Execution {
         weights: &dyn WeightSource,
     ) -> Result<Execution, RuntimeError> {
         let specialized = Specialized::new(program, function, inputs, weights)?;
-        let mut evaluation = Evaluation::new(false, Budget::ORDINARY);
+        let mut evaluation = Evaluation::new(Budget::ORDINARY);
         for (id, port) in &specialized.states {
             let dims = port.ty.shape.to_known();
             let held = dims.and_then(|dims| Tensor::zeros(port.ty.dtype, &dims));
@@ -167,7 +167,7 @@ impl Body {
         threads: &Threads,
     ) -> Result<(), RuntimeError> {
         let replaced = self.constants.replace(constant, value.clone())?;
-        match self.choose_again(replaced.id(), threads) {
+        match self.replacements_for(replaced.id(), threads) {
             Ok(replacements) => replacements.into_iter().for_each(|replacement| self.replace(replacement)),
             Err(error) => {
                 self.constants.restore(replaced);
@@ -184,13 +184,17 @@ impl Body {
     }
 
     /// What steps compute from now on that read this constant, or what is made of it, which have other values now.
-    fn choose_again(&self, constant: ValueId, threads: &Threads) -> Result<Vec<Replacement>, RuntimeError> {
+    fn replacements_for(
+        &self,
+        constant: ValueId,
+        threads: &Threads,
+    ) -> Result<Vec<Replacement>, RuntimeError> {
         let specialized = self.constants.specialized();
         let function = specialized.function();
         let mut replacements = Vec::new();
         for &Reader { op, step, part } in self.readers.get(&constant).into_iter().flatten() {
             let Some(row) = specialized.program.row(specialized.function, op) else { continue };
-            let choice = choose(&self.constants, function.op(op), row, threads);
+            let choice = choice_of(&self.constants, function.op(op), row, threads);
             match (part, choice.map_err(|error| op_error(function, op, error))?) {
                 (Part::Kernel { result }, Some(Choice::Kernels(mut works))) if result < works.len() => {
                     let kernel = works.swap_remove(result).kernel;

@@ -1,7 +1,8 @@
 //! The reference interpreter: what a program means, computed slowly and readably.
 //!
 //! Every op computes in f64 (integers in i64) and rounds once to the declared element type, to nearest even.
-//! Without rounding ([`Interpreter::exact`]) every value stays in f64, which serves as the exact reference.
+//! It runs over an [`Arithmetic`]: this one, or the exact one ([`Interpreter::exact`]), in which every value stays in
+//! f64, or a backend's own.
 //! A budget of elements and of work lets a hostile program end with an error.
 
 use std::collections::HashMap;
@@ -12,12 +13,14 @@ use crate::ops::{Accuracy, OpDef, OpError, Operand, Operands};
 use crate::program::ValueId;
 use crate::runtime::RuntimeError;
 use crate::specialize::Specialized;
-use crate::tensor::{Data, Tensor, TensorError};
+use crate::tensor::{Tensor, TensorError};
 use crate::types::{DType, Dim, Shape, TensorType};
 
+mod arithmetic;
 mod interpreter;
 mod numbers;
 
+pub use arithmetic::{Arithmetic, Declared, Exact, Sums};
 pub use interpreter::Interpreter;
 pub use numbers::Numbers;
 
@@ -39,15 +42,25 @@ impl Budget {
 /// What an op's meaning may ask of the run it is part of: rounding, budget and states.
 #[derive(Debug)]
 pub struct Evaluation {
-    exact: bool,
+    arithmetic: Arc<dyn Arithmetic>,
     budget: Budget,
     states: HashMap<ValueId, Tensor>,
 }
 
 impl Evaluation {
-    /// A run with this budget; an exact one keeps floating-point values in f64.
-    pub fn new(exact: bool, budget: Budget) -> Evaluation {
-        Evaluation { exact, budget, states: HashMap::new() }
+    /// A run in the declared arithmetic, with this budget.
+    pub fn new(budget: Budget) -> Evaluation {
+        Evaluation::over(Arc::new(Declared), budget)
+    }
+
+    /// A run in an arithmetic, with this budget.
+    pub fn over(arithmetic: Arc<dyn Arithmetic>, budget: Budget) -> Evaluation {
+        Evaluation { arithmetic, budget, states: HashMap::new() }
+    }
+
+    /// The arithmetic of the run.
+    pub fn arithmetic(&self) -> &dyn Arithmetic {
+        self.arithmetic.as_ref()
     }
 
     /// The run's states, by the function input that holds each.
@@ -73,8 +86,7 @@ impl Evaluation {
     ) -> Result<(), RuntimeError> {
         match specialized.states.iter().find(|(_, port)| port.name == name) {
             Some((id, port)) if port.ty == value.ty() => {
-                let value = Arc::new(value.clone());
-                let value = if self.exact { widen(value) } else { value };
+                let value = self.keep(Arc::new(value.clone()));
                 self.states.insert(*id, Arc::unwrap_or_clone(value));
                 Ok(())
             }
@@ -92,9 +104,15 @@ impl Evaluation {
         self.budget = budget;
     }
 
-    /// Whether floating-point values stay in f64.
-    pub fn is_exact(&self) -> bool {
-        self.exact
+    /// A tensor in the element type that the arithmetic keeps it in, so that a run meets one way of storing it.
+    pub(crate) fn keep(&self, tensor: Arc<Tensor>) -> Arc<Tensor> {
+        let kept = self.arithmetic.kept(tensor.dtype());
+        if tensor.dtype() == kept {
+            return tensor;
+        }
+        let values = tensor.to_f64();
+        let wide = values.and_then(|values| Tensor::from_f64(kept, tensor.shape(), &values).ok());
+        wide.map_or(tensor, Arc::new)
     }
 
     /// Results of an op: its meaning, held to its type rule and the budget.
@@ -111,7 +129,7 @@ impl Evaluation {
         self.charge(operands.elements())?;
         // Nothing to compute, and so no product of dimensions to overflow.
         if !types.is_empty() && types.iter().all(|ty| ty.shape.elements() == Some(0)) {
-            return empty_results(&types, self.exact);
+            return self.empty_results(&types);
         }
         let results = (row.eval)(operands, self)?;
         check_results(&types, &results)?;
@@ -160,22 +178,28 @@ impl Evaluation {
         }
     }
 
-    /// A tensor of an element type from exact values: floating-point ones are rounded once, unless the run
-    /// is exact; integers wrap.
+    /// A tensor of an element type from exact values: floating-point ones are rounded as the arithmetic does; integers
+    /// wrap.
     ///
     /// # Errors
     ///
     /// When the number of values is not the shape's.
     pub fn tensor(&self, dtype: DType, dims: &[usize], numbers: Numbers) -> Result<Tensor, OpError> {
         let tensor = match numbers {
-            Numbers::Float(values) if self.exact => Tensor::new(DType::Fp64, dims, Data::F64(values)),
-            Numbers::Float(values) => Tensor::from_f64(dtype, dims, &values),
+            Numbers::Float(values) => self.arithmetic.round(dtype, dims, values),
             Numbers::Integer(mut values) => {
                 values.iter_mut().for_each(|value| *value = numbers::wrap(dtype, *value));
                 Tensor::from_i64(dtype, dims, &values)
             }
         };
         tensor.map_err(internal)
+    }
+
+    /// Results of which none has an element.
+    fn empty_results(&self, types: &[TensorType]) -> Result<Vec<Tensor>, OpError> {
+        let empty = |ty: &TensorType| Tensor::zeros(self.arithmetic.kept(ty.dtype), &ty.shape.to_known()?);
+        let results: Option<Vec<Tensor>> = types.iter().map(empty).collect();
+        results.ok_or_else(|| OpError::new(ErrorKind::Malformed, None, "an empty result of unknown shape"))
     }
 
     /// The tensor that a state holds.
@@ -210,26 +234,6 @@ pub const ROUND: usize = 1024;
 /// An error of an op in a block, as one of the op that has the block.
 pub fn within_block(error: RuntimeError) -> OpError {
     OpError::new(ErrorKind::NestedBlock, None, error.to_string())
-}
-
-/// A tensor in f64 if it is of floating point, so that a run without rounding meets one way of storing it.
-pub(crate) fn widen(tensor: Arc<Tensor>) -> Arc<Tensor> {
-    if tensor.dtype() == DType::Fp64 {
-        return tensor;
-    }
-    let values = tensor.to_f64();
-    let wide = values.and_then(|values| Tensor::from_f64(DType::Fp64, tensor.shape(), &values).ok());
-    wide.map_or(tensor, Arc::new)
-}
-
-/// Results of which none has an element.
-fn empty_results(types: &[TensorType], exact: bool) -> Result<Vec<Tensor>, OpError> {
-    let empty = |ty: &TensorType| {
-        let dtype = if exact && ty.dtype.is_float() { DType::Fp64 } else { ty.dtype };
-        ty.shape.to_known().and_then(|dims| Tensor::zeros(dtype, &dims))
-    };
-    let results: Option<Vec<Tensor>> = types.iter().map(empty).collect();
-    results.ok_or_else(|| OpError::new(ErrorKind::Malformed, None, "an empty result of unknown shape"))
 }
 
 /// A meaning must give what its type rule promises; anything else is a fault of the row.

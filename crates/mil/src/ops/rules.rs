@@ -1,6 +1,7 @@
 //! What many type rules and meanings share: broadcasting, axes, and walking over elements.
 
 use crate::error::ErrorKind;
+use crate::grad::Pullback;
 use crate::ops::{OpError, Operand, Row};
 use crate::tensor::{Data, Element, Tensor};
 use crate::types::{Dim, Shape, TensorType};
@@ -8,6 +9,11 @@ use crate::types::{Dim, Shape, TensorType};
 /// The result has the type of the first operand.
 pub(super) fn same_as_first<R: Row>(row: &R) -> Result<Vec<TensorType>, OpError> {
     first(row).map(|operand| vec![operand.ty.clone()])
+}
+
+/// The gradient of an op that is constant between its steps: zeros, which what nothing is given to has.
+pub(super) fn flat<R>(_: &R, _: &mut Pullback<'_>) -> Result<(), OpError> {
+    Ok(())
 }
 
 /// The floating-point operations of an op that only moves data.

@@ -63,7 +63,7 @@ fn attempt(
     let mut changed = program.program().clone();
     let mut changes = Vec::new();
     let dialect = changed.version.dialect();
-    let mut evaluation = Evaluation::new(false, budget);
+    let mut evaluation = Evaluation::new(budget);
     for (index, function) in changed.functions.iter_mut().enumerate() {
         if left.contains(&index) {
             changes
