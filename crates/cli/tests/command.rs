@@ -14,6 +14,7 @@ mod command {
     mod emit;
     mod fmt;
     mod foreign;
+    mod opt;
     mod overwriting;
     mod run;
     mod show;
