@@ -4,11 +4,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use anemone_mil::bind::{self, Scope};
-use anemone_mil::eval::{Budget, Evaluation, within_block};
+use anemone_mil::eval::{Budget, Evaluation};
 use anemone_mil::mapped::room_for;
 use anemone_mil::ops::{OpError, Operand, RunBlocks};
 use anemone_mil::program::{BlobReference, OpId, ValueId};
-use anemone_mil::runtime::{ConstantHandle, Executable, Port, RuntimeError, check_inputs};
+use anemone_mil::runtime::{ConstantHandle, Executable, Port, RuntimeError, check_inputs, within_block};
 use anemone_mil::specialize::{Specialized, op_error};
 use anemone_mil::tensor::{Data, Tensor};
 use anemone_mil::types::TensorType;
@@ -384,7 +384,7 @@ impl Run<'_> {
             (bind::operands(op, row, &frame), captured)
         };
         let tensors: Result<Vec<Arc<Tensor>>, OpError> = operands.and_then(|operands| match row.blocks {
-            None => Ok(self.evaluation.apply(row, &operands)?.into_iter().map(Arc::new).collect()),
+            None => Ok(row.apply(&operands, self.evaluation)?.into_iter().map(Arc::new).collect()),
             Some(rules) => {
                 let nested = self.nested.get_mut(&id).map_or(&mut [][..], Vec::as_mut_slice);
                 let (evaluation, threads) = (&mut *self.evaluation, self.threads);
@@ -519,6 +519,7 @@ impl Executable for Execution {
     }
 
     fn set_state(&mut self, name: &str, value: &Tensor) -> Result<(), RuntimeError> {
-        self.evaluation.set_state(self.body.constants.specialized(), name, value)
+        self.evaluation.set_state(self.body.constants.specialized().state(name, value)?, value);
+        Ok(())
     }
 }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anemone_cpu::{Cpu, InstructionPath, Options};
 use anemone_mil::builder::{AnyCall, FunctionBuilder, Input};
-use anemone_mil::eval::{Interpreter, tolerance};
+use anemone_mil::eval::Interpreter;
 use anemone_mil::ops::{Accuracy, lookup};
 use anemone_mil::program::{Function, Program, ValueId, Version};
 use anemone_mil::runtime::{Executable, Runtime, allocate_outputs};
@@ -165,7 +165,7 @@ impl Case {
         let rounded = rounded.to_f64().expect("the result is of floats");
         for (i, (&value, &exact)) in values.iter().zip(exact).enumerate() {
             let magnitude = magnitudes.as_ref().map_or(0.0, |all| all[i]);
-            let allowed = tolerance(*accuracy, &actual.ty(), exact, magnitude);
+            let allowed = accuracy.tolerance(&actual.ty(), exact, magnitude);
             let same = value.is_nan() && exact.is_nan() || value == rounded[i];
             let near = (value - exact).abs() <= allowed;
             // A value next to the largest finite one may round to infinity, or stay.

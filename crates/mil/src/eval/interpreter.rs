@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::bind::{self, Scope};
 use crate::constants::ReplaceableConstants;
-use crate::eval::{Arithmetic, Budget, Declared, Evaluation, Exact, within_block};
+use crate::eval::{Arithmetic, Budget, Declared, Evaluation, Exact};
 use crate::ops::{OpDef, OpError, Operand, RunBlocks};
 use crate::program::{BlobReference, Block, OpId, ValueId};
-use crate::runtime::{ConstantHandle, Executable, Port, Runtime, RuntimeError, check_inputs};
+use crate::runtime::{ConstantHandle, Executable, Port, Runtime, RuntimeError, check_inputs, within_block};
 use crate::specialize::{Specialized, op_error};
 use crate::tensor::Tensor;
 use crate::types::TensorType;
@@ -161,7 +161,7 @@ impl Frame<'_> {
             operands
         });
         let results = operands.and_then(|operands| match row.blocks {
-            None => Ok(evaluation.apply(row, &operands)?.into_iter().map(Arc::new).collect()),
+            None => Ok(row.apply(&operands, evaluation)?.into_iter().map(Arc::new).collect()),
             Some(rules) => {
                 (rules.eval)(&operands, &mut Blocks { frame: self, blocks: &op.blocks, evaluation })
             }
@@ -248,6 +248,7 @@ impl Executable for Interpretation {
     }
 
     fn set_state(&mut self, name: &str, value: &Tensor) -> Result<(), RuntimeError> {
-        self.evaluation.set_state(&self.specialized, name, value)
+        self.evaluation.set_state(self.specialized.state(name, value)?, value);
+        Ok(())
     }
 }

@@ -1,9 +1,10 @@
 //! Ops on single elements: absolute value, powers, exponentials, rounding, clipping.
 
 use crate::eval::{Evaluation, Numbers};
+use crate::grad::Pullback;
 use crate::ops::elementwise::{larger, smaller};
 use crate::ops::rules::{first, flat, same_as_first};
-use crate::ops::{Accuracy, BOOL, FLOAT, NUMBER, OpError, Operand, Row};
+use crate::ops::{Accuracy, BOOL, FLOAT, NUMBER, OpError, Operand, Row, call};
 use crate::tensor::Tensor;
 use crate::types::{DType, Opset, TensorType};
 
@@ -60,6 +61,14 @@ crate::ops! {
     /// The cosine of `x` in radians.
     Cos = cos(x: Operand[T]) since IOS15 where [T: FLOAT]
         { infer: same_as_first, eval: cos, accuracy: Accuracy::Ulp(2); vjp: gradient::cos; [elementwise] }
+
+    /// The hyperbolic sine of `x`.
+    Sinh = sinh(x: Operand[T]) since IOS15 where [T: FLOAT]
+        { infer: same_as_first, eval: sinh, accuracy: Accuracy::Ulp(4); vjp: sinh_vjp; [elementwise] }
+
+    /// The hyperbolic cosine of `x`.
+    Cosh = cosh(x: Operand[T]) since IOS15 where [T: FLOAT]
+        { infer: same_as_first, eval: cosh, accuracy: Accuracy::Ulp(4); vjp: cosh_vjp; [elementwise] }
 
     /// The error function `2/√π · ∫₀ˣ e^(−t²) dt`.
     Erf = erf(x: Operand[T]) since IOS15 where [T: FLOAT]
@@ -193,6 +202,24 @@ fn sin(row: &Sin, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
 
 fn cos(row: &Cos, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
     map(row, evaluation, f64::cos)
+}
+
+fn sinh(row: &Sinh, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
+    map(row, evaluation, f64::sinh)
+}
+
+fn sinh_vjp(row: &Sinh, pullback: &mut Pullback<'_>) -> Result<(), OpError> {
+    let dy = pullback.dy()?;
+    pullback.give(&row.x, call::mul(dy, call::cosh(&row.x)))
+}
+
+fn cosh(row: &Cosh, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
+    map(row, evaluation, f64::cosh)
+}
+
+fn cosh_vjp(row: &Cosh, pullback: &mut Pullback<'_>) -> Result<(), OpError> {
+    let dy = pullback.dy()?;
+    pullback.give(&row.x, call::mul(dy, call::sinh(&row.x)))
 }
 
 fn erf(row: &Erf, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {

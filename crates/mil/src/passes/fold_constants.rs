@@ -144,7 +144,7 @@ impl Folding<'_> {
         let given = bytes(all.iter().map(|operand| &operand.ty));
         let Ok(types) = (row.infer)(&operands) else { return Ok(None) };
         let largest = given.unwrap_or(0).max(SMALL_BYTES);
-        if !bytes(types.iter()).is_some_and(|bytes| bytes <= largest) {
+        if bytes(types.iter()).is_none_or(|bytes| bytes > largest) {
             return Ok(None);
         }
         let missing = all.iter().any(|operand| operand.value.is_none() && !row.from_types);
@@ -159,7 +159,7 @@ impl Folding<'_> {
             return Ok(None);
         }
         // What fails or is too much to compute now is left for the run.
-        let Ok(results) = self.evaluation.apply(row, &operands) else { return Ok(None) };
+        let Ok(results) = row.apply(&operands, self.evaluation) else { return Ok(None) };
         Ok(Some(results.into_iter().map(|result| Arc::new(with_plain_nans(result))).collect()))
     }
 

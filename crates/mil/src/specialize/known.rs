@@ -54,7 +54,7 @@ impl KnownValues {
             return;
         }
         // What fails here fails in the run, with an error that says where.
-        if let Ok(results) = Evaluation::new(OP_BUDGET).apply(row, operands) {
+        if let Ok(results) = row.apply(operands, &mut Evaluation::new(OP_BUDGET)) {
             self.values.extend(op.results.iter().copied().zip(results.into_iter().map(Arc::new)));
         }
     }

@@ -236,7 +236,9 @@ impl Case {
 pub fn verified(program: Program) -> Arc<Verified> {
     let text = anemone_mil::text::write(&program);
     match verify::verify(program) {
-        Ok(verified) => Arc::new(verified),
+        // Warnings are of what Core ML refuses.
+        Ok(verified) if verified.warnings().is_empty() => Arc::new(verified),
+        Ok(verified) => panic!("{}\n{text}", verified.warnings()),
         Err(errors) => panic!("{errors}\n{text}"),
     }
 }

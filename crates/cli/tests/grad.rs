@@ -1,0 +1,160 @@
+//! Gradients of whole programs against PyTorch's in float64: every case under `tests/grad`, on every runtime. Their
+//! format is described in `tests/README.md`.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anemone_cpu::Cpu;
+use anemone_mil::eval::{Interpreter, ulp};
+use anemone_mil::grad::{Request, differentiate};
+use anemone_mil::program::{Function, Program};
+use anemone_mil::runtime::Runtime;
+use anemone_mil::tensor::Tensor;
+use anemone_mil::text;
+use anemone_mil::types::DType;
+use anemone_mil::verify::{Verified, verify};
+use anemone_mil::weights::WeightMap;
+use serde::Deserialize;
+
+/// A point, and what the gradients are there.
+#[derive(Deserialize)]
+struct Case {
+    inputs: BTreeMap<String, Values>,
+    cotangents: BTreeMap<String, Values>,
+    gradients: BTreeMap<String, Values>,
+}
+
+#[derive(Deserialize)]
+struct Values {
+    dtype: String,
+    shape: Vec<usize>,
+    data: Vec<f64>,
+}
+
+impl Values {
+    /// The values, those of floating point in this element type.
+    fn tensor(&self, float: DType) -> Tensor {
+        match self.dtype.as_str() {
+            "fp32" => Tensor::from_f64(float, &self.shape, &self.data).unwrap(),
+            _ => {
+                let values: Vec<i64> = self.data.iter().map(|&value| value as i64).collect();
+                Tensor::from_i64(DType::Int32, &self.shape, &values).unwrap()
+            }
+        }
+    }
+}
+
+/// Where the cases run, and by how much a gradient may be off where the largest of its tensor is `largest`.
+struct Subject {
+    name: &'static str,
+    runtime: Box<dyn Runtime>,
+    /// The element type of the program, and of what it is given.
+    dtypes: [DType; 2],
+    tolerance: fn(largest: f64) -> f64,
+}
+
+fn subjects() -> Vec<Subject> {
+    let exact = || Box::new(Interpreter::exact());
+    let (eval, cpu) = (|| Box::new(Interpreter::default()), || Box::new(Cpu::new().unwrap()));
+    let subject = |name, runtime, dtypes, tolerance| Subject { name, runtime, dtypes, tolerance };
+    let single: fn(f64) -> f64 = |largest| 1e-5 * largest;
+    let half: fn(f64) -> f64 = |largest| 4.0 * ulp(DType::Fp16, largest).unwrap();
+    vec![
+        subject("exact eval", exact(), [DType::Fp32, DType::Fp64], |largest| 1e-9 * largest),
+        subject("eval, fp32", eval(), [DType::Fp32; 2], single),
+        subject("cpu, fp32", cpu(), [DType::Fp32; 2], single),
+        subject("eval, fp16", eval(), [DType::Fp16; 2], half),
+        subject("cpu, fp16", cpu(), [DType::Fp16; 2], half),
+    ]
+}
+
+fn directory() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/grad")
+}
+
+fn verified(program: Program) -> Arc<Verified> {
+    let text = text::write(&program);
+    let verified = verify(program).unwrap_or_else(|errors| panic!("{errors}\n{text}"));
+    assert!(verified.warnings().is_empty(), "{}\n{text}", verified.warnings());
+    Arc::new(verified)
+}
+
+/// The results of a function by name, in `values`, which has its inputs.
+fn run(runtime: &dyn Runtime, program: &Program, function: Function, values: &mut BTreeMap<String, Tensor>) {
+    let name = |&id: &_| function.value(id).name.clone();
+    let inputs: Vec<String> = function.body.inputs.iter().map(name).collect();
+    let outputs: Vec<String> = function.body.outputs.iter().map(name).collect();
+    let types = function.body.inputs.iter().map(|&id| function.value(id).ty.as_tensor().unwrap());
+    let types: Vec<_> = types.collect();
+    let mut alone = Program::new(program.version);
+    alone.functions.push(function);
+    let mut main = runtime.prepare(&verified(alone), "main", &types, &WeightMap::default()).unwrap();
+    let mut results = vec![Tensor::scalar(0.0f32); outputs.len()];
+    main.run(&inputs.iter().map(|name| &values[name]).collect::<Vec<_>>(), &mut results).unwrap();
+    values.extend(outputs.into_iter().zip(results));
+}
+
+/// The worst gradient of a case: its error as a part of the tolerance, and its name.
+fn worst(subject: &Subject, source: &str, case: &Case) -> (f64, String) {
+    let [dtype, given] = subject.dtypes;
+    let program = text::parse(&source.replace("fp32", dtype.name())).unwrap().program;
+    let program = verified(program);
+    let of: Vec<&str> = case.cotangents.keys().map(String::as_str).collect();
+    let wrt: Vec<&str> = case.gradients.keys().map(String::as_str).collect();
+    let pair = differentiate(&program, "main", &Request { of, ..Request::all(&wrt) }).unwrap();
+    let inputs = case.inputs.iter().map(|(name, values)| (name.clone(), values.tensor(given)));
+    let cotangents = case.cotangents.iter().map(|(name, values)| (format!("d_{name}"), values.tensor(given)));
+    let mut values: BTreeMap<String, Tensor> = inputs.chain(cotangents).collect();
+    for function in [pair.forward, pair.backward] {
+        run(subject.runtime.as_ref(), program.program(), function, &mut values);
+    }
+    let error = |(name, expected): (&String, &Values)| {
+        let gradient = &values[&format!("d_{name}")];
+        assert_eq!(gradient.shape(), expected.shape);
+        let largest = expected.data.iter().fold(0f64, |most, value| most.max(value.abs()));
+        let errors = gradient.to_f64().unwrap().into_iter().zip(&expected.data);
+        // A gradient that is not a number is as wrong as can be.
+        let most = errors
+            .map(|(found, value)| (found - value).abs())
+            .fold(0f64, |most, error| if error.is_nan() { f64::INFINITY } else { most.max(error) });
+        (most / (subject.tolerance)(largest), name.clone())
+    };
+    case.gradients.iter().map(error).max_by(|a, b| a.0.total_cmp(&b.0)).unwrap()
+}
+
+/// Cases through ops whose gradients are still to be written.
+const PENDING: [&str; 4] = ["attention", "cross_entropy", "embedding", "lstm_cell"];
+
+#[test]
+fn gradients_are_those_of_pytorch() {
+    let mut cases = 0;
+    let mut wrong = Vec::new();
+    for entry in fs::read_dir(directory()).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "mil") {
+            continue;
+        }
+        let source = fs::read_to_string(&path).unwrap();
+        let values = fs::read_to_string(path.with_extension("json")).unwrap();
+        let case: Case = serde_json::from_str(&values).unwrap();
+        let name = path.file_stem().unwrap().to_string_lossy().into_owned();
+        if PENDING.contains(&name.as_str()) {
+            println!("{name} is not run: an op in it has no gradient yet");
+            continue;
+        }
+        for subject in subjects() {
+            let (error, gradient) = worst(&subject, &source, &case);
+            println!("{name}, {}: `{gradient}` is off by {error:.3} of what it may", subject.name);
+            if error > 1.0 {
+                wrong.push(format!("{name}, {}: `{gradient}`, {error:.1} times", subject.name));
+            }
+        }
+        cases += 1;
+    }
+    assert!(cases > 0, "no case in {}", directory().display());
+    assert!(wrong.is_empty(), "gradients off by more than they may be:\n{}", wrong.join("\n"));
+}
