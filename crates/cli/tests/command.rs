@@ -15,6 +15,7 @@ mod command {
     mod fmt;
     mod foreign;
     mod grad;
+    mod opt;
     mod overwriting;
     mod run;
     mod show;
