@@ -13,7 +13,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anemone_cpu::{Cpu, Options, Path};
+use anemone_cpu::{Cpu, InstructionPath, Options};
 use anemone_mil::builder::{AnyCall, FunctionBuilder, Input};
 use anemone_mil::linear_cross_entropy::{Classifier, LOGITS_BYTES, LossGradients, LossInputs, LossOptions};
 use anemone_mil::program::{Program, ValueId, Version};
@@ -36,7 +36,7 @@ type Group<'a> = BenchmarkGroup<'a, WallTime>;
 /// Adds ops of these values to a function.
 type Body<'a> = &'a dyn Fn(&mut FunctionBuilder, &[ValueId]) -> ValueId;
 /// The name of an op, and its parameters other than `x`.
-type Op<'a> = (&'a str, &'a [(&'a str, Input)]);
+type Op<'a> = (&'static str, &'a [(&'static str, Input)]);
 
 /// An element type of kernels and peers.
 trait Number: ScalarElement + Copy + Into<f32> + 'static {
@@ -72,11 +72,11 @@ fn group<'a, T: Number>(c: &'a mut Criterion, name: &str, shape: &[usize], eleme
 /// A runtime of one thread for each path.
 fn runtimes() -> Vec<Cpu> {
     let on = |path| Options { threads: Some(1), path: Some(path), ..Options::default() };
-    Path::available().into_iter().map(|path| Cpu::with_options(on(path)).unwrap()).collect()
+    InstructionPath::available().into_iter().map(|path| Cpu::with_options(on(path)).unwrap()).collect()
 }
 
 /// An op of `x` and other parameters.
-fn apply(f: &mut FunctionBuilder, op: &str, x: ValueId, others: &[(&str, Input)]) -> ValueId {
+fn apply(f: &mut FunctionBuilder, op: &'static str, x: ValueId, others: &[(&'static str, Input)]) -> ValueId {
     f.bind(op, AnyCall::named(op, [("x", x.into())].into_iter().chain(others.iter().cloned()))).unwrap()
 }
 
@@ -127,7 +127,7 @@ fn unary<T: Number>(c: &mut Criterion, (op, others): Op<'_>, low: f32, peer: imp
 }
 
 fn elementwise<T: Number>(c: &mut Criterion) {
-    let power = Input::from(float_scalar(T::DTYPE, -0.5).unwrap());
+    let power = Input::from(Tensor::from_f64(T::DTYPE, &[], &[-0.5]).unwrap());
     unary::<T>(c, ("exp", &[]), -4.0, f32::exp);
     unary::<T>(c, ("tanh", &[]), -4.0, f32::tanh);
     unary::<T>(c, ("sigmoid", &[]), -4.0, |x| 1.0 / (1.0 + (-x).exp()));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use anemone_cpu::{Options, Path as CpuPath};
+use anemone_cpu::{InstructionPath, Options};
 use anemone_lm::config::DeviceDtype;
 use anemone_lm::head::{HeadKind, HeadRunner, Runtimes};
 use anemone_lm::optimizer::LossScale;
@@ -59,7 +59,7 @@ struct HeadArgs {
     threads: Option<u32>,
     /// Instructions of the CPU runtime: amx-fp16, amx, avx512, avx2, neon or portable (default: the fastest that the processor has)
     #[arg(long, value_name = "PATH")]
-    path: Option<CpuPath>,
+    path: Option<InstructionPath>,
     /// On amx, multiply fp16 as exactly as sums in fp32 are, which takes a third more products
     #[arg(long)]
     exact_products: bool,

@@ -10,6 +10,7 @@ mod check;
 mod common;
 mod emit;
 mod fmt;
+mod grad;
 mod run;
 mod show;
 mod train;
@@ -69,6 +70,8 @@ subcommands! {
     Check = check,
     /// Write programs, and the weights they refer to
     Emit = emit,
+    /// Differentiate a program: write forward.mil and backward.mil
+    Grad = grad,
     /// Run a program on arrays in .npy files
     Run = run,
     /// Describe a program: inputs, outputs, operations, parameters, FLOPs and bytes

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anemone_cpu::Options;
-use anemone_mil::program::Function;
 use anemone_mil::runtime::{Executable, RuntimeError};
 use anemone_mil::tensor::Tensor;
 use anemone_mil::types::{DType, TensorType};
@@ -22,7 +21,7 @@ use crate::common::{Failure, Output, npy};
 
 mod inputs;
 
-use inputs::{Assignment, Inputs, list};
+use inputs::{Assignment, Inputs};
 
 /// Flags of `run`.
 #[derive(Debug, clap::Args)]
@@ -46,17 +45,9 @@ pub struct Args {
     runtime: RuntimeName,
 }
 
-/// What is wrong with the function or the outputs that are asked for.
+/// What is wrong with the weights or the outputs that are asked for.
 #[derive(Debug, Error)]
 enum RunError {
-    /// No function is named so, or several could be meant.
-    #[error("{what}; the program has {present}")]
-    Function {
-        /// What is wrong.
-        what: String,
-        /// The functions.
-        present: String,
-    },
     /// A weight file that is not beside the program.
     #[error("{0}; `--weights DIR` says which directory `@model_path` stands for, if not the program's")]
     MissingWeight(RuntimeError),
@@ -92,7 +83,7 @@ struct Line<'a> {
 pub fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let source = Source::load(&args.file)?;
     let verified = Arc::new(source.verified()?);
-    let function = chosen(&source, args.function.as_deref())?;
+    let function = source.function(args.function.as_deref())?;
     let inputs = Inputs::new(function, &args.inputs)?;
     let tensors = inputs.read()?;
     let weights = match &args.weights {
@@ -129,25 +120,6 @@ pub fn run(args: &Args, output: &Output) -> Result<(), Failure> {
 
 fn is_missing_weight(error: &RuntimeError) -> bool {
     matches!(error, RuntimeError::Weight { error, .. } if matches!(**error, BlobError::Missing { .. }))
-}
-
-/// The function of this name; without one the only function, or `main`.
-fn chosen<'a>(source: &'a Source, name: Option<&str>) -> Result<&'a Function, RunError> {
-    let functions = &source.program.functions;
-    let present = || list(&functions.iter().map(|function| function.name.clone()).collect::<Vec<_>>());
-    match (name, functions.as_slice()) {
-        (None, [only]) => Ok(only),
-        (name, functions) => {
-            let wanted = name.unwrap_or("main");
-            functions.iter().find(|function| function.name == wanted).ok_or_else(|| RunError::Function {
-                what: match name {
-                    Some(name) => format!("no function is named `{name}`"),
-                    None => "no function is named `main`, so `--function` must say which to run".to_string(),
-                },
-                present: present(),
-            })
-        }
-    }
 }
 
 /// Where each output is written, and then each state's last value.

@@ -134,9 +134,9 @@ impl Constants {
         let function = self.specialized.function();
         let op = function.op(id);
         let Some(row) = self.specialized.row(id) else { return Ok(Vec::new()) };
-        let mut evaluation = Evaluation::new(false, Budget::ORDINARY);
+        let mut evaluation = Evaluation::new(Budget::ORDINARY);
         let tensors = bind::operands(op, row, self)
-            .and_then(|operands| evaluation.apply(row, &operands))
+            .and_then(|operands| row.apply(&operands, &mut evaluation))
             .map_err(|error| op_error(function, id, error))?;
         let mut replaced = Vec::new();
         for (&result, tensor) in op.results.iter().zip(tensors) {

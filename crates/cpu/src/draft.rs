@@ -7,7 +7,7 @@ use anemone_mil::program::{OpId, ValueId};
 use anemone_mil::types::DType;
 
 use crate::kernels::Work;
-use crate::kernels::elementwise::{Function, Node, Region, Value};
+use crate::kernels::elementwise::{Node, NodeOperand, Region, StripFunction};
 
 /// A step whose memory is not settled yet.
 pub struct Draft {
@@ -88,12 +88,12 @@ impl Chain {
     /// One op.
     pub fn new(
         op: OpId,
-        function: Arc<dyn Function>,
+        function: Arc<dyn StripFunction>,
         operands: &[Operand],
         (dims, dtype): (Vec<usize>, DType),
     ) -> Chain {
         let mut leaves = Vec::new();
-        let operands = operands.iter().map(|operand| Value::Leaf(leaf(&mut leaves, operand))).collect();
+        let operands = operands.iter().map(|operand| NodeOperand::Leaf(leaf(&mut leaves, operand))).collect();
         Chain { dims, leaves, nodes: vec![Node { function, operands, dtype }], ops: vec![op] }
     }
 
@@ -101,17 +101,17 @@ impl Chain {
     pub fn with(&self, made: ValueId, maker: &Chain) -> Option<Chain> {
         let mut leaves = maker.leaves.clone();
         let shift = maker.nodes.len();
-        let moved: Vec<Value> = self
+        let moved: Vec<NodeOperand> = self
             .leaves
             .iter()
             .map(|operand| match operand.id {
-                Some(id) if id == made => Value::Node(shift - 1),
-                _ => Value::Leaf(leaf(&mut leaves, operand)),
+                Some(id) if id == made => NodeOperand::Node(shift - 1),
+                _ => NodeOperand::Leaf(leaf(&mut leaves, operand)),
             })
             .collect();
-        let place = |value: &Value| match *value {
-            Value::Leaf(leaf) => moved[leaf],
-            Value::Node(node) => Value::Node(shift + node),
+        let place = |value: &NodeOperand| match *value {
+            NodeOperand::Leaf(leaf) => moved[leaf],
+            NodeOperand::Node(node) => NodeOperand::Node(shift + node),
         };
         let nodes = self.nodes.iter().map(|node| {
             let operands = node.operands.iter().map(place).collect();
@@ -132,8 +132,8 @@ impl Chain {
             let values = chain.nodes.iter_mut().flat_map(|node| &mut node.operands);
             for value in values {
                 match value {
-                    Value::Leaf(leaf) if *leaf == at => *leaf = end,
-                    Value::Leaf(leaf) if *leaf > at => *leaf -= 1,
+                    NodeOperand::Leaf(leaf) if *leaf == at => *leaf = end,
+                    NodeOperand::Leaf(leaf) if *leaf > at => *leaf -= 1,
                     _ => {}
                 }
             }

@@ -4,11 +4,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use anemone_mil::bind::{self, Scope};
-use anemone_mil::eval::{Budget, Evaluation, within_block};
+use anemone_mil::eval::{Budget, Evaluation};
 use anemone_mil::mapped::room_for;
 use anemone_mil::ops::{OpError, Operand, RunBlocks};
 use anemone_mil::program::{BlobReference, OpId, ValueId};
-use anemone_mil::runtime::{ConstantHandle, Executable, Port, RuntimeError, check_inputs};
+use anemone_mil::runtime::{ConstantHandle, Executable, Port, RuntimeError, check_inputs, within_block};
 use anemone_mil::specialize::{Specialized, op_error};
 use anemone_mil::tensor::{Data, Tensor};
 use anemone_mil::types::TensorType;
@@ -16,9 +16,9 @@ use anemone_mil::verify::Verified;
 use anemone_mil::weights::WeightSource;
 use bytemuck::Zeroable;
 
-use crate::choose::choose;
+use crate::choose::choice_of;
 use crate::constants::{Constants, roots_of};
-use crate::kernels::elementwise::Function;
+use crate::kernels::elementwise::StripFunction;
 use crate::kernels::{Around, Choice, Elements, Kernel};
 use crate::memory::{LINE_BYTES, Line, Memory, Place, Sources, bytes_of_mut, lines};
 use crate::plan::{Action, Plan, Step, plan, unsupported};
@@ -70,7 +70,7 @@ enum Replacement {
     /// By another kernel.
     Kernel { step: usize, kernel: Box<dyn Kernel> },
     /// By another function of one node of a region.
-    Function { step: usize, region: usize, node: usize, function: Arc<dyn Function> },
+    Function { step: usize, region: usize, node: usize, function: Arc<dyn StripFunction> },
 }
 
 /// The memory of a run.
@@ -96,7 +96,7 @@ impl Execution {
         weights: &dyn WeightSource,
     ) -> Result<Execution, RuntimeError> {
         let specialized = Specialized::new(program, function, inputs, weights)?;
-        let mut evaluation = Evaluation::new(false, Budget::ORDINARY);
+        let mut evaluation = Evaluation::new(Budget::ORDINARY);
         for (id, port) in &specialized.states {
             let dims = port.ty.shape.to_known();
             let held = dims.and_then(|dims| Tensor::zeros(port.ty.dtype, &dims));
@@ -167,7 +167,7 @@ impl Body {
         threads: &Threads,
     ) -> Result<(), RuntimeError> {
         let replaced = self.constants.replace(constant, value.clone())?;
-        match self.choose_again(replaced.id(), threads) {
+        match self.replacements_for(replaced.id(), threads) {
             Ok(replacements) => replacements.into_iter().for_each(|replacement| self.replace(replacement)),
             Err(error) => {
                 self.constants.restore(replaced);
@@ -184,13 +184,17 @@ impl Body {
     }
 
     /// What steps compute from now on that read this constant, or what is made of it, which have other values now.
-    fn choose_again(&self, constant: ValueId, threads: &Threads) -> Result<Vec<Replacement>, RuntimeError> {
+    fn replacements_for(
+        &self,
+        constant: ValueId,
+        threads: &Threads,
+    ) -> Result<Vec<Replacement>, RuntimeError> {
         let specialized = self.constants.specialized();
         let function = specialized.function();
         let mut replacements = Vec::new();
         for &Reader { op, step, part } in self.readers.get(&constant).into_iter().flatten() {
             let Some(row) = specialized.program.row(specialized.function, op) else { continue };
-            let choice = choose(&self.constants, function.op(op), row, threads);
+            let choice = choice_of(&self.constants, function.op(op), row, threads);
             match (part, choice.map_err(|error| op_error(function, op, error))?) {
                 (Part::Kernel { result }, Some(Choice::Kernels(mut works))) if result < works.len() => {
                     let kernel = works.swap_remove(result).kernel;
@@ -380,7 +384,7 @@ impl Run<'_> {
             (bind::operands(op, row, &frame), captured)
         };
         let tensors: Result<Vec<Arc<Tensor>>, OpError> = operands.and_then(|operands| match row.blocks {
-            None => Ok(self.evaluation.apply(row, &operands)?.into_iter().map(Arc::new).collect()),
+            None => Ok(row.apply(&operands, self.evaluation)?.into_iter().map(Arc::new).collect()),
             Some(rules) => {
                 let nested = self.nested.get_mut(&id).map_or(&mut [][..], Vec::as_mut_slice);
                 let (evaluation, threads) = (&mut *self.evaluation, self.threads);
@@ -515,6 +519,7 @@ impl Executable for Execution {
     }
 
     fn set_state(&mut self, name: &str, value: &Tensor) -> Result<(), RuntimeError> {
-        self.evaluation.set_state(self.body.constants.specialized(), name, value)
+        self.evaluation.set_state(self.body.constants.specialized().state(name, value)?, value);
+        Ok(())
     }
 }

@@ -6,8 +6,6 @@
 //! that nothing else needs as their prologue, computed where they read it. Values are rounded as if each op had written
 //! its result.
 
-use std::collections::HashMap;
-
 use anemone_mil::bind::Facts;
 use anemone_mil::ops::Operand;
 use anemone_mil::program::{OpId, ValueId};
@@ -17,9 +15,13 @@ use crate::draft::{Chain, Draft, DraftWork};
 use crate::kernels::Work;
 
 /// Makes one step of those that can be one. A step stands where its last op was.
-pub fn fuse(drafts: Vec<Draft>, facts: &Facts, readers: &HashMap<ValueId, usize>) -> Vec<Draft> {
-    let mut fusion =
-        Fusion { facts, readers, drafts: Vec::with_capacity(drafts.len()), maker_of: HashMap::new() };
+pub fn fuse(drafts: Vec<Draft>, facts: &Facts, readers: &[usize]) -> Vec<Draft> {
+    let mut fusion = Fusion {
+        facts,
+        readers,
+        drafts: Vec::with_capacity(drafts.len()),
+        maker_of: vec![None; readers.len()],
+    };
     drafts.into_iter().for_each(|draft| fusion.add(draft));
     fusion.drafts.into_iter().flatten().collect()
 }
@@ -28,11 +30,11 @@ struct Fusion<'a> {
     /// What is known of each value.
     facts: &'a Facts,
     /// How many ops read each value.
-    readers: &'a HashMap<ValueId, usize>,
+    readers: &'a [usize],
     /// The steps so far; `None` where a later one does the work.
     drafts: Vec<Option<Draft>>,
     /// The step that makes each value.
-    maker_of: HashMap<ValueId, usize>,
+    maker_of: Vec<Option<usize>>,
 }
 
 impl Fusion<'_> {
@@ -43,7 +45,7 @@ impl Fusion<'_> {
             DraftWork::Meaning { .. } => {}
         }
         if let Some(value) = draft.work.value() {
-            self.maker_of.insert(value, self.drafts.len());
+            self.maker_of[value.0 as usize] = Some(self.drafts.len());
         }
         self.drafts.push(Some(draft));
     }
@@ -114,8 +116,8 @@ impl Fusion<'_> {
     /// The step that makes a value of these dimensions, which the op at hand alone reads.
     fn sole_maker(&self, value: ValueId, dims: &[usize]) -> Option<(usize, &DraftWork)> {
         let same = self.facts.ty(value).as_tensor()?.shape.to_known()? == dims;
-        let sole = self.readers.get(&value) == Some(&1);
-        let step = self.maker_of.get(&value).copied().filter(|_| same && sole)?;
+        let sole = self.readers[value.0 as usize] == 1;
+        let step = self.maker_of[value.0 as usize].filter(|_| same && sole)?;
         Some((step, &self.drafts[step].as_ref()?.work))
     }
 }

@@ -9,7 +9,7 @@ use anemone_mil::types::TensorType;
 use crate::element::Float;
 use crate::memory::Sources;
 use crate::threads::Threads;
-use elementwise::Function;
+use elementwise::StripFunction;
 
 mod binary;
 mod broadcast;
@@ -109,7 +109,7 @@ pub enum Choice {
     /// By one kernel per result.
     Kernels(Vec<Work>),
     /// Element by element, from these operands, which broadcast.
-    Elementwise(Arc<dyn Function>, Vec<Operand>),
+    Elementwise(Arc<dyn StripFunction>, Vec<Operand>),
 }
 
 impl Choice {
@@ -134,18 +134,18 @@ pub fn choose(
 ) -> Result<Option<Choice>, OpError> {
     match row.name {
         "identity" | "reshape" | "expand_dims" | "squeeze" => alias(row, operands, results),
-        "conv" | "matmul" | "linear" => product::choose(row, operands, threads),
+        "conv" | "matmul" | "linear" => product::product(row, operands, threads),
         "add" | "sub" | "mul" | "real_div" | "floor_div" | "maximum" | "minimum" | "pow" | "equal"
         | "not_equal" | "less" | "less_equal" | "greater" | "greater_equal" | "select" => {
-            binary::choose(row.name, operands, results)
+            binary::binary(row.name, operands, results)
         }
         "abs" | "sign" | "square" | "sqrt" | "rsqrt" | "inverse" | "log" | "exp" | "exp2" | "sin" | "cos"
         | "erf" | "floor" | "ceil" | "round" | "clip" | "relu" | "tanh" | "sigmoid" | "silu" | "gelu"
-        | "softplus" => unary::choose(row, operands),
+        | "softplus" => unary::unary(row, operands),
         "reduce_sum" | "reduce_mean" | "reduce_max" | "reduce_min" | "reduce_sum_square" => {
-            reduce::choose(row, operands)
+            reduce::reduction(row, operands)
         }
-        "softmax" => softmax::choose(row, operands),
+        "softmax" => softmax::softmax(row, operands),
         "transpose" => movement::transpose(row, operands),
         "split" => movement::split(row, operands, results),
         "concat" => movement::concat(row, operands, results),

@@ -76,7 +76,7 @@ use crate::threads::Threads;
 
 pub use crate::detect::HIDE_VARIABLE;
 pub use crate::memory::{Floats, FloatsMut};
-pub use crate::path::{PATH_VARIABLE, Path};
+pub use crate::path::{InstructionPath, PATH_VARIABLE};
 
 /// The name that `--runtime` knows this backend by.
 pub const NAME: &str = "cpu";
@@ -88,8 +88,8 @@ pub struct Options {
     pub threads: Option<usize>,
     /// The vector instructions that kernels use; `None` takes what [`PATH_VARIABLE`] names in the environment, and
     /// the fastest that the processor has where that is not set either.
-    pub path: Option<Path>,
-    /// Whether matrix products on [`Path::Amx`] of fp16 operands are as exact as sums in fp32 are, and the fused head's
+    pub path: Option<InstructionPath>,
+    /// Whether matrix products on [`InstructionPath::Amx`] of fp16 operands are as exact as sums in fp32 are, and the fused head's
     /// as those of fp32 operands. They take a third more products of tiles (the fused head's twice as many); without
     /// it, the mean error of results in fp16 is a twentieth larger. Other paths are always as exact.
     pub exact_products: bool,
@@ -101,11 +101,11 @@ pub struct Options {
 #[derive(Debug, Clone)]
 pub struct Cpu {
     threads: Arc<Threads>,
-    path: Path,
+    path: InstructionPath,
 }
 
 /// The path that is asked for, by the caller or else by the environment, or the processor's best.
-fn choose_path(asked: Option<Path>) -> Result<Path, RuntimeError> {
+fn requested_path(asked: Option<InstructionPath>) -> Result<InstructionPath, RuntimeError> {
     if let Some(path) = asked {
         return Ok(path);
     }
@@ -113,7 +113,7 @@ fn choose_path(asked: Option<Path>) -> Result<Path, RuntimeError> {
         Ok(name) => {
             name.parse().map_err(|error: UnknownPath| unsupported(format!("{PATH_VARIABLE}: {error}")))
         }
-        Err(_) => Ok(Path::available().first().copied().unwrap_or(Path::Portable)),
+        Err(_) => Ok(InstructionPath::available().first().copied().unwrap_or(InstructionPath::Portable)),
     }
 }
 
@@ -135,9 +135,10 @@ impl Cpu {
     /// what is no instruction set.
     pub fn with_options(options: Options) -> Result<Cpu, RuntimeError> {
         detect::hidden().as_ref().map_err(|unknown| unsupported(unknown.to_string()))?;
-        let path = choose_path(options.path)?;
+        let path = requested_path(options.path)?;
         let instructions = path.instructions().map_err(|missing| {
-            let available: Vec<&str> = Path::available().into_iter().map(Path::name).collect();
+            let available: Vec<&str> =
+                InstructionPath::available().into_iter().map(InstructionPath::name).collect();
             unsupported(format!("the path {path}: {missing}; there are {}", available.join(", ")))
         })?;
 
@@ -149,7 +150,7 @@ impl Cpu {
     }
 
     /// The vector instructions that kernels use.
-    pub fn path(&self) -> Path {
+    pub fn path(&self) -> InstructionPath {
         self.path
     }
 

@@ -17,8 +17,8 @@ pub const PATH_VARIABLE: &str = "ANEMONE_CPU_PATH";
 /// Conversions between fp16 and fp32, which are exact or rounded once, use the processor's instructions on every
 /// path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Path {
-    /// [`Path::Amx`], with products of fp16 operands by AMX-FP16, which multiplies them as they are.
+pub enum InstructionPath {
+    /// [`InstructionPath::Amx`], with products of fp16 operands by AMX-FP16, which multiplies them as they are.
     AmxFp16,
     /// AMX with bf16 for matrix products, on Linux, and AVX-512 for all else.
     ///
@@ -37,29 +37,36 @@ pub enum Path {
     Portable,
 }
 
-impl Path {
+impl InstructionPath {
     /// Every path, the fastest of each target first.
-    pub const ALL: [Path; 6] =
-        [Path::AmxFp16, Path::Amx, Path::Avx512, Path::Avx2, Path::Neon, Path::Portable];
+    pub const ALL: [InstructionPath; 6] = [
+        InstructionPath::AmxFp16,
+        InstructionPath::Amx,
+        InstructionPath::Avx512,
+        InstructionPath::Avx2,
+        InstructionPath::Neon,
+        InstructionPath::Portable,
+    ];
 
     /// The name in options, the environment and results.
     pub fn name(self) -> &'static str {
         match self {
-            Path::AmxFp16 => "amx-fp16",
-            Path::Amx => "amx",
-            Path::Avx512 => "avx512",
-            Path::Avx2 => "avx2",
-            Path::Neon => "neon",
-            Path::Portable => "portable",
+            InstructionPath::AmxFp16 => "amx-fp16",
+            InstructionPath::Amx => "amx",
+            InstructionPath::Avx512 => "avx512",
+            InstructionPath::Avx2 => "avx2",
+            InstructionPath::Neon => "neon",
+            InstructionPath::Portable => "portable",
         }
     }
 
     /// The paths that this process can use, the fastest first.
     ///
-    /// With the feature `emulation`, which is for tests, [`Path::AmxFp16`] and [`Path::Amx`] are the last of them where
+    /// With the feature `emulation`, which is for tests, [`InstructionPath::AmxFp16`] and [`InstructionPath::Amx`] are the last of them where
     /// AVX-512 is all that the processor has.
-    pub fn available() -> Vec<Path> {
-        let mut paths: Vec<Path> = Path::ALL.into_iter().filter(|path| path.instructions().is_ok()).collect();
+    pub fn available() -> Vec<InstructionPath> {
+        let mut paths: Vec<InstructionPath> =
+            InstructionPath::ALL.into_iter().filter(|path| path.instructions().is_ok()).collect();
         if InstructionSet::Amx.find().is_err() {
             let emulated = paths.iter().take_while(|path| path.multiplies_by_unit()).count();
             paths.rotate_left(emulated);
@@ -69,20 +76,22 @@ impl Path {
 
     /// The paths for processors of this target that this process cannot use, each with the reason: what the processor
     /// has not got, or [`HIDE_VARIABLE`](crate::HIDE_VARIABLE) hides.
-    pub fn missing() -> Vec<(Path, String)> {
-        let of_target = |path: &Path| match path {
-            Path::AmxFp16 | Path::Amx => cfg!(all(target_arch = "x86_64", target_os = "linux")),
-            Path::Avx512 | Path::Avx2 => cfg!(target_arch = "x86_64"),
-            Path::Neon => cfg!(target_arch = "aarch64"),
-            Path::Portable => true,
+    pub fn missing() -> Vec<(InstructionPath, String)> {
+        let of_target = |path: &InstructionPath| match path {
+            InstructionPath::AmxFp16 | InstructionPath::Amx => {
+                cfg!(all(target_arch = "x86_64", target_os = "linux"))
+            }
+            InstructionPath::Avx512 | InstructionPath::Avx2 => cfg!(target_arch = "x86_64"),
+            InstructionPath::Neon => cfg!(target_arch = "aarch64"),
+            InstructionPath::Portable => true,
         };
-        let missing = |path: Path| Some((path, path.instructions().err()?.to_string()));
-        Path::ALL.into_iter().filter(of_target).filter_map(missing).collect()
+        let missing = |path: InstructionPath| Some((path, path.instructions().err()?.to_string()));
+        InstructionPath::ALL.into_iter().filter(of_target).filter_map(missing).collect()
     }
 
-    /// Whether a matrix unit multiplies; all else is as on [`Path::Avx512`].
+    /// Whether a matrix unit multiplies; all else is as on [`InstructionPath::Avx512`].
     pub fn multiplies_by_unit(self) -> bool {
-        matches!(self, Path::AmxFp16 | Path::Amx)
+        matches!(self, InstructionPath::AmxFp16 | InstructionPath::Amx)
     }
 
     /// The instructions.
@@ -92,10 +101,12 @@ impl Path {
     /// What is missing of them.
     pub(crate) fn instructions(self) -> Result<Instructions, Missing> {
         let set = match self {
-            Path::AmxFp16 | Path::Amx | Path::Avx512 => InstructionSet::Avx512,
-            Path::Avx2 => InstructionSet::Avx2,
-            Path::Neon => InstructionSet::Neon,
-            Path::Portable => return Ok(Instructions { arch: Arch::Scalar, amx: None }),
+            InstructionPath::AmxFp16 | InstructionPath::Amx | InstructionPath::Avx512 => {
+                InstructionSet::Avx512
+            }
+            InstructionPath::Avx2 => InstructionSet::Avx2,
+            InstructionPath::Neon => InstructionSet::Neon,
+            InstructionPath::Portable => return Ok(Instructions { arch: Arch::Scalar, amx: None }),
         };
         set.find()?;
         let arch = match set {
@@ -111,10 +122,10 @@ impl Path {
         let fp16 = InstructionSet::AmxFp16;
         let no_fp16 = if fp16.is_hidden() { Missing::Hidden(fp16) } else { Missing::Absent(fp16) };
         let amx = match self {
-            Path::AmxFp16 => {
+            InstructionPath::AmxFp16 => {
                 Amx::find().and_then(|amx| amx.multiplies_fp16().then_some(amx).ok_or(no_fp16)).map(Some)
             }
-            Path::Amx => Amx::find().map(|amx| Some(amx.without_fp16())),
+            InstructionPath::Amx => Amx::find().map(|amx| Some(amx.without_fp16())),
             _ => Ok(None),
         }?;
         Ok(Instructions { arch, amx })
@@ -130,7 +141,7 @@ pub(crate) struct Instructions {
     pub amx: Option<Amx>,
 }
 
-impl fmt::Display for Path {
+impl fmt::Display for InstructionPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
@@ -142,18 +153,21 @@ pub struct UnknownPath(String);
 
 impl fmt::Display for UnknownPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names = Path::ALL.map(Path::name).join(", ");
+        let names = InstructionPath::ALL.map(InstructionPath::name).join(", ");
         write!(f, "`{}` is no path of the CPU runtime; there are {names}", self.0)
     }
 }
 
 impl std::error::Error for UnknownPath {}
 
-impl FromStr for Path {
+impl FromStr for InstructionPath {
     type Err = UnknownPath;
 
-    fn from_str(name: &str) -> Result<Path, UnknownPath> {
-        Path::ALL.into_iter().find(|path| path.name() == name).ok_or_else(|| UnknownPath(name.to_string()))
+    fn from_str(name: &str) -> Result<InstructionPath, UnknownPath> {
+        InstructionPath::ALL
+            .into_iter()
+            .find(|path| path.name() == name)
+            .ok_or_else(|| UnknownPath(name.to_string()))
     }
 }
 
@@ -163,21 +177,22 @@ mod tests {
 
     #[test]
     fn what_every_processor_of_a_target_has_is_available() {
-        let paths = Path::available();
-        assert!(paths.contains(&Path::Portable), "{paths:?}");
+        let paths = InstructionPath::available();
+        assert!(paths.contains(&InstructionPath::Portable), "{paths:?}");
         // Tests of every path mean nothing for NEON where it is not among them.
         let neon = cfg!(target_arch = "aarch64") && !InstructionSet::Neon.is_hidden();
-        assert_eq!(paths.contains(&Path::Neon), neon, "{paths:?}");
+        assert_eq!(paths.contains(&InstructionPath::Neon), neon, "{paths:?}");
     }
 
     #[test]
     fn a_path_is_available_or_missing_for_a_reason() {
-        let missing = Path::missing();
-        for path in Path::available() {
+        let missing = InstructionPath::missing();
+        for path in InstructionPath::available() {
             assert!(missing.iter().all(|(other, _)| *other != path), "{path}: {missing:?}");
         }
-        let of_target = if cfg!(target_arch = "x86_64") { Path::Avx2 } else { Path::Portable };
-        let there = Path::available().contains(&of_target);
+        let of_target =
+            if cfg!(target_arch = "x86_64") { InstructionPath::Avx2 } else { InstructionPath::Portable };
+        let there = InstructionPath::available().contains(&of_target);
         assert_ne!(there, missing.iter().any(|(path, _)| *path == of_target), "{missing:?}");
     }
 }

@@ -5,7 +5,6 @@
 //! from the step that writes it to the last one that reads it; storages whose lives do not meet share
 //! memory. Ops that nothing depends on are no steps.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use anemone_mil::ops::Operand;
@@ -17,11 +16,11 @@ use anemone_mil::verify::CONST;
 
 use crate::NAME;
 use crate::arena::Arena;
-use crate::choose::choose;
+use crate::choose::choice_of;
 use crate::constants::Constants;
 use crate::draft::{Chain, Draft, DraftWork};
 use crate::fuse::fuse;
-use crate::kernels::elementwise::{Function, Region};
+use crate::kernels::elementwise::{Region, StripFunction};
 use crate::kernels::{Choice, Kernel};
 use crate::memory::{LINE_BYTES, Place, element_bytes};
 use crate::readers::{readers, values_read};
@@ -131,9 +130,9 @@ struct Planner<'a> {
     constants: &'a Constants,
     threads: &'a Threads,
     /// How many ops read each value.
-    readers: HashMap<ValueId, usize>,
+    readers: Vec<usize>,
     /// The storage of each value.
-    storage_of: HashMap<ValueId, usize>,
+    storage_of: Vec<Option<usize>>,
     storages: Vec<Storage>,
     held: usize,
 }
@@ -146,7 +145,7 @@ pub fn plan(constants: &Constants, threads: &Threads) -> Result<Plan, RuntimeErr
         constants,
         threads,
         readers: readers(function),
-        storage_of: HashMap::new(),
+        storage_of: vec![None; function.values.len()],
         storages: Vec::new(),
         held: 0,
     };
@@ -163,10 +162,14 @@ pub fn plan(constants: &Constants, threads: &Threads) -> Result<Plan, RuntimeErr
 }
 
 impl Planner<'_> {
+    fn storage(&self, value: ValueId) -> Option<usize> {
+        self.storage_of[value.0 as usize]
+    }
+
     fn add_storage(&mut self, id: ValueId, place: Option<Place>, ty: &TensorType) -> Option<()> {
         let elements = usize::try_from(ty.shape.elements().unwrap_or(0)).ok()?;
         let bytes = elements.checked_mul(element_bytes(ty.dtype))?;
-        self.storage_of.insert(id, self.storages.len());
+        self.storage_of[id.0 as usize] = Some(self.storages.len());
         self.storages.push(Storage { place, bytes, dtype: ty.dtype, last_use: 0 });
         Some(())
     }
@@ -189,22 +192,23 @@ impl Planner<'_> {
         let specialized = self.constants.specialized();
         let function = specialized.function();
         let op = function.op(id);
-        if op.name == CONST || op.results.iter().any(|&result| self.storage_of.contains_key(&result)) {
+        if op.name == CONST || op.results.iter().any(|&result| self.storage(result).is_some()) {
             return Ok(());
         }
         let Some(row) = specialized.program.row(specialized.function, id) else {
             return Err(unsupported(format!("the op `{}`", op.name)));
         };
-        let choice = choose(self.constants, op, row, self.threads).map_err(|e| op_error(function, id, e))?;
+        let choice =
+            choice_of(self.constants, op, row, self.threads).map_err(|e| op_error(function, id, e))?;
         match choice {
-            Some(Choice::Alias(operand)) if operand.id.is_some_and(|x| self.storage_of.contains_key(&x)) => {
-                if let (Some(x), Some(&result)) = (operand.id, op.results.first()) {
-                    self.storage_of.insert(result, self.storage_of[&x]);
+            Some(Choice::Alias(Operand { id: Some(x), .. })) if self.storage(x).is_some() => {
+                if let Some(&result) = op.results.first() {
+                    self.storage_of[result.0 as usize] = self.storage(x);
                 }
             }
             Some(Choice::Kernels(works)) => {
                 for (result, (work, &value)) in works.into_iter().zip(&op.results).enumerate() {
-                    if self.readers.contains_key(&value) {
+                    if self.readers[value.0 as usize] > 0 {
                         self.add_result(value)?;
                         let (prologue, epilogue) = (None, None);
                         let work = DraftWork::Kernel { result, value, work, prologue, epilogue };
@@ -237,7 +241,7 @@ impl Planner<'_> {
         &self,
         id: OpId,
         value: ValueId,
-        function: Arc<dyn Function>,
+        function: Arc<dyn StripFunction>,
         operands: &[Operand],
     ) -> Result<Chain, RuntimeError> {
         let ty = self.constants.specialized().ty(value);
@@ -251,7 +255,7 @@ impl Planner<'_> {
         let mut results = Vec::with_capacity(op.results.len());
         for &value in &op.results {
             let place = Some(Place::Held(self.held));
-            self.storage_of.insert(value, self.storages.len());
+            self.storage_of[value.0 as usize] = Some(self.storages.len());
             self.storages.push(Storage { place, bytes: 0, dtype: DType::String, last_use: 0 });
             results.push(self.held);
             self.held += 1;
@@ -273,15 +277,15 @@ impl Planner<'_> {
     }
 
     fn note_use(&mut self, value: ValueId, step: usize) {
-        if let Some(&storage) = self.storage_of.get(&value) {
+        if let Some(storage) = self.storage(value) {
             self.storages[storage].last_use = step;
         }
     }
 
     /// Outputs are needed to the end, and may lie in the caller's tensors.
     fn note_outputs(&mut self) {
-        for (index, id) in self.constants.specialized().function().body.outputs.iter().enumerate() {
-            let Some(&storage) = self.storage_of.get(id) else { continue };
+        for (index, &id) in self.constants.specialized().function().body.outputs.iter().enumerate() {
+            let Some(storage) = self.storage(id) else { continue };
             let storage = &mut self.storages[storage];
             storage.last_use = usize::MAX;
             // Not every byte is a bool, so kernels do not write into tensors of bools.
@@ -295,10 +299,8 @@ impl Planner<'_> {
     fn place_planned(&mut self, drafts: &[Draft]) -> Result<usize, RuntimeError> {
         let mut arena = Arena::default();
         for (step, draft) in drafts.iter().enumerate() {
-            let Some(storage) = draft.work.value().and_then(|value| self.storage_of.get(&value)) else {
-                continue;
-            };
-            let storage = &mut self.storages[*storage];
+            let Some(storage) = draft.work.value().and_then(|value| self.storage(value)) else { continue };
+            let storage = &mut self.storages[storage];
             if storage.place.is_none() {
                 let line = arena.place(step, storage.last_use, storage.bytes.div_ceil(LINE_BYTES));
                 let line = line.ok_or_else(|| unsupported("a function of this size"))?;
@@ -309,7 +311,7 @@ impl Planner<'_> {
     }
 
     fn place(&self, id: ValueId) -> Option<Place> {
-        self.storage_of.get(&id).and_then(|&storage| self.storages[storage].place.clone())
+        self.storage(id).and_then(|storage| self.storages[storage].place.clone())
     }
 
     /// The steps, with the places of what they read and write.

@@ -45,7 +45,7 @@ static COUNTING: Counting = Counting;
 #[test]
 fn a_run_of_kernels_allocates_nothing() {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    let (d, v, s) = (96, 700, 130);
+    let (d, v, s) = (96, 320, 70);
     let mut function = builder();
     let x = ordinary(1, DType::Fp16, &[1, d, 1, s]);
     let x_id = function.input("x", x.ty());

@@ -1,7 +1,7 @@
 //! Programs for language models, in MIL.
 
 pub mod head;
-mod normalization;
+pub mod normalization;
 
 use std::ops::Range;
 

@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use anemone_lm::Checkpoint;
 use anemone_lm::config::{Config, DeviceDtype, ModelConfig, TrainConfig};
@@ -12,8 +13,10 @@ use anemone_lm::log::{self, LogError, Record};
 use anemone_lm::run::{DataSource, Observer, Run, RunError, checkpoint_path};
 use anemone_mil::eval::Interpreter;
 
-const EVAL: Interpreter = Interpreter { exact: false, budget: anemone_mil::eval::Budget::ORDINARY };
-const RUNTIMES: Runtimes<'static> = Runtimes { head: &EVAL, products: &EVAL };
+static EVAL: LazyLock<Interpreter> = LazyLock::new(Interpreter::default);
+fn runtimes() -> Runtimes<'static> {
+    Runtimes { head: &*EVAL, products: &*EVAL }
+}
 
 /// A directory for one test, with a text to train on.
 struct Place(tempfile::TempDir);
@@ -41,17 +44,17 @@ impl Place {
         };
         let config = Config { model: ModelConfig { vocab: 256, dim: 4, ..ModelConfig::default() }, train };
         let source = DataSource::Files(vec![self.path("text.txt")]);
-        Run::create(config, source, &self.path(out), log, RUNTIMES)
+        Run::create(config, source, &self.path(out), log, runtimes())
     }
 
     fn resume(&self, out: &str, log: Option<&Path>) -> Result<Run, RunError> {
-        Run::resume(&self.path(out), log, RUNTIMES)
+        Run::resume(&self.path(out), log, runtimes())
     }
 
     /// A run to its end, and then its checkpoint after step 2 put back: what a kill just before step 4 leaves.
     fn interrupted(&self, out: &str, seed: u64, log: Option<&Path>) {
         let mut kept = Kept(Vec::new());
-        self.create(out, seed, log).unwrap().finish(RUNTIMES, &mut kept).unwrap();
+        self.create(out, seed, log).unwrap().finish(runtimes(), &mut kept).unwrap();
         fs::write(checkpoint_path(&self.path(out)), kept.0).unwrap();
     }
 
@@ -85,7 +88,7 @@ fn a_resumed_run_remembers_its_log() {
     assert_eq!(whole.len(), 6);
     let mut run = place.resume("out", None).unwrap();
     assert_eq!(losses(&elsewhere), whole[..2]);
-    let summary = run.finish(RUNTIMES, &mut ()).unwrap();
+    let summary = run.finish(runtimes(), &mut ()).unwrap();
     assert_eq!(summary.log, elsewhere);
     assert_eq!(losses(&elsewhere), whole);
     assert!(!place.path("out/log.jsonl").exists());
@@ -94,7 +97,7 @@ fn a_resumed_run_remembers_its_log() {
     drop(run);
     place.interrupted("home", 1, None);
     fs::rename(place.path("home"), place.path("moved")).unwrap();
-    place.resume("moved", None).unwrap().finish(RUNTIMES, &mut ()).unwrap();
+    place.resume("moved", None).unwrap().finish(runtimes(), &mut ()).unwrap();
     assert_eq!(losses(&place.path("moved/log.jsonl")), whole);
     fs::rename(place.path("moved/log.jsonl"), place.path("renamed.jsonl")).unwrap();
     place.resume("moved", Some(&place.path("renamed.jsonl"))).unwrap();
@@ -104,7 +107,7 @@ fn a_resumed_run_remembers_its_log() {
 fn only_the_runs_own_log_is_touched() {
     let place = Place::new();
     place.interrupted("out", 1, None);
-    place.create("other", 2, None).unwrap().finish(RUNTIMES, &mut ()).unwrap();
+    place.create("other", 2, None).unwrap().finish(runtimes(), &mut ()).unwrap();
     let own = fs::read(place.path("out/log.jsonl")).unwrap();
     let other = fs::read(place.path("other/log.jsonl")).unwrap();
     let lines: Vec<&[u8]> = own.split_inclusive(|&byte| byte == b'\n').collect();
@@ -146,7 +149,7 @@ fn a_directory_has_one_run_at_a_time() {
     assert!(matches!(refused, RunError::Busy(_)), "{refused}");
     assert!(refused.to_string().contains("another run is training in"), "{refused}");
     assert!(!log.exists());
-    run.finish(RUNTIMES, &mut ()).unwrap();
+    run.finish(runtimes(), &mut ()).unwrap();
     assert!(matches!(place.resume("out", None), Err(RunError::Busy(_))));
     drop(run);
     place.resume("out", None).unwrap();
@@ -159,7 +162,7 @@ fn a_log_is_none_of_the_runs_other_files() {
         let refused = place.create("out", 1, Some(&place.path("out").join(name)));
         assert!(matches!(refused, Err(RunError::OwnFile(_))), "{name}");
     }
-    place.create("out", 1, None).unwrap().finish(RUNTIMES, &mut ()).unwrap();
+    place.create("out", 1, None).unwrap().finish(runtimes(), &mut ()).unwrap();
     let checkpoint = checkpoint_path(&place.path("out"));
     assert!(matches!(place.resume("out", Some(&checkpoint)), Err(RunError::OwnFile(_))));
     let log = place.path("out/log.jsonl");
@@ -170,7 +173,7 @@ fn a_log_is_none_of_the_runs_other_files() {
 #[test]
 fn leftovers_of_a_killed_run_are_removed() {
     let place = Place::new();
-    place.create("out", 1, None).unwrap().finish(RUNTIMES, &mut ()).unwrap();
+    place.create("out", 1, None).unwrap().finish(runtimes(), &mut ()).unwrap();
     let out = place.path("out");
     let leftovers = [".checkpoint.safetensors.Ab12Cd.tmp", ".curve.svg.000000.tmp", ".log.jsonl.zzzzzz.tmp"];
     let others = [
@@ -196,7 +199,7 @@ fn a_path_that_no_checkpoint_can_hold_is_refused_before_training() {
     let odd = place.0.path().join(OsStr::from_bytes(b"odd\xff.txt"));
     fs::copy(place.path("text.txt"), &odd).unwrap();
     let source = DataSource::Files(vec![odd.clone()]);
-    let refused = Run::create(Config::default(), source, &place.path("out"), None, RUNTIMES);
+    let refused = Run::create(Config::default(), source, &place.path("out"), None, runtimes());
     assert!(matches!(refused, Err(RunError::NotUtf8(path)) if path == odd));
     assert!(!place.path("out").exists());
     let log = place.create("out", 1, Some(&odd));
@@ -210,7 +213,7 @@ fn a_path_that_no_checkpoint_can_hold_is_refused_before_training() {
         train: TrainConfig::default(),
     };
     (config.train.steps, config.train.batch, config.train.seq) = (1, 1, 8);
-    Run::create(config, text, &out, None, RUNTIMES).unwrap().finish(RUNTIMES, &mut ()).unwrap();
-    Run::resume(&out, None, RUNTIMES).unwrap();
+    Run::create(config, text, &out, None, runtimes()).unwrap().finish(runtimes(), &mut ()).unwrap();
+    Run::resume(&out, None, runtimes()).unwrap();
     assert_eq!(Checkpoint::read(&checkpoint_path(&out)).unwrap().get::<String>("log").unwrap(), "log.jsonl");
 }

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::needless_range_loop, clippy::panic)]
 
+use std::sync::LazyLock;
+
 use anemone_lm::config::{Config, DeviceDtype, ModelConfig, TrainConfig};
 use anemone_lm::data::Dataset;
 use anemone_lm::head::{HeadKind, HeadRunner, Runtimes};
@@ -14,8 +16,10 @@ use anemone_mil::eval::Interpreter;
 use anemone_mil::linear_cross_entropy::LossOptions;
 use anemone_mil::tensor::Tensor;
 
-const EVAL: Interpreter = Interpreter { exact: false, budget: anemone_mil::eval::Budget::ORDINARY };
-const RUNTIMES: Runtimes<'static> = Runtimes { head: &EVAL, products: &EVAL };
+static EVAL: LazyLock<Interpreter> = LazyLock::new(Interpreter::default);
+fn runtimes() -> Runtimes<'static> {
+    Runtimes { head: &*EVAL, products: &*EVAL }
+}
 
 /// Everything that a step computes, in f64, from weights and inputs that the dtype represents exactly.
 struct Reference {
@@ -86,7 +90,7 @@ fn a_step_gives_the_loss_and_every_gradient() {
             let exact = reference(&head, &wide(&x), &wide(&gain), &wide(&embed), &targets);
 
             let mut runner =
-                HeadRunner::new(head, HeadKind::Programs, LossOptions::default(), RUNTIMES).unwrap();
+                HeadRunner::new(head, HeadKind::Programs, LossOptions::default(), runtimes()).unwrap();
             runner.set_weights(&gain, &embed).unwrap();
             let input = Tensor::from_f64(target.mil_dtype(), &[1, 12, 1, 9], &wide(&x)).unwrap();
             let scale = 64.0;
@@ -182,7 +186,7 @@ fn data(config: &Config) -> Dataset {
 
 fn trainer(config: Config) -> Trainer {
     let data = data(&config);
-    Trainer::new(config, data, RUNTIMES).unwrap()
+    Trainer::new(config, data, runtimes()).unwrap()
 }
 
 #[test]
@@ -212,7 +216,7 @@ fn a_resumed_run_repeats_every_loss_to_the_bit() {
     saved.unwrap().write(&path).unwrap();
     let checkpoint = anemone_lm::Checkpoint::read(&path).unwrap();
     let data = data(&config);
-    let mut resumed = Trainer::resume(config, data, RUNTIMES, &checkpoint).unwrap();
+    let mut resumed = Trainer::resume(config, data, runtimes(), &checkpoint).unwrap();
     for expected in &expected[3..] {
         let found = resumed.step().unwrap();
         assert_eq!(found.step, expected.step);
@@ -231,7 +235,7 @@ fn a_checkpoint_with_numbers_that_no_run_writes_is_refused() {
     let config = small(DeviceDtype::Fp16);
     let checkpoint = trainer(config.clone()).checkpoint().unwrap();
     let resume = |config: &Config, checkpoint| {
-        Trainer::resume(config.clone(), data(config), RUNTIMES, checkpoint).err().unwrap()
+        Trainer::resume(config.clone(), data(config), runtimes(), checkpoint).err().unwrap()
     };
     let mut later = checkpoint.clone();
     later.set("step", &13u64).unwrap();
@@ -275,7 +279,7 @@ fn the_options_of_the_loss_are_in_training_and_the_cap_in_the_model() {
     let checkpoint = capped.checkpoint().unwrap();
     let kept: Config = checkpoint.get("config").unwrap();
     assert_eq!(kept, config);
-    let mut resumed = Trainer::resume(kept, data(&config), RUNTIMES, &checkpoint).unwrap();
+    let mut resumed = Trainer::resume(kept, data(&config), runtimes(), &checkpoint).unwrap();
     let validation = capped.validation_loss().unwrap();
     assert_eq!(resumed.validation_loss().unwrap().to_bits(), validation.to_bits());
 }
@@ -296,9 +300,9 @@ fn what_is_generated_follows_the_soft_cap() {
     model.save(&mut checkpoint).unwrap();
     let mut distinct = |soft_cap| {
         config.model.soft_cap = soft_cap;
-        let resumed = Trainer::resume(config.clone(), data(&config), RUNTIMES, &checkpoint).unwrap();
+        let resumed = Trainer::resume(config.clone(), data(&config), runtimes(), &checkpoint).unwrap();
         let sampler = anemone_lm::Sampler::new(1.0, 1.0).unwrap();
-        let tokens = resumed.generate(&[10], 200, sampler, &mut Random::new(1), RUNTIMES).unwrap();
+        let tokens = resumed.generate(&[10], 200, sampler, &mut Random::new(1), runtimes()).unwrap();
         tokens.into_iter().collect::<std::collections::BTreeSet<u32>>().len()
     };
     let (plain, capped) = (distinct(None), distinct(Some(1e-3)));
@@ -329,8 +333,8 @@ fn a_run_leaves_its_files_and_refuses_to_write_over_another() {
     (config.train.steps, config.train.checkpoint_interval, config.train.validation_interval) = (6, 2, 3);
     let source = DataSource::Files(vec![text.clone()]);
     let mut losses = Losses::default();
-    let mut run = Run::create(config.clone(), source.clone(), &out, None, RUNTIMES).unwrap();
-    let summary = run.finish(RUNTIMES, &mut losses).unwrap();
+    let mut run = Run::create(config.clone(), source.clone(), &out, None, runtimes()).unwrap();
+    let summary = run.finish(runtimes(), &mut losses).unwrap();
     assert_eq!(losses.0.len(), 6);
     assert!(summary.validation_loss.is_finite() && summary.bigram_cross_entropy > 0.0);
     for file in [&summary.checkpoint, &summary.log, &summary.curve] {
@@ -339,19 +343,19 @@ fn a_run_leaves_its_files_and_refuses_to_write_over_another() {
     let log = anemone_lm::log::read(&summary.log).unwrap();
     assert_eq!(log.iter().filter(|record| record.val_loss.is_some()).count(), 2);
 
-    let again = Run::create(config.clone(), source.clone(), &out, None, RUNTIMES);
+    let again = Run::create(config.clone(), source.clone(), &out, None, runtimes());
     assert!(matches!(again, Err(RunError::Occupied(_))));
     let elsewhere = directory.path().join("elsewhere");
-    let taken = Run::create(config, source, &elsewhere, Some(&summary.log), RUNTIMES);
+    let taken = Run::create(config, source, &elsewhere, Some(&summary.log), runtimes());
     assert!(matches!(taken, Err(RunError::Log(LogError::Exists(_)))));
-    assert!(matches!(Run::resume(&elsewhere, None, RUNTIMES), Err(RunError::Nothing(_))));
+    assert!(matches!(Run::resume(&elsewhere, None, runtimes()), Err(RunError::Nothing(_))));
 
     drop(run);
-    let mut finished = Run::resume(&out, None, RUNTIMES).unwrap();
-    let summary_again = finished.finish(RUNTIMES, &mut ()).unwrap();
+    let mut finished = Run::resume(&out, None, runtimes()).unwrap();
+    let summary_again = finished.finish(runtimes(), &mut ()).unwrap();
     assert_eq!(summary_again, summary);
     drop(finished);
     std::fs::write(&text, "another text altogether, which is long enough to be split in two parts").unwrap();
-    assert!(Run::resume(&out, None, RUNTIMES).is_err());
+    assert!(Run::resume(&out, None, runtimes()).is_err());
     assert!(checkpoint_path(&out).exists());
 }

@@ -102,7 +102,8 @@ impl FunctionBuilder {
         self.literal(name, Literal { ty: Type::Tensor(ty), value: LiteralValue::Blob(reference) })
     }
 
-    /// Adds an op with one result, and the ops that its operands call.
+    /// Adds an op with one result, and the ops that its operands call. Parameters that are left out are written where
+    /// Core ML wants them to be, though they have a default.
     ///
     /// # Errors
     ///
@@ -136,6 +137,13 @@ impl FunctionBuilder {
             let message = format!("it has {}", verify::count(types.len(), "result"));
             return Err(fail(OpError::new(ErrorKind::DeclaredType, None, message)));
         }
+        for (parameter, default) in verify::omitted(row, &operands) {
+            if let Some(tensor) = default.tensor() {
+                let argument = self.argument(&format!("{name}_{parameter}"), tensor.into())?;
+                added.arguments.insert(parameter, argument);
+            }
+        }
+        added.arguments.sort();
         let results: Vec<ValueId> =
             names.iter().zip(types).map(|(name, ty)| self.value(name, self.written(ty))).collect();
         if row.constexpr {

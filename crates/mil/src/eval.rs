@@ -1,23 +1,25 @@
 //! The reference interpreter: what a program means, computed slowly and readably.
 //!
 //! Every op computes in f64 (integers in i64) and rounds once to the declared element type, to nearest even.
-//! Without rounding ([`Interpreter::exact`]) every value stays in f64, which serves as the exact reference.
+//! It runs over an [`Arithmetic`]: this one, or the exact one ([`Interpreter::exact`]), in which every value stays in
+//! f64, or a backend's own.
 //! A budget of elements and of work lets a hostile program end with an error.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::error::ErrorKind;
-use crate::ops::{Accuracy, OpDef, OpError, Operand, Operands};
+use crate::mapped::room_for;
+use crate::ops::{OpError, Operand};
 use crate::program::ValueId;
-use crate::runtime::RuntimeError;
-use crate::specialize::Specialized;
-use crate::tensor::{Data, Tensor, TensorError};
-use crate::types::{DType, Dim, Shape, TensorType};
+use crate::tensor::{Tensor, TensorError};
+use crate::types::{DType, Shape, TensorType};
 
+mod arithmetic;
 mod interpreter;
 mod numbers;
 
+pub use arithmetic::{Arithmetic, Declared, Exact, Sums};
 pub use interpreter::Interpreter;
 pub use numbers::Numbers;
 
@@ -39,15 +41,25 @@ impl Budget {
 /// What an op's meaning may ask of the run it is part of: rounding, budget and states.
 #[derive(Debug)]
 pub struct Evaluation {
-    exact: bool,
+    arithmetic: Arc<dyn Arithmetic>,
     budget: Budget,
     states: HashMap<ValueId, Tensor>,
 }
 
 impl Evaluation {
-    /// A run with this budget; an exact one keeps floating-point values in f64.
-    pub fn new(exact: bool, budget: Budget) -> Evaluation {
-        Evaluation { exact, budget, states: HashMap::new() }
+    /// A run in the declared arithmetic, with this budget.
+    pub fn new(budget: Budget) -> Evaluation {
+        Evaluation::over(Arc::new(Declared), budget)
+    }
+
+    /// A run in an arithmetic, with this budget.
+    pub fn over(arithmetic: Arc<dyn Arithmetic>, budget: Budget) -> Evaluation {
+        Evaluation { arithmetic, budget, states: HashMap::new() }
+    }
+
+    /// The arithmetic of the run.
+    pub fn arithmetic(&self) -> &dyn Arithmetic {
+        self.arithmetic.as_ref()
     }
 
     /// The run's states, by the function input that holds each.
@@ -60,31 +72,10 @@ impl Evaluation {
         &self.states
     }
 
-    /// Replaces the tensor that a function's state holds, for `Executable::set_state`.
-    ///
-    /// # Errors
-    ///
-    /// When no state has this name, or its type is another.
-    pub fn set_state(
-        &mut self,
-        specialized: &Specialized,
-        name: &str,
-        value: &Tensor,
-    ) -> Result<(), RuntimeError> {
-        match specialized.states.iter().find(|(_, port)| port.name == name) {
-            Some((id, port)) if port.ty == value.ty() => {
-                let value = Arc::new(value.clone());
-                let value = if self.exact { widen(value) } else { value };
-                self.states.insert(*id, Arc::unwrap_or_clone(value));
-                Ok(())
-            }
-            Some((_, port)) => Err(RuntimeError::Interface(format!(
-                "the state `{name}` is {}, {} was given",
-                port.ty,
-                value.ty()
-            ))),
-            None => Err(RuntimeError::Interface(format!("no state is named `{name}`"))),
-        }
+    /// Replaces the tensor that a state holds, as [`Specialized::state`](crate::specialize::Specialized::state) found it.
+    pub fn set_state(&mut self, id: ValueId, value: &Tensor) {
+        let value = self.keep(Arc::new(value.clone()));
+        self.states.insert(id, Arc::unwrap_or_clone(value));
     }
 
     /// Begins another run: the budget is whole again, states stay.
@@ -92,30 +83,15 @@ impl Evaluation {
         self.budget = budget;
     }
 
-    /// Whether floating-point values stay in f64.
-    pub fn is_exact(&self) -> bool {
-        self.exact
-    }
-
-    /// Results of an op: its meaning, held to its type rule and the budget.
-    ///
-    /// # Errors
-    ///
-    /// When the op refuses its operands, or the budget does not suffice.
-    pub fn apply(&mut self, row: &OpDef, operands: &Operands<'_>) -> Result<Vec<Tensor>, OpError> {
-        let types = (row.infer)(operands)?;
-        // The length of a list that can grow is not in its type; the meaning asks for what it needs.
-        for ty in types.iter().filter(|ty| !(row.gives_list && ty.shape.0.first() == Some(&Dim::Unknown))) {
-            self.allocate(&ty.shape)?;
+    /// A tensor in the element type that the arithmetic keeps it in, so that a run meets one way of storing it.
+    pub(crate) fn keep(&self, tensor: Arc<Tensor>) -> Arc<Tensor> {
+        let kept = self.arithmetic.kept(tensor.dtype());
+        if tensor.dtype() == kept {
+            return tensor;
         }
-        self.charge(operands.elements())?;
-        // Nothing to compute, and so no product of dimensions to overflow.
-        if !types.is_empty() && types.iter().all(|ty| ty.shape.elements() == Some(0)) {
-            return empty_results(&types, self.exact);
-        }
-        let results = (row.eval)(operands, self)?;
-        check_results(&types, &results)?;
-        Ok(results)
+        let values = tensor.to_f64();
+        let wide = values.and_then(|values| Tensor::from_f64(kept, tensor.shape(), &values).ok());
+        wide.map_or(tensor, Arc::new)
     }
 
     /// Takes `work` elementary steps from the budget.
@@ -160,22 +136,28 @@ impl Evaluation {
         }
     }
 
-    /// A tensor of an element type from exact values: floating-point ones are rounded once, unless the run
-    /// is exact; integers wrap.
+    /// A tensor of an element type from exact values: floating-point ones are rounded as the arithmetic does; integers
+    /// wrap.
     ///
     /// # Errors
     ///
-    /// When the number of values is not the shape's.
+    /// When there is no memory for the tensor, or the number of values is not the shape's.
     pub fn tensor(&self, dtype: DType, dims: &[usize], numbers: Numbers) -> Result<Tensor, OpError> {
         let tensor = match numbers {
-            Numbers::Float(values) if self.exact => Tensor::new(DType::Fp64, dims, Data::F64(values)),
-            Numbers::Float(values) => Tensor::from_f64(dtype, dims, &values),
+            Numbers::Float(values) => self.arithmetic.round(dtype, dims, values),
             Numbers::Integer(mut values) => {
                 values.iter_mut().for_each(|value| *value = numbers::wrap(dtype, *value));
                 Tensor::from_i64(dtype, dims, &values)
             }
         };
         tensor.map_err(internal)
+    }
+
+    /// Results of which none has an element.
+    pub(crate) fn empty_results(&self, types: &[TensorType]) -> Result<Vec<Tensor>, OpError> {
+        let empty = |ty: &TensorType| Tensor::zeros(self.arithmetic.kept(ty.dtype), &ty.shape.to_known()?);
+        let results: Option<Vec<Tensor>> = types.iter().map(empty).collect();
+        results.ok_or_else(|| OpError::new(ErrorKind::Malformed, None, "an empty result of unknown shape"))
     }
 
     /// The tensor that a state holds.
@@ -207,40 +189,6 @@ impl Evaluation {
 /// million rounds.
 pub const ROUND: usize = 1024;
 
-/// An error of an op in a block, as one of the op that has the block.
-pub fn within_block(error: RuntimeError) -> OpError {
-    OpError::new(ErrorKind::NestedBlock, None, error.to_string())
-}
-
-/// A tensor in f64 if it is of floating point, so that a run without rounding meets one way of storing it.
-pub(crate) fn widen(tensor: Arc<Tensor>) -> Arc<Tensor> {
-    if tensor.dtype() == DType::Fp64 {
-        return tensor;
-    }
-    let values = tensor.to_f64();
-    let wide = values.and_then(|values| Tensor::from_f64(DType::Fp64, tensor.shape(), &values).ok());
-    wide.map_or(tensor, Arc::new)
-}
-
-/// Results of which none has an element.
-fn empty_results(types: &[TensorType], exact: bool) -> Result<Vec<Tensor>, OpError> {
-    let empty = |ty: &TensorType| {
-        let dtype = if exact && ty.dtype.is_float() { DType::Fp64 } else { ty.dtype };
-        ty.shape.to_known().and_then(|dims| Tensor::zeros(dtype, &dims))
-    };
-    let results: Option<Vec<Tensor>> = types.iter().map(empty).collect();
-    results.ok_or_else(|| OpError::new(ErrorKind::Malformed, None, "an empty result of unknown shape"))
-}
-
-/// A meaning must give what its type rule promises; anything else is a fault of the row.
-fn check_results(types: &[TensorType], results: &[Tensor]) -> Result<(), OpError> {
-    let fits = |ty: &TensorType, tensor: &Tensor| ty.shape.agrees_with(&tensor.ty().shape);
-    if types.len() == results.len() && types.iter().zip(results).all(|(ty, tensor)| fits(ty, tensor)) {
-        return Ok(());
-    }
-    Err(OpError::new(ErrorKind::Malformed, None, "the results are not of the inferred types"))
-}
-
 fn over_budget(what: &str) -> OpError {
     OpError::new(ErrorKind::Rule, None, format!("the evaluation's budget of {what} does not suffice"))
 }
@@ -249,9 +197,37 @@ fn no_state() -> OpError {
     OpError::new(ErrorKind::OperandKind, Some("input"), "this is not a state of the running function")
 }
 
-/// The error for a result whose values do not fit the shape inferred for it: a fault of the op's row.
+/// The error for a result for which there is no memory, or whose values do not fit the shape inferred for it: a fault of
+/// the op's row.
 pub(crate) fn internal(error: TensorError) -> OpError {
-    OpError::new(ErrorKind::Malformed, None, error.to_string())
+    let kind = match error {
+        TensorError::Memory(_) => ErrorKind::Rule,
+        _ => ErrorKind::Malformed,
+    };
+    OpError::new(kind, None, error.to_string())
+}
+
+/// An empty vector with room for `count` values.
+///
+/// # Errors
+///
+/// When there is no memory for them.
+pub(crate) fn room<T>(count: usize) -> Result<Vec<T>, OpError> {
+    room_for(count).ok_or_else(|| {
+        let bytes = (count as u128).saturating_mul(size_of::<T>() as u128);
+        OpError::new(ErrorKind::Rule, None, format!("there is no memory for {bytes} bytes"))
+    })
+}
+
+/// As many values as an iterator says that it has.
+///
+/// # Errors
+///
+/// When there is no memory for them.
+pub(crate) fn collect<T>(values: impl ExactSizeIterator<Item = T>) -> Result<Vec<T>, OpError> {
+    let mut all = room(values.len())?;
+    all.extend(values);
+    Ok(all)
 }
 
 /// The unit in the last place of a floating-point type at a value: the spacing of its values there.
@@ -271,15 +247,4 @@ pub fn ulp(dtype: DType, value: f64) -> Option<f64> {
 
 fn exponent_of(value: f64) -> i32 {
     ((value.to_bits() >> 52) & 0x7ff) as i32 - 1023
-}
-
-/// By how much a result may differ from the exact `reference`, given the op's accuracy; `magnitude` is
-/// `Σ|x||w|` where the op is a sum.
-pub fn tolerance(accuracy: Accuracy, ty: &TensorType, reference: f64, magnitude: f64) -> f64 {
-    let unit = ulp(ty.dtype, reference).unwrap_or(0.0);
-    match accuracy {
-        Accuracy::Exact => 0.5 * unit,
-        Accuracy::Ulp(units) => (f64::from(units) + 0.5) * unit,
-        Accuracy::Sum(units) => 1e-5 * magnitude + (f64::from(units) + 0.5) * unit,
-    }
 }

@@ -42,7 +42,7 @@ mod cut;
 pub mod partition;
 mod pullback;
 
-pub use pullback::Pullback;
+pub use pullback::{Pullback, lengths};
 
 /// Why a function cannot be differentiated.
 #[derive(Debug, thiserror::Error)]

@@ -10,25 +10,31 @@
 
 use std::fmt;
 
-use crate::eval::Evaluation;
+use crate::error::ErrorKind;
+use crate::eval::{Evaluation, ulp};
 use crate::grad::Pullback;
 use crate::tensor::Tensor;
-use crate::types::{Opset, TensorType, Type};
+use crate::types::{Dim, Opset, TensorType, Type};
 
 mod activation;
+mod arrange;
 mod blocks;
 mod cast;
 mod constexpr;
 mod control;
 mod convolution;
+mod copy;
+mod cut;
 mod dtypes;
 mod elementwise;
 mod gather;
+mod index;
 mod join;
 mod list;
 mod matmul;
 mod movement;
 mod normalize;
+mod one_hot;
 mod operand;
 mod parameter;
 mod reduce;
@@ -46,6 +52,7 @@ mod testing;
 mod unary;
 
 pub use activation::*;
+pub use arrange::*;
 pub use blocks::{BlockMeaning, BlockRules, BlockType, RunBlocks, join as join_types, refine as refine_type};
 pub use cast::*;
 pub use constexpr::*;
@@ -58,6 +65,7 @@ pub use join::*;
 pub use list::*;
 pub use matmul::*;
 pub use normalize::*;
+pub use one_hot::*;
 pub use operand::{Given, Operand, Operands};
 pub use parameter::{Carried, Constant, List, OperandForm, Parameter, ParameterKind, State};
 pub use reduce::*;
@@ -90,6 +98,7 @@ macro_rules! families {
 
 families!(
     activation,
+    arrange,
     cast,
     constexpr,
     control,
@@ -100,6 +109,7 @@ families!(
     list,
     matmul,
     normalize,
+    one_hot,
     reduce,
     repeat,
     scatter,
@@ -120,6 +130,19 @@ pub enum Accuracy {
     /// As the order of a sum of k products makes it: `|Δ| ≤ 1e-5 · Σ|x||w|` plus half a unit in the last
     /// place of the result, plus this many units for what happens after the sum.
     Sum(u32),
+}
+
+impl Accuracy {
+    /// By how much a result of this type may differ from the exact `reference`; `magnitude` is `Σ|x||w|` where the op is
+    /// a sum.
+    pub fn tolerance(self, ty: &TensorType, reference: f64, magnitude: f64) -> f64 {
+        let unit = ulp(ty.dtype, reference).unwrap_or(0.0);
+        match self {
+            Accuracy::Exact => 0.5 * unit,
+            Accuracy::Ulp(units) => (f64::from(units) + 0.5) * unit,
+            Accuracy::Sum(units) => 1e-5 * magnitude + (f64::from(units) + 0.5) * unit,
+        }
+    }
 }
 
 /// A parameter in the table.
@@ -231,6 +254,35 @@ impl OpDef {
             .into_iter()
             .map(|ty| if self.gives_list { Type::list_of(ty) } else { Type::Tensor(ty) })
             .collect())
+    }
+
+    /// Results of the op: its meaning, held to its type rule and the budget.
+    ///
+    /// # Errors
+    ///
+    /// When the op refuses its operands, or the budget does not suffice.
+    pub fn apply(
+        &self,
+        operands: &Operands<'_>,
+        evaluation: &mut Evaluation,
+    ) -> Result<Vec<Tensor>, OpError> {
+        let types = (self.infer)(operands)?;
+        // The length of a list that can grow is not in its type; the meaning asks for what it needs.
+        for ty in types.iter().filter(|ty| !(self.gives_list && ty.shape.0.first() == Some(&Dim::Unknown))) {
+            evaluation.allocate(&ty.shape)?;
+        }
+        evaluation.charge(operands.elements())?;
+        // Nothing to compute, and so no product of dimensions to overflow.
+        if !types.is_empty() && types.iter().all(|ty| ty.shape.elements() == Some(0)) {
+            return evaluation.empty_results(&types);
+        }
+        let results = (self.eval)(operands, evaluation)?;
+        let fits = |(ty, tensor): (&TensorType, &Tensor)| ty.shape.agrees_with(&tensor.ty().shape);
+        if types.len() == results.len() && types.iter().zip(&results).all(fits) {
+            return Ok(results);
+        }
+        // A meaning must give what its type rule promises; anything else is a fault of the row.
+        Err(OpError::new(ErrorKind::Malformed, None, "the results are not of the inferred types"))
     }
 
     /// The element types that a parameter takes.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::error::ErrorKind;
 use crate::linear_cross_entropy::{Classifier, LinearCrossEntropy, LossOptions};
 use crate::ops::OpError;
 use crate::program::ValueId;
@@ -50,6 +51,11 @@ pub enum RuntimeError {
         /// What it lacks.
         reason: String,
     },
+}
+
+/// An error of an op in a block, as one of the op that has the block.
+pub fn within_block(error: RuntimeError) -> OpError {
+    OpError::new(ErrorKind::NestedBlock, None, error.to_string())
 }
 
 /// An input or output of a prepared function: its name, and its type with every dimension known.

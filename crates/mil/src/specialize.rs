@@ -99,6 +99,23 @@ impl Specialized {
         self.facts.ty(id).held_tensor()
     }
 
+    /// The state of this name, if it can hold `value`.
+    ///
+    /// # Errors
+    ///
+    /// When no state has this name, or its type is another.
+    pub fn state(&self, name: &str, value: &Tensor) -> Result<ValueId, RuntimeError> {
+        match self.states.iter().find(|(_, port)| port.name == name) {
+            Some((id, port)) if port.ty == value.ty() => Ok(*id),
+            Some((_, port)) => {
+                let given = value.ty();
+                let message = format!("the state `{name}` is {}, {given} was given", port.ty);
+                Err(RuntimeError::Interface(message))
+            }
+            None => Err(RuntimeError::Interface(format!("no state is named `{name}`"))),
+        }
+    }
+
     /// A block of an op as a function of its own, which takes what the block is entered with, and then what it reads from
     /// around it, whose ids come with it. Values keep their ids.
     pub fn block(&self, block: &Block) -> (Specialized, Vec<ValueId>) {

@@ -248,38 +248,41 @@ impl Tensor {
     ///
     /// # Errors
     ///
-    /// When `dtype` is not fp16, fp32, fp64 or bf16, or the shape holds another number of values.
+    /// When `dtype` is not fp16, fp32, fp64 or bf16, the shape holds another number of values, or there is no memory for
+    /// the tensor.
     pub fn from_f64(dtype: DType, shape: &[usize], values: &[f64]) -> Result<Tensor, TensorError> {
+        let values = values.iter().copied();
         let data = match dtype {
-            DType::Fp16 => Data::F16(values.iter().map(|&v| round_to_f16(v)).collect()),
-            DType::Fp32 => Data::F32(values.iter().map(|&v| v as f32).collect()),
-            DType::Fp64 => Data::F64(values.to_vec()),
-            DType::Bf16 => Data::Bf16(values.iter().map(|&v| round_to_bf16(v)).collect()),
+            DType::Fp16 => collect(values.map(round_to_f16)).map(Data::F16),
+            DType::Fp32 => collect(values.map(|v| v as f32)).map(Data::F32),
+            DType::Fp64 => collect(values).map(Data::F64),
+            DType::Bf16 => collect(values.map(round_to_bf16)).map(Data::Bf16),
             other => return Err(TensorError::Storage(other)),
         };
-        Tensor::new(dtype, shape, data)
+        Tensor::new(dtype, shape, data.ok_or_else(|| no_memory(dtype, shape))?)
     }
 
     /// A tensor of integers or booleans (zero is false).
     ///
     /// # Errors
     ///
-    /// When a value does not fit `dtype`, `dtype` is neither an integer nor bool, or the shape holds
-    /// another number of values.
+    /// When a value does not fit `dtype`, `dtype` is neither an integer nor bool, the shape holds another number of
+    /// values, or there is no memory for the tensor.
     pub fn from_i64(dtype: DType, shape: &[usize], values: &[i64]) -> Result<Tensor, TensorError> {
-        fn convert<T: TryFrom<i64>>(dtype: DType, values: &[i64]) -> Result<Vec<T>, TensorError> {
-            values.iter().map(|&v| T::try_from(v).map_err(|_| TensorError::Range(dtype))).collect()
-        }
+        let convert = Integers { dtype, shape, values };
         let data = match Data::empty(dtype) {
-            Data::I8(_) => Data::I8(convert(dtype, values)?),
-            Data::I16(_) => Data::I16(convert(dtype, values)?),
-            Data::I32(_) => Data::I32(convert(dtype, values)?),
-            Data::I64(_) => Data::I64(values.to_vec()),
-            Data::U8(_) if dtype.is_integer() => Data::U8(convert(dtype, values)?),
-            Data::U16(_) => Data::U16(convert(dtype, values)?),
-            Data::U32(_) => Data::U32(convert(dtype, values)?),
-            Data::U64(_) => Data::U64(convert(dtype, values)?),
-            Data::Bool(_) => Data::Bool(values.iter().map(|&v| v != 0).collect()),
+            Data::I8(_) => Data::I8(convert.to()?),
+            Data::I16(_) => Data::I16(convert.to()?),
+            Data::I32(_) => Data::I32(convert.to()?),
+            Data::I64(_) => Data::I64(convert.to()?),
+            Data::U8(_) if dtype.is_integer() => Data::U8(convert.to()?),
+            Data::U16(_) => Data::U16(convert.to()?),
+            Data::U32(_) => Data::U32(convert.to()?),
+            Data::U64(_) => Data::U64(convert.to()?),
+            Data::Bool(_) => {
+                let values = collect(values.iter().map(|&v| v != 0));
+                Data::Bool(values.ok_or_else(|| no_memory(dtype, shape))?)
+            }
             _ => return Err(TensorError::Storage(dtype)),
         };
         Tensor::new(dtype, shape, data)
@@ -352,37 +355,74 @@ impl Tensor {
         Tensor::new(self.dtype, shape, self.data)
     }
 
-    /// Floating-point values as f64, exactly. `None` for other element types.
+    /// Floating-point values as f64, exactly. `None` for other element types, or where there is no memory.
     pub fn to_f64(&self) -> Option<Vec<f64>> {
-        Some(match &self.data {
-            Data::F16(values) => values.iter().map(|v| v.to_f64()).collect(),
-            Data::F32(values) => values.iter().map(|&v| f64::from(v)).collect(),
-            Data::F64(values) => values.clone(),
-            Data::Bf16(values) => values.iter().map(|v| v.to_f64()).collect(),
-            Data::U8(values) => {
-                values.iter().map(|&v| fp8_to_f64(self.dtype, v)).collect::<Option<Vec<_>>>()?
-            }
-            _ => return None,
-        })
+        match &self.data {
+            Data::F16(values) => collect(values.iter().map(|v| v.to_f64())),
+            Data::F32(values) => collect(values.iter().map(|&v| f64::from(v))),
+            Data::F64(values) => collect(values.iter().copied()),
+            Data::Bf16(values) => collect(values.iter().map(|v| v.to_f64())),
+            Data::U8(values) => collect_some(values.iter().map(|&v| fp8_to_f64(self.dtype, v))),
+            _ => None,
+        }
     }
 
-    /// Integers and booleans as i64; `None` for other element types or a `uint64` above `i64::MAX`.
+    /// Integers and booleans as i64; `None` for other element types, a `uint64` above `i64::MAX`, or where there is no
+    /// memory.
     pub fn to_i64(&self) -> Option<Vec<i64>> {
         if self.dtype.is_float() {
             return None;
         }
-        Some(match &self.data {
-            Data::I8(values) => values.iter().map(|&v| i64::from(v)).collect(),
-            Data::I16(values) => values.iter().map(|&v| i64::from(v)).collect(),
-            Data::I32(values) => values.iter().map(|&v| i64::from(v)).collect(),
-            Data::I64(values) => values.clone(),
-            Data::U8(values) => values.iter().map(|&v| i64::from(v)).collect(),
-            Data::U16(values) => values.iter().map(|&v| i64::from(v)).collect(),
-            Data::U32(values) => values.iter().map(|&v| i64::from(v)).collect(),
-            Data::U64(values) => values.iter().map(|&v| i64::try_from(v).ok()).collect::<Option<Vec<_>>>()?,
-            Data::Bool(values) => values.iter().map(|&v| i64::from(v)).collect(),
-            _ => return None,
-        })
+        match &self.data {
+            Data::I8(values) => collect(values.iter().map(|&v| i64::from(v))),
+            Data::I16(values) => collect(values.iter().map(|&v| i64::from(v))),
+            Data::I32(values) => collect(values.iter().map(|&v| i64::from(v))),
+            Data::I64(values) => collect(values.iter().copied()),
+            Data::U8(values) => collect(values.iter().map(|&v| i64::from(v))),
+            Data::U16(values) => collect(values.iter().map(|&v| i64::from(v))),
+            Data::U32(values) => collect(values.iter().map(|&v| i64::from(v))),
+            Data::U64(values) => collect_some(values.iter().map(|&v| i64::try_from(v).ok())),
+            Data::Bool(values) => collect(values.iter().map(|&v| i64::from(v))),
+            _ => None,
+        }
+    }
+}
+
+/// As many values as an iterator says that it has; `None` when there is no memory for them.
+fn collect<T>(values: impl ExactSizeIterator<Item = T>) -> Option<Vec<T>> {
+    let mut all = room_for(values.len())?;
+    all.extend(values);
+    Some(all)
+}
+
+/// As [`collect`]; `None` also where one of the values is.
+fn collect_some<T>(values: impl ExactSizeIterator<Item = Option<T>>) -> Option<Vec<T>> {
+    let mut all = room_for(values.len())?;
+    for value in values {
+        all.push(value?);
+    }
+    Some(all)
+}
+
+fn no_memory(dtype: DType, shape: &[usize]) -> TensorError {
+    TensorError::Memory(TensorType::new(dtype, shape))
+}
+
+/// Integers that become a tensor.
+struct Integers<'a> {
+    dtype: DType,
+    shape: &'a [usize],
+    values: &'a [i64],
+}
+
+impl Integers<'_> {
+    /// The values in a narrower type.
+    fn to<T: TryFrom<i64>>(&self) -> Result<Vec<T>, TensorError> {
+        let mut all = room_for(self.values.len()).ok_or_else(|| no_memory(self.dtype, self.shape))?;
+        for &value in self.values {
+            all.push(T::try_from(value).map_err(|_| TensorError::Range(self.dtype))?);
+        }
+        Ok(all)
     }
 }
 

@@ -26,6 +26,7 @@ pub use blobs::verify_blobs;
 use names::Names;
 pub use names::{is_identifier, is_reserved};
 use omitted::Warnings;
+pub(crate) use omitted::omitted;
 
 /// A program that every check accepts, with the row of each op and what is known of each value.
 #[derive(Debug, Clone)]

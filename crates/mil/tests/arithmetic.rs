@@ -21,7 +21,7 @@ fn run(op: &str, opset: Opset, operands: &[(&str, &Tensor)]) -> Result<Tensor, O
     let row = ops::lookup(op, opset).expect("the op is in the table");
     let operands = given(operands);
     let inferred = (row.infer)(&operands)?;
-    let mut results = (row.eval)(&operands, &mut Evaluation::new(false, Budget::ORDINARY))?;
+    let mut results = (row.eval)(&operands, &mut Evaluation::new(Budget::ORDINARY))?;
     assert_eq!((inferred.len(), results.len()), (1, 1));
     assert_eq!(inferred[0], results[0].ty());
     Ok(results.remove(0))

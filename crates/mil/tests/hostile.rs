@@ -154,7 +154,7 @@ fn answer(row: &OpDef, operands: &Operands<'_>) -> bool {
     if !known || types.iter().all(|ty| ty.shape.elements() == Some(0)) {
         return false;
     }
-    let mut evaluation = Evaluation::new(false, Budget { elements: 1 << 14, work: 1 << 20 });
+    let mut evaluation = Evaluation::new(Budget { elements: 1 << 14, work: 1 << 20 });
     if types.iter().any(|ty| evaluation.allocate(&ty.shape).is_err()) {
         return false;
     }

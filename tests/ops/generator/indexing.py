@@ -1,4 +1,4 @@
-"""Ops that read or write at indices, and cumsum: gather, gather_along_axis, scatter, one_hot, cumsum.
+"""Ops that read at indices, one_hot and cumsum: gather, gather_along_axis, gather_nd, one_hot, cumsum.
 
 From ios17 on an index may not be negative, so the cases with negative ones are ios15 and ios16."""
 
@@ -10,7 +10,7 @@ from .reference import f64
 SMALL = {"int8": np.int8, "uint8": np.uint8, "int16": np.int16, "uint16": np.uint16}
 
 
-def _integers(name, shape, dtype=np.float16):
+def integers(name, shape, dtype=np.float16):
     low = 0 if np.dtype(dtype).kind == "u" else -100
     return draw(name, shape, dtype, low, 100) if np.dtype(dtype).kind in "iu" else draw(name, shape, dtype)
 
@@ -18,7 +18,7 @@ def _integers(name, shape, dtype=np.float16):
 def _gather(label, shape, indices, axis=None, *, dtype=np.float16, index=np.int32, opset="ios18",
             batch_dims=None, validate=None, constant=False):
     name = f"gather_{label}"
-    x, indices = _integers(name, shape, dtype), np.array(indices, index)
+    x, indices = integers(name, shape, dtype), np.array(indices, index)
     along = 0 if axis is None else axis
     if batch_dims:
         want = np.stack([np.take(a, b, along - batch_dims) for a, b in zip(x, indices)])
@@ -61,7 +61,7 @@ def _gather_cases():
 def _along(label, shape, indices, axis=None, *, dtype=np.float16, index=np.int32, opset="ios18",
            validate=None):
     name = f"gather_along_axis_{label}"
-    x, indices = _integers(name, shape, dtype), np.array(indices, index)
+    x, indices = integers(name, shape, dtype), np.array(indices, index)
     want = np.take_along_axis(x, indices.astype(np.int64), 0 if axis is None else axis)
     args = {key: value for key, value in (("axis", axis), ("validate_indices", validate))
             if value is not None}
@@ -89,55 +89,40 @@ def _along_cases():
     ]
 
 
-def _scatter(label, shape, indices, axis=None, mode="update", *, dtype=np.float16, opset="ios18",
-             validate=None, literal=False):
-    """Sequential application of the updates; coremltools has no value inference for scatter."""
-    name = f"scatter_{label}"
-    axis_used = 0 if axis is None else axis
-    data = _integers(name + ".data", shape, dtype)
-    update_shape = list(shape)
-    update_shape[axis_used] = len(indices)
-    updates = _integers(name + ".updates", update_shape, dtype)
-    if mode == "div":
-        updates = draw(name + ".updates", update_shape, dtype, 0.5, 4)
-    combine = {"update": lambda a, b: b, "add": np.add, "sub": np.subtract, "mul": np.multiply,
-               "div": np.divide, "max": np.maximum, "min": np.minimum}[mode]
-    wide = np.int64 if np.dtype(dtype).kind == "i" else np.float64
-    want = np.moveaxis(data.astype(wide), axis_used, 0).copy()
-    magnitude = np.abs(want)
-    for i, index in enumerate(indices):
-        step = np.moveaxis(updates.astype(wide), axis_used, 0)[i]
-        want[index] = combine(want[index], step)
-        magnitude[index] += np.abs(step)
-    want, magnitude = np.moveaxis(want, 0, axis_used), np.moveaxis(magnitude, 0, axis_used)
-    args = {"mode": Inline(mode) if literal else mode}
-    args.update({key: value for key, value in (("axis", axis), ("validate_indices", validate))
-                 if value is not None})
-    inputs = {"data": data, "indices": np.array(indices, np.int32), "updates": updates}
-    sums = mode in ("add", "sub") and wide is np.float64
-    return Case("scatter", name, inputs, args, want, opset=opset, magnitude=magnitude if sums else None)
+def _gather_nd(label, shape, indices, *, dtype=np.float16, index=np.int32, opset="ios18", batch_dims=None,
+               validate=None, constant=False):
+    name = f"gather_nd_{label}"
+    x, indices = integers(name, shape, dtype), np.array(indices, index)
+
+    def slices(x, indices, batch):
+        if batch:
+            return np.stack([slices(a, b, batch - 1) for a, b in zip(x, indices)])
+        return x[tuple(np.moveaxis(indices.astype(np.int64), -1, 0))]
+
+    args = {key: value for key, value in (("batch_dims", batch_dims), ("validate_indices", validate))
+            if value is not None}
+    inputs = {"x": x, "indices": indices}
+    if constant:
+        args["indices"] = inputs.pop("indices")
+    return Case("gather_nd", name, inputs, args, slices(x, indices, batch_dims or 0), opset=opset, source="copied")
 
 
-def _scatter_cases():
+def _gather_nd_cases():
     return [
-        _scatter("update", [4, 3], [2, 0]),
-        _scatter("update_axis_1", [2, 4], [3, 1], 1),
-        _scatter("update_axis_negative", [2, 2, 3], [0, 2], -1),
-        _scatter("add", [4, 3], [1, 3], 0, "add"),
-        _scatter("add_repeated_index", [3, 2], [1, 1, 0, 1], 0, "add"),
-        _scatter("sub", [4, 2], [0, 2], 0, "sub"),
-        _scatter("sub_repeated_index", [3], [2, 2], 0, "sub"),
-        _scatter("mul", [3, 2], [2, 0], 0, "mul"),
-        _scatter("div", [3, 2], [1, 0], 0, "div"),
-        _scatter("max", [3, 2], [1, 2], 0, "max"),
-        _scatter("min_repeated_index", [3, 2], [1, 1, 0], 0, "min"),
-        _scatter("fp32_add", [3, 2], [2, 0], 0, "add", dtype=np.float32),
-        _scatter("int32_add", [4], [3, 3, 0], 0, "add", dtype=np.int32),
-        _scatter("int32_update", [2, 3], [1], 1, dtype=np.int32),
-        _scatter("rank_4", [1, 4, 1, 2], [3, 0], 1, "add"),
-        _scatter("validated", [3, 2], [0, 2], 0, validate=True),
-        _scatter("mode_literal", [3], [1], 0, "add", literal=True),
-        _scatter("add_ios15", [3, 2], [2, 1], 0, "add", opset="ios15"),
+        _gather_nd("elements", [3, 4], [[2, 0], [1, 3], [2, 0]]),
+        _gather_nd("rows", [3, 4], [[2], [0]]),
+        _gather_nd("matrix_of_vectors", [2, 3, 2], [[[1, 0], [0, 2]], [[0, 0], [1, 1]]]),
+        _gather_nd("one_vector", [3, 4], [1, 2]),
+        _gather_nd("const_indices", [3, 2], [[2, 1]], constant=True),
+        _gather_nd("batch_dims", [2, 3, 2], [[[1], [0]], [[2], [2]]], batch_dims=1),
+        _gather_nd("batch_dims_2", [2, 2, 3], [[[2], [0]], [[1], [1]]], batch_dims=2, opset="ios16"),
+        _gather_nd("validated", [4, 2], [[3, 1]], validate=True, constant=True),
+        _gather_nd("rank_5", [1, 2, 2, 1, 3], [[0, 1, 1], [0, 0, 1]]),
+        _gather_nd("fp32", [3, 2], [[1, 1]], dtype=np.float32),
+        _gather_nd("int32", [4], [[3], [0]], dtype=np.int32),
+        *[_gather_nd(name, [4, 2], [[3], [0]], dtype=dtype) for name, dtype in SMALL.items()],
+        *[_gather_nd(f"{name}_indices", [4, 2], [[3, 0]], index=dtype) for name, dtype in SMALL.items()],
+        _gather_nd("ios15", [3, 2], [[2, 0], [0, 1]], opset="ios15"),
     ]
 
 
@@ -175,7 +160,7 @@ def _one_hot_cases():
 
 def _cumsum(label, shape, axis=None, *, dtype=np.float16, exclusive=None, reverse=None, opset="ios18"):
     name = f"cumsum_{label}"
-    x = _integers(name, shape, dtype)
+    x = integers(name, shape, dtype)
     used = 0 if axis is None else axis
 
     def scan(values):
@@ -219,6 +204,6 @@ def files():
         _gather("batch_dims", [2, 4], [[0, 3], [1, 1]], 1, batch_dims=1, opset="ios17"),
     ]
     yield "gather_along_axis", "1.3", _along_cases()
-    yield "scatter", "1.3", _scatter_cases()
+    yield "gather_nd", "1.3", _gather_nd_cases()
     yield "one_hot", "1.3", _one_hot_cases()
     yield "cumsum", "1.3", _cumsum_cases()

@@ -8,28 +8,28 @@ ALL_DTYPES = {"fp16": np.float16, "fp32": np.float32, "int8": np.int8, "uint8": 
               "uint16": np.uint16, "int32": np.int32, "bool": np.bool_}
 
 
-def _values(name, shape, dtype):
+def values(name, shape, dtype):
     low, high = (0, 100) if np.dtype(dtype).kind == "u" else (-100, 100)
     return draw(name, shape, dtype, *((low, high) if np.dtype(dtype).kind in "iu" else (-4, 4)))
 
 
-def _move(op, label, shape, args, function, *, dtype=np.float16, opset="ios18", **keywords):
+def move(op, label, shape, args, function, *, dtype=np.float16, opset="ios18", **keywords):
     name = f"{op}_{label}"
-    x = _values(name, shape, dtype)
+    x = values(name, shape, dtype)
     return Case(op, name, {"x": x}, args, function(x), opset=opset, source="copied", **keywords)
 
 
-def _every_dtype(op, shape, args, function):
-    return [_move(op, name, shape, args, function, dtype=dtype) for name, dtype in ALL_DTYPES.items()]
+def every_dtype(op, shape, args, function):
+    return [move(op, name, shape, args, function, dtype=dtype) for name, dtype in ALL_DTYPES.items()]
 
 
 def _reshape_cases():
     def to(label, shape, target, want=None, **keywords):
-        return _move("reshape", label, shape, {"shape": target}, lambda x: x.reshape(want or target),
+        return move("reshape", label, shape, {"shape": target}, lambda x: x.reshape(want or target),
                      **keywords)
 
     return [
-        *_every_dtype("reshape", [2, 6], {"shape": [3, 4]}, lambda x: x.reshape(3, 4)),
+        *every_dtype("reshape", [2, 6], {"shape": [3, 4]}, lambda x: x.reshape(3, 4)),
         to("flatten", [2, 3, 2], [-1], [12]),
         to("minus_one", [2, 3, 4], [4, -1, 2], [4, 3, 2]),
         to("rank_1_to_5", [12], [1, 2, 1, 3, 2]),
@@ -48,11 +48,11 @@ def _reshape_cases():
 
 def _transpose_cases():
     def by(label, shape, permutation, **keywords):
-        return _move("transpose", label, shape, {"perm": permutation},
+        return move("transpose", label, shape, {"perm": permutation},
                      lambda x: np.transpose(x, permutation), **keywords)
 
     return [
-        *_every_dtype("transpose", [2, 3], {"perm": [1, 0]}, np.transpose),
+        *every_dtype("transpose", [2, 3], {"perm": [1, 0]}, np.transpose),
         by("rank_1", [5], [0]),
         by("identity", [2, 3, 2], [0, 1, 2]),
         by("rank_3_rotate", [2, 3, 4], [2, 0, 1]),
@@ -61,17 +61,17 @@ def _transpose_cases():
         by("channel_last", [1, 2, 3, 2], [0, 2, 3, 1]),
         by("rank_5", [1, 2, 3, 2, 2], [4, 1, 0, 3, 2]),
         by("ios15", [3, 2], [1, 0], opset="ios15"),
-        _move("transpose", "literal", [3, 2], {"perm": Inline([1, 0])}, np.transpose),
+        move("transpose", "literal", [3, 2], {"perm": Inline([1, 0])}, np.transpose),
     ]
 
 
 def _expand_dims_cases():
     def at(label, shape, axes, **keywords):
-        return _move("expand_dims", label, shape, {"axes": axes},
+        return move("expand_dims", label, shape, {"axes": axes},
                      lambda x: np.expand_dims(x, tuple(axes)), **keywords)
 
     return [
-        *_every_dtype("expand_dims", [3], {"axes": [0]}, lambda x: x[None]),
+        *every_dtype("expand_dims", [3], {"axes": [0]}, lambda x: x[None]),
         at("last", [2, 3], [2]),
         at("negative", [2, 3], [-1]),
         at("negative_2", [2, 3], [-2]),
@@ -88,10 +88,10 @@ def _expand_dims_cases():
 def _squeeze_cases():
     def at(label, shape, axes, want, **keywords):
         args = {} if axes is None else {"axes": axes}
-        return _move("squeeze", label, shape, args, lambda x: x.reshape(want), **keywords)
+        return move("squeeze", label, shape, args, lambda x: x.reshape(want), **keywords)
 
     return [
-        *_every_dtype("squeeze", [1, 3, 1], {"axes": [0]}, lambda x: x[0]),
+        *every_dtype("squeeze", [1, 3, 1], {"axes": [0]}, lambda x: x[0]),
         at("all", [1, 2, 1, 3, 1], None, [2, 3]),
         at("all_of_none", [2, 3], None, [2, 3]),
         at("negative", [2, 1, 3, 1], [-1, 1], [2, 3]),
@@ -111,7 +111,7 @@ def _slice_by_index(label, shape, begin, end, select, *, dtype=np.float16, opset
                 for key, value in args.items()}
     # For a result without dimensions, value inference knows int32 and fp32 only.
     scalar = all(masks.get("squeeze_mask", [False]))
-    return _move("slice_by_index", label, shape, args, lambda x: x[select], dtype=dtype, opset=opset,
+    return move("slice_by_index", label, shape, args, lambda x: x[select], dtype=dtype, opset=opset,
                  value_inference=not scalar)
 
 
@@ -153,10 +153,10 @@ def _slice_by_size_cases():
         args = {"begin": begin, "size": size}
         if index is not None:
             args = {key: np.array(value, index) for key, value in args.items()}
-        return _move("slice_by_size", label, shape, args, lambda x: x[select], **keywords)
+        return move("slice_by_size", label, shape, args, lambda x: x[select], **keywords)
 
     return [
-        *_every_dtype("slice_by_size", [3, 4], {"begin": [1, 0], "size": [2, 3]}, lambda x: x[1:3, 0:3]),
+        *every_dtype("slice_by_size", [3, 4], {"begin": [1, 0], "size": [2, 3]}, lambda x: x[1:3, 0:3]),
         by("rest", [3, 5], [1, 2], [-1, 2]),
         by("rest_of_all", [3, 2], [0, 0], [-1, -1]),
         by("one_element", [2, 3], [1, 2], [1, 1]),
@@ -170,7 +170,7 @@ def _slice_by_size_cases():
 
 def _tile_cases():
     def by(label, shape, reps, **keywords):
-        return _move("tile", label, shape, {"reps": reps}, lambda x: np.tile(x, reps), **keywords)
+        return move("tile", label, shape, {"reps": reps}, lambda x: np.tile(x, reps), **keywords)
 
     dtypes = {name: ALL_DTYPES[name] for name in ("fp16", "fp32", "int32", "bool")}
     return [
@@ -181,7 +181,7 @@ def _tile_cases():
         by("middle", [2, 1, 2], [1, 4, 1]),
         by("rank_5", [1, 2, 1, 1, 2], [2, 1, 1, 3, 2]),
         by("ios15", [2], [2], opset="ios15"),
-        _move("tile", "literal", [1, 2], {"reps": Inline([2, 1])}, lambda x: np.tile(x, [2, 1])),
+        move("tile", "literal", [1, 2], {"reps": Inline([2, 1])}, lambda x: np.tile(x, [2, 1])),
     ]
 
 
@@ -195,7 +195,7 @@ def _pad_cases():
             args["constant_val"] = value
         numpy_mode = {"replicate": "edge", None: "constant"}.get(mode, mode)
         fill = {"constant_values": 0 if value is None else value} if numpy_mode == "constant" else {}
-        return _move("pad", label, shape, args, lambda x: np.pad(x, spread, numpy_mode, **fill), **keywords)
+        return move("pad", label, shape, args, lambda x: np.pad(x, spread, numpy_mode, **fill), **keywords)
 
     return [
         by("default", [2, 3], [1, 0, 2, 1]),
@@ -260,7 +260,7 @@ def _fill_cases():
 
 def _shape_cases():
     def of(label, shape, **keywords):
-        return _move("shape", label, shape, {}, lambda x: np.array(x.shape), **keywords)
+        return move("shape", label, shape, {}, lambda x: np.array(x.shape), **keywords)
 
     dtypes = {name: ALL_DTYPES[name] for name in ("fp16", "fp32", "int32", "bool")}
     return [
@@ -283,8 +283,8 @@ def _dialect_1_0():
         s("to_scalar", [3], [1], [0], np.s_[1], squeeze_mask=[True]),
     ]
     yield "reshape_1_0", "1.0", [
-        _move("reshape", "minus_one", [2, 6], {"shape": [3, -1]}, lambda x: x.reshape(3, 4), opset="ios15"),
-        _move("reshape", "int16", [2, 6], {"shape": [4, 3]}, lambda x: x.reshape(4, 3), opset="ios17",
+        move("reshape", "minus_one", [2, 6], {"shape": [3, -1]}, lambda x: x.reshape(3, 4), opset="ios15"),
+        move("reshape", "int16", [2, 6], {"shape": [4, 3]}, lambda x: x.reshape(4, 3), opset="ios17",
               dtype=np.int16),
     ]
 

@@ -173,6 +173,8 @@ def files():
                                           exclude=[])
     yield "sin", "1.3", _unary("sin", reference.sin, wide=(-300, 300), absolute=2e-3)
     yield "cos", "1.3", _unary("cos", reference.cos, wide=(-300, 300), absolute=2e-3)
+    yield "sinh", "1.3", _unary("sinh", reference.sinh, wide=(-11.7, 11.7), peer=torch.sinh)
+    yield "cosh", "1.3", _unary("cosh", reference.cosh, wide=(-11.7, 11.7), peer=torch.cosh)
     yield "tanh", "1.3", _unary("tanh", reference.tanh, wide=(-12, 12))
     yield "erf", "1.3", _unary("erf", reference.erf, wide=(-6, 6))
     yield "sigmoid", "1.3", _unary("sigmoid", reference.sigmoid, wide=(-20, 20), peer=torch.sigmoid)

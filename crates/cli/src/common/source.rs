@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anemone_mil::error::{Errors, Spans};
-use anemone_mil::program::Program;
+use anemone_mil::program::{Function, Program};
 use anemone_mil::text::{self, Comments};
 use anemone_mil::verify::{Verified, verify, verify_blobs};
 use anemone_mil::weights::WeightSource;
@@ -79,6 +79,27 @@ impl Source {
         })
     }
 
+    /// The function of this name; without one the only function, or `main`.
+    ///
+    /// # Errors
+    ///
+    /// When there is none, or several could be meant.
+    pub fn function(&self, name: Option<&str>) -> Result<&Function, Failure> {
+        let functions = &self.program.functions;
+        if let (None, [only]) = (name, functions.as_slice()) {
+            return Ok(only);
+        }
+        let wanted = name.unwrap_or("main");
+        functions.iter().find(|function| function.name == wanted).ok_or_else(|| {
+            let what = match name {
+                Some(name) => format!("no function is named `{name}`"),
+                None => "no function is named `main`, so `--function` must say which is meant".to_string(),
+            };
+            let present: Vec<String> = functions.iter().map(|function| function.name.clone()).collect();
+            Failure::new(format!("{what}; the program has {}", list(&present)))
+        })
+    }
+
     /// The program, verified.
     ///
     /// # Errors
@@ -110,6 +131,12 @@ impl Source {
     pub fn render(&self, errors: &Errors) -> String {
         errors.render(&self.path.display().to_string(), &self.text, &self.spans)
     }
+}
+
+/// Names in quotes, or `none`.
+pub fn list(names: &[String]) -> String {
+    let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+    if quoted.is_empty() { "none".to_string() } else { quoted.join(", ") }
 }
 
 /// The text of a program; what is no file of text is said to be what it looks like.

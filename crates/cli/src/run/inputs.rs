@@ -11,6 +11,7 @@ use anemone_mil::types::{TensorType, Type};
 use clap_lex::OsStrExt;
 use thiserror::Error;
 
+use crate::common::source::list;
 use crate::common::{Failure, npy};
 
 /// `NAME=FILE`.
@@ -60,12 +61,6 @@ pub enum InputError {
         /// Its type.
         ty: Type,
     },
-}
-
-/// Names in quotes, or `none`.
-pub fn list(names: &[String]) -> String {
-    let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
-    if quoted.is_empty() { "none".to_string() } else { quoted.join(", ") }
 }
 
 /// A function's inputs, each with the file given for it, and its states, which are zeros if no file is given.

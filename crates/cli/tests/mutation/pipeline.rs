@@ -89,7 +89,7 @@ fn runs(verified: &Arc<Verified>, function: &Function, weights: &dyn WeightSourc
     let inputs = declared.filter(|ty| !matches!(ty, Type::State(_))).map(input);
     let Some(inputs) = inputs.collect::<Option<Vec<Tensor>>>() else { return false };
     let types: Vec<TensorType> = inputs.iter().map(Tensor::ty).collect();
-    let interpreter = Interpreter { exact: false, budget: BUDGET };
+    let interpreter = Interpreter { budget: BUDGET, ..Interpreter::default() };
     let Ok(mut executable) = interpreter.prepare(verified, &function.name, &types, weights) else {
         return false;
     };

@@ -38,7 +38,7 @@ pub fn eval() -> Vec<Subject> {
 
 /// The reference interpreter without rounding.
 pub fn exact_eval() -> Vec<Subject> {
-    let runtime = Interpreter { exact: true, ..Interpreter::default() };
+    let runtime = Interpreter::exact();
     let promises = Promises { computes_in_f64: true, exact: true, samples: true, ..Promises::default() };
     vec![Subject { name: "exact eval".to_string(), runtime: Box::new(runtime), promises }]
 }

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::split::{self, Operand};
+use super::split::{self, Factor};
 use super::tile::{self, Left, Sums};
 use super::{After, DEPTH, Gemm, MOST_TERMS, Matrix, Right, Store, Unit, line, pack};
 use crate::element::Float;
@@ -148,7 +148,7 @@ impl Gemm {
             let rows = first..rows.end.min(first + SIDE);
             // Nothing goes with infinities on the right.
             let taken = unit.takes(Found::NOTHING, block.found) && {
-                let operand = (Operand::Left, parts);
+                let operand = (Factor::Left, parts);
                 let found = split::pack(unit.amx, block.a, rows.clone(), terms.clone(), operand, packed);
                 unit.takes(found, block.found)
             };
@@ -217,7 +217,7 @@ impl Gemm {
             let Some(unit) = self.unit else {
                 return pack::panels(arch, b, columns.clone(), rows, self.tile.columns, packed);
             };
-            let operand = (Operand::Right, unit.products.parts());
+            let operand = (Factor::Right, unit.products.parts());
             let found = split::pack(unit.amx, b, columns.clone(), rows, operand, packed);
             largest.fetch_max(found.largest, Ordering::Relaxed);
             least.fetch_min(found.least, Ordering::Relaxed);

@@ -17,7 +17,7 @@ const ROWS: usize = 16;
 
 /// Which operand of a product is packed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Operand {
+pub enum Factor {
     /// The left one: a tile has a row for each row of it.
     Left,
     /// The right one, whose rows here are its columns: a tile has a row for each pair of terms.
@@ -36,7 +36,7 @@ pub fn pack(
     matrix: Matrix<'_>,
     rows: Range<usize>,
     terms: Range<usize>,
-    (operand, parts): (Operand, usize),
+    (operand, parts): (Factor, usize),
     packed: &mut [f32],
 ) -> Found {
     let packed: &mut [u32] = bytemuck::cast_slice_mut(packed);
@@ -49,7 +49,7 @@ pub fn pack(
             let depth = DEPTH.min(terms.len() - block);
             let start = values(height, block, parts) + panel * values(SIDE, depth, parts) + tile * TILE_WORDS;
             let terms = terms.start + block..terms.start + block + depth;
-            let turned = operand == Operand::Right;
+            let turned = operand == Factor::Right;
             found = found.or(split(amx, matrix, rows.clone(), terms, (turned, parts), &mut packed[start..]));
         }
     }
@@ -109,7 +109,7 @@ mod tests {
         }
         let dense = Matrix { values: Floats::F32(&dense), row_stride: terms, column_stride: 1 };
         let spread = Matrix { values: Floats::F32(&spread), row_stride: 2 * (terms + 1), column_stride: 2 };
-        for operand in [(Operand::Left, 2), (Operand::Right, 3)] {
+        for operand in [(Factor::Left, 2), (Factor::Right, 3)] {
             let pack = |matrix| {
                 let mut packed = vec![0.0; values(64, 304, operand.1)];
                 let found = pack(amx, matrix, 1..rows, 3..terms, operand, &mut packed);

@@ -6,7 +6,7 @@ use super::{Bias, Gemm, Matrix, Output, Packed, Precision, Right};
 use crate::guarded::{End, Guarded};
 use crate::memory::Floats;
 use crate::not_run::not_run_on;
-use crate::path::Path;
+use crate::path::InstructionPath;
 use crate::threads::Threads;
 
 /// Edges of tiles and blocks.
@@ -100,8 +100,8 @@ fn check(threads: &Threads, size: [usize; 3], halves: bool, turned: [bool; 2], e
 
 #[test]
 fn nothing_beyond_a_buffer_is_touched() {
-    not_run_on(Path::missing());
-    for path in Path::available() {
+    not_run_on(InstructionPath::missing());
+    for path in InstructionPath::available() {
         let instructions = path.instructions().expect("the path is available");
         // All four products: the results are compared to the last bit.
         let threads = Threads::new(1, instructions, true).expect("no thread is started");

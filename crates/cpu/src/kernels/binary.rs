@@ -9,7 +9,7 @@ use half::f16;
 use pulp::{Simd, WithSimd};
 
 use super::broadcast::Broadcast;
-use super::elementwise::{CHUNK, Function, Two};
+use super::elementwise::{CHUNK, StripFunction, Two};
 use super::power::power;
 use super::{Choice, Kernel};
 use crate::element::{Float, is_float, larger, smaller};
@@ -17,7 +17,7 @@ use crate::memory::Sources;
 use crate::threads::Threads;
 
 /// The kernel for an op of two floating-point operands, and for `select`.
-pub fn choose(
+pub fn binary(
     name: &str,
     operands: &Operands<'_>,
     results: &[TensorType],
@@ -31,7 +31,7 @@ pub fn choose(
     if !is_float(x.dtype()) || x.dtype() != y.dtype() {
         return Ok(None);
     }
-    let function: Arc<dyn Function> = match name {
+    let function: Arc<dyn StripFunction> = match name {
         "add" => Arc::new(Two(|x, y| x + y)),
         "sub" => Arc::new(Two(|x, y| x - y)),
         "mul" => Arc::new(Two(|x, y| x * y)),

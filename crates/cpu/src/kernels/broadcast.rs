@@ -49,35 +49,35 @@ impl Broadcast {
     }
 
     /// The parts into which `length` elements of the result from `position` on fall at the ends of runs: calls
-    /// `visit` with each part's distance from `position`, its place and its length.
-    pub fn parts(&self, position: usize, length: usize, mut visit: impl FnMut(usize, Place, usize)) {
+    /// `visit` with each part's distance from `position`, where it lies and its length.
+    pub fn parts(&self, position: usize, length: usize, mut visit: impl FnMut(usize, RunPosition, usize)) {
         let mut done = 0;
         while done < length {
-            let place = self.place(position + done);
-            let part = place.left.min(length - done);
-            visit(done, place, part);
+            let at = self.locate(position + done);
+            let part = at.left.min(length - done);
+            visit(done, at, part);
             done += part;
         }
     }
 
     /// Where an element of the result lies.
     #[inline]
-    pub fn place(&self, position: usize) -> Place {
+    pub fn locate(&self, position: usize) -> RunPosition {
         // Long divisions are slow, and most positions short.
         let (index, within) = match (u32::try_from(position), u32::try_from(self.run)) {
             _ if self.outer.is_empty() => (0, position),
             (Ok(position), Ok(run)) => ((position / run) as usize, (position % run) as usize),
             _ => (position / self.run, position % self.run),
         };
-        Place { index, within, left: self.run - within }
+        RunPosition { index, within, left: self.run - within }
     }
 
     /// The elements of an operand that a part of `length` elements of the result reads: as many, or one.
     #[inline]
-    pub fn slice<'a, T>(&self, operand: usize, values: &'a [T], place: Place, length: usize) -> &'a [T] {
+    pub fn slice<'a, T>(&self, operand: usize, values: &'a [T], at: RunPosition, length: usize) -> &'a [T] {
         let (steps, moves) = &self.operands[operand];
-        let mut start = if *moves { place.within } else { 0 };
-        let mut index = place.index;
+        let mut start = if *moves { at.within } else { 0 };
+        let mut index = at.index;
         for (i, (&length, &step)) in self.outer.iter().zip(steps).enumerate().rev() {
             if i == 0 {
                 start += index * step;
@@ -90,9 +90,9 @@ impl Broadcast {
     }
 }
 
-/// A place in the result.
+/// A position in the result.
 #[derive(Debug, Clone, Copy)]
-pub struct Place {
+pub struct RunPosition {
     /// Which run.
     index: usize,
     /// Elements of the run before it.
@@ -124,8 +124,8 @@ mod tests {
         let count: usize = dims.iter().product();
         let mut found = Vec::new();
         for first in (0..count).step_by(chunk) {
-            broadcast.parts(first, chunk.min(count - first), |_, place, length| {
-                let part = broadcast.slice(1, &values, place, length);
+            broadcast.parts(first, chunk.min(count - first), |_, at, length| {
+                let part = broadcast.slice(1, &values, at, length);
                 found.extend((0..length).map(|i| part[if part.len() == 1 { 0 } else { i }]));
             });
         }

@@ -41,7 +41,7 @@ thread_local! {
 }
 
 /// What a node computes from strips.
-pub trait Function: Send + Sync {
+pub trait StripFunction: Send + Sync {
     /// Computes the elements of a strip from strips of the same length, in fp32, to which functions computed in fp64 are
     /// rounded; `half` says that they become fp16.
     fn apply(&self, arch: Arch, operands: &[&[f32]], half: bool, to: &mut [f32]);
@@ -65,7 +65,7 @@ pub trait OfOne: Copy + Send + Sync {
 /// A function of one number, of strips.
 pub struct One<F>(pub F);
 
-impl<F: OfOne> Function for One<F> {
+impl<F: OfOne> StripFunction for One<F> {
     fn apply(&self, arch: Arch, operands: &[&[f32]], half: bool, to: &mut [f32]) {
         struct Apply<'a, F>(F, bool, &'a [f32], &'a mut [f32]);
 
@@ -95,7 +95,7 @@ impl<F: OfOne> Function for One<F> {
 /// A function of one number, computed in fp32, of strips; with the work of one element.
 pub struct Plain<F>(pub usize, pub F);
 
-impl<F: Fn(f32) -> f32 + Copy + Send + Sync> Function for Plain<F> {
+impl<F: Fn(f32) -> f32 + Copy + Send + Sync> StripFunction for Plain<F> {
     fn apply(&self, arch: Arch, operands: &[&[f32]], _: bool, to: &mut [f32]) {
         struct Apply<'a, F>(F, &'a [f32], &'a mut [f32]);
 
@@ -119,7 +119,7 @@ impl<F: Fn(f32) -> f32 + Copy + Send + Sync> Function for Plain<F> {
 /// A function of two numbers, computed in fp32, of strips.
 pub struct Two<F>(pub F);
 
-impl<F: Fn(f32, f32) -> f32 + Copy + Send + Sync> Function for Two<F> {
+impl<F: Fn(f32, f32) -> f32 + Copy + Send + Sync> StripFunction for Two<F> {
     fn apply(&self, arch: Arch, operands: &[&[f32]], _: bool, to: &mut [f32]) {
         struct Apply<'a, F>(F, &'a [f32], &'a [f32], &'a mut [f32]);
 
@@ -138,7 +138,7 @@ impl<F: Fn(f32, f32) -> f32 + Copy + Send + Sync> Function for Two<F> {
 
 /// Where a node finds an operand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Value {
+pub enum NodeOperand {
     /// Among what the region reads.
     Leaf(usize),
     /// Among what its nodes make.
@@ -149,9 +149,9 @@ pub enum Value {
 #[derive(Clone)]
 pub struct Node {
     /// What it computes.
-    pub function: Arc<dyn Function>,
+    pub function: Arc<dyn StripFunction>,
     /// From what.
-    pub operands: Vec<Value>,
+    pub operands: Vec<NodeOperand>,
     /// The type of its result, fp16 or fp32.
     pub dtype: DType,
 }
@@ -183,7 +183,7 @@ impl Leaves {
         if let Floats::F32(values) = values
             && end == length
         {
-            let place = self.walk.place(position);
+            let place = self.walk.locate(position);
             let part = self.walk.slice(leaf, values, place, length.min(place.left));
             if part.len() == length {
                 return part;
@@ -360,9 +360,9 @@ impl Region {
         }
         for (i, node) in self.nodes.iter().enumerate() {
             let (before, rest) = strips.split_at_mut(i);
-            let strip = |value: Value| match value {
-                Value::Leaf(leaf) => leaves[leaf],
-                Value::Node(node) => &before[node][..length],
+            let strip = |value: NodeOperand| match value {
+                NodeOperand::Leaf(leaf) => leaves[leaf],
+                NodeOperand::Node(node) => &before[node][..length],
             };
             let to = &mut rest[0][..length];
             let half = node.dtype == DType::Fp16;

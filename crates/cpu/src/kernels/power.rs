@@ -5,11 +5,11 @@ use std::sync::Arc;
 use anemone_mil::ops::Operand;
 use pulp::{Arch, Simd, WithSimd};
 
-use super::elementwise::{Function, OfOne, One};
+use super::elementwise::{OfOne, One, StripFunction};
 use crate::functions::Real;
 
 /// The function that computes xʸ of operands x and y.
-pub fn power(y: &Operand) -> Arc<dyn Function> {
+pub fn power(y: &Operand) -> Arc<dyn StripFunction> {
     let values = y.value.as_ref().filter(|_| y.constant).and_then(|value| value.to_f64());
     if values.is_some_and(|values| values.iter().all(|&y| y == -0.5)) {
         return Arc::new(One(InverseRoot));
@@ -64,7 +64,7 @@ impl WithSimd for Powers<'_> {
     }
 }
 
-impl Function for Power {
+impl StripFunction for Power {
     fn apply(&self, arch: Arch, operands: &[&[f32]], _: bool, to: &mut [f32]) {
         let (x, y) = (operands[0], operands[1]);
         if arch.dispatch(Powers { x, y, to: &mut *to }) {

@@ -99,7 +99,7 @@ impl Surrounded for Product {
     }
 }
 
-pub fn choose(row: &OpDef, operands: &Operands<'_>, threads: &Threads) -> Result<Option<Choice>, OpError> {
+pub fn product(row: &OpDef, operands: &Operands<'_>, threads: &Threads) -> Result<Option<Choice>, OpError> {
     let since = row.since;
     match row.name {
         "matmul" => Ok(matrix_product(&MatrixProduct::of_matmul(&Matmul::bind(operands, since)?)?, threads)),

@@ -20,7 +20,7 @@ const COLUMNS: usize = STRIP;
 const LANES: usize = 16;
 
 /// The kernel for a reduction of floating-point values over neighbouring axes.
-pub fn choose(row: &OpDef, operands: &Operands<'_>) -> Result<Option<Choice>, OpError> {
+pub fn reduction(row: &OpDef, operands: &Operands<'_>) -> Result<Option<Choice>, OpError> {
     /// Binds a row and takes `x` and the axes from it.
     macro_rules! of {
         ($row:ty) => {{
@@ -112,14 +112,14 @@ struct Reduce<S, M, F> {
 }
 
 /// Steps each result with the value at its position.
-struct Step<'a, S> {
+struct Accumulate<'a, S> {
     results: &'a mut [f64],
     /// As many as there are results, or several times as many.
     values: &'a [f32],
     step: S,
 }
 
-impl<S: Fn(f64, f64) -> f64> WithSimd for Step<'_, S> {
+impl<S: Fn(f64, f64) -> f64> WithSimd for Accumulate<'_, S> {
     type Output = ();
 
     #[inline(always)]
@@ -179,7 +179,7 @@ where
         for start in (0..self.shape.axis).step_by(STRIP) {
             let values = &mut buffer[..STRIP.min(self.shape.axis - start)];
             x.read(first + start, values);
-            threads.arch().dispatch(Step { results: &mut results, values, step: self.step });
+            threads.arch().dispatch(Accumulate { results: &mut results, values, step: self.step });
         }
         let merged = results.iter().fold(self.first, |merged, &one| (self.merge)(merged, one));
         T::from_f64((self.finish)(merged))
@@ -191,7 +191,7 @@ where
         let (results, values) = (&mut results[..result.len()], &mut buffer[..result.len()]);
         for row in 0..self.shape.axis {
             x.read(first + row * self.shape.inner, values);
-            threads.arch().dispatch(Step { results, values, step: self.step });
+            threads.arch().dispatch(Accumulate { results, values, step: self.step });
         }
         for (to, &value) in result.iter_mut().zip(&*results) {
             *to = T::from_f64((self.finish)(value));

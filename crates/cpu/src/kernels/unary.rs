@@ -6,7 +6,7 @@ use anemone_mil::ops::{Clip, Gelu, Inverse, Log, OpDef, OpError, Operand, Operan
 use pulp::Simd;
 
 use super::Choice;
-use super::elementwise::{Function, OfOne, One, Plain};
+use super::elementwise::{OfOne, One, Plain, StripFunction};
 use crate::element::{is_float, larger, smaller};
 use crate::functions::{self, Real};
 
@@ -50,12 +50,12 @@ functions! {
 }
 
 /// The kernel for an op of one floating-point operand.
-pub fn choose(row: &OpDef, operands: &Operands<'_>) -> Result<Option<Choice>, OpError> {
+pub fn unary(row: &OpDef, operands: &Operands<'_>) -> Result<Option<Choice>, OpError> {
     let x: Operand = operands.bind("x", None)?;
     if !is_float(x.dtype()) {
         return Ok(None);
     }
-    let function: Arc<dyn Function> = match row.name {
+    let function: Arc<dyn StripFunction> = match row.name {
         "abs" => Arc::new(Plain(1, f32::abs)),
         "sign" => Arc::new(Plain(1, |x| {
             if x > 0.0 {

@@ -6,9 +6,9 @@ pub mod paths;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use anemone_cpu::{Cpu, Options, Path};
+use anemone_cpu::{Cpu, InstructionPath, Options};
 use anemone_mil::builder::{AnyCall, FunctionBuilder, Input};
-use anemone_mil::eval::{Interpreter, tolerance};
+use anemone_mil::eval::Interpreter;
 use anemone_mil::ops::{Accuracy, lookup};
 use anemone_mil::program::{Function, Program, ValueId, Version};
 use anemone_mil::runtime::{Executable, Runtime, allocate_outputs};
@@ -57,7 +57,7 @@ pub fn cpu(threads: usize) -> Cpu {
 }
 
 pub fn reference(exact: bool) -> Interpreter {
-    Interpreter { exact, ..Interpreter::default() }
+    if exact { Interpreter::exact() } else { Interpreter::default() }
 }
 
 /// One op on tensors, some of which are constants.
@@ -149,7 +149,12 @@ impl Case {
         Expected { rounded, accuracy, exact, magnitudes }
     }
 
-    fn compare(&self, actual: &Tensor, expected: &Expected, path: Path) -> Result<(), TestCaseError> {
+    fn compare(
+        &self,
+        actual: &Tensor,
+        expected: &Expected,
+        path: InstructionPath,
+    ) -> Result<(), TestCaseError> {
         let Expected { rounded, accuracy, exact, magnitudes } = expected;
         prop_assert_eq!(actual.ty(), rounded.ty());
         let Some(values) = actual.to_f64() else {
@@ -160,7 +165,7 @@ impl Case {
         let rounded = rounded.to_f64().expect("the result is of floats");
         for (i, (&value, &exact)) in values.iter().zip(exact).enumerate() {
             let magnitude = magnitudes.as_ref().map_or(0.0, |all| all[i]);
-            let allowed = tolerance(*accuracy, &actual.ty(), exact, magnitude);
+            let allowed = accuracy.tolerance(&actual.ty(), exact, magnitude);
             let same = value.is_nan() && exact.is_nan() || value == rounded[i];
             let near = (value - exact).abs() <= allowed;
             // A value next to the largest finite one may round to infinity, or stay.
@@ -180,7 +185,7 @@ impl Case {
 }
 
 /// A runtime on two threads, of which there is one for each path.
-fn shared_cpu(path: Path) -> Cpu {
+fn shared_cpu(path: InstructionPath) -> Cpu {
     static STARTED: Mutex<Vec<Cpu>> = Mutex::new(Vec::new());
     let mut started = STARTED.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(cpu) = started.iter().find(|cpu| cpu.path() == path) {

@@ -22,6 +22,10 @@ use anemone_mil::program::ValueId;
 
 use crate::config::DeviceDtype;
 
+mod recognize;
+
+pub use recognize::{Recognized, recognize};
+
 /// log2 of the least |x| that still counts: below it ε decides r.
 const LEAST_LOG2: f64 = -8.5;
 /// log2 of q / p.

@@ -1,33 +1,41 @@
 //! The interpreter as a runtime.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::bind::{self, Scope};
 use crate::constants::ReplaceableConstants;
-use crate::eval::{Budget, Evaluation, widen, within_block};
+use crate::eval::{Arithmetic, Budget, Declared, Evaluation, Exact};
 use crate::ops::{OpDef, OpError, Operand, RunBlocks};
 use crate::program::{BlobReference, Block, OpId, ValueId};
-use crate::runtime::{ConstantHandle, Executable, Port, Runtime, RuntimeError, check_inputs};
+use crate::runtime::{ConstantHandle, Executable, Port, Runtime, RuntimeError, check_inputs, within_block};
 use crate::specialize::{Specialized, op_error};
 use crate::tensor::Tensor;
-use crate::types::{DType, TensorType};
+use crate::types::TensorType;
 use crate::verify::Verified;
 use crate::weights::{BlobError, BlobFile, WeightSource};
 
 /// The reference interpreter.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Interpreter {
-    /// Whether floating-point values stay in f64, unrounded; outputs are then fp64 tensors.
-    pub exact: bool,
+    /// How it computes.
+    pub arithmetic: Arc<dyn Arithmetic>,
     /// What one run may use.
     pub budget: Budget,
 }
 
 impl Default for Interpreter {
     fn default() -> Self {
-        Interpreter { exact: false, budget: Budget::ORDINARY }
+        Interpreter { arithmetic: Arc::new(Declared), budget: Budget::ORDINARY }
+    }
+}
+
+impl Interpreter {
+    /// The interpreter without rounding: floating-point values stay in f64, and outputs are fp64 tensors.
+    pub fn exact() -> Interpreter {
+        Interpreter { arithmetic: Arc::new(Exact), ..Interpreter::default() }
     }
 }
 
@@ -45,20 +53,18 @@ impl Runtime for Interpreter {
     ) -> Result<Box<dyn Executable>, RuntimeError> {
         let weights = Metered { weights, left: AtomicU64::new(self.budget.elements) };
         let mut specialized = Specialized::new(program, function, inputs, &weights)?;
-        let mut evaluation = Evaluation::new(self.exact, self.budget);
+        let mut evaluation = Evaluation::over(self.arithmetic.clone(), self.budget);
         for (id, port) in &specialized.states {
             let dims = evaluation.allocate(&port.ty.shape);
-            let dtype = if self.exact && port.ty.dtype.is_float() { DType::Fp64 } else { port.ty.dtype };
+            let dtype = self.arithmetic.kept(port.ty.dtype);
             let zeros = dims.ok().and_then(|dims| Tensor::zeros(dtype, &dims));
             let zeros = zeros.ok_or_else(|| {
                 RuntimeError::Interface(format!("the state `{}` does not fit in memory", port.name))
             })?;
             evaluation.states_mut().insert(*id, zeros);
         }
-        if self.exact {
-            for port in specialized.outputs.iter_mut().filter(|port| port.ty.dtype.is_float()) {
-                port.ty.dtype = DType::Fp64;
-            }
+        for port in &mut specialized.outputs {
+            port.ty.dtype = self.arithmetic.kept(port.ty.dtype);
         }
         let (replaceable, budget) = (ReplaceableConstants::new(&specialized), self.budget);
         Ok(Box::new(Interpretation { specialized, replaceable, evaluation, budget }))
@@ -137,7 +143,7 @@ impl Frame<'_> {
                 self.values.insert(value, tensor);
             }
         }
-        block.outputs.iter().map(|&id| self.yielded(id, evaluation.is_exact())).collect()
+        block.outputs.iter().map(|&id| self.yielded(id, evaluation)).collect()
     }
 
     fn results(
@@ -149,14 +155,13 @@ impl Frame<'_> {
         let function = self.specialized.function();
         let op = function.op(id);
         let operands = bind::operands(op, row, self).map(|mut operands| {
-            if evaluation.is_exact() {
-                // The declared element types stay.
-                operands.iter_mut().for_each(|operand| operand.value = operand.value.take().map(widen));
-            }
+            // The declared element types stay.
+            let keep = |value: Option<Arc<Tensor>>| value.map(|value| evaluation.keep(value));
+            operands.iter_mut().for_each(|operand| operand.value = keep(operand.value.take()));
             operands
         });
         let results = operands.and_then(|operands| match row.blocks {
-            None => Ok(evaluation.apply(row, &operands)?.into_iter().map(Arc::new).collect()),
+            None => Ok(row.apply(&operands, evaluation)?.into_iter().map(Arc::new).collect()),
             Some(rules) => {
                 (rules.eval)(&operands, &mut Blocks { frame: self, blocks: &op.blocks, evaluation })
             }
@@ -164,9 +169,9 @@ impl Frame<'_> {
         results.map_err(|error| op_error(function, id, error))
     }
 
-    fn yielded(&self, id: ValueId, exact: bool) -> Result<Arc<Tensor>, RuntimeError> {
+    fn yielded(&self, id: ValueId, evaluation: &Evaluation) -> Result<Arc<Tensor>, RuntimeError> {
         let value = self.value(id).and_then(|operand| operand.value);
-        let value = value.map(|value| if exact { widen(value) } else { value });
+        let value = value.map(|value| evaluation.keep(value));
         value.ok_or_else(|| {
             let name = &self.specialized.function().value(id).name;
             RuntimeError::Interface(format!("the output `{name}` has no value"))
@@ -206,7 +211,17 @@ impl Executable for Interpretation {
     }
 
     fn run(&mut self, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<(), RuntimeError> {
-        check_inputs(&self.specialized.inputs, inputs)?;
+        // An input may come as the arithmetic keeps it.
+        let mut ports = Cow::Borrowed(&self.specialized.inputs);
+        let kept = |port: &Port| self.evaluation.arithmetic().kept(port.ty.dtype);
+        if self.specialized.inputs.iter().any(|port| kept(port) != port.ty.dtype) {
+            for (port, input) in ports.to_mut().iter_mut().zip(inputs) {
+                if input.dtype() == kept(port) {
+                    port.ty.dtype = input.dtype();
+                }
+            }
+        }
+        check_inputs(&ports, inputs)?;
         if outputs.len() != self.specialized.outputs.len() {
             let count = self.specialized.outputs.len();
             let message = format!("the function has {count} outputs, room is given for {}", outputs.len());
@@ -233,6 +248,7 @@ impl Executable for Interpretation {
     }
 
     fn set_state(&mut self, name: &str, value: &Tensor) -> Result<(), RuntimeError> {
-        self.evaluation.set_state(&self.specialized, name, value)
+        self.evaluation.set_state(self.specialized.state(name, value)?, value);
+        Ok(())
     }
 }

@@ -1,8 +1,9 @@
 //! The numbers that meanings compute with: f64 for every floating-point type, i64 for every integer and bool.
 
 use crate::error::ErrorKind;
+use crate::eval::internal;
 use crate::ops::{OpError, Operand};
-use crate::tensor::Tensor;
+use crate::tensor::{Data, Tensor, TensorError};
 use crate::types::DType;
 
 /// The values of a tensor, widened without loss.
@@ -19,11 +20,18 @@ impl Numbers {
     ///
     /// # Errors
     ///
-    /// When it holds strings, or a `uint64` beyond i64.
+    /// When it holds strings, or a `uint64` beyond i64, or there is no memory for the values.
     pub fn of(tensor: &Tensor) -> Result<Numbers, OpError> {
-        let floats = tensor.to_f64().map(Numbers::Float);
-        floats.or_else(|| tensor.to_i64().map(Numbers::Integer)).ok_or_else(|| {
-            OpError::new(ErrorKind::ElementType, None, format!("cannot compute with {}", tensor.dtype()))
+        let numbers = if tensor.dtype().is_float() {
+            tensor.to_f64().map(Numbers::Float)
+        } else {
+            tensor.to_i64().map(Numbers::Integer)
+        };
+        numbers.ok_or_else(|| match tensor.data() {
+            Data::String(_) | Data::U64(_) => {
+                OpError::new(ErrorKind::ElementType, None, format!("cannot compute with {}", tensor.dtype()))
+            }
+            _ => internal(TensorError::Memory(tensor.ty())),
         })
     }
 

@@ -7,7 +7,7 @@ use crate::error::ErrorKind;
 use crate::ops::{OpError, Operand, call};
 use crate::program::ValueId;
 use crate::tensor::Tensor;
-use crate::types::{Shape, TensorType};
+use crate::types::{DType, Shape, TensorType};
 
 /// The way from the gradients of an op's results to those of its operands.
 ///
@@ -135,16 +135,9 @@ impl<'a> Pullback<'a> {
     /// When the ops of the gradient refuse what they are given, or a dimension that decides is not known.
     pub fn give(&mut self, operand: &Operand, gradient: impl Into<Input>) -> Result<(), OpError> {
         let Some(id) = operand.id.filter(|_| self.wants(operand)) else { return Ok(()) };
-        let gradient = match gradient.into() {
-            Input::Value(id) => id,
-            Input::Call(call) => self.bind(*call)?,
-            constant => self.bind(AnyCall::named("identity", [("x", constant)]))?,
-        };
+        let gradient = self.value(gradient)?;
         let gradient = self.unbroadcast(gradient, operand)?;
-        let gradient = match self.ty(gradient)?.dtype {
-            dtype if dtype == operand.dtype() => gradient,
-            _ => self.bind(call::cast(gradient, operand.dtype().name()))?,
-        };
+        let gradient = self.cast(gradient, operand.dtype())?;
         accumulate(self.builder, self.gradients, id, gradient).map_err(refused)
     }
 
@@ -175,6 +168,70 @@ impl<'a> Pullback<'a> {
         self.bind(call::squeeze(sum).axes((0..missing as i32).collect::<Vec<_>>()))
     }
 
+    /// A value of the same rank as `dims`, repeated along the dimensions in which its length is 1 and theirs is not.
+    ///
+    /// # Errors
+    ///
+    /// When the dimensions of the value are not known, or differ otherwise.
+    pub fn broadcast(&mut self, x: ValueId, dims: &[usize]) -> Result<ValueId, OpError> {
+        let from = self.ty(x)?.shape.to_known().ok_or_else(|| unknown("a gradient"))?;
+        if from == dims {
+            return Ok(x);
+        }
+        if dims.contains(&0) {
+            let zeros = Tensor::zeros(self.ty(x)?.dtype, dims).ok_or_else(|| unknown("a gradient"))?;
+            return self.bind(call::identity(zeros));
+        }
+        let reps = from.iter().zip(dims).map(|(&from, &to)| if from == to { 1 } else { to });
+        self.bind(call::tile(x, lengths(&reps.collect::<Vec<_>>())?))
+    }
+
+    /// A value in fp32 where it is in fp16: what is computed of it may be larger or smaller than fp16 holds.
+    /// [`Pullback::give`] casts back.
+    ///
+    /// # Errors
+    ///
+    /// When it is no tensor.
+    pub fn widen(&mut self, x: impl Into<Input>) -> Result<ValueId, OpError> {
+        let x = self.value(x)?;
+        match self.ty(x)?.dtype {
+            DType::Fp16 => self.cast(x, DType::Fp32),
+            _ => Ok(x),
+        }
+    }
+
+    /// A value in an element type, cast where it has another.
+    ///
+    /// # Errors
+    ///
+    /// When it is no tensor.
+    pub fn cast(&mut self, x: impl Into<Input>, dtype: DType) -> Result<ValueId, OpError> {
+        let x = self.value(x)?;
+        if self.ty(x)?.dtype == dtype { Ok(x) } else { self.bind(call::cast(x, dtype.name())) }
+    }
+
+    /// What an op may be given, bound to a value.
+    ///
+    /// # Errors
+    ///
+    /// When an op in it refuses what it is given.
+    pub fn value(&mut self, x: impl Into<Input>) -> Result<ValueId, OpError> {
+        match x.into() {
+            Input::Value(id) => Ok(id),
+            Input::Call(call) => self.bind(*call),
+            constant => self.bind(AnyCall::named("identity", [("x", constant)])),
+        }
+    }
+
+    /// A value whose dimension `i` is dimension `order[i]` of another.
+    ///
+    /// # Errors
+    ///
+    /// When it has not as many dimensions.
+    pub fn transpose(&mut self, x: ValueId, order: &[usize]) -> Result<ValueId, OpError> {
+        if order.is_sorted() { Ok(x) } else { self.bind(call::transpose(x, lengths(order)?)) }
+    }
+
     /// A value under another shape.
     ///
     /// # Errors
@@ -183,17 +240,20 @@ impl<'a> Pullback<'a> {
     pub fn reshape(&mut self, x: impl Into<Input>, dims: &[usize]) -> Result<ValueId, OpError> {
         let call = match dims {
             [] => {
-                let id = match x.into() {
-                    Input::Value(id) => id,
-                    other => self.bind(AnyCall::named("identity", [("x", other)]))?,
-                };
+                let id = self.value(x)?;
                 let rank = self.ty(id)?.shape.rank() as i32;
                 if rank == 0 {
                     return Ok(id);
                 }
                 AnyCall::from(call::squeeze(id).axes((0..rank).collect::<Vec<_>>()))
             }
-            dims => AnyCall::from(call::reshape(x, lengths(dims)?)),
+            dims => {
+                let id = self.value(x)?;
+                if self.ty(id)?.shape.to_known().as_deref() == Some(dims) {
+                    return Ok(id);
+                }
+                AnyCall::from(call::reshape(id, lengths(dims)?))
+            }
         };
         self.bind(call)
     }

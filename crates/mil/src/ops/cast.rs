@@ -1,6 +1,7 @@
 //! Ops that change the element type, or nothing at all.
 
 use crate::eval::{Evaluation, Numbers};
+use crate::grad::Pullback;
 use crate::ops::rules::{free, same_as_first};
 use crate::ops::{ANY, ANY_17, Accuracy, OpError, Operand};
 use crate::tensor::Tensor;
@@ -9,14 +10,19 @@ use crate::types::{DType, Opset, TensorType};
 crate::ops! {
     /// `x` itself.
     Identity = identity(x: Operand) since IOS15
-        { infer: same_as_first, eval: identity, accuracy: Accuracy::Exact; flops: free; [elementwise] }
+        { infer: same_as_first, eval: identity, accuracy: Accuracy::Exact; vjp: identity_vjp; flops: free; [elementwise] }
 
     /// `x` in another element type: to floating point rounded to nearest even, to integers toward zero, to
     /// bool whether it is not 0. 8- and 16-bit integers come with ios17.
     Cast = cast(x: Operand[T], dtype: String)
         since IOS15 where [T: ANY]
         since IOS17 where [T: ANY_17]
-        { infer: cast_type, eval: cast, accuracy: Accuracy::Exact; flops: free; [elementwise] }
+        { infer: cast_type, eval: cast, accuracy: Accuracy::Exact; vjp: cast_vjp; flops: free; [elementwise] }
+}
+
+fn identity_vjp(row: &Identity, pullback: &mut Pullback<'_>) -> Result<(), OpError> {
+    let dy = pullback.dy()?;
+    pullback.give(&row.x, dy)
 }
 
 fn identity(row: &Identity, _: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
@@ -43,6 +49,13 @@ fn cast(row: &Cast, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError>
         integers => integers,
     };
     Ok(vec![evaluation.tensor(dtype, row.x.dims()?, numbers)?])
+}
+
+/// Between floating-point types the derivative is 1; [`Pullback::give`] casts back. What came of or went through
+/// integers has none, and is not reached.
+fn cast_vjp(row: &Cast, pullback: &mut Pullback<'_>) -> Result<(), OpError> {
+    let dy = pullback.dy()?;
+    pullback.give(&row.x, dy)
 }
 
 /// Toward zero; what does not fit goes to the nearest value that does, NaN to 0. A bool is whether it is

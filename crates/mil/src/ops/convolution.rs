@@ -6,6 +6,8 @@ use crate::ops::{Accuracy, FLOAT, OpError, Operand, rules};
 use crate::tensor::Tensor;
 use crate::types::{Dim, Shape, TensorType};
 
+mod gradient;
+
 crate::ops! {
     /// Cross-correlation of `x [n, C_in, *D]` with `weight [C_out, C_in / groups, *K]`, plus `bias [C_out]`,
     /// over one, two or three spatial dimensions. Without `bias` it is zero. From ios17 on weight and bias may have
@@ -15,7 +17,7 @@ crate::ops! {
         pad_type: String = "valid", pad: Option<Vec<i32>>, dilations: Option<Vec<i32>>, groups: i32 = 1)
         since IOS15 where [T: FLOAT, U = T]
         since IOS17 where [T: FLOAT, U: FLOAT]
-        { infer: conv_type, eval: conv, accuracy: Accuracy::Sum(1); flops: conv_flops }
+        { infer: conv_type, eval: conv, accuracy: Accuracy::Sum(1); vjp: gradient::conv; flops: conv_flops }
 }
 
 /// A convolution's parameters with the defaults filled in, one entry per spatial dimension.
@@ -235,6 +237,11 @@ impl Convolution<'_> {
         let channels_in = self.x.dims()?[1];
         let (input_size, output_size) = (input.iter().product::<usize>(), output.iter().product::<usize>());
         let mut sums = vec![0.0; dims.iter().product()];
+        if let Some(own) = evaluation.arithmetic().sums() {
+            let add = |start: f64, x: &[f64], w: &[f64]| own.of_products(self.result.dtype, start, x, w);
+            sums = self.sum_windows(&x, &weight, &bias, &dims, add)?;
+            return Ok(vec![evaluation.tensor(self.result.dtype, &dims, Numbers::Float(sums))?]);
+        }
         let outputs_per_group = (dims[1] / usize::try_from(self.groups).unwrap_or(1)).max(1);
         for (index, plane) in sums.chunks_exact_mut(output_size.max(1)).enumerate() {
             let (image, channel) = (index / dims[1], index % dims[1]);
@@ -257,6 +264,58 @@ impl Convolution<'_> {
         Ok(vec![evaluation.tensor(self.result.dtype, &dims, Numbers::Float(sums))?])
     }
 
+    /// Every element of the result, added up by `add` from the bias and what its window meets: elements of `x` and of
+    /// the weight, channel by channel.
+    fn sum_windows(
+        &self,
+        x: &[f64],
+        weight: &[f64],
+        bias: &[f64],
+        dims: &[usize],
+        add: impl Fn(f64, &[f64], &[f64]) -> f64,
+    ) -> Result<Vec<f64>, OpError> {
+        let (x_dims, weight_dims) = (self.x.dims()?, self.weight.dims()?);
+        let (input, output, kernel) = (volume(&x_dims[2..]), volume(&dims[2..]), volume(&weight_dims[2..]));
+        let (input_size, taps) = (input.iter().product::<usize>(), kernel.iter().product::<usize>());
+        let outputs_per_group = (dims[1] / usize::try_from(self.groups).unwrap_or(1)).max(1);
+        let meets = self.meets(input);
+        let mut sums = Vec::with_capacity(dims.iter().product());
+        let (mut elements, mut factors) = (Vec::new(), Vec::new());
+        for index in 0..dims[0] * dims[1] * output.iter().product::<usize>() {
+            let (place, plane) =
+                (index % output.iter().product::<usize>(), index / output.iter().product::<usize>());
+            let (image, channel) = (plane / dims[1], plane % dims[1]);
+            let at = [place / (output[1] * output[2]), place / output[2] % output[1], place % output[2]];
+            elements.clear();
+            factors.clear();
+            for c in 0..weight_dims[1] {
+                let from = image * x_dims[1] + channel / outputs_per_group * weight_dims[1] + c;
+                for tap in 0..taps {
+                    let k = [tap / (kernel[1] * kernel[2]), tap / kernel[2] % kernel[1], tap % kernel[2]];
+                    let met = [meets(0, at[0], k[0]), meets(1, at[1], k[1]), meets(2, at[2], k[2])];
+                    if let [Some(i), Some(j), Some(l)] = met {
+                        elements.push(x[from * input_size + (i * input[1] + j) * input[2] + l]);
+                        factors.push(weight[(channel * weight_dims[1] + c) * taps + tap]);
+                    }
+                }
+            }
+            sums.push(add(bias[channel], &elements, &factors));
+        }
+        Ok(sums)
+    }
+
+    /// The input coordinate that a tap meets along an axis for an output coordinate, unless it lies in the padding.
+    fn meets(&self, input: Volume) -> impl Fn(usize, usize, usize) -> Option<usize> {
+        let strides = steps(&self.strides, 1);
+        let dilations = steps(&self.dilations, 1);
+        let before: Vec<u64> = self.pads.iter().map(|pad| pad.map_or(0, |(before, _)| before)).collect();
+        let before = steps(&before, 0);
+        move |axis, out, tap| {
+            let padded = out * strides[axis] + tap * dilations[axis];
+            padded.checked_sub(before[axis]).filter(|&at| at < input[axis])
+        }
+    }
+
     /// Adds the products of one input channel with one kernel to an output plane, tap by tap.
     fn add_channel(
         &self,
@@ -267,15 +326,7 @@ impl Convolution<'_> {
         kernel: &[f64],
         kernel_dims: Volume,
     ) {
-        let strides = steps(&self.strides, 1);
-        let dilations = steps(&self.dilations, 1);
-        let before: Vec<u64> = self.pads.iter().map(|pad| pad.map_or(0, |(before, _)| before)).collect();
-        let before = steps(&before, 0);
-        // The input coordinate that a tap meets for an output coordinate, unless it lies in the padding.
-        let meets = |axis: usize, out: usize, tap: usize| {
-            let padded = out * strides[axis] + tap * dilations[axis];
-            padded.checked_sub(before[axis]).filter(|&at| at < input_dims[axis])
-        };
+        let meets = self.meets(input_dims);
         for (tap, &w) in kernel.iter().enumerate() {
             let [k0, k1, k2] = [
                 tap / (kernel_dims[1] * kernel_dims[2]),

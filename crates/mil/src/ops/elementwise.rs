@@ -5,45 +5,46 @@
 
 use crate::error::ErrorKind;
 use crate::eval::{Evaluation, Numbers};
-use crate::grad::Pullback;
-use crate::ops::rules::{broadcast, broadcast_operands};
-use crate::ops::{ANY, Accuracy, BOOL, NUMBER, OpError, Operand, Row, call};
+use crate::ops::rules::{broadcast, broadcast_operands, flat};
+use crate::ops::{ANY, Accuracy, BOOL, NUMBER, OpError, Operand, Row};
 use crate::tensor::Tensor;
 use crate::types::{DType, TensorType};
+
+mod gradient;
 
 crate::ops! {
     /// `x + y`. Integers wrap.
     Add = add(x: Operand[T], y: Operand[T]) since IOS15 where [T: NUMBER]
-        { infer: broadcast_type, eval: add, accuracy: Accuracy::Exact; vjp: add_vjp; [commutative, elementwise] }
+        { infer: broadcast_type, eval: add, accuracy: Accuracy::Exact; vjp: gradient::add; [commutative, elementwise] }
 
     /// `x − y`. Integers wrap.
     Sub = sub(x: Operand[T], y: Operand[T]) since IOS15 where [T: NUMBER]
-        { infer: broadcast_type, eval: sub, accuracy: Accuracy::Exact; vjp: sub_vjp; [elementwise] }
+        { infer: broadcast_type, eval: sub, accuracy: Accuracy::Exact; vjp: gradient::sub; [elementwise] }
 
     /// `x · y`. Integers wrap.
     Mul = mul(x: Operand[T], y: Operand[T]) since IOS15 where [T: NUMBER]
-        { infer: broadcast_type, eval: mul, accuracy: Accuracy::Exact; vjp: mul_vjp; [commutative, elementwise] }
+        { infer: broadcast_type, eval: mul, accuracy: Accuracy::Exact; vjp: gradient::mul; [commutative, elementwise] }
 
     /// `x / y`. The quotient of integers is rounded toward zero; a zero divisor is then an error.
     RealDiv = real_div(x: Operand[T], y: Operand[T]) since IOS15 where [T: NUMBER]
-        { infer: broadcast_type, eval: real_div, accuracy: Accuracy::Exact; [elementwise] }
+        { infer: broadcast_type, eval: real_div, accuracy: Accuracy::Exact; vjp: gradient::real_div; [elementwise] }
 
     /// `x / y` rounded toward negative infinity. For integers, a zero divisor is an error.
     FloorDiv = floor_div(x: Operand[T], y: Operand[T]) since IOS15 where [T: NUMBER]
-        { infer: broadcast_type, eval: floor_div, accuracy: Accuracy::Exact; [elementwise] }
+        { infer: broadcast_type, eval: floor_div, accuracy: Accuracy::Exact; vjp: flat; [elementwise] }
 
     /// The larger of `x` and `y`; NaN if either is. Of +0 and −0, `y`.
     Maximum = maximum(x: Operand[T], y: Operand[T]) since IOS15 where [T: NUMBER]
-        { infer: broadcast_type, eval: maximum, accuracy: Accuracy::Exact; [commutative, elementwise] }
+        { infer: broadcast_type, eval: maximum, accuracy: Accuracy::Exact; vjp: gradient::maximum; [commutative, elementwise] }
 
     /// The smaller of `x` and `y`; NaN if either is. Of +0 and −0, `y`.
     Minimum = minimum(x: Operand[T], y: Operand[T]) since IOS15 where [T: NUMBER]
-        { infer: broadcast_type, eval: minimum, accuracy: Accuracy::Exact; [commutative, elementwise] }
+        { infer: broadcast_type, eval: minimum, accuracy: Accuracy::Exact; vjp: gradient::minimum; [commutative, elementwise] }
 
     /// `x` to the power `y`, in the special cases as IEEE 754 defines `pow`. Integers wrap; for them, a
     /// negative exponent is an error.
     Pow = pow(x: Operand[T], y: Operand[T]) since IOS15 where [T: NUMBER]
-        { infer: broadcast_type, eval: pow, accuracy: Accuracy::Ulp(4); [elementwise] }
+        { infer: broadcast_type, eval: pow, accuracy: Accuracy::Ulp(4); vjp: gradient::pow; [elementwise] }
 
     /// Whether `x = y`.
     Equal = equal(x: Operand[T], y: Operand[T]) since IOS15 where [T: NUMBER]
@@ -83,7 +84,7 @@ crate::ops! {
 
     /// `a` where `cond` is true, `b` where it is false.
     Select = select(cond: Operand[C], a: Operand[T], b: Operand[T]) since IOS15 where [C: BOOL, T: ANY]
-        { infer: select_type, eval: select, accuracy: Accuracy::Exact; [elementwise] }
+        { infer: select_type, eval: select, accuracy: Accuracy::Exact; vjp: gradient::select; [elementwise] }
 }
 
 /// The two operands of a row that has just those.
@@ -226,24 +227,6 @@ fn sub(row: &Sub, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
 
 fn mul(row: &Mul, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
     arithmetic(row, evaluation, |x, y| x * y, |x, y| Ok(x.wrapping_mul(y)))
-}
-
-fn add_vjp(row: &Add, pullback: &mut Pullback<'_>) -> Result<(), OpError> {
-    let dy = pullback.dy()?;
-    pullback.give(&row.x, dy)?;
-    pullback.give(&row.y, dy)
-}
-
-fn sub_vjp(row: &Sub, pullback: &mut Pullback<'_>) -> Result<(), OpError> {
-    let dy = pullback.dy()?;
-    pullback.give(&row.x, dy)?;
-    pullback.give(&row.y, call::mul(dy, -1.0))
-}
-
-fn mul_vjp(row: &Mul, pullback: &mut Pullback<'_>) -> Result<(), OpError> {
-    let dy = pullback.dy()?;
-    pullback.give(&row.x, call::mul(dy, &row.y))?;
-    pullback.give(&row.y, call::mul(dy, &row.x))
 }
 
 fn divisor(y: i64) -> Result<i64, OpError> {

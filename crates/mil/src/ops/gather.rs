@@ -1,9 +1,11 @@
 //! Ops that read elements at indices.
 
-use crate::ops::rules::{self, free, take};
+use crate::ops::copy::{self, Run};
+use crate::ops::index::{IndexVectors, Indices};
+use crate::ops::rules::{self, free};
 use crate::ops::{Accuracy, DTypeSet, INT32, NUMBER, OpError, Operand, SMALL_INTEGER, movement};
 use crate::tensor::Tensor;
-use crate::types::{DType, Dim, Opset, TensorType};
+use crate::types::{DType, TensorType};
 
 /// What elements may be gathered of from ios17 on.
 const NUMBER_17: DTypeSet = NUMBER.and(SMALL_INTEGER);
@@ -36,41 +38,16 @@ crate::ops! {
         since IOS17 where [T: NUMBER_17, I: INDEX_17]
         { infer: |row| row.elements().ty(), eval: |row, _| row.elements().evaluate(),
           accuracy: Accuracy::Exact; flops: free }
-}
 
-/// Indices along one dimension, and which of them are allowed.
-pub(super) struct Indices<'a> {
-    /// The indices.
-    pub operand: &'a Operand,
-    /// Whether negative ones count from the end.
-    pub negative: bool,
-    /// Whether constant ones are checked with the program.
-    pub validate: bool,
-}
-
-impl<'a> Indices<'a> {
-    /// The indices of an op as the signature of `since` takes them.
-    pub(super) fn new(operand: &'a Operand, since: Opset, validate: bool) -> Indices<'a> {
-        Indices { operand, negative: since < Opset::IOS17, validate }
-    }
-
-    /// The positions that the indices mean along a dimension of `length`.
-    pub(super) fn positions(&self, length: usize) -> Result<Vec<usize>, OpError> {
-        let values = self.operand.integers()?;
-        values.into_iter().map(|value| movement::index("indices", value, length, self.negative)).collect()
-    }
-
-    /// Checks constant indices where that is asked for.
-    pub(super) fn check(&self, length: Dim) -> Result<(), OpError> {
-        if let Dim::Known(length) = length
-            && self.validate
-            && self.operand.constant
-            && self.operand.value.is_some()
-        {
-            self.positions(usize::try_from(length).unwrap_or(usize::MAX))?;
-        }
-        Ok(())
-    }
+    /// For each vector along the last dimension of `indices`, the slice of `x` with these coordinates in its first
+    /// dimensions. The first `batch_dims` dimensions, which `x` and `indices` share, pair slices with the vectors that
+    /// apply to them. Negative indices and `validate_indices` are as those of `gather`.
+    GatherNd = gather_nd(x: Operand[T], indices: Operand[I]; #[since = IOS16] batch_dims: i32 = 0,
+        #[since = IOS17] validate_indices: bool = false)
+        since IOS15 where [T: NUMBER, I: INT32]
+        since IOS16 where [T: NUMBER, I: INDEX_16]
+        since IOS17 where [T: NUMBER_17, I: INDEX_17]
+        { infer: |row| row.ty(), eval: |row, _| row.evaluate(), accuracy: Accuracy::Exact; flops: free }
 }
 
 /// What a `gather` asks for.
@@ -122,21 +99,17 @@ impl Slices<'_> {
         let x = self.x.dims()?;
         let at = self.indices.positions(x[axis])?;
         if dims.contains(&0) {
-            return Ok(vec![take(self.x.tensor()?, &dims, &[])?]);
+            return Ok(vec![copy::read(&[self.x.tensor()?], &dims, std::iter::empty())?]);
         }
         let per_batch = at.len() / x[..batch].iter().product::<usize>();
         let between: usize = x[batch..axis].iter().product();
         let inner: usize = x[axis + 1..].iter().product();
-        let mut order = Vec::with_capacity(dims.iter().product());
-        for (number, indices) in at.chunks_exact(per_batch).enumerate() {
-            for outer in number * between..(number + 1) * between {
-                for index in indices {
-                    let first = (outer * x[axis] + index) * inner;
-                    order.extend(first..first + inner);
-                }
-            }
-        }
-        Ok(vec![take(self.x.tensor()?, &dims, &order)?])
+        let runs = at.chunks_exact(per_batch).enumerate().flat_map(|(number, indices)| {
+            (number * between..(number + 1) * between).flat_map(move |outer| {
+                indices.iter().map(move |index| Run::of((outer * x[axis] + index) * inner, inner))
+            })
+        });
+        Ok(vec![copy::read(&[self.x.tensor()?], &dims, runs)?])
     }
 }
 
@@ -172,14 +145,40 @@ impl Elements<'_> {
         let dims = movement::dims(self.ty())?;
         let x = self.x.dims()?;
         let axis = rules::axis("axis", self.axis, x.len())?;
-        let at = self.indices.positions(x[axis])?;
-        let inner: usize = dims[axis + 1..].iter().product();
-        let place = |(i, index): (usize, usize)| {
-            let outer = i / (dims[axis] * inner);
-            (outer * x[axis] + index) * inner + i % inner
-        };
-        let order: Vec<usize> = at.into_iter().enumerate().map(place).collect();
-        Ok(vec![take(self.x.tensor()?, &dims, &order)?])
+        let places = self.indices.along(axis, x[axis], &dims)?;
+        let runs = places.into_iter().map(|place| Run::of(place, 1));
+        Ok(vec![copy::read(&[self.x.tensor()?], &dims, runs)?])
+    }
+}
+
+impl GatherNd {
+    /// The vectors of indices, and the number of batch dimensions.
+    fn vectors(&self) -> Result<IndexVectors<'_>, OpError> {
+        let most = self.x.rank().min(self.indices.rank().saturating_sub(1));
+        let batch =
+            usize::try_from(self.batch_dims).ok().filter(|&batch| batch <= most).ok_or_else(|| {
+                let message =
+                    format!("must lie between 0 and {most}: `x` and `indices` share these dimensions");
+                OpError::rule("batch_dims", message).found(format!("found {}", self.batch_dims))
+            })?;
+        Ok(IndexVectors { indices: Indices::new(&self.indices, self.since, self.validate_indices), batch })
+    }
+
+    fn ty(&self) -> Result<Vec<TensorType>, OpError> {
+        let vectors = self.vectors()?;
+        let dims = vectors.slices(&self.x)?;
+        movement::result("indices", self.x.dtype(), dims)
+    }
+
+    fn evaluate(&self) -> Result<Vec<Tensor>, OpError> {
+        let dims = movement::dims(self.ty())?;
+        let x = self.x.tensor()?;
+        if dims.contains(&0) {
+            return Ok(vec![copy::read(&[x], &dims, std::iter::empty())?]);
+        }
+        let (starts, length) = self.vectors()?.starts(x.shape())?;
+        let runs = starts.into_iter().map(|start| Run::of(start, length));
+        Ok(vec![copy::read(&[x], &dims, runs)?])
     }
 }
 

@@ -2,14 +2,14 @@
 
 use crate::error::ErrorKind;
 use crate::eval::Evaluation;
-use crate::ops::rules::{self, free, positions, strides, take};
-use crate::ops::{ANY, Accuracy, OpError, Operand, movement};
+use crate::ops::rules::{self, free, strides};
+use crate::ops::{ANY, Accuracy, OpError, Operand, copy, movement};
 use crate::tensor::Tensor;
 use crate::types::{Dim, Shape, TensorType};
 
 crate::ops! {
-    /// Joins `values` along `axis`; they agree in every other dimension. With `interleave`, the results of
-    /// `axis` come from the values in turn, which then agree in every dimension.
+    /// Joins `values` along `axis`; they agree in every other dimension. Scalars become a vector. With `interleave`, the
+    /// results of `axis` come from the values in turn, which then agree in every dimension.
     Concat = concat(values: Vec<Operand>, axis: i32; interleave: bool = false) since IOS15
         { infer: concat_type, eval: concat, accuracy: Accuracy::Exact; flops: free }
 
@@ -46,7 +46,7 @@ impl Concat {
     ///
     /// When the values have no such axis, or there are none.
     pub fn position(&self) -> Result<usize, OpError> {
-        rules::axis("axis", self.axis, alike(&self.values)?.0.rank())
+        rules::axis("axis", self.axis, alike(&self.values)?.0.rank().max(1))
     }
 }
 
@@ -64,9 +64,12 @@ impl Split {
 fn concat_type(row: &Concat) -> Result<Vec<TensorType>, OpError> {
     let (first, rest) = alike(&row.values)?;
     let axis = row.position()?;
-    let mut shape = first.shape().clone();
+    let mut shape = joinable(first.shape());
     for value in rest {
-        shape = join_shapes(&shape, value.shape(), axis, row.interleave)?;
+        if value.rank() != first.rank() {
+            return Err(differ(first.shape(), value.shape(), row.interleave));
+        }
+        shape = join_shapes(&shape, &joinable(value.shape()), axis, row.interleave)?;
     }
     if row.interleave
         && let Dim::Known(length) = shape.0[axis]
@@ -77,20 +80,23 @@ fn concat_type(row: &Concat) -> Result<Vec<TensorType>, OpError> {
     movement::result("values", first.dtype(), shape.0)
 }
 
+/// The shape under which a value is joined: a scalar is a vector of one.
+fn joinable(shape: &Shape) -> Shape {
+    if shape.rank() == 0 { Shape(vec![Dim::Known(1)]) } else { shape.clone() }
+}
+
 fn too_long(parameter: &str) -> OpError {
     OpError::rule(parameter, "the joined dimension is too long")
 }
 
+fn differ(a: &Shape, b: &Shape, interleave: bool) -> OpError {
+    let but = if interleave { "" } else { " but the axis" };
+    OpError::rule("values", format!("all must agree in every dimension{but}"))
+        .found(format!("found {a} and {b}"))
+}
+
 /// The shape of two joined tensors; interleaved ones must agree along the axis too, and it keeps its length.
 fn join_shapes(a: &Shape, b: &Shape, axis: usize, interleave: bool) -> Result<Shape, OpError> {
-    let differ = || {
-        let but = if interleave { "" } else { " but the axis" };
-        OpError::rule("values", format!("all must agree in every dimension{but}"))
-            .found(format!("found {a} and {b}"))
-    };
-    if a.rank() != b.rank() {
-        return Err(differ());
-    }
     let mut dims = Vec::with_capacity(a.rank());
     for (i, (&x, &y)) in a.0.iter().zip(&b.0).enumerate() {
         dims.push(match (x, y) {
@@ -99,38 +105,27 @@ fn join_shapes(a: &Shape, b: &Shape, axis: usize, interleave: bool) -> Result<Sh
             }
             _ if i == axis && !interleave => Dim::Unknown,
             _ if x.agrees_with(y) => x.or(y),
-            _ => return Err(differ()),
+            _ => return Err(differ(a, b, interleave)),
         });
     }
     Ok(Shape(dims))
 }
 
 fn concat(row: &Concat, _: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
-    let ty = concat_type(row)?.remove(0);
-    let dims = rules::known_dims(&ty.shape)?;
-    let axis = rules::axis("axis", row.axis, dims.len())?;
-    // Each value contributes runs of neighbours; the positions count through all values laid end to end.
-    let mut order = vec![0; dims.iter().product()];
-    let own = strides(&dims);
-    let mut laid = Vec::with_capacity(row.values.len());
-    let (mut offset, mut along) = (0, 0);
-    for (index, value) in row.values.iter().enumerate() {
-        let value_dims = value.dims()?;
-        let mut steps: Vec<isize> = own.iter().map(|&step| step as isize).collect();
-        let start = if row.interleave {
-            steps[axis] *= row.values.len() as isize;
-            index * own[axis]
-        } else {
-            along * own[axis]
-        };
-        for (i, place) in positions(value_dims, start as isize, &steps).into_iter().enumerate() {
-            order[place] = offset + i;
-        }
-        offset += value_dims.iter().product::<usize>();
-        along += value_dims[axis];
-        laid.push(value.tensor()?.as_ref());
-    }
-    Ok(vec![take(&rules::lay_end_to_end(&laid)?, &dims, &order)?])
+    let dims = movement::dims(concat_type(row))?;
+    let axis = row.position()?;
+    joined(&row.values, &dims, if row.interleave { axis + 1 } else { axis })
+}
+
+/// The values in turn, the elements of their dimensions from `axis` on at a time.
+fn joined(values: &[Operand], dims: &[usize], axis: usize) -> Result<Vec<Tensor>, OpError> {
+    let tensors: Vec<&Tensor> =
+        values.iter().map(|value| value.tensor().map(AsRef::as_ref)).collect::<Result<_, _>>()?;
+    let inner = |tensor: &&Tensor| tensor.shape().iter().skip(axis).product::<usize>();
+    let lengths: Vec<usize> = tensors.iter().map(inner).collect();
+    let outer = tensors[0].shape().iter().take(axis).product();
+    let outer = if dims.contains(&0) { 0 } else { outer };
+    Ok(vec![copy::read(&tensors, dims, copy::in_turn(outer, &lengths))?])
 }
 
 /// The lengths of the parts along the axis.
@@ -194,15 +189,14 @@ fn split_type(row: &Split) -> Result<Vec<TensorType>, OpError> {
 
 fn split(row: &Split, _: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
     let axis = row.position()?;
-    let own = strides(row.x.dims()?);
-    let steps: Vec<isize> = own.iter().map(|&step| step as isize).collect();
+    let x = row.x.tensor()?;
+    let steps: Vec<isize> = strides(x.shape()).into_iter().map(|step| step as isize).collect();
     let mut start = 0;
     let mut parts = Vec::new();
     for ty in split_type(row)? {
         let dims = rules::known_dims(&ty.shape)?;
-        let order = positions(&dims, (start * own[axis]) as isize, &steps);
-        start += dims[axis];
-        parts.push(take(row.x.tensor()?, &dims, &order)?);
+        parts.push(copy::read(&[x], &dims, copy::window(&dims, start, &steps))?);
+        start = start.saturating_add(steps[axis].saturating_mul(dims[axis] as isize));
     }
     Ok(parts)
 }
@@ -225,15 +219,7 @@ fn stack_type(row: &Stack) -> Result<Vec<TensorType>, OpError> {
 
 fn stack(row: &Stack, _: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
     let dims = movement::dims(stack_type(row))?;
-    let axis = rules::axis("axis", row.axis, dims.len())?;
-    // Laid end to end, the values vary slowest along the new dimension, and then as in each of them.
-    let mut steps: Vec<i64> = Vec::with_capacity(dims.len());
-    let each = [&dims[..axis], &dims[axis + 1..]].concat();
-    steps.extend(strides(&each).into_iter().map(|step| step as i64));
-    steps.insert(axis, each.iter().product::<usize>() as i64);
-    let values = row.values.iter().map(|value| value.tensor().map(AsRef::as_ref));
-    let laid = rules::lay_end_to_end(&values.collect::<Result<Vec<_>, _>>()?)?;
-    Ok(vec![movement::window(&laid, &dims, 0, &steps)?])
+    joined(&row.values, &dims, rules::axis("axis", row.axis, dims.len())?)
 }
 
 #[cfg(test)]

@@ -4,8 +4,9 @@
 //! declared, `list<T, ?>`, grows when an element behind its end is written; what lies between is zero.
 
 use crate::eval::{Evaluation, Numbers};
+use crate::ops::copy::{self, Run};
 use crate::ops::movement::{self, index};
-use crate::ops::rules::{self, free, lay_end_to_end, take};
+use crate::ops::rules::{self, free};
 use crate::ops::{ANY, Accuracy, INT32, List, OpError, Operand};
 use crate::tensor::Tensor;
 use crate::types::{DType, Dim, Shape, TensorType};
@@ -129,18 +130,10 @@ impl List {
         let size: usize = list.shape()[1..].iter().product();
         let zero = Tensor::zeros(list.dtype(), &[1]);
         let zero = zero.ok_or_else(|| OpError::rule("ls", "a zero does not fit in memory"))?;
-        // The list, the updates, and a zero, one after the other; for each place of the result what stands there.
-        let mut order: Vec<usize> = (0..needed * size)
-            .map(|i| if i < length * size { i } else { (length + places.len()) * size })
-            .collect();
-        for (number, &place) in places.iter().enumerate() {
-            for i in 0..size {
-                order[place * size + i] = (length + number) * size + i;
-            }
-        }
-        let laid = lay_end_to_end(&[list, updates, &zero])?;
         let dims: Vec<usize> = std::iter::once(needed).chain(list.shape()[1..].iter().copied()).collect();
-        take(&laid, &dims, &order)
+        let zeros = Run { source: 1, ..Run::repeated(0, (needed - length) * size) };
+        let longer = copy::read(&[list, &zero], &dims, [Run::of(0, length * size), zeros].into_iter())?;
+        copy::replaced(&longer, updates, places.iter().map(|&place| Run::of(place * size, size)))
     }
 
     /// The place that an index means; one behind the end of a list that can grow is allowed for writing.
@@ -172,8 +165,7 @@ fn read(row: &ListRead, _: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
     let (list, length) = (row.ls.0.tensor()?, row.ls.length()?);
     let place = index("index", one_integer("index", &row.index)?.unwrap_or(0), length, true)?;
     let size: usize = list.shape()[1..].iter().product();
-    let order: Vec<usize> = (place * size..(place + 1) * size).collect();
-    Ok(vec![take(list, &list.shape()[1..], &order)?])
+    Ok(vec![copy::read(&[list], &list.shape()[1..], std::iter::once(Run::of(place * size, size)))?])
 }
 
 fn written_type(row: &ListWrite) -> Result<Vec<TensorType>, OpError> {
@@ -206,12 +198,11 @@ fn gather(row: &ListGather, _: &mut Evaluation) -> Result<Vec<Tensor>, OpError> 
     let dims = rules::known_dims(&gathered_type(row)?.remove(0).shape)?;
     let list = row.ls.0.tensor()?;
     let size: usize = list.shape()[1..].iter().product();
-    let mut order = Vec::with_capacity(dims.iter().product());
+    let mut slices = Vec::new();
     for position in row.indices.integers()? {
-        let place = index("indices", position, row.ls.length()?, true)?;
-        order.extend(place * size..(place + 1) * size);
+        slices.push(Run::of(index("indices", position, row.ls.length()?, true)? * size, size));
     }
-    Ok(vec![take(list, &dims, &order)?])
+    Ok(vec![copy::read(&[list], &dims, slices.into_iter())?])
 }
 
 fn scattered_type(row: &ListScatter) -> Result<Vec<TensorType>, OpError> {

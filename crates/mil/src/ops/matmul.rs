@@ -7,6 +7,8 @@ use crate::ops::{Accuracy, Constant, NUMBER, OpError, Operand};
 use crate::tensor::Tensor;
 use crate::types::{DType, Dim, Shape, TensorType};
 
+mod gradient;
+
 crate::ops! {
     /// `x · y` over the last two dimensions, the others broadcast. A vector `x` counts as a row and a vector
     /// `y` as a column, and that dimension is left out of the result. From ios17 on, where exactly one of `x` and `y` is
@@ -14,14 +16,16 @@ crate::ops! {
     Matmul = matmul(x: Operand[T], y: Operand[U]; transpose_x: bool = false, transpose_y: bool = false)
         since IOS15 where [T: NUMBER, U = T]
         since IOS17 where [T: NUMBER, U: NUMBER]
-        { infer: matmul_type, eval: matmul, accuracy: Accuracy::Sum(1); flops: matmul_flops }
+        { infer: matmul_type, eval: matmul, accuracy: Accuracy::Sum(1); vjp: gradient::matmul;
+          flops: matmul_flops }
 
     /// `x · weightᵀ + bias` with `x [*, D_in]`, `weight [D_out, D_in]`, `bias [D_out]`; without `bias` it is 0. From
     /// ios17 on weight and bias may have another element type than `x`.
     Linear = linear(x: Operand[T], weight: Constant[U]; bias: Option<Constant>[U])
         since IOS15 where [T: NUMBER, U = T]
         since IOS17 where [T: NUMBER, U: NUMBER]
-        { infer: linear_type, eval: linear, accuracy: Accuracy::Sum(1); flops: linear_flops }
+        { infer: linear_type, eval: linear, accuracy: Accuracy::Sum(1); vjp: gradient::linear;
+          flops: linear_flops }
 }
 
 /// A batch of matrix products, whichever op asks for it: `m × k` by `k × n` each.
@@ -264,6 +268,37 @@ fn multiply_all<T: Term>(
     sums
 }
 
+/// As [`multiply_all`], each sum added up by `add` from where it starts and its two rows of factors.
+fn sum_all(
+    x: &Matrices<'_, f64>,
+    y: &Matrices<'_, f64>,
+    bias: Option<&[f64]>,
+    [m, k, n]: [usize; 3],
+    batches: usize,
+    add: impl Fn(f64, &[f64], &[f64]) -> f64,
+) -> Vec<f64> {
+    /// The lines of a matrix along which sums go, one after the other.
+    fn lines(matrix: &[f64], lines: usize, k: usize, along_rows: bool) -> Vec<f64> {
+        if along_rows {
+            return matrix.to_vec();
+        }
+        (0..lines).flat_map(|line| (0..k).map(move |l| matrix[l * lines + line])).collect()
+    }
+    let mut sums = Vec::with_capacity(batches * m * n);
+    for batch in 0..batches {
+        let x = lines(&x.values[x.at[batch] * m * k..][..m * k], m, k, !x.transposed);
+        let y = lines(&y.values[y.at[batch] * k * n..][..k * n], n, k, y.transposed);
+        for i in 0..m {
+            let row = (0..n).map(|j| {
+                let start = bias.map_or(0.0, |bias| bias[j]);
+                add(start, &x[i * k..(i + 1) * k], &y[j * k..(j + 1) * k])
+            });
+            sums.extend(row);
+        }
+    }
+    sums
+}
+
 impl MatrixProduct<'_> {
     fn evaluate(&self, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
         let dims = rules::known_dims(&self.result.shape)?;
@@ -297,7 +332,16 @@ impl MatrixProduct<'_> {
                 let bias = bias.map(Numbers::into_f64);
                 let x = Matrices { values: &x, at: x_at, transposed: x_t };
                 let y = Matrices { values: &y, at: y_at, transposed: y_t };
-                Numbers::Float(multiply_all(&x, &y, bias.as_deref(), [m, k, n], batches))
+                let sums = evaluation.arithmetic().sums();
+                Numbers::Float(match sums {
+                    None => multiply_all(&x, &y, bias.as_deref(), [m, k, n], batches),
+                    Some(sums) => {
+                        let add = |start: f64, x: &[f64], y: &[f64]| {
+                            sums.of_products(self.result.dtype, start, x, y)
+                        };
+                        sum_all(&x, &y, bias.as_deref(), [m, k, n], batches, add)
+                    }
+                })
             }
         };
         let numbers = match product {

@@ -1,16 +1,12 @@
-//! What the ops that move data share: results of bounded size, vectors of lengths, reading by position.
+//! What the ops that move data share: results of bounded size, vectors of lengths, indices.
 
-use crate::ops::rules::{known_dims, positions, strides, take};
+use crate::ops::rules::known_dims;
 use crate::ops::{OpError, Operand};
-use crate::tensor::Tensor;
 use crate::types::{DType, Dim, Shape, TensorType};
 
 /// The largest rank of a result: a bound on what a hostile program can ask the verifier for. Core ML itself
 /// stops at 5.
 const MOST_DIMENSIONS: usize = 64;
-
-/// Marks a place of the result that no element of the operand fills.
-pub(super) const OUTSIDE: usize = usize::MAX;
 
 /// The type of a single result.
 ///
@@ -94,38 +90,12 @@ pub(super) fn length(parameter: &str, dim: u64) -> Result<i64, OpError> {
     i64::try_from(dim).map_err(|_| OpError::rule(parameter, format!("a dimension of {dim} is too large")))
 }
 
-/// The elements of `x` met from `start` on when a step along each dimension of the result moves by `steps`
-/// elements of `x`.
-pub(super) fn window(x: &Tensor, dims: &[usize], start: i64, steps: &[i64]) -> Result<Tensor, OpError> {
-    if dims.contains(&0) {
-        return take(x, dims, &[]);
-    }
-    let steps: Vec<isize> = steps.iter().map(|&step| step as isize).collect();
-    take(x, dims, &positions(dims, start as isize, &steps))
-}
-
 /// Refuses an operand that is not a scalar.
 pub(super) fn check_scalar(parameter: &str, operand: &Operand) -> Result<(), OpError> {
     if operand.rank() == 0 {
         return Ok(());
     }
     Err(OpError::rule(parameter, "must be a scalar").found(format!("found {}", operand.ty)))
-}
-
-/// For each place of a tensor that along dimension `i` has the coordinates `coordinates[i]` of a `dims`
-/// tensor: the position there, or [`OUTSIDE`] where one of the coordinates is.
-pub(super) fn compose(dims: &[usize], coordinates: &[Vec<usize>]) -> Vec<usize> {
-    let mut all = vec![0];
-    for (list, step) in coordinates.iter().zip(strides(dims)) {
-        let mut longer = Vec::with_capacity(all.len() * list.len());
-        for &base in &all {
-            longer.extend(list.iter().map(|&coordinate| {
-                if base == OUTSIDE || coordinate == OUTSIDE { OUTSIDE } else { base + coordinate * step }
-            }));
-        }
-        all = longer;
-    }
-    all
 }
 
 /// The position that an index means along a dimension of `length`; negative ones, where they are allowed,

@@ -8,10 +8,12 @@ use crate::ops::{Accuracy, Constant, FLOAT, OpError, Operand};
 use crate::tensor::Tensor;
 use crate::types::{Shape, TensorType};
 
+mod gradient;
+
 crate::ops! {
     /// `exp(x − m) / Σ exp(x − m)` along `axis`, with the largest `m`.
     Softmax = softmax(x: Operand[T]; axis: i32 = -1) since IOS15 where [T: FLOAT]
-        { infer: softmax_type, eval: softmax, accuracy: Accuracy::Ulp(4); flops: per_element::<_, 5> }
+        { infer: softmax_type, eval: softmax, accuracy: Accuracy::Ulp(4); vjp: gradient::softmax; flops: per_element::<_, 5> }
 
     /// `gamma · (x − mean) / √(variance + epsilon) + beta`, with the mean and the mean squared deviation of
     /// `x` over `axes`, all of them by default. `gamma` (1 by default) and `beta` (0) have the dimensions of
@@ -21,7 +23,7 @@ crate::ops! {
         beta: Option<Constant>[U], epsilon: Option<f64>[U])
         since IOS15 where [T: FLOAT, U = T]
         since IOS17 where [T: FLOAT, U: FLOAT]
-        { infer: layer_norm_type, eval: layer_norm, accuracy: Accuracy::Sum(2); flops: per_element::<_, 7> }
+        { infer: layer_norm_type, eval: layer_norm, accuracy: Accuracy::Sum(2); vjp: gradient::layer_norm; flops: per_element::<_, 7> }
 
     /// `gamma · (x − mean) / √(variance + epsilon) + beta` for `x [n, C, *D]`, with one value per channel in
     /// `mean`, `variance`, `gamma` (1 by default) and `beta` (0), each `[C]`; `epsilon` is 1e-5 by default.
@@ -30,7 +32,7 @@ crate::ops! {
         beta: Option<Constant>[U], epsilon: Option<f64>[U])
         since IOS15 where [T: FLOAT, U = T]
         since IOS17 where [T: FLOAT, U: FLOAT]
-        { infer: batch_norm_type, eval: batch_norm, accuracy: Accuracy::Sum(2); flops: per_element::<_, 2> }
+        { infer: batch_norm_type, eval: batch_norm, accuracy: Accuracy::Sum(2); vjp: gradient::batch_norm; flops: per_element::<_, 2> }
 }
 
 /// The epsilon of both normalisations where none is given: coremltools passes 1e-5 as fp32, whatever the

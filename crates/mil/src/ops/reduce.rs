@@ -10,49 +10,51 @@ use crate::ops::{Accuracy, NUMBER, OpError, Operand};
 use crate::tensor::Tensor;
 use crate::types::{DType, Dim, Shape, TensorType};
 
+mod gradient;
+
 crate::ops! {
     /// The sum of `x` over `axes`, all of them by default. Integers wrap.
     ReduceSum = reduce_sum(x: Operand[T]; axes: Option<Vec<i32>>, keep_dims: bool = false) since IOS15
         where [T: NUMBER]
-        { infer: reduced_type, eval: reduce_sum, accuracy: Accuracy::Sum(1);
+        { infer: reduced_type, eval: reduce_sum, accuracy: Accuracy::Sum(1); vjp: gradient::reduce_sum;
           flops: per_element::<_, 1> }
 
     /// The mean of `x` over `axes`, all of them by default. Of integers it is rounded toward zero.
     ReduceMean = reduce_mean(x: Operand[T]; axes: Option<Vec<i32>>, keep_dims: bool = false) since IOS15
         where [T: NUMBER]
-        { infer: reduced_type, eval: reduce_mean, accuracy: Accuracy::Sum(1);
+        { infer: reduced_type, eval: reduce_mean, accuracy: Accuracy::Sum(1); vjp: gradient::reduce_mean;
           flops: per_element::<_, 1> }
 
     /// The largest of `x` over `axes`, all of them by default; NaN if any is.
     ReduceMax = reduce_max(x: Operand[T]; axes: Option<Vec<i32>>, keep_dims: bool = false) since IOS15
         where [T: NUMBER]
-        { infer: reduced_type, eval: reduce_max, accuracy: Accuracy::Exact;
+        { infer: reduced_type, eval: reduce_max, accuracy: Accuracy::Exact; vjp: gradient::reduce_max;
           flops: per_element::<_, 1> }
 
     /// The smallest of `x` over `axes`, all of them by default; NaN if any is.
     ReduceMin = reduce_min(x: Operand[T]; axes: Option<Vec<i32>>, keep_dims: bool = false) since IOS15
         where [T: NUMBER]
-        { infer: reduced_type, eval: reduce_min, accuracy: Accuracy::Exact;
+        { infer: reduced_type, eval: reduce_min, accuracy: Accuracy::Exact; vjp: gradient::reduce_min;
           flops: per_element::<_, 1> }
 
     /// The product of `x` over `axes`, all of them by default. Integers wrap. The order of the factors is as
     /// free as that of a sum's terms, the magnitude being the product's own.
     ReduceProd = reduce_prod(x: Operand[T]; axes: Option<Vec<i32>>, keep_dims: bool = false) since IOS15
         where [T: NUMBER]
-        { infer: reduced_type, eval: reduce_prod, accuracy: Accuracy::Sum(1);
+        { infer: reduced_type, eval: reduce_prod, accuracy: Accuracy::Sum(1); vjp: gradient::reduce_prod;
           flops: per_element::<_, 1> }
 
     /// `log Σ exp(x)` over `axes`, all of them by default, as `m + log Σ exp(x − m)` with the largest `m`.
     /// Of integers it is rounded toward zero.
     ReduceLogSumExp = reduce_log_sum_exp(x: Operand[T]; axes: Option<Vec<i32>>, keep_dims: bool = false)
         since IOS15 where [T: NUMBER]
-        { infer: reduced_type, eval: reduce_log_sum_exp, accuracy: Accuracy::Sum(2);
+        { infer: reduced_type, eval: reduce_log_sum_exp, accuracy: Accuracy::Sum(2); vjp: gradient::reduce_log_sum_exp;
           flops: per_element::<_, 2> }
 
     /// `Σ x²` over `axes`, all of them by default. Integers wrap.
     ReduceSumSquare = reduce_sum_square(x: Operand[T]; axes: Option<Vec<i32>>, keep_dims: bool = false)
         since IOS15 where [T: NUMBER]
-        { infer: reduced_type, eval: reduce_sum_square, accuracy: Accuracy::Sum(1);
+        { infer: reduced_type, eval: reduce_sum_square, accuracy: Accuracy::Sum(1); vjp: gradient::reduce_sum_square;
           flops: per_element::<_, 2> }
 
     /// The position of the largest of `x` along `axis`, the first of several; that of the first NaN if there
@@ -250,11 +252,28 @@ fn toward_zero<R: Reduce>(
     row.result(evaluation, dtype, Numbers::Integer(results.into_iter().map(|value| value as i64).collect()))
 }
 
+/// The sums of floating-point elements that fall to each result, as the arithmetic adds up.
+fn sums(evaluation: &Evaluation, dtype: DType, grouping: &Grouping, x: &[f64]) -> Vec<f64> {
+    let Some(sums) = evaluation.arithmetic().sums() else { return grouping.fold(x, 0.0, |sum, x| sum + x) };
+    let mut groups = vec![Vec::with_capacity(grouping.elements_each); grouping.results];
+    grouping.for_each(|element, result| groups[result].push(x[element]));
+    groups.iter().map(|group| sums.of_elements(dtype, group)).collect()
+}
+
 fn reduce_sum(row: &ReduceSum, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
+    if let Numbers::Float(x) = row.x.numbers()? {
+        let sums = sums(evaluation, row.x.dtype(), &row.grouping()?, &x);
+        return row.result(evaluation, row.x.dtype(), Numbers::Float(sums));
+    }
     fold(row, evaluation, (0.0, |sum, x| sum + x), (0, i64::wrapping_add))
 }
 
 fn reduce_sum_square(row: &ReduceSumSquare, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
+    if let Numbers::Float(mut x) = row.x.numbers()? {
+        x.iter_mut().for_each(|x| *x *= *x);
+        let sums = sums(evaluation, row.x.dtype(), &row.grouping()?, &x);
+        return row.result(evaluation, row.x.dtype(), Numbers::Float(sums));
+    }
     let integer = |sum: i64, x: i64| sum.wrapping_add(x.wrapping_mul(x));
     fold(row, evaluation, (0.0, |sum, x| sum + x * x), (0, integer))
 }
@@ -278,7 +297,7 @@ fn reduce_mean(row: &ReduceMean, evaluation: &mut Evaluation) -> Result<Vec<Tens
     if !row.x.dtype().is_float() {
         grouping.refuse_empty()?;
     }
-    let mut means = grouping.fold(&row.x.floats()?, 0.0, |sum, x| sum + x);
+    let mut means = sums(evaluation, row.x.dtype(), &grouping, &row.x.floats()?);
     means.iter_mut().for_each(|sum| *sum /= grouping.elements_each as f64);
     toward_zero(row, evaluation, means)
 }

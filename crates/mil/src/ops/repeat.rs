@@ -1,9 +1,9 @@
 //! Ops that repeat elements, or put others around them.
 
 use crate::eval::Evaluation;
-use crate::ops::movement::{self, OUTSIDE};
-use crate::ops::rules::{free, lay_end_to_end, take};
-use crate::ops::{ANY, Accuracy, Constant, FLOAT, INT32, OpError, Operand};
+use crate::ops::copy::{self, Run};
+use crate::ops::rules::{free, strides};
+use crate::ops::{ANY, Accuracy, Constant, FLOAT, INT32, OpError, Operand, movement};
 use crate::tensor::Tensor;
 use crate::types::{Dim, TensorType};
 
@@ -49,11 +49,15 @@ fn tile(row: &Tile, _: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
     let dims = movement::dims(tile_type(row))?;
     let x = row.x.tensor()?;
     if dims.contains(&0) {
-        return Ok(vec![take(x, &dims, &[])?]);
+        return Ok(vec![copy::read(&[x], &dims, std::iter::empty())?]);
     }
-    let again = |(&old, &new): (&usize, &usize)| (0..new).map(|i| i % old).collect();
-    let coordinates: Vec<Vec<usize>> = x.shape().iter().zip(&dims).map(again).collect();
-    Ok(vec![take(x, &dims, &movement::compose(x.shape(), &coordinates))?])
+    // Each dimension is walked as two: how often, and what is repeated.
+    let (mut walked, mut steps) = (Vec::new(), Vec::new());
+    for ((&old, &new), stride) in x.shape().iter().zip(&dims).zip(strides(x.shape())) {
+        walked.extend([new / old, old]);
+        steps.extend([0, stride as isize]);
+    }
+    Ok(vec![copy::read(&[x], &dims, copy::window(&walked, 0, &steps))?])
 }
 
 /// What `pad` adds.
@@ -84,18 +88,36 @@ impl Padding {
         }
     }
 
-    /// For each place of the padded dimension, the coordinate that its element comes from.
-    fn coordinates(self, length: usize, before: usize, padded: usize) -> Vec<usize> {
-        let source = |place: usize| match place.checked_sub(before) {
-            Some(at) if at < length => at,
-            _ if self == Padding::Constant => OUTSIDE,
-            Some(_) if self == Padding::Replicate => length - 1,
-            Some(at) => 2 * (length - 1) - at,
-            None if self == Padding::Replicate => 0,
-            None => before - place,
-        };
-        (0..padded).map(source).collect()
+    /// The coordinate that the element at a place of a padded dimension comes from; `None` where it is a constant.
+    fn source(self, length: usize, before: usize, place: usize) -> Option<usize> {
+        match place.checked_sub(before) {
+            Some(at) if at < length => Some(at),
+            _ if self == Padding::Constant => None,
+            Some(_) if self == Padding::Replicate => Some(length - 1),
+            Some(at) => Some(2 * (length - 1) - at),
+            None if self == Padding::Replicate => Some(0),
+            None => Some(before - place),
+        }
     }
+
+    /// What one row of a padded tensor is copied from: before the row at `start`, the row itself, and after it.
+    fn row(self, start: usize, length: usize, before: usize, after: usize) -> [Run; 3] {
+        let last = start + length - 1;
+        let [first, past] = match self {
+            Padding::Constant => [added(before), added(after)],
+            Padding::Replicate => [Run::repeated(start, before), Run::repeated(last, after)],
+            Padding::Reflect => [
+                Run { step: -1, ..Run::of(start + before, before) },
+                Run { step: -1, ..Run::of(last.saturating_sub(1), after) },
+            ],
+        };
+        [first, Run::of(start, length), past]
+    }
+}
+
+/// The constant that is added, so many times; it is the second of what is copied from.
+fn added(times: usize) -> Run {
+    Run { source: 1, ..Run::repeated(0, times) }
 }
 
 /// How many elements are added before and after each dimension; `None` while that is not known.
@@ -145,22 +167,36 @@ fn pad(row: &Pad, _: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
     let dims = movement::dims(pad_type(row))?;
     let x = row.x.tensor()?;
     if dims.contains(&0) {
-        return Ok(vec![take(x, &dims, &[])?]);
+        return Ok(vec![copy::read(&[x], &dims, std::iter::empty())?]);
     }
     let padding = Padding::named(&row.mode)?;
     let amounts = amounts(row)?.unwrap_or_default();
-    let coordinates: Vec<Vec<usize>> =
-        (0..dims.len()).map(|i| padding.coordinates(x.shape()[i], amounts[i].0 as usize, dims[i])).collect();
-    let mut order = movement::compose(x.shape(), &coordinates);
-    // What is added stands behind the elements of `x`.
-    order.iter_mut().filter(|place| **place == OUTSIDE).for_each(|place| *place = x.len());
     let zero = Tensor::zeros(x.dtype(), &[]);
-    let added = match (&row.constant_val, &zero) {
+    let value = match (&row.constant_val, &zero) {
         (Some(value), _) => value.tensor()?.as_ref(),
         (None, Some(zero)) => zero,
         (None, None) => return Err(OpError::rule("constant_val", "a zero does not fit in memory")),
     };
-    Ok(vec![take(&lay_end_to_end(&[x, added])?, &dims, &order)?])
+    let Some((&(before, after), outer)) = amounts.split_last() else {
+        return Ok(vec![copy::whole(x, &dims)?]);
+    };
+    let (before, after) = (before as usize, after as usize);
+    let own = strides(x.shape());
+    let length = x.shape()[outer.len()];
+    let rows = dims[..outer.len()].iter().product::<usize>();
+    let runs = (0..rows).flat_map(|number| {
+        let (mut rest, mut start) = (number, Some(0));
+        for (i, &(before, _)) in outer.iter().enumerate().rev() {
+            let source = padding.source(x.shape()[i], before as usize, rest % dims[i]);
+            start = start.zip(source).map(|(start, at)| start + at * own[i]);
+            rest /= dims[i];
+        }
+        match start {
+            Some(start) if length > 0 => padding.row(start, length, before, after),
+            _ => [added(before), added(length), added(after)],
+        }
+    });
+    Ok(vec![copy::read(&[x, value], &dims, runs)?])
 }
 
 #[cfg(test)]

@@ -1,13 +1,18 @@
 //! What many type rules and meanings share: broadcasting, axes, and walking over elements.
 
 use crate::error::ErrorKind;
+use crate::grad::Pullback;
 use crate::ops::{OpError, Operand, Row};
-use crate::tensor::{Data, Element, Tensor};
 use crate::types::{Dim, Shape, TensorType};
 
 /// The result has the type of the first operand.
 pub(super) fn same_as_first<R: Row>(row: &R) -> Result<Vec<TensorType>, OpError> {
     first(row).map(|operand| vec![operand.ty.clone()])
+}
+
+/// The gradient of an op that is constant between its steps: zeros, which what nothing is given to has.
+pub(super) fn flat<R>(_: &R, _: &mut Pullback<'_>) -> Result<(), OpError> {
+    Ok(())
 }
 
 /// The floating-point operations of an op that only moves data.
@@ -99,7 +104,7 @@ pub(crate) fn strides(dims: &[usize]) -> Vec<usize> {
 
 /// For each element of a `dims` tensor in row-major order, the sum of its coordinates times `steps`, plus
 /// `start`: the flat positions that reading with those steps visits.
-pub(crate) fn positions(dims: &[usize], start: isize, steps: &[isize]) -> Vec<usize> {
+fn positions(dims: &[usize], start: isize, steps: &[isize]) -> Vec<usize> {
     let count = dims.iter().product();
     let mut all = Vec::with_capacity(count);
     let mut coordinates = vec![0usize; dims.len()];
@@ -128,60 +133,4 @@ pub(crate) fn broadcast_positions(from: &[usize], to: &[usize]) -> Vec<usize> {
         .map(|i| if i < missing || from[i - missing] == 1 { 0 } else { own[i - missing] as isize })
         .collect();
     positions(to, 0, &steps)
-}
-
-/// The elements of `tensor` at these flat positions, in this order.
-pub(crate) fn take(tensor: &Tensor, dims: &[usize], positions: &[usize]) -> Result<Tensor, OpError> {
-    fn pick<T: Clone>(values: &[T], positions: &[usize]) -> Vec<T> {
-        positions.iter().map(|&position| values[position].clone()).collect()
-    }
-    let data = match tensor.data() {
-        Data::F16(values) => Data::F16(pick(values, positions)),
-        Data::F32(values) => Data::F32(pick(values, positions)),
-        Data::F64(values) => Data::F64(pick(values, positions)),
-        Data::Bf16(values) => Data::Bf16(pick(values, positions)),
-        Data::I8(values) => Data::I8(pick(values, positions)),
-        Data::I16(values) => Data::I16(pick(values, positions)),
-        Data::I32(values) => Data::I32(pick(values, positions)),
-        Data::I64(values) => Data::I64(pick(values, positions)),
-        Data::U8(values) => Data::U8(pick(values, positions)),
-        Data::U16(values) => Data::U16(pick(values, positions)),
-        Data::U32(values) => Data::U32(pick(values, positions)),
-        Data::U64(values) => Data::U64(pick(values, positions)),
-        Data::Bool(values) => Data::Bool(pick(values, positions)),
-        Data::String(values) => Data::String(pick(values, positions)),
-    };
-    Tensor::new(tensor.dtype(), dims, data).map_err(crate::eval::internal)
-}
-
-/// The elements of all tensors, one tensor after the other, as a vector.
-pub(super) fn lay_end_to_end(tensors: &[&Tensor]) -> Result<Tensor, OpError> {
-    fn lay<T: Element>(tensors: &[&Tensor]) -> Option<Vec<T>> {
-        let slices: Option<Vec<&[T]>> = tensors.iter().map(|tensor| tensor.as_slice::<T>()).collect();
-        slices.map(|slices| slices.concat())
-    }
-    let Some(first) = tensors.first() else {
-        return Err(OpError::new(ErrorKind::MissingParameter, None, "nothing to join"));
-    };
-    let data = match first.data() {
-        Data::F16(_) => lay(tensors).map(Data::F16),
-        Data::F32(_) => lay(tensors).map(Data::F32),
-        Data::F64(_) => lay(tensors).map(Data::F64),
-        Data::Bf16(_) => lay(tensors).map(Data::Bf16),
-        Data::I8(_) => lay(tensors).map(Data::I8),
-        Data::I16(_) => lay(tensors).map(Data::I16),
-        Data::I32(_) => lay(tensors).map(Data::I32),
-        Data::I64(_) => lay(tensors).map(Data::I64),
-        Data::U8(_) => lay(tensors).map(Data::U8),
-        Data::U16(_) => lay(tensors).map(Data::U16),
-        Data::U32(_) => lay(tensors).map(Data::U32),
-        Data::U64(_) => lay(tensors).map(Data::U64),
-        Data::Bool(_) => lay(tensors).map(Data::Bool),
-        Data::String(_) => lay(tensors).map(Data::String),
-    };
-    let data = data.ok_or_else(|| {
-        OpError::new(ErrorKind::ElementType, None, "the tensors to join are stored differently")
-    })?;
-    let count = data.len();
-    Tensor::new(first.dtype(), &[count], data).map_err(crate::eval::internal)
 }

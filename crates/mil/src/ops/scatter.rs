@@ -1,12 +1,15 @@
 //! Ops that write elements at indices.
 
+use std::collections::HashMap;
+
 use crate::error::ErrorKind;
-use crate::eval::{Evaluation, Numbers};
-use crate::ops::gather::Indices;
-use crate::ops::rules::{self, free, lay_end_to_end, take};
-use crate::ops::{ANY, Accuracy, Constant, INT32, NUMBER, OpError, Operand, movement};
+use crate::eval::{Evaluation, Numbers, room};
+use crate::ops::copy::{self, Run};
+use crate::ops::index::{IndexVectors, Indices};
+use crate::ops::rules::{self, free};
+use crate::ops::{Accuracy, INT32, NUMBER, OpError, Operand, movement};
 use crate::tensor::Tensor;
-use crate::types::{DType, Dim, TensorType};
+use crate::types::{Shape, TensorType};
 
 crate::ops! {
     /// `data` with the slices at `indices` along `axis` replaced by those of `updates`, or combined with them
@@ -19,15 +22,23 @@ crate::ops! {
         mode: String = "add", #[since = IOS17] validate_indices: bool = false)
         since IOS15 where [T: NUMBER, I: INT32]
         since IOS17 where [T: NUMBER, I: INT32]
-        { infer: |row| row.scattering().ty(), eval: |row, evaluation| row.scattering().evaluate(evaluation),
-          accuracy: Accuracy::Sum(1); flops: free }
+        { infer: |row| row.ty(), eval: Scatter::evaluate, accuracy: Accuracy::Sum(1); flops: free }
 
-    /// For each index a vector along a new dimension at `axis` of the result, which holds `on_value` (1) at
-    /// the index and `off_value` (0) elsewhere; everywhere, where the index is out of range.
-    OneHot = one_hot(indices: Operand[I], one_hot_vector_size: Operand[S]; axis: i32 = -1,
-        on_value: Option<Constant>[T], off_value: Option<Constant>[T])
-        since IOS15 where [I: INT32, S: INT32, T: ANY]
-        { infer: one_hot_type, eval: one_hot, accuracy: Accuracy::Exact; flops: free }
+    /// As `scatter`, element by element: for each place of `indices`, the element of `data` there whose coordinate along
+    /// `axis` is the index is combined with the element of `updates` at the place.
+    ScatterAlongAxis = scatter_along_axis(data: Operand[T], indices: Operand[I], updates: Operand[T]; axis: i32 = 0,
+        mode: String = "add", #[since = IOS17] validate_indices: bool = false)
+        since IOS15 where [T: NUMBER, I: INT32]
+        since IOS17 where [T: NUMBER, I: INT32]
+        { infer: |row| row.ty(), eval: ScatterAlongAxis::evaluate, accuracy: Accuracy::Sum(1); flops: free }
+
+    /// As `scatter`, for slices that vectors name: each vector along the last dimension of `indices` holds the coordinates
+    /// of a slice of `data` in its first dimensions.
+    ScatterNd = scatter_nd(data: Operand[T], indices: Operand[I], updates: Operand[T];
+        mode: String = "add", #[since = IOS17] validate_indices: bool = false)
+        since IOS15 where [T: NUMBER, I: INT32]
+        since IOS17 where [T: NUMBER, I: INT32]
+        { infer: |row| row.ty(), eval: ScatterNd::evaluate, accuracy: Accuracy::Sum(1); flops: free }
 }
 
 /// How an update combines with the element that is there.
@@ -90,131 +101,153 @@ impl Mode {
     }
 }
 
-/// What a `scatter` asks for.
-struct Scattering<'a> {
+/// Slices of `data` that updates change.
+struct Update<'a> {
     data: &'a Operand,
-    indices: Indices<'a>,
     updates: &'a Operand,
-    axis: i32,
     mode: &'a str,
+    /// Where the slice of each update begins.
+    starts: Vec<usize>,
+    /// The length of all slices.
+    length: usize,
+}
+
+impl Update<'_> {
+    /// `data` with every update applied. Elements that no update meets keep their bits.
+    fn apply(&self, evaluation: &Evaluation) -> Result<Vec<Tensor>, OpError> {
+        let (data, updates) = (self.data.tensor()?, self.updates.tensor()?);
+        let mode = Mode::named(self.mode)?;
+        if mode == Mode::Update {
+            let runs = self.starts.iter().map(|&start| Run::of(start, self.length));
+            return Ok(vec![copy::replaced(data, updates, runs)?]);
+        }
+        // Only the slices that are met are widened; each has one number, however often it is met.
+        let mut numbers = HashMap::new();
+        let mut met = Vec::new();
+        let number = |start: usize| {
+            *numbers.entry(start).or_insert_with(|| {
+                met.push(start);
+                met.len() - 1
+            })
+        };
+        let at: Vec<usize> = self.starts.iter().copied().map(number).collect();
+        let runs = || met.iter().map(|&start| Run::of(start, self.length));
+        let dims = [met.len() * self.length];
+        let mut combined = Numbers::of(&copy::read(&[data], &dims, runs())?)?;
+        let slices = at.iter().flat_map(|number| number * self.length..(number + 1) * self.length);
+        match (&mut combined, self.updates.numbers()?) {
+            (Numbers::Float(old), Numbers::Float(updates)) => {
+                for (place, update) in slices.zip(updates) {
+                    old[place] = mode.floats(old[place], update);
+                }
+            }
+            (Numbers::Integer(old), Numbers::Integer(updates)) => {
+                for (place, update) in slices.zip(updates) {
+                    old[place] = mode.integers(old[place], update)?;
+                }
+            }
+            _ => {
+                let message = "must have the type of `data`";
+                return Err(OpError::new(ErrorKind::ElementType, Some("updates"), message));
+            }
+        }
+        let combined = evaluation.tensor(self.data.dtype(), &dims, combined)?;
+        Ok(vec![copy::replaced(data, &combined, runs())?])
+    }
+}
+
+/// The type of `data`, unless `updates` are not of the shape that indices and `data` ask for.
+fn updated_type(
+    data: &Operand,
+    updates: &Operand,
+    wanted: &Shape,
+    mode: &str,
+) -> Result<Vec<TensorType>, OpError> {
+    Mode::named(mode)?;
+    if !updates.shape().agrees_with(wanted) {
+        return Err(OpError::rule("updates", format!("must have the shape {wanted}"))
+            .found(format!("found {}", updates.shape())));
+    }
+    movement::result("data", data.dtype(), data.shape().0.clone())
 }
 
 impl Scatter {
-    fn scattering(&self) -> Scattering<'_> {
-        let indices = Indices::new(&self.indices, self.since, self.validate_indices);
-        Scattering { data: &self.data, indices, updates: &self.updates, axis: self.axis, mode: &self.mode }
+    fn indices(&self) -> Indices<'_> {
+        Indices::new(&self.indices, self.since, self.validate_indices)
     }
-}
 
-impl Scattering<'_> {
     fn ty(&self) -> Result<Vec<TensorType>, OpError> {
-        Mode::named(self.mode)?;
         let axis = rules::axis("axis", self.axis, self.data.rank())?;
-        let indices = self.indices.operand;
-        if indices.rank() != 1 {
-            return Err(OpError::rule("indices", "must be a vector").found(format!("found {}", indices.ty)));
+        if self.indices.rank() != 1 {
+            return Err(
+                OpError::rule("indices", "must be a vector").found(format!("found {}", self.indices.ty))
+            );
         }
         let mut wanted = self.data.shape().clone();
-        wanted.0[axis] = indices.shape().0[0];
-        if !self.updates.shape().agrees_with(&wanted) {
-            return Err(OpError::rule("updates", format!("must have the shape {wanted}"))
-                .found(format!("found {}", self.updates.shape())));
-        }
-        self.indices.check(self.data.shape().0[axis])?;
-        movement::result("data", self.data.dtype(), self.data.shape().0.clone())
-    }
-
-    /// For each element of `updates`, the position in `data` that it applies to.
-    fn targets(&self) -> Result<Vec<usize>, OpError> {
-        let dims = self.data.dims()?;
-        let axis = rules::axis("axis", self.axis, dims.len())?;
-        let at = self.indices.positions(dims[axis])?;
-        let inner: usize = dims[axis + 1..].iter().product();
-        let target = |i: usize| {
-            let (outer, number) = (i / inner / at.len(), i / inner % at.len());
-            (outer * dims[axis] + at[number]) * inner + i % inner
-        };
-        Ok((0..self.updates.tensor()?.len()).map(target).collect())
+        wanted.0[axis] = self.indices.shape().0[0];
+        let ty = updated_type(&self.data, &self.updates, &wanted, &self.mode)?;
+        self.indices().check(self.data.shape().0[axis])?;
+        Ok(ty)
     }
 
     fn evaluate(&self, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
-        let dims = movement::dims(self.ty())?;
-        let mode = Mode::named(self.mode)?;
-        let targets = self.targets()?;
-        let data = self.data.tensor()?;
-        // Elements that no update meets keep their bits; what takes the place of others stands behind them.
-        let mut order: Vec<usize> = (0..data.len()).collect();
-        let laid = if mode == Mode::Update {
-            targets.iter().enumerate().for_each(|(i, &target)| order[target] = data.len() + i);
-            lay_end_to_end(&[data, self.updates.tensor()?])?
-        } else {
-            targets.iter().for_each(|&target| order[target] = data.len() + target);
-            lay_end_to_end(&[
-                data,
-                &evaluation.tensor(self.data.dtype(), &dims, self.combined(mode, &targets)?)?,
-            ])?
-        };
-        Ok(vec![take(&laid, &dims, &order)?])
-    }
-
-    /// `data` with every update applied.
-    fn combined(&self, mode: Mode, targets: &[usize]) -> Result<Numbers, OpError> {
-        match (self.data.numbers()?, self.updates.numbers()?) {
-            (Numbers::Float(mut data), Numbers::Float(updates)) => {
-                for (&target, update) in targets.iter().zip(updates) {
-                    data[target] = mode.floats(data[target], update);
-                }
-                Ok(Numbers::Float(data))
-            }
-            (Numbers::Integer(mut data), Numbers::Integer(updates)) => {
-                for (&target, update) in targets.iter().zip(updates) {
-                    data[target] = mode.integers(data[target], update)?;
-                }
-                Ok(Numbers::Integer(data))
-            }
-            _ => Err(OpError::new(ErrorKind::ElementType, Some("updates"), "must have the type of `data`")),
+        let dims = self.data.dims()?;
+        let axis = rules::axis("axis", self.axis, dims.len())?;
+        let at = self.indices().positions(dims[axis])?;
+        let length = dims[axis + 1..].iter().product();
+        let outer: usize = dims[..axis].iter().product();
+        let mut starts = room(outer.saturating_mul(at.len()))?;
+        for outer in 0..outer {
+            starts.extend(at.iter().map(|index| (outer * dims[axis] + index) * length));
         }
+        Update { data: &self.data, updates: &self.updates, mode: &self.mode, starts, length }
+            .apply(evaluation)
     }
 }
 
-fn one_hot_type(row: &OneHot) -> Result<Vec<TensorType>, OpError> {
-    movement::check_scalar("one_hot_vector_size", &row.one_hot_vector_size)?;
-    for (name, value) in [("on_value", &row.on_value), ("off_value", &row.off_value)] {
-        if let Some(value) = value {
-            movement::check_scalar(name, value)?;
-        }
+impl ScatterAlongAxis {
+    fn indices(&self) -> Indices<'_> {
+        Indices::new(&self.indices, self.since, self.validate_indices)
     }
-    let size = match row.one_hot_vector_size.known_integers().as_deref() {
-        Some([size]) => Dim::Known(u64::try_from(*size).map_err(|_| {
-            OpError::rule("one_hot_vector_size", "must not be negative").found(format!("found {size}"))
-        })?),
-        _ => Dim::Unknown,
-    };
-    movement::check_rank("indices", row.indices.rank())?;
-    let mut dims = row.indices.shape().0.clone();
-    dims.insert(rules::axis("axis", row.axis, dims.len() + 1)?, size);
-    let given = row.on_value.as_ref().or(row.off_value.as_ref());
-    movement::result("one_hot_vector_size", given.map_or(DType::Int32, |value| value.dtype()), dims)
+
+    fn ty(&self) -> Result<Vec<TensorType>, OpError> {
+        let (data, indices) = (self.data.shape(), self.indices.shape());
+        let axis = rules::axis("axis", self.axis, data.rank())?;
+        let agree = |i: usize| i == axis || data.0[i].agrees_with(indices.0[i]);
+        if data.rank() != indices.rank() || !(0..data.rank()).all(agree) {
+            let message = format!("must agree with `data`, {data}, but along axis {axis}");
+            return Err(OpError::rule("indices", message).found(format!("found {indices}")));
+        }
+        let ty = updated_type(&self.data, &self.updates, indices, &self.mode)?;
+        self.indices().check(data.0[axis])?;
+        Ok(ty)
+    }
+
+    fn evaluate(&self, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
+        let dims = self.data.dims()?;
+        let axis = rules::axis("axis", self.axis, dims.len())?;
+        let starts = self.indices().along(axis, dims[axis], self.indices.dims()?)?;
+        Update { data: &self.data, updates: &self.updates, mode: &self.mode, starts, length: 1 }
+            .apply(evaluation)
+    }
 }
 
-fn one_hot(row: &OneHot, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
-    let ty = one_hot_type(row)?.remove(0);
-    let dims = rules::known_dims(&ty.shape)?;
-    let axis = rules::axis("axis", row.axis, dims.len())?;
-    let value = |given: &Option<Constant>, default: i64| match given {
-        Some(value) => Ok(value.tensor()?.as_ref().clone()),
-        None if ty.dtype.is_float() => evaluation.tensor(ty.dtype, &[], Numbers::Float(vec![default as f64])),
-        None => evaluation.tensor(ty.dtype, &[], Numbers::Integer(vec![default])),
-    };
-    let values = lay_end_to_end(&[&value(&row.off_value, 0)?, &value(&row.on_value, 1)?])?;
-    let inner: usize = dims[axis + 1..].iter().product();
-    let mut order = vec![0; dims.iter().product()];
-    for (i, index) in row.indices.integers()?.into_iter().enumerate() {
-        if let Some(index) = usize::try_from(index).ok().filter(|&index| index < dims[axis]) {
-            order[(i / inner * dims[axis] + index) * inner + i % inner] = 1;
-        }
+impl ScatterNd {
+    fn vectors(&self) -> IndexVectors<'_> {
+        let indices = Indices::new(&self.indices, self.since, self.validate_indices);
+        IndexVectors { indices, batch: 0 }
     }
-    Ok(vec![take(&values, &dims, &order)?])
+
+    fn ty(&self) -> Result<Vec<TensorType>, OpError> {
+        let wanted = Shape(self.vectors().slices(&self.data)?);
+        updated_type(&self.data, &self.updates, &wanted, &self.mode)
+    }
+
+    fn evaluate(&self, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
+        let (starts, length) = self.vectors().starts(self.data.dims()?)?;
+        Update { data: &self.data, updates: &self.updates, mode: &self.mode, starts, length }
+            .apply(evaluation)
+    }
 }
 
 #[cfg(test)]
@@ -224,7 +257,7 @@ mod tests {
     use crate::ops::Given;
     use crate::ops::testing::*;
     use crate::tensor::Tensor;
-    use crate::types::{DType, Opset};
+    use crate::types::Opset;
 
     fn scattered<'a>(data: Given, indices: Given, updates: Given, mode: &str) -> Vec<(&'a str, Given)> {
         vec![("data", data), ("indices", indices), ("updates", updates), ("mode", text(mode))]
@@ -288,36 +321,5 @@ mod tests {
         assert!(refusal("scatter", Opset::IOS15, &scalar).contains("must be a vector"));
         let wrapping = scattered(ints(&[i32::MIN]), ints(&[0, 0]), ints(&[i32::MIN, -1]), "mul");
         assert_eq!(eval_ints("scatter", Opset::IOS15, &wrapping).1, [0]);
-    }
-
-    #[test]
-    fn one_hot_puts_the_new_dimension_anywhere() {
-        let given =
-            |axis| [("indices", ints(&[1, 0, 5, -1])), ("one_hot_vector_size", int(2)), ("axis", int(axis))];
-        let last = eval_ints("one_hot", Opset::IOS15, &given(-1));
-        assert_eq!(last, (vec![4, 2], vec![0, 1, 1, 0, 0, 0, 0, 0]));
-        assert_eq!(eval_ints("one_hot", Opset::IOS15, &given(1)), last);
-        let first = eval_ints("one_hot", Opset::IOS15, &given(0));
-        assert_eq!(first, (vec![2, 4], vec![0, 1, 0, 0, 1, 0, 0, 0]));
-        for axis in [2, -3, i32::MIN, i32::MAX] {
-            assert!(refusal("one_hot", Opset::IOS15, &given(axis)).contains("out of range for rank 2"));
-        }
-    }
-
-    #[test]
-    fn one_hot_of_an_unknown_or_hostile_size() {
-        let given = |size| [("indices", int(0)), ("one_hot_vector_size", size)];
-        let later = given(typed(DType::Int32, &[]));
-        assert_eq!(infer("one_hot", Opset::IOS15, &later).unwrap(), "[?]");
-        assert_eq!(eval_ints("one_hot", Opset::IOS15, &given(int(0))), (vec![0], vec![]));
-        assert!(refusal("one_hot", Opset::IOS15, &given(int(i32::MIN))).contains("must not be negative"));
-        assert!(refusal("one_hot", Opset::IOS15, &given(int(i32::MAX))).contains("budget"));
-        assert!(refusal("one_hot", Opset::IOS15, &given(ints(&[3]))).contains("must be a scalar"));
-        let half = [
-            ("indices", int(0)),
-            ("one_hot_vector_size", int(2)),
-            ("on_value", constant(Tensor::scalar(f16::from_f64(0.5)))),
-        ];
-        assert_eq!(eval("one_hot", Opset::IOS15, &half).unwrap().to_f64().unwrap(), [0.5, 0.0]);
     }
 }

@@ -1,8 +1,8 @@
 //! Ops that make sequences: running sums, ranges, and one value repeated.
 
-use crate::eval::{Evaluation, Numbers};
-use crate::ops::rules::{self, free, per_element, take};
-use crate::ops::{ANY, Accuracy, Constant, INT32, NUMBER, OpError, Operand, movement};
+use crate::eval::{Evaluation, Numbers, collect, room};
+use crate::ops::rules::{self, free, per_element};
+use crate::ops::{ANY, Accuracy, Constant, INT32, NUMBER, OpError, Operand, copy, movement};
 use crate::tensor::{Tensor, round_to_f16};
 use crate::types::{DType, Dim, TensorType};
 
@@ -39,11 +39,11 @@ fn cumsum(row: &CumSum, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpEr
     let inner = dims[axis + 1..].iter().product();
     let sums = match row.x.numbers()? {
         Numbers::Float(mut values) => {
-            running_sums(row, &mut values, dims[axis], inner, 0.0, |sum, value| sum + value);
+            running_sums(row, &mut values, dims[axis], inner, 0.0, |sum, value| sum + value)?;
             Numbers::Float(values)
         }
         Numbers::Integer(mut values) => {
-            running_sums(row, &mut values, dims[axis], inner, 0, i64::wrapping_add);
+            running_sums(row, &mut values, dims[axis], inner, 0, i64::wrapping_add)?;
             Numbers::Integer(values)
         }
     };
@@ -58,9 +58,10 @@ fn running_sums<N: Copy>(
     inner: usize,
     zero: N,
     add: impl Fn(N, N) -> N,
-) {
+) -> Result<(), OpError> {
     let block_length = (length * inner).max(1);
-    let mut sums = vec![zero; inner];
+    let mut sums = room(inner)?;
+    sums.resize(inner, zero);
     for block in values.chunks_exact_mut(block_length) {
         sums.fill(zero);
         for number in 0..length {
@@ -72,6 +73,7 @@ fn running_sums<N: Copy>(
             }
         }
     }
+    Ok(())
 }
 
 /// A range's bounds and step, widened.
@@ -145,11 +147,11 @@ fn range(row: &Range1d, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpEr
     let dims = movement::dims(range_type(row))?;
     let numbers = match Range::of(row)? {
         Some(Range::Float { start, step, .. }) => {
-            Numbers::Float((0..dims[0]).map(|i| start + i as f64 * step).collect())
+            Numbers::Float(collect((0..dims[0]).map(|i| start + i as f64 * step))?)
         }
         Some(Range::Integer { start, step, .. }) => {
             let value = |i: usize| start.wrapping_add(step.wrapping_mul(i as i64));
-            Numbers::Integer((0..dims[0]).map(value).collect())
+            Numbers::Integer(collect((0..dims[0]).map(value))?)
         }
         None => Numbers::Integer(Vec::new()),
     };
@@ -187,7 +189,8 @@ fn fill(row: &Fill, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError>
         Some(value) => value.tensor()?.as_ref(),
         None => &zero,
     };
-    Ok(vec![take(value, &dims, &vec![0; dims.iter().product()])?])
+    let count = dims.iter().product();
+    Ok(vec![copy::read(&[value], &dims, std::iter::once(copy::Run::repeated(0, count)))?])
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use crate::eval::{Evaluation, Numbers};
 use crate::ops::rules::{self, free, strides};
-use crate::ops::{ANY, ANY_17, Accuracy, INDEX, INT32, OpError, Operand, movement};
+use crate::ops::{ANY, ANY_17, Accuracy, INDEX, INT32, OpError, Operand, copy, movement};
 use crate::tensor::Tensor;
 use crate::types::{DType, Dim, Opset, Shape, TensorType};
 
@@ -72,8 +72,7 @@ impl Zeros {
 /// The same elements under the dimensions of an inferred type.
 fn reshaped(x: &Operand, ty: Result<Vec<TensorType>, OpError>) -> Result<Vec<Tensor>, OpError> {
     let dims = movement::dims(ty)?;
-    let tensor = x.tensor()?.as_ref().clone();
-    Ok(vec![tensor.reshaped(&dims).map_err(crate::eval::internal)?])
+    Ok(vec![copy::whole(x.tensor()?, &dims)?])
 }
 
 fn reshaped_type(row: &Reshape) -> Result<Vec<TensorType>, OpError> {
@@ -172,8 +171,8 @@ fn transposed_type(x: &Operand, perm: &[i32]) -> Result<Vec<TensorType>, OpError
 fn transposed(x: &Operand, perm: &[i32]) -> Result<Vec<Tensor>, OpError> {
     let dims = movement::dims(transposed_type(x, perm))?;
     let own = strides(x.dims()?);
-    let steps: Vec<i64> = permutation(x, perm)?.into_iter().map(|from| own[from] as i64).collect();
-    Ok(vec![movement::window(x.tensor()?, &dims, 0, &steps)?])
+    let steps: Vec<isize> = permutation(x, perm)?.into_iter().map(|from| own[from] as isize).collect();
+    Ok(vec![copy::read(&[x.tensor()?], &dims, copy::window(&dims, 0, &steps))?])
 }
 
 fn expanded_type(x: &Operand, axes: &[i32]) -> Result<Vec<TensorType>, OpError> {

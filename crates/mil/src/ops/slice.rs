@@ -1,9 +1,10 @@
 //! Ops that cut a rectangular part out of a tensor.
 
-use crate::ops::rules::{free, strides};
-use crate::ops::{ANY, ANY_17, Accuracy, INDEX, INT32, OpError, Operand, movement};
+use crate::ops::cut::{Cut, Slicing, window};
+use crate::ops::rules::{self, free};
+use crate::ops::{ANY, ANY_17, Accuracy, INDEX, INT32, OpError, Operand, copy, movement};
 use crate::tensor::Tensor;
-use crate::types::{Dim, TensorType};
+use crate::types::{Dim, Shape, TensorType};
 
 crate::ops! {
     /// The elements `begin, begin + stride, …` before `end` along each dimension of `x`. Negative `begin` and
@@ -17,192 +18,86 @@ crate::ops! {
         since IOS17 where [T: ANY_17, U: INDEX]
         { infer: SliceByIndex::ty, eval: |row, _| row.evaluate(), accuracy: Accuracy::Exact; flops: free }
 
+    /// `x` with a slice, which is given as to `slice_by_index`, replaced by `update`, which has its shape.
+    SliceUpdate = slice_update(x: Operand[T], update: Operand[T], begin: Operand[U], end: Operand[U];
+        stride: Option<Vec<i32>>[U], begin_mask: Option<Vec<bool>>, end_mask: Option<Vec<bool>>,
+        squeeze_mask: Option<Vec<bool>>)
+        since IOS18 where [T: ANY_17, U: INDEX]
+        { infer: SliceUpdate::ty, eval: |row, _| row.evaluate(), accuracy: Accuracy::Exact; flops: free }
+
     /// `size` elements from `begin` on along each dimension of `x`; where `size` is -1, all the rest. A
     /// negative `begin` counts from the end.
     SliceBySize = slice_by_size(x: Operand[T], begin: Operand[U], size: Operand[U])
         since IOS15 where [T: ANY, U: INT32]
         since IOS17 where [T: ANY_17, U: INDEX]
         { infer: |row| sized_type(&row.x, &row.begin, &row.size),
-          eval: |row, _| sized(&row.x, &row.begin, &row.size), accuracy: Accuracy::Exact }
-}
-
-/// What one dimension of the result takes of a dimension of `x`.
-struct Cut {
-    /// The first element, where it is known.
-    start: i64,
-    /// From one element to the next.
-    step: i64,
-    /// How many elements.
-    length: Dim,
-    /// Whether the dimension vanishes from the result.
-    squeezed: bool,
+          eval: |row, _| sized(&row.x, &row.begin, &row.size), accuracy: Accuracy::Exact; flops: free }
 }
 
 impl SliceByIndex {
-    /// What to take along each dimension.
-    fn cuts(&self) -> Result<Vec<Cut>, OpError> {
-        let rank = self.x.rank();
-        movement::check_rank("x", rank)?;
-        let begin = movement::integers("begin", &self.begin, Some(rank))?;
-        let end = movement::integers("end", &self.end, Some(rank))?;
-        check_entries("stride", self.stride.as_ref().map(Vec::len), rank)?;
-        let masks = [
-            ("begin_mask", &self.begin_mask),
-            ("end_mask", &self.end_mask),
-            ("squeeze_mask", &self.squeeze_mask),
-        ];
-        for (name, mask) in masks {
-            check_entries(name, mask.as_ref().map(Vec::len), rank)?;
+    fn slicing(&self) -> Slicing<'_> {
+        Slicing {
+            x: &self.x,
+            begin: &self.begin,
+            end: &self.end,
+            stride: self.stride.as_deref(),
+            begin_mask: self.begin_mask.as_deref(),
+            end_mask: self.end_mask.as_deref(),
+            squeeze_mask: self.squeeze_mask.as_deref(),
         }
-        let masked = |mask: &Option<Vec<bool>>, i: usize| mask.as_ref().is_some_and(|mask| mask[i]);
-        let bound = |values: &Option<Vec<i64>>, mask, i: usize| match values {
-            _ if masked(mask, i) => Bound::Open,
-            Some(values) => Bound::At(values[i]),
-            None => Bound::Later,
-        };
-        let cut = |i| {
-            let begin = bound(&begin, &self.begin_mask, i);
-            if masked(&self.squeeze_mask, i) {
-                return single_element(i, self.x.shape().0[i], begin);
-            }
-            let step = self.stride.as_ref().map_or(1, |stride| i64::from(stride[i]));
-            range(i, self.x.shape().0[i], begin, bound(&end, &self.end_mask, i), step)
-        };
-        (0..rank).map(cut).collect()
     }
 
     fn ty(&self) -> Result<Vec<TensorType>, OpError> {
-        let dims = self.cuts()?.into_iter().filter(|cut| !cut.squeezed).map(|cut| cut.length);
-        movement::result("x", self.x.dtype(), dims.collect())
+        movement::result("x", self.x.dtype(), self.slicing().dims()?)
     }
 
     fn evaluate(&self) -> Result<Vec<Tensor>, OpError> {
         let dims = movement::dims(self.ty())?;
         let x = self.x.tensor()?;
-        if dims.contains(&0) {
-            return Ok(vec![movement::window(x, &dims, 0, &[])?]);
+        Ok(vec![copy::read(&[x], &dims, window(&self.slicing().cuts()?, x.shape(), &dims))?])
+    }
+}
+
+impl SliceUpdate {
+    fn slicing(&self) -> Slicing<'_> {
+        Slicing {
+            x: &self.x,
+            begin: &self.begin,
+            end: &self.end,
+            stride: self.stride.as_deref(),
+            begin_mask: self.begin_mask.as_deref(),
+            end_mask: self.end_mask.as_deref(),
+            squeeze_mask: self.squeeze_mask.as_deref(),
         }
-        let own = strides(x.shape());
-        let (mut start, mut steps) = (0, Vec::with_capacity(dims.len()));
-        for (cut, &stride) in self.cuts()?.iter().zip(&own) {
-            start += cut.start * stride as i64;
-            if !cut.squeezed {
-                // A step past the dimension is never taken, and might not fit.
-                steps.push(if cut.length == Dim::Known(1) { 0 } else { cut.step * stride as i64 });
-            }
+    }
+
+    fn ty(&self) -> Result<Vec<TensorType>, OpError> {
+        let slice = Shape(self.slicing().dims()?);
+        if self.update.rank() == 0 || !self.update.shape().agrees_with(&slice) {
+            let wanted = match slice.rank() {
+                0 => "must have at least one dimension: the slice has none".to_string(),
+                _ => format!("must have the shape of the slice, {slice}"),
+            };
+            return Err(OpError::rule("update", wanted).found(format!("found {}", self.update.shape())));
         }
-        Ok(vec![movement::window(x, &dims, start, &steps)?])
+        movement::result("x", self.x.dtype(), self.x.shape().0.clone())
     }
-}
 
-fn check_entries(parameter: &str, found: Option<usize>, rank: usize) -> Result<(), OpError> {
-    match found {
-        Some(found) if found != rank => Err(movement::wrong_length(parameter, rank, Dim::from(found))),
-        _ => Ok(()),
-    }
-}
-
-/// Where a slice begins or ends.
-#[derive(Clone, Copy)]
-enum Bound {
-    /// With the dimension.
-    Open,
-    /// At an index; negative ones count from the end.
-    At(i64),
-    /// At an index that only the run knows.
-    Later,
-}
-
-/// The cut of a squeezed dimension.
-fn single_element(dimension: usize, length: Dim, begin: Bound) -> Result<Cut, OpError> {
-    let start = match (begin, length) {
-        (Bound::Open, _) => 0,
-        (Bound::At(at), Dim::Known(length)) => {
-            let length = movement::length("x", length)?;
-            let start = if at < 0 { at + length } else { at };
-            if !(0..length).contains(&start) {
-                return Err(OpError::rule("begin", format!("dimension {dimension} has {length} elements"))
-                    .found(format!("there is none at {at}")));
-            }
-            start
+    fn evaluate(&self) -> Result<Vec<Tensor>, OpError> {
+        let (x, update) = (self.x.tensor()?, self.update.tensor()?);
+        let slicing = self.slicing();
+        // What the run alone knows may be another slice than was thought.
+        let dims = rules::known_dims(&Shape(slicing.dims()?))?;
+        if dims != update.shape() {
+            let message = format!("must have the shape of the slice, {}", Shape::known(&dims));
+            return Err(OpError::rule("update", message).found(format!("found {}", self.update.shape())));
         }
-        (Bound::At(_) | Bound::Later, _) => 0,
-    };
-    if length == Dim::Known(0) {
-        let message = format!("dimension {dimension} has no element to take");
-        return Err(OpError::rule("squeeze_mask", message));
-    }
-    Ok(Cut { start, step: 1, length: Dim::Known(1), squeezed: true })
-}
-
-/// The cut of one dimension.
-fn range(dimension: usize, length: Dim, begin: Bound, end: Bound, step: i64) -> Result<Cut, OpError> {
-    if step == 0 {
-        return Err(OpError::rule("stride", "must not be 0").found(format!("in dimension {dimension}")));
-    }
-    if let Some(distance) = plain_distance(begin, end, step)
-        && distance < 0
-    {
-        return Err(OpError::rule(
-            "end",
-            format!("the slice of dimension {dimension} ends before it begins"),
-        ));
-    }
-    let Dim::Known(length) = length else {
-        return Ok(Cut { start: 0, step, length: length_in_any(begin, end, step), squeezed: false });
-    };
-    let length = movement::length("x", length)?;
-    let resolve = |parameter: &str, bound: Bound, open: i64| match bound {
-        Bound::Open => Ok(Some(open)),
-        Bound::Later => Ok(None),
-        // An index before the first element: coremltools' type rule takes it for the first, NumPy for the
-        // place before it, which differ when walking backwards.
-        Bound::At(at) if step < 0 && at < -length => {
-            Err(OpError::rule(parameter, format!("dimension {dimension} has {length} elements"))
-                .found(format!("there is none at {at}"))
-                .with_help("to begin or end with the dimension, set the mask"))
-        }
-        Bound::At(at) => {
-            let at = if at < 0 { at + length } else { at };
-            Ok(Some(if step > 0 { at.clamp(0, length) } else { at.min(length - 1) }))
-        }
-    };
-    let (first, past) = if step > 0 { (0, length) } else { (length - 1, -1) };
-    let (start, stop) = (resolve("begin", begin, first)?, resolve("end", end, past)?);
-    let (Some(start), Some(stop)) = (start, stop) else {
-        return Ok(Cut { start: 0, step, length: Dim::Unknown, squeezed: false });
-    };
-    let distance = if step > 0 { stop - start } else { start - stop };
-    let count = distance.max(0).unsigned_abs().div_ceil(step.unsigned_abs());
-    Ok(Cut { start, step, length: Dim::Known(count), squeezed: false })
-}
-
-/// From `begin` to `end` the way `step` goes, where both count from the end of the dimension that the slice
-/// starts from, so that its length plays no part.
-fn plain_distance(begin: Bound, end: Bound, step: i64) -> Option<i64> {
-    match (begin, end) {
-        (Bound::At(begin @ 0..), Bound::At(end @ 0..)) if step > 0 => Some(end - begin),
-        (Bound::At(begin @ ..0), Bound::At(end @ ..0)) if step < 0 => Some(begin - end),
-        _ => None,
-    }
-}
-
-/// What a slice takes of a dimension of any length, where that does not depend on the length. As in
-/// coremltools, that its one element exists is left to the run.
-fn length_in_any(begin: Bound, end: Bound, step: i64) -> Dim {
-    match (begin, end) {
-        (Bound::At(-1), Bound::Open) if step > 0 => Dim::Known(1),
-        (Bound::At(0), Bound::Open) if step < 0 => Dim::Known(1),
-        _ => match plain_distance(begin, end, step) {
-            Some(0) => Dim::Known(0),
-            Some(distance) if distance <= step.abs() => Dim::Known(1),
-            _ => Dim::Unknown,
-        },
+        Ok(vec![copy::replaced(x, update, window(&slicing.cuts()?, x.shape(), &dims))?])
     }
 }
 
 /// First elements and lengths of a slice by sizes, as far as they are known.
-fn sized_cuts(x: &Operand, begin: &Operand, size: &Operand) -> Result<Vec<(Option<i64>, Dim)>, OpError> {
+fn sized_cuts(x: &Operand, begin: &Operand, size: &Operand) -> Result<Vec<Cut>, OpError> {
     movement::check_rank("x", x.rank())?;
     let begin = movement::integers("begin", begin, Some(x.rank()))?;
     let size = movement::integers("size", size, Some(x.rank()))?;
@@ -224,21 +119,16 @@ fn sized_cuts(x: &Operand, begin: &Operand, size: &Operand) -> Result<Vec<(Optio
             (Some(start), Dim::Known(length)) => Some(movement::length("x", length)? - start),
             _ => None,
         };
-        Ok((
-            start,
-            match (wanted, left) {
-                (Some(-1), Some(left)) => Dim::Known(left.unsigned_abs()),
-                (Some(-1) | None, _) => Dim::Unknown,
-                (Some(wanted), Some(left)) if wanted > left => {
-                    return Err(OpError::rule(
-                        "size",
-                        format!("dimension {i} has {left} elements from there on"),
-                    )
-                    .found(format!("found {wanted}")));
-                }
-                (Some(wanted), _) => Dim::Known(wanted.unsigned_abs()),
-            },
-        ))
+        let length = match (wanted, left) {
+            (Some(-1), Some(left)) => Dim::Known(left.unsigned_abs()),
+            (Some(-1) | None, _) => Dim::Unknown,
+            (Some(wanted), Some(left)) if wanted > left => {
+                let message = format!("dimension {i} has {left} elements from there on");
+                return Err(OpError::rule("size", message).found(format!("found {wanted}")));
+            }
+            (Some(wanted), _) => Dim::Known(wanted.unsigned_abs()),
+        };
+        Ok(Cut { start, step: 1, length, squeezed: false })
     };
     (0..x.rank()).map(cut).collect()
 }
@@ -253,20 +143,15 @@ fn sized_start(dimension: usize, at: i64, length: i64) -> Result<i64, OpError> {
 }
 
 fn sized_type(x: &Operand, begin: &Operand, size: &Operand) -> Result<Vec<TensorType>, OpError> {
-    let dims = sized_cuts(x, begin, size)?.into_iter().map(|(_, length)| length);
+    let dims = sized_cuts(x, begin, size)?.into_iter().map(|cut| cut.length);
     movement::result("x", x.dtype(), dims.collect())
 }
 
 fn sized(x: &Operand, begin: &Operand, size: &Operand) -> Result<Vec<Tensor>, OpError> {
     let dims = movement::dims(sized_type(x, begin, size))?;
-    let x_tensor = x.tensor()?;
-    if dims.contains(&0) {
-        return Ok(vec![movement::window(x_tensor, &dims, 0, &[])?]);
-    }
-    let steps: Vec<i64> = strides(x_tensor.shape()).into_iter().map(|step| step as i64).collect();
-    let starts = sized_cuts(x, begin, size)?.into_iter().map(|(start, _)| start.unwrap_or(0));
-    let start = starts.zip(&steps).map(|(start, step)| start * step).sum();
-    Ok(vec![movement::window(x_tensor, &dims, start, &steps)?])
+    let cuts = sized_cuts(x, begin, size)?;
+    let x = x.tensor()?;
+    Ok(vec![copy::read(&[x], &dims, window(&cuts, x.shape(), &dims))?])
 }
 
 #[cfg(test)]

@@ -55,7 +55,7 @@ pub fn infer(op: &str, opset: Opset, given: &[(&str, Given)]) -> Result<String, 
 pub fn eval(op: &str, opset: Opset, given: &[(&str, Given)]) -> Result<Tensor, OpError> {
     let row = ops::lookup(op, opset).unwrap();
     let operands = Operands(given.to_vec());
-    let mut evaluation = Evaluation::new(false, Budget { elements: 1 << 16, work: 1 << 20 });
+    let mut evaluation = Evaluation::new(Budget { elements: 1 << 16, work: 1 << 20 });
     let types = (row.infer)(&operands)?;
     for ty in &types {
         evaluation.allocate(&ty.shape)?;

@@ -1,85 +1,96 @@
 //! Ops on single elements: absolute value, powers, exponentials, rounding, clipping.
 
 use crate::eval::{Evaluation, Numbers};
+use crate::grad::Pullback;
 use crate::ops::elementwise::{larger, smaller};
-use crate::ops::rules::{first, same_as_first};
-use crate::ops::{Accuracy, BOOL, FLOAT, NUMBER, OpError, Operand, Row};
+use crate::ops::rules::{first, flat, same_as_first};
+use crate::ops::{Accuracy, BOOL, FLOAT, NUMBER, OpError, Operand, Row, call};
 use crate::tensor::Tensor;
 use crate::types::{DType, Opset, TensorType};
+
+mod gradient;
 
 crate::ops! {
     /// `|x|`. That of the least int32 wraps to itself.
     Abs = abs(x: Operand[T]) since IOS15 where [T: NUMBER]
-        { infer: same_as_first, eval: abs, accuracy: Accuracy::Exact; [elementwise] }
+        { infer: same_as_first, eval: abs, accuracy: Accuracy::Exact; vjp: gradient::abs; [elementwise] }
 
     /// −1, 0 or 1, as `x` is negative, zero or positive; NaN stays NaN.
     Sign = sign(x: Operand[T]) since IOS15 where [T: NUMBER]
-        { infer: same_as_first, eval: sign, accuracy: Accuracy::Exact; [elementwise] }
+        { infer: same_as_first, eval: sign, accuracy: Accuracy::Exact; vjp: flat; [elementwise] }
 
     /// `x²`. Integers wrap.
     Square = square(x: Operand[T]) since IOS15 where [T: NUMBER]
-        { infer: same_as_first, eval: square, accuracy: Accuracy::Exact; [elementwise] }
+        { infer: same_as_first, eval: square, accuracy: Accuracy::Exact; vjp: gradient::square; [elementwise] }
 
     /// `√x`.
     Sqrt = sqrt(x: Operand[T]) since IOS15 where [T: FLOAT]
-        { infer: same_as_first, eval: sqrt, accuracy: Accuracy::Exact; [elementwise] }
+        { infer: same_as_first, eval: sqrt, accuracy: Accuracy::Exact; vjp: gradient::sqrt; [elementwise] }
 
     /// `1 / √(x + epsilon)`; by default `epsilon` is 1e-12, rounded to the type of `x` (in fp16: 0).
     Rsqrt = rsqrt(x: Operand[T]; epsilon: Option<f64>[U])
         since IOS15 where [T: FLOAT, U = T]
         since IOS17 where [T: FLOAT, U: FLOAT]
-        { infer: same_as_first, eval: rsqrt, accuracy: Accuracy::Ulp(2); [elementwise] }
+        { infer: same_as_first, eval: rsqrt, accuracy: Accuracy::Ulp(2); vjp: gradient::rsqrt; [elementwise] }
 
     /// `1 / (x + epsilon)`; by default `epsilon` is 1e-4, rounded to the type of `x`.
     Inverse = inverse(x: Operand[T]; epsilon: Option<f64>[U])
         since IOS15 where [T: FLOAT, U = T]
         since IOS17 where [T: FLOAT, U: FLOAT]
-        { infer: same_as_first, eval: inverse, accuracy: Accuracy::Ulp(1); [elementwise] }
+        { infer: same_as_first, eval: inverse, accuracy: Accuracy::Ulp(1); vjp: gradient::inverse; [elementwise] }
 
     /// `log(x + epsilon)`, the natural logarithm; by default `epsilon` is 1e-45, rounded to the type of `x`
     /// (in fp16: 0).
     Log = log(x: Operand[T]; epsilon: Option<f64>[U])
         since IOS15 where [T: FLOAT, U = T]
         since IOS17 where [T: FLOAT, U: FLOAT]
-        { infer: same_as_first, eval: log, accuracy: Accuracy::Ulp(2); [elementwise] }
+        { infer: same_as_first, eval: log, accuracy: Accuracy::Ulp(2); vjp: gradient::log; [elementwise] }
 
     /// `eˣ`.
     Exp = exp(x: Operand[T]) since IOS15 where [T: FLOAT]
-        { infer: same_as_first, eval: exp, accuracy: Accuracy::Ulp(2); [elementwise] }
+        { infer: same_as_first, eval: exp, accuracy: Accuracy::Ulp(2); vjp: gradient::exp; [elementwise] }
 
     /// `2ˣ`. Integers wrap, and negative exponents give 0.
     Exp2 = exp2(x: Operand[T]) since IOS15 where [T: NUMBER]
-        { infer: same_as_first, eval: exp2, accuracy: Accuracy::Ulp(2); [elementwise] }
+        { infer: same_as_first, eval: exp2, accuracy: Accuracy::Ulp(2); vjp: gradient::exp2; [elementwise] }
 
     /// The sine of `x` in radians.
     Sin = sin(x: Operand[T]) since IOS15 where [T: FLOAT]
-        { infer: same_as_first, eval: sin, accuracy: Accuracy::Ulp(2); [elementwise] }
+        { infer: same_as_first, eval: sin, accuracy: Accuracy::Ulp(2); vjp: gradient::sin; [elementwise] }
 
     /// The cosine of `x` in radians.
     Cos = cos(x: Operand[T]) since IOS15 where [T: FLOAT]
-        { infer: same_as_first, eval: cos, accuracy: Accuracy::Ulp(2); [elementwise] }
+        { infer: same_as_first, eval: cos, accuracy: Accuracy::Ulp(2); vjp: gradient::cos; [elementwise] }
+
+    /// The hyperbolic sine of `x`.
+    Sinh = sinh(x: Operand[T]) since IOS15 where [T: FLOAT]
+        { infer: same_as_first, eval: sinh, accuracy: Accuracy::Ulp(4); vjp: sinh_vjp; [elementwise] }
+
+    /// The hyperbolic cosine of `x`.
+    Cosh = cosh(x: Operand[T]) since IOS15 where [T: FLOAT]
+        { infer: same_as_first, eval: cosh, accuracy: Accuracy::Ulp(4); vjp: cosh_vjp; [elementwise] }
 
     /// The error function `2/√π · ∫₀ˣ e^(−t²) dt`.
     Erf = erf(x: Operand[T]) since IOS15 where [T: FLOAT]
-        { infer: same_as_first, eval: erf, accuracy: Accuracy::Ulp(4); [elementwise] }
+        { infer: same_as_first, eval: erf, accuracy: Accuracy::Ulp(4); vjp: gradient::erf; [elementwise] }
 
     /// The largest integer that is not greater than `x`.
     Floor = floor(x: Operand[T]) since IOS15 where [T: FLOAT]
-        { infer: same_as_first, eval: floor, accuracy: Accuracy::Exact; [elementwise] }
+        { infer: same_as_first, eval: floor, accuracy: Accuracy::Exact; vjp: flat; [elementwise] }
 
     /// The smallest integer that is not less than `x`.
     Ceil = ceil(x: Operand[T]) since IOS15 where [T: FLOAT]
-        { infer: same_as_first, eval: ceil, accuracy: Accuracy::Exact; [elementwise] }
+        { infer: same_as_first, eval: ceil, accuracy: Accuracy::Exact; vjp: flat; [elementwise] }
 
     /// The integer nearest to `x`, of two equally near the even one.
     Round = round(x: Operand[T]) since IOS15 where [T: FLOAT]
-        { infer: same_as_first, eval: round, accuracy: Accuracy::Exact; [elementwise] }
+        { infer: same_as_first, eval: round, accuracy: Accuracy::Exact; vjp: flat; [elementwise] }
 
     /// `min(max(x, alpha), beta)`; NaN stays NaN. From ios17 on `alpha` must be less than `beta`.
     Clip = clip(x: Operand[T], alpha: f64[T], beta: f64[T])
         since IOS15 where [T: FLOAT]
         since IOS17 where [T: FLOAT]
-        { infer: clip_type, eval: clip, accuracy: Accuracy::Exact; [elementwise] }
+        { infer: clip_type, eval: clip, accuracy: Accuracy::Exact; vjp: gradient::clip; [elementwise] }
 
     /// Whether `x` is false.
     LogicalNot = logical_not(x: Operand[T]) since IOS15 where [T: BOOL]
@@ -94,7 +105,10 @@ pub(super) fn map<R: Row>(
 ) -> Result<Vec<Tensor>, OpError> {
     let x = first(row)?;
     let mut values = x.floats()?;
-    values.iter_mut().for_each(|value| *value = function(*value));
+    let (arithmetic, dtype) = (evaluation.arithmetic(), x.dtype());
+    for value in &mut values {
+        *value = arithmetic.function(R::BASE.name, dtype, *value).unwrap_or_else(|| function(*value));
+    }
     Ok(vec![evaluation.tensor(x.dtype(), x.dims()?, Numbers::Float(values))?])
 }
 
@@ -188,6 +202,24 @@ fn sin(row: &Sin, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
 
 fn cos(row: &Cos, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
     map(row, evaluation, f64::cos)
+}
+
+fn sinh(row: &Sinh, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
+    map(row, evaluation, f64::sinh)
+}
+
+fn sinh_vjp(row: &Sinh, pullback: &mut Pullback<'_>) -> Result<(), OpError> {
+    let dy = pullback.dy()?;
+    pullback.give(&row.x, call::mul(dy, call::cosh(&row.x)))
+}
+
+fn cosh(row: &Cosh, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
+    map(row, evaluation, f64::cosh)
+}
+
+fn cosh_vjp(row: &Cosh, pullback: &mut Pullback<'_>) -> Result<(), OpError> {
+    let dy = pullback.dy()?;
+    pullback.give(&row.x, call::mul(dy, call::sinh(&row.x)))
 }
 
 fn erf(row: &Erf, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {

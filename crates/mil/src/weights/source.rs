@@ -61,6 +61,15 @@ impl WeightDirectory {
         &self.directory
     }
 
+    /// Where the file of a reference's path lies under the directory.
+    ///
+    /// # Errors
+    ///
+    /// When the path leaves the directory, or is otherwise not one that a program may name.
+    pub fn path(&self, path: &str) -> Result<PathBuf, BlobError> {
+        relative_path(path).map(|relative| self.directory.join(relative))
+    }
+
     /// The files that have been opened so far.
     pub fn opened(&self) -> Vec<PathBuf> {
         let opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);

@@ -205,7 +205,7 @@ fn run<T>(values: &[T], start: usize, length: usize) -> &[T] {
 /// Where the numbers of a tile lie: sixteen each, the first and the last terms of a row, or a term of all rows and that
 /// sixteen further.
 #[derive(Clone, Copy)]
-struct Places {
+struct TileLayout {
     /// From each of 16 places to the next.
     step: usize,
     /// From each place to its second sixteen numbers.
@@ -244,10 +244,10 @@ fn split_values<T: Lanes, const PARTS: usize>(
 ) -> Found {
     let Numbers { row_stride, term_stride, rows, terms, turned, .. } = numbers;
     let by_terms = term_stride != 1;
-    let places = if by_terms {
-        Places { step: term_stride, second: term_stride.saturating_mul(16), ahead: SIDE }
+    let layout = if by_terms {
+        TileLayout { step: term_stride, second: term_stride.saturating_mul(16), ahead: SIDE }
     } else {
-        Places { step: row_stride, second: 16, ahead: row_stride.saturating_mul(16) }
+        TileLayout { step: row_stride, second: 16, ahead: row_stride.saturating_mul(16) }
     };
     let mut seen = Seen { largest: _mm512_setzero_si512(), least: _mm512_set1_epi32(-1) };
     for term in (0..terms).step_by(TERMS) {
@@ -255,11 +255,11 @@ fn split_values<T: Lanes, const PARTS: usize>(
         let there = (rows, TERMS.min(terms - term));
         let start = term * term_stride;
         if there == (16, TERMS) {
-            whole_tile::<T, PARTS>(&values[start..], places, words, &mut seen);
+            whole_tile::<T, PARTS>(&values[start..], layout, words, &mut seen);
         } else {
             // Where there are no rows there is nothing to begin at.
             let values = values.get(start..).unwrap_or_default();
-            part_of_tile::<T, PARTS>(values, places, (by_terms, there), words, &mut seen);
+            part_of_tile::<T, PARTS>(values, layout, (by_terms, there), words, &mut seen);
         }
         if turned != by_terms {
             turn::<PARTS>(words);
@@ -274,7 +274,7 @@ fn split_values<T: Lanes, const PARTS: usize>(
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
 fn whole_tile<T: Lanes, const PARTS: usize>(
     values: &[T],
-    Places { step, second, ahead }: Places,
+    TileLayout { step, second, ahead }: TileLayout,
     words: &mut [u32],
     seen: &mut Seen,
 ) {
@@ -298,7 +298,7 @@ fn whole_tile<T: Lanes, const PARTS: usize>(
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
 fn part_of_tile<T: Lanes, const PARTS: usize>(
     values: &[T],
-    Places { step, second, .. }: Places,
+    TileLayout { step, second, .. }: TileLayout,
     (by_terms, (rows, terms)): (bool, (usize, usize)),
     words: &mut [u32],
     seen: &mut Seen,

@@ -1,0 +1,247 @@
+//! What `grad` does with whole functions: what is held constant, what is read twice or not at all, names, and mistakes.
+
+#![allow(clippy::unwrap_used, clippy::panic)] // A failure here is a failure of the test.
+
+use std::sync::Arc;
+
+use anemone_mil::builder::FunctionBuilder;
+use anemone_mil::eval::Interpreter;
+use anemone_mil::grad::{Group, GroupGradient, Pair, Request, differentiate};
+use anemone_mil::ops::call;
+use anemone_mil::program::{Function, Program, Version};
+use anemone_mil::runtime::Runtime;
+use anemone_mil::tensor::Tensor;
+use anemone_mil::types::{DType, TensorType};
+use anemone_mil::verify::Verified;
+use anemone_mil::weights::WeightMap;
+use anemone_mil::{text, verify};
+
+/// A function of fp32 vectors of two elements with these statements.
+fn program(inputs: &[&str], body: &[&str], outputs: &str) -> Verified {
+    let vector = "tensor<fp32, [2]>";
+    let inputs: Vec<String> = inputs.iter().map(|input| format!("{vector} {input}")).collect();
+    let statement = |line: &&str| {
+        let (name, op) = line.split_once(" = ").unwrap();
+        let (ty, name) = name.rsplit_once(' ').unwrap_or((vector, name));
+        format!("{ty} {name} = {op}[name = string(\"{name}\")];\n")
+    };
+    let body: String = body.iter().map(statement).collect();
+    parsed(&format!("func main<ios18>({}) {{ {body} }} -> ({outputs});", inputs.join(", ")))
+}
+
+fn parsed(function: &str) -> Verified {
+    let source = format!("program(1.3)\n{{\n{function}\n}}\n");
+    let program = text::parse(&source).unwrap_or_else(|errors| panic!("{errors}\n{source}")).program;
+    verify::verify(program).unwrap_or_else(|errors| panic!("{errors}\n{source}"))
+}
+
+fn run(function: &Function, inputs: &[Tensor]) -> Vec<Tensor> {
+    let mut program = Program::new(Version::V1_3);
+    program.functions.push(function.clone());
+    let program = Arc::new(verify::verify(program).unwrap());
+    let types: Vec<TensorType> = inputs.iter().map(Tensor::ty).collect();
+    let mut main = Interpreter::default().prepare(&program, "main", &types, &WeightMap::default()).unwrap();
+    let mut outputs = vec![Tensor::scalar(0.0f32); main.outputs().len()];
+    main.run(&inputs.iter().collect::<Vec<_>>(), &mut outputs).unwrap();
+    outputs
+}
+
+/// The values that backward gives where every result has the gradient 1.
+fn gradients(program: &Verified, pair: &Pair, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
+    let main = &program.program().functions[0];
+    let dtype = |function: &Function, i: usize| function.value(function.body.inputs[i]).ty.dtype().unwrap();
+    let tensor =
+        |(i, values): (usize, &Vec<f64>)| Tensor::from_f64(dtype(main, i), &[values.len()], values).unwrap();
+    let inputs: Vec<Tensor> = inputs.iter().enumerate().map(tensor).collect();
+    let results = run(&pair.forward, &inputs);
+    let backward = &pair.backward;
+    let given = backward.body.inputs.iter().map(|&id| {
+        let value = backward.value(id);
+        let of = |function: &Function, ids: &[_], tensors: &[Tensor]| {
+            let position = ids.iter().position(|&id| function.value(id).name == value.name);
+            position.map(|at| tensors[at].clone())
+        };
+        let saved = of(&pair.forward, &pair.forward.body.outputs, &results);
+        saved.or_else(|| of(main, &main.body.inputs, &inputs)).unwrap_or_else(|| {
+            let ty = value.ty.as_tensor().unwrap();
+            let dims = ty.shape.to_known().unwrap();
+            Tensor::from_f64(ty.dtype, &dims, &vec![1.0; dims.iter().product()]).unwrap()
+        })
+    });
+    run(backward, &given.collect::<Vec<_>>()).iter().map(|tensor| tensor.to_f64().unwrap()).collect()
+}
+
+fn ops(function: &Function) -> Vec<&str> {
+    function.walk().map(|(_, op)| op.name.as_str()).filter(|&name| name != "const").collect()
+}
+
+fn input_names(function: &Function) -> Vec<&str> {
+    function.body.inputs.iter().map(|&id| function.value(id).name.as_str()).collect()
+}
+
+fn error(program: &Verified, request: &Request<'_>) -> String {
+    differentiate(program, "main", request).unwrap_err().to_string()
+}
+
+#[test]
+fn gradients_of_what_is_read_twice_add() {
+    let program = program(&["x"], &["s = mul(x = x, y = x)", "y = add(x = s, y = x)"], "y");
+    let pair = differentiate(&program, "main", &Request::all(&["x"])).unwrap();
+    assert_eq!(gradients(&program, &pair, &[vec![3.0, -1.0]]), [[7.0, -1.0]]);
+}
+
+#[test]
+fn an_input_may_itself_be_read_only_by_its_gradient() {
+    let program = program(&["x", "w"], &["y = mul(x = x, y = w)"], "y");
+    let pair = differentiate(&program, "main", &Request::all(&["x"])).unwrap();
+    assert_eq!(input_names(&pair.backward), ["d_y", "w"]);
+    assert_eq!(gradients(&program, &pair, &[vec![3.0, -1.0], vec![5.0, 7.0]]), [[5.0, 7.0]]);
+}
+
+#[test]
+fn a_constant_inside_lets_no_gradient_through() {
+    let program = program(&["x"], &["e = square(x = x)", "y = mul(x = x, y = e)"], "y");
+    let request = Request { constant: vec!["e"], ..Request::all(&["x"]) };
+    let pair = differentiate(&program, "main", &request).unwrap();
+    assert_eq!(gradients(&program, &pair, &[vec![3.0, -2.0]]), [[9.0, 4.0]]);
+    let whole = differentiate(&program, "main", &Request::all(&["x"])).unwrap();
+    assert_eq!(gradients(&program, &whole, &[vec![3.0, -2.0]]), [[27.0, 12.0]]);
+}
+
+#[test]
+fn a_group_has_its_own_rule() {
+    let body = ["a = square(x = x)", "b = floor(x = a)", "y = mul(x = b, y = b)", "z = add(x = y, y = x)"];
+    let program = program(&["x"], &body, "z");
+    let straight = |group: &GroupGradient, builder: &mut FunctionBuilder| {
+        assert_eq!((group.inputs.len(), builder.function().value(group.output).name.as_str()), (1, "y"));
+        Ok(vec![builder.bind("straight_through", call::mul(group.d_output, 5.0))?])
+    };
+    let group = Group { inputs: &["a"], output: "y", rule: &straight };
+    let request = Request { groups: vec![group], ..Request::all(&["x"]) };
+    let pair = differentiate(&program, "main", &request).unwrap();
+    // 5 · da/dx + 1.
+    assert_eq!(gradients(&program, &pair, &[vec![1.5, -2.0]]), [[16.0, -19.0]]);
+    assert!(!ops(&pair.backward).contains(&"floor"));
+}
+
+#[test]
+fn what_no_result_depends_on_has_zeros() {
+    let program = program(&["x", "w"], &["s = sign(x = w)", "y = add(x = x, y = s)"], "y");
+    let pair = differentiate(&program, "main", &Request::all(&["w", "x"])).unwrap();
+    assert_eq!(gradients(&program, &pair, &[vec![3.0, -2.0], vec![1.0, 1.0]]), [[0.0, 0.0], [1.0, 1.0]]);
+}
+
+#[test]
+fn dead_code_is_gone() {
+    let body = ["dead = exp(x = x)", "s = square(x = x)", "t = sin(x = dead)", "y = mul(x = s, y = w)"];
+    let program = program(&["x", "w"], &body, "y");
+    let pair = differentiate(&program, "main", &Request::all(&["w"])).unwrap();
+    assert_eq!(ops(&pair.forward), ["square", "mul"]);
+    assert_eq!(ops(&pair.backward), ["square", "mul"]);
+    assert_eq!(input_names(&pair.backward), ["d_y", "x"]);
+}
+
+#[test]
+fn products_and_reductions_are_not_computed_twice() {
+    let pair = {
+        let program = parsed(
+            "func main<ios18>(tensor<fp32, [8, 4]> x, tensor<fp32, [4, 8]> w) {
+                 bool no = const()[name = string(\"no\"), val = bool(false)];
+                 tensor<fp32, [8, 8]> z = matmul(x = x, y = w, transpose_x = no, transpose_y = no)[name = string(\"z\")];
+                 tensor<fp32, [8, 8]> e = tanh(x = z)[name = string(\"e\")];
+                 tensor<fp32, [8, 8]> y = square(x = e)[name = string(\"y\")];
+             } -> (y);",
+        );
+        differentiate(&program, "main", &Request::all(&["x", "w"])).unwrap()
+    };
+    let name = |&id: &_| pair.forward.value(id).name.clone();
+    let saved: Vec<String> = pair.forward.body.outputs.iter().map(name).collect();
+    assert!(saved == ["y", "z"] || saved == ["y", "e"], "{saved:?}");
+    let products = ops(&pair.backward).into_iter().filter(|op| *op == "matmul").count();
+    assert_eq!(products, 2, "{:?}", ops(&pair.backward));
+}
+
+#[test]
+fn names_of_gradients_are_made_free() {
+    let program =
+        program(&["x"], &["d_x = exp(x = x)", "d_x_ = square(x = d_x)", "y = add(x = d_x_, y = x)"], "y");
+    let pair = differentiate(&program, "main", &Request::all(&["x"])).unwrap();
+    let outputs = &pair.backward.body.outputs;
+    assert_eq!(pair.backward.value(outputs[0]).name, "d_x");
+    let expected = 2.0 * 1.0f64.exp().powi(2) + 1.0;
+    assert!((gradients(&program, &pair, &[vec![1.0, 0.0]])[0][0] - expected).abs() < 1e-5);
+}
+
+#[test]
+fn two_gradients_that_are_one_value_have_two_names() {
+    let program = program(&["x", "w"], &["y = add(x = x, y = w)"], "y");
+    let pair = differentiate(&program, "main", &Request::all(&["x", "w"])).unwrap();
+    assert_eq!(pair.backward.body.outputs.len(), 2);
+    assert_eq!(gradients(&program, &pair, &[vec![1.0, 2.0], vec![3.0, 4.0]]), [[1.0, 1.0], [1.0, 1.0]]);
+}
+
+#[test]
+fn mistakes_are_named() {
+    let body = ["s = square(x = x)", "tensor<int32, [2]> n = cast(x = s, dtype = string(\"int32\"))"];
+    let two = program(&["x", "d_s", "weights"], &body, "s, n");
+    let all = Request::all;
+    assert_eq!(error(&two, &all(&["weight"])), "nothing is named `weight`; the nearest name is `weights`");
+    assert_eq!(error(&two, &all(&["x", "x"])), "`x` is named twice");
+    assert_eq!(
+        error(&two, &all(&["s"])),
+        "`s` is computed: a gradient is taken with respect to inputs and constants"
+    );
+    assert_eq!(error(&two, &all(&["x"])), "`d_s` is the name of a gradient, and the function has it already");
+    let of = |of| Request { of: vec![of], ..Request::all(&["x"]) };
+    assert_eq!(error(&two, &of("n")), "`n` is tensor<int32, [2]>: only floating point has gradients");
+    assert_eq!(error(&two, &of("x")), "`x` is no result of `main`: it gives s, n");
+    assert_eq!(
+        differentiate(&two, "other", &all(&["x"])).unwrap_err().to_string(),
+        "no function is named `other`"
+    );
+    let integers = program(&["x"], &body, "n");
+    assert_eq!(error(&integers, &all(&["x"])), "no result of `main` is of floating point");
+    let same = program(&["x"], &["y = identity(x = x)"], "x");
+    assert_eq!(
+        error(&same, &all(&["x"])),
+        "`x` is a result and what it is differentiated by: its gradients would have one name"
+    );
+    let open = parsed(
+        "func main<ios18>(tensor<fp32, [?, 2]> x) {
+             tensor<fp32, []> y = reduce_mean(x = x, keep_dims = bool(false))[name = string(\"y\")];
+         } -> (y);",
+    );
+    assert_eq!(
+        error(&open, &all(&["x"])),
+        "the gradient of `y`, reduce_mean: the dimensions of `x`, tensor<fp32, [?, 2]>, must be known"
+    );
+}
+
+/// The fp16 gradient of an op on one vector, where every element of the result has the gradient 1.
+fn fp16_gradient(op: &str, x: &[f64]) -> Vec<f64> {
+    let vector = format!("tensor<fp16, [{}]>", x.len());
+    let source =
+        format!("func main<ios18>({vector} x) {{ {vector} y = {op}[name = string(\"y\")]; }} -> (y);");
+    let program = parsed(&source);
+    let pair = differentiate(&program, "main", &Request::all(&["x"])).unwrap();
+    assert_eq!(pair.backward.value(pair.backward.body.outputs[0]).ty.dtype(), Some(DType::Fp16));
+    gradients(&program, &pair, &[x.to_vec()]).remove(0)
+}
+
+#[test]
+fn gradients_do_not_overflow_where_the_op_does_not() {
+    let far = [-65504.0, -300.0, 300.0, 65504.0];
+    let steps = [0.0, 0.0, 1.0, 1.0];
+    for mode in ["EXACT", "TANH_APPROXIMATION", "SIGMOID_APPROXIMATION"] {
+        assert_eq!(fp16_gradient(&format!("gelu(x = x, mode = string(\"{mode}\"))"), &far), steps, "{mode}");
+    }
+    for op in ["silu", "softplus", "relu"] {
+        assert_eq!(fp16_gradient(&format!("{op}(x = x)"), &far), steps, "{op}");
+    }
+    for op in ["tanh", "sigmoid", "erf"] {
+        assert_eq!(fp16_gradient(&format!("{op}(x = x)"), &far), [0.0; 4], "{op}");
+    }
+    assert_eq!(fp16_gradient("softmax(x = x, axis = int32(-1))", &far), [0.0; 4]);
+    let layer_norm = "layer_norm(x = x, axes = tensor<int32, [1]>([0]), epsilon = fp16(0.0009765625))";
+    assert!(fp16_gradient(layer_norm, &far).iter().all(|value| value.abs() < 1e-6));
+}

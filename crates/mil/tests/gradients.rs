@@ -1,0 +1,68 @@
+//! Every gradient against central differences of the exact interpreter.
+//!
+//! The tables of cases say how to build a program around each op; an op of floating point that has neither a case nor a
+//! reason why it has no gradient fails the test.
+
+#![allow(clippy::unwrap_used, clippy::panic)] // A failure here is a failure of the test.
+
+use anemone_mil::ops::{self, Gradient, OpDef, OperandForm};
+
+mod gradients {
+    pub mod arithmetic;
+    pub mod case;
+    pub mod check;
+    pub mod movement;
+    pub mod products;
+}
+
+use gradients::case::Maker;
+use gradients::{arithmetic, check, movement, products};
+
+/// All cases, family by family.
+const FAMILIES: [&[(&str, Maker)]; 3] = [arithmetic::CASES, products::CASES, movement::CASES];
+
+#[test]
+fn arithmetic_has_the_gradients_of_central_differences() {
+    check::all(arithmetic::CASES);
+}
+
+#[test]
+fn products_have_the_gradients_of_central_differences() {
+    check::all(products::CASES);
+}
+
+#[test]
+fn movement_has_the_gradients_of_central_differences() {
+    check::all(movement::CASES);
+}
+
+/// Whether the gradient of an op is still to be written; what needs it is not compared until then.
+fn is_pending(op: &str) -> bool {
+    [arithmetic::PENDING, products::PENDING, movement::PENDING].iter().any(|pending| pending.contains(&op))
+}
+
+/// Whether an operand of the op may be of floating point.
+fn takes_floats(row: &OpDef) -> bool {
+    let mut values = row.parameters.iter().filter(|parameter| parameter.kind.form != OperandForm::List);
+    values.any(|parameter| match row.domain(parameter) {
+        Some(set) => set.iter().any(|dtype| dtype.is_float()),
+        None => true,
+    })
+}
+
+#[test]
+fn every_op_of_floating_point_has_a_comparison_or_a_reason() {
+    let compared = |name: &str| FAMILIES.iter().flat_map(|cases| cases.iter()).any(|case| case.0 == name);
+    let mut lacking = Vec::new();
+    for row in ops::rows().filter(|row| takes_floats(row)) {
+        let fine = match row.gradient {
+            Gradient::None(reason) => !reason.is_empty() && !compared(row.name),
+            // Without a rule, the case shows that no result is of floating point.
+            Gradient::Rule(_) | Gradient::Unsaid => compared(row.name),
+        };
+        if !fine && !lacking.contains(&row.name) && !is_pending(row.name) {
+            lacking.push(row.name);
+        }
+    }
+    assert!(lacking.is_empty(), "neither a case nor a reason, or both: {}", lacking.join(", "));
+}

@@ -1,0 +1,108 @@
+//! Cases of products of matrices, and convolutions.
+
+use anemone_mil::builder::BuildError;
+use anemone_mil::ops::call;
+use anemone_mil::program::ValueId;
+use anemone_mil::types::Opset;
+
+use super::case::{Case, Maker, Random};
+
+/// The cases, several for some ops.
+pub const CASES: &[(&str, Maker)] = &[
+    ("matmul", matmul),
+    ("matmul", matmul_of_two_types),
+    ("linear", linear),
+    ("conv", conv),
+    ("conv", pointwise),
+];
+
+/// Products of vectors, of matrices, and of batches that broadcast.
+fn matmul(case: &mut Case) -> Result<Vec<ValueId>, BuildError> {
+    let (x_batch, y_batch) = case.broadcast_dims();
+    let [m, k, n] = [1 + case.random.below(3), 1 + case.random.below(3), 1 + case.random.below(3)];
+    let matrices = |case: &mut Case, batch: Vec<usize>, [rows, columns]: [usize; 2], vector: usize| {
+        if case.random.below(4) == 0 {
+            return (vec![vector], false);
+        }
+        let transposed = case.coin();
+        let last = if transposed { [columns, rows] } else { [rows, columns] };
+        ([&batch[..], &last].concat(), transposed)
+    };
+    let (x, transpose_x) = matrices(case, x_batch, [m, k], k);
+    let (y, transpose_y) = matrices(case, y_batch, [k, n], k);
+    let x = case.input(&x);
+    let y = if case.coin() { case.input(&y) } else { case.constant(&y) };
+    case.bind(call::matmul(x, y).transpose_x(transpose_x).transpose_y(transpose_y))
+}
+
+/// A constant on either side, of another element type where the opset lets it be.
+fn matmul_of_two_types(case: &mut Case) -> Result<Vec<ValueId>, BuildError> {
+    let dtype = case.parameter_dtype();
+    let x = case.input(&[2, 3, 2]);
+    let w = case.constant_of(dtype, &[2, 2], Random::signed);
+    if case.coin() {
+        return case.bind(call::matmul(x, w).transpose_y(true));
+    }
+    case.bind(call::matmul(w, x).transpose_y(true))
+}
+
+fn linear(case: &mut Case) -> Result<Vec<ValueId>, BuildError> {
+    let x = case.dims_between(1, 4);
+    let (d_in, d_out, dtype) = (x[x.len() - 1], 1 + case.random.below(3), case.parameter_dtype());
+    let x = case.input(&x);
+    let op = call::linear(x, case.constant_of(dtype, &[d_out, d_in], Random::signed));
+    if case.coin() {
+        return case.bind(op);
+    }
+    let bias = case.constant_of(dtype, &[d_out], Random::signed);
+    case.bind(op.bias(bias))
+}
+
+/// Any number of dimensions, strides, dilations, groups and paddings, also wider than the kernel.
+fn conv(case: &mut Case) -> Result<Vec<ValueId>, BuildError> {
+    let spatial = 1 + case.random.below(3);
+    let most = if spatial == 3 { 2 } else { 3 };
+    let each = |case: &mut Case, most: usize| (0..spatial).map(|_| 1 + case.random.below(most)).collect();
+    let (kernel, strides, dilations): (Vec<usize>, Vec<usize>, Vec<usize>) =
+        (each(case, most), each(case, 3), each(case, 2));
+    let (groups, n) = (1 + case.random.below(3), 1 + case.random.below(2));
+    let (c_in, c_out) = (1 + case.random.below(2), 1 + case.random.below(2));
+    let pads: Vec<usize> = (0..2 * spatial).map(|_| case.random.below(4)).collect();
+    let input = (0..spatial).map(|i| (kernel[i] - 1) * dilations[i] + 1 + case.random.below(most));
+    let x = [vec![n, groups * c_in], input.collect()].concat();
+    let weight = [vec![groups * c_out, c_in], kernel].concat();
+    let dtype = case.parameter_dtype();
+    let x = case.input(&x);
+    let weight = match case.opset >= Opset::IOS17 || case.coin() {
+        true => case.constant_of(dtype, &weight, Random::signed),
+        false => case.input(&weight),
+    };
+    let integers = |values: &[usize]| values.iter().map(|&value| value as i32).collect::<Vec<_>>();
+    let mut op = call::conv(x, weight).groups(groups as i32);
+    op = op.strides(integers(&strides)).dilations(integers(&dilations));
+    op = match case.pick(&["valid", "same", "same_lower", "custom", "custom", "custom"]) {
+        "custom" => op.pad_type("custom").pad(integers(&pads)),
+        other => op.pad_type(other),
+    };
+    if case.coin() {
+        return case.bind(op);
+    }
+    let bias = case.constant_of(dtype, &[groups * c_out], Random::signed);
+    case.bind(op.bias(bias))
+}
+
+/// One tap, so that a convolution is a matrix product.
+fn pointwise(case: &mut Case) -> Result<Vec<ValueId>, BuildError> {
+    let mut x = case.dims_between(3, 5);
+    x[0] = 1 + case.random.below(2);
+    let mut weight = vec![1; x.len()];
+    (weight[0], weight[1]) = (1 + case.random.below(3), x[1]);
+    let dtype = case.parameter_dtype();
+    let x = case.input(&x);
+    let op = call::conv(x, case.constant_of(dtype, &weight, Random::signed));
+    let bias = case.constant_of(dtype, &weight[..1], Random::signed);
+    case.bind(op.bias(bias))
+}
+
+/// Ops whose gradients are still to be written.
+pub const PENDING: &[&str] = &[];
