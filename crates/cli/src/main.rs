@@ -11,6 +11,7 @@ mod common;
 mod emit;
 mod fmt;
 mod grad;
+mod opt;
 mod run;
 mod show;
 mod train;
@@ -68,6 +69,8 @@ subcommands! {
     Fmt = fmt,
     /// Verify programs, and the weights they refer to
     Check = check,
+    /// Rewrite a program: settle its types, leave out what is not needed, fold, bake, change the dialect
+    Opt = opt,
     /// Write programs, and the weights they refer to
     Emit = emit,
     /// Differentiate a program: write forward.mil and backward.mil

@@ -109,6 +109,20 @@ impl Facts {
         self.facts[id.index()] = Fact::Constant(value);
     }
 
+    /// Gives every constant whose value is at hand the dimensions that the value has.
+    pub fn settle_constants(&mut self) {
+        for (ty, fact) in self.types.iter_mut().zip(&self.facts) {
+            if let (Type::Tensor(ty), Fact::Constant(Some(value))) = (ty, fact) {
+                ty.shape = value.ty().shape;
+            }
+        }
+    }
+
+    /// Makes a value one that is computed when the program runs.
+    pub fn set_computed(&mut self, id: ValueId) {
+        self.facts[id.index()] = Fact::Computed;
+    }
+
     /// Keeps a constant that was read from a blob file.
     pub fn set_blob(&mut self, reference: BlobReference, ty: TensorType, value: Arc<Tensor>) {
         self.blobs.insert((reference, ty), value);

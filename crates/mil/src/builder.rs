@@ -1,13 +1,14 @@
 //! Building functions op by op, with result types inferred on the way.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::bind::{self, Facts, NAME_ATTRIBUTE, Scope as _};
 use crate::error::ErrorKind;
 use crate::ops::{self, OpDef, OpError, Operand};
 use crate::program::{
-    Argument, BlobReference, Dialect, Function, Literal, LiteralValue, Named, Op, OpId, ValueId, Version,
+    Argument, BlobReference, Dialect, FreeNames, Function, Literal, LiteralValue, Named, Op, OpId, ValueId,
+    Version,
 };
 use crate::suggest::nearest;
 use crate::tensor::Tensor;
@@ -53,7 +54,7 @@ pub struct FunctionBuilder {
     function: Function,
     dialect: Dialect,
     facts: Facts,
-    names: HashSet<String>,
+    names: FreeNames,
     /// The op before which new ones go; the end of the body without one.
     before: Option<OpId>,
     insertions: HashMap<OpId, Vec<OpId>>,
@@ -69,7 +70,7 @@ impl FunctionBuilder {
     pub fn resume(function: Function, version: Version) -> FunctionBuilder {
         FunctionBuilder {
             facts: Facts::of(&function),
-            names: function.values.iter().map(|value| value.name.clone()).collect(),
+            names: FreeNames::of(&function),
             function,
             dialect: version.dialect(),
             before: None,
@@ -161,7 +162,7 @@ impl FunctionBuilder {
 
     /// Keeps a name from being given to what is added.
     pub(crate) fn reserve(&mut self, name: String) {
-        self.names.insert(name);
+        self.names.reserve(name);
     }
 
     /// What is known of the function's values.
@@ -283,13 +284,7 @@ impl FunctionBuilder {
         if !base.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') {
             base.insert(0, '_');
         }
-        let mut free = base.clone();
-        let mut number = 1;
-        while self.names.contains(&free) {
-            free = format!("{base}_{number}");
-            number += 1;
-        }
-        self.names.insert(free.clone());
+        let free = self.names.free(&base);
         self.facts.push(ty.clone());
         self.function.add_value(free, ty)
     }

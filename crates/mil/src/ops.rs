@@ -222,8 +222,10 @@ pub struct OpDef {
     pub gives_list: bool,
     /// Whether the op reads or writes a state, so that it may be neither left out nor moved.
     pub stateful: bool,
-    /// Whether the first two operands may change places.
+    /// Whether the first two operands may change places without a bit of the result changing, those of a NaN aside.
     pub commutative: bool,
+    /// Whether the results follow from the types of the operands alone, as dimensions do.
+    pub from_types: bool,
     /// Whether each element of the result is computed from the elements at its place in the operands, which broadcast.
     pub elementwise: bool,
 }

@@ -11,9 +11,11 @@ use crate::tensor::{ScalarElement, Tensor};
 use crate::types::{DType, Opset, Type};
 
 mod edit;
+mod free_names;
 mod walk;
 
 pub use edit::IdMap;
+pub use free_names::FreeNames;
 pub use walk::{LiteralPlace, Uses};
 
 /// The version in `program(1.3)`.
@@ -138,6 +140,15 @@ impl<T> Named<T> {
     /// Whether there are no items.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+}
+
+impl<T> IntoIterator for Named<T> {
+    type Item = (String, T);
+    type IntoIter = std::vec::IntoIter<(String, T)>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
     }
 }
 
@@ -379,6 +390,11 @@ impl Function {
         &self.ops[id.0 as usize]
     }
 
+    /// The opset of an op: its own, or the function's.
+    pub fn opset_of(&self, op: &Op) -> Opset {
+        op.opset.unwrap_or(self.opset)
+    }
+
     /// Adds a value to the arena.
     pub fn add_value(&mut self, name: impl Into<String>, ty: Type) -> ValueId {
         let id = ValueId(u32::try_from(self.values.len()).unwrap_or(u32::MAX));
@@ -391,15 +407,6 @@ impl Function {
         let id = OpId(u32::try_from(self.ops.len()).unwrap_or(u32::MAX));
         self.ops.push(op);
         id
-    }
-
-    /// A name that no value has: this one, or it with a number.
-    pub fn free_name(&self, base: &str) -> String {
-        let taken = |name: &str| self.values.iter().any(|value| value.name == name);
-        if !taken(base) {
-            return base.to_string();
-        }
-        (1..).map(|number| format!("{base}_{number}")).find(|name| !taken(name)).unwrap_or_default()
     }
 
     /// The value that is named `name` outside all nested blocks: an input, or what an op of the body binds.

@@ -5,18 +5,23 @@ use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use crate::bind::{self, Facts, Scope};
-use crate::ops::{OpDef, Operand, join_types, refine_type};
+use crate::error::ErrorKind;
+use crate::ops::{OpDef, OpError, Operand, join_types, refine_type};
 use crate::passes::remove_dead_code;
-use crate::program::{BlobReference, Block, Function, Literal, LiteralValue, OpId, Program, ValueId};
+use crate::program::{BlobReference, Block, Function, Literal, LiteralValue, Op, OpId, Program, ValueId};
 use crate::runtime::{Port, RuntimeError};
 use crate::tensor::Tensor;
 use crate::types::{DType, Dim, Shape, TensorType, Type};
 use crate::verify::{CONST, Findings, Verified};
 use crate::weights::WeightSource;
 
+mod known;
+
+use known::KnownValues;
+
 /// The program with a function's types settled for inputs of these types, one per input that is not a state: every
-/// dimension is known that data does not decide. Types follow from constants in the text; those in weight files are
-/// not read.
+/// dimension is known that data does not decide. Types follow from constants in the text, from dimensions, and from what
+/// ops compute of both; constants in weight files are not read.
 ///
 /// # Errors
 ///
@@ -31,7 +36,8 @@ pub fn specialize(
     let mut program = program.program().clone();
     let function = &mut program.functions[index];
     settle_inputs(function, &mut findings[index].facts, inputs)?;
-    infer(function, &mut findings[index])?;
+    settle_constants(function, &mut findings[index].facts);
+    infer(function, &mut findings[index], KnownValues::new(true))?;
     Ok(Verified::with_findings(program, findings))
 }
 
@@ -74,9 +80,10 @@ impl Specialized {
         let mut program: Program = program.program().clone();
         let function = &mut program.functions[index];
         remove_dead_code(function);
+        refuse_unknown_ops(function, &findings[index])?;
         settle_inputs(function, &mut findings[index].facts, inputs)?;
         read_constants(function, &mut findings[index].facts, weights)?;
-        infer(function, &mut findings[index])?;
+        infer(function, &mut findings[index], KnownValues::new(false))?;
         let facts = findings[index].facts.clone();
         let ports = |ids: &[ValueId], states: bool| {
             let chosen = ids.iter().filter(|id| matches!(function.value(**id).ty, Type::State(_)) == states);
@@ -244,6 +251,24 @@ fn settle_inputs(
     Ok(())
 }
 
+/// Declares constants in the text with the shapes that they have.
+fn settle_constants(function: &mut Function, facts: &mut Facts) {
+    let shapes = facts.constants().map(|(id, value)| (id, Shape::known(value.shape())));
+    shapes.collect::<Vec<_>>().into_iter().for_each(|(id, shape)| settle(function, facts, id, shape));
+}
+
+/// Refuses a function that needs an op which is not known.
+fn refuse_unknown_ops(function: &Function, findings: &Findings) -> Result<(), RuntimeError> {
+    let is_unknown = |(id, op): &(OpId, &Op)| op.name != CONST && findings.rows[id.index()].is_none();
+    match function.walk().find(is_unknown) {
+        None => Ok(()),
+        Some((id, _)) => {
+            let message = "no op of this name can be verified or run";
+            Err(op_error(function, id, OpError::new(ErrorKind::UnknownOp, None, message)))
+        }
+    }
+}
+
 /// Declares a tensor value with a shape; a scalar has none to settle.
 fn settle(function: &mut Function, facts: &mut Facts, id: ValueId, shape: Shape) {
     if let Type::Tensor(declared) = &mut function.values[id.index()].ty {
@@ -299,10 +324,10 @@ fn blob(literal: &Literal) -> Option<(&BlobReference, TensorType)> {
 }
 
 /// Declares the results of every op as its type rule has them for the operands' types.
-fn infer(function: &mut Function, findings: &mut Findings) -> Result<(), RuntimeError> {
+fn infer(function: &mut Function, findings: &mut Findings, known: KnownValues) -> Result<(), RuntimeError> {
     let declared = function.values.iter().map(|value| value.ty.clone()).collect();
     let body = function.body.ops.clone();
-    Inference { function, findings, declared }.ops(&body)
+    Inference { function, findings, declared, known, depth: 0 }.ops(&body)
 }
 
 /// Types on their way from the inputs through a function.
@@ -311,6 +336,9 @@ struct Inference<'a> {
     findings: &'a mut Findings,
     /// The types that were written.
     declared: Vec<Type>,
+    known: KnownValues,
+    /// The number of blocks around the op at hand.
+    depth: usize,
 }
 
 impl Inference<'_> {
@@ -322,12 +350,28 @@ impl Inference<'_> {
         let Some(row) = self.findings.rows[id.index()] else { return Ok(()) };
         if let Some(rules) = row.blocks {
             let given = self.given(id, row)?;
+            self.depth += 1;
             self.blocks(id, if rules.loops { given } else { Vec::new() })?;
+            self.depth -= 1;
         }
+        match self.results(id, row, true) {
+            // A block need not run: what would go wrong in it counts only where it does.
+            Err(_) if self.depth > 0 => self.results(id, row, false),
+            result => result,
+        }
+    }
+
+    /// Infers and declares the types of an op's results, from values that are known as well, or from constants alone.
+    fn results(&mut self, id: OpId, row: &OpDef, with_known: bool) -> Result<(), RuntimeError> {
         let (op, facts) = (self.function.op(id), &self.findings.facts);
-        let inferred = bind::operands(op, row, facts)
-            .and_then(|operands| row.result_types(&operands, &facts.block_types(op)));
-        let inferred = inferred.map_err(|error| op_error(self.function, id, error))?;
+        let failed = |error| op_error(self.function, id, error);
+        let operands = match with_known {
+            true => bind::operands(op, row, &self.known.over(facts)),
+            false => bind::operands(op, row, facts),
+        };
+        let operands = operands.map_err(failed)?;
+        let inferred = row.result_types(&operands, &facts.block_types(op)).map_err(failed)?;
+        self.known.compute(op, row, &operands, &inferred);
         for (result, ty) in op.results.clone().into_iter().zip(inferred) {
             self.declare(result, &ty)?;
         }
@@ -380,7 +424,7 @@ impl Inference<'_> {
 }
 
 /// An op's error with the op's name and its first result's.
-pub fn op_error(function: &Function, id: OpId, error: crate::ops::OpError) -> RuntimeError {
+pub fn op_error(function: &Function, id: OpId, error: OpError) -> RuntimeError {
     let op = function.op(id);
     let value = op.results.first().map_or(String::new(), |&result| function.value(result).name.clone());
     RuntimeError::Op { op: op.name.clone(), value, error: Box::new(error) }

@@ -52,6 +52,7 @@
 use crate::error::{Errors, Spans};
 use crate::program::{OpId, Program};
 
+mod follow;
 mod lex;
 mod number;
 mod parse;

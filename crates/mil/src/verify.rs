@@ -51,7 +51,7 @@ impl Verified {
         &self.program
     }
 
-    /// The row of an op; `None` for `const`, which has none.
+    /// The row of an op; `None` for `const`, which has none, and for an op that is not known.
     pub fn row(&self, function: usize, op: OpId) -> Option<&'static OpDef> {
         self.findings[function].rows[op.index()]
     }
@@ -117,19 +117,39 @@ pub const CONST: &str = "const";
 /// # Ok::<(), anemone_mil::error::Errors>(())
 /// ```
 pub fn verify(program: Program) -> Result<Verified, Errors> {
+    match check(program) {
+        (verified, errors) if errors.is_empty() => Ok(verified),
+        (_, errors) => Err(errors),
+    }
+}
+
+/// Checks a program as [`verify`] does, but for ops that are not known: their results have the types that are declared.
+/// Passes take such a program; what prepares functions to be run refuses those in which such an op is needed.
+///
+/// # Errors
+///
+/// Every other mistake, as [`verify`]; with them those that ops are not known.
+pub fn verify_known(program: Program) -> Result<Verified, Errors> {
+    match check(program) {
+        (verified, errors) if errors.all_are(ErrorKind::UnknownOp) => Ok(verified),
+        (_, errors) => Err(errors),
+    }
+}
+
+/// Checks a program, and says what is wrong with it.
+pub(crate) fn check(program: Program) -> (Verified, Errors) {
     let (mut errors, mut warnings) = (Errors::default(), Warnings::default());
     let functions = || program.functions.iter().enumerate();
     functions().filter_map(|(index, f)| declarations::check_ids(index, f)).for_each(|e| errors.push(e));
     if !errors.is_empty() {
-        return Err(errors);
+        return (Verified { program, findings: Vec::new(), warnings: Errors::default() }, errors);
     }
     declarations::check_program(&program, &mut errors);
     let mut findings = Vec::with_capacity(program.functions.len());
     for (index, function) in functions() {
         findings.push(check_function(program.version, index, function, &mut errors, &mut warnings));
     }
-    let warnings = warnings.finish();
-    if errors.is_empty() { Ok(Verified { program, findings, warnings }) } else { Err(errors) }
+    (Verified { program, findings, warnings: warnings.finish() }, errors)
 }
 
 /// What verification knows of a function's values so far.
@@ -185,7 +205,10 @@ fn check_function(
     };
     check.body();
     check.missing_ops.finish(check.errors);
-    Findings { rows: check.rows, facts: check.known.facts }
+    let FunctionCheck { rows, known: Known { mut facts, assumed_constant, .. }, .. } = check;
+    // Assumed only so that what follows from a mistake is not reported.
+    assumed_constant.into_iter().for_each(|id| facts.set_computed(id));
+    Findings { rows, facts }
 }
 
 impl FunctionCheck<'_, '_> {

@@ -1,6 +1,7 @@
 //! Where the parts of a program stand in the text that it was read from.
 
 use super::{BlockPart, FunctionPart, OpPart, Place, Span};
+use crate::program::{Function, IdMap, Program};
 
 /// Where the parts of a program stand in its text.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -76,7 +77,46 @@ impl Spans {
     }
 }
 
+impl Spans {
+    /// Where the parts of a program stand that a pass made of the one these spans are of. What is new stands where its
+    /// function's name does.
+    pub fn follow(&self, before: &Program, after: &Program, ids: &[IdMap]) -> Spans {
+        let functions = before.functions.iter().zip(&after.functions).zip(&self.functions).zip(ids);
+        Spans {
+            version: self.version,
+            attributes: self.attributes.clone(),
+            functions: functions
+                .map(|(((before, after), spans), ids)| spans.follow(before, after, ids))
+                .collect(),
+        }
+    }
+}
+
 impl FunctionSpans {
+    fn follow(&self, before: &Function, after: &Function, ids: &IdMap) -> FunctionSpans {
+        let name = self.name;
+        let new = OpSpans { name, ..OpSpans::default() };
+        let mut ops = vec![new; after.ops.len()];
+        for (spans, new) in self.ops.iter().zip(&ids.ops) {
+            if let Some(new) = new {
+                ops[new.index()].clone_from(spans);
+            }
+        }
+        let mut inputs = vec![BindingSpans { whole: name, name }; after.body.inputs.len()];
+        for (&input, &spans) in before.body.inputs.iter().zip(&self.inputs) {
+            let position = after.body.inputs.iter().position(|&new| Some(new) == ids.value(input));
+            if let Some(position) = position {
+                inputs[position] = spans;
+            }
+        }
+        let attribute = |(key, _)| {
+            let position = before.attributes.position(key);
+            position.and_then(|position| self.attributes.get(position)).copied().unwrap_or(name)
+        };
+        let attributes = after.attributes.iter().map(attribute).collect();
+        FunctionSpans { name, opset: self.opset, inputs, attributes, outputs: self.outputs.clone(), ops }
+    }
+
     fn find(&self, part: FunctionPart) -> Option<Span> {
         match part {
             FunctionPart::Name => Some(self.name),

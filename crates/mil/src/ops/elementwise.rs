@@ -35,11 +35,11 @@ crate::ops! {
 
     /// The larger of `x` and `y`; NaN if either is. Of +0 and −0, `y`.
     Maximum = maximum(x: Operand[T], y: Operand[T]) since IOS15 where [T: NUMBER]
-        { infer: broadcast_type, eval: maximum, accuracy: Accuracy::Exact; vjp: gradient::maximum; [commutative, elementwise] }
+        { infer: broadcast_type, eval: maximum, accuracy: Accuracy::Exact; vjp: gradient::maximum; [elementwise] }
 
     /// The smaller of `x` and `y`; NaN if either is. Of +0 and −0, `y`.
     Minimum = minimum(x: Operand[T], y: Operand[T]) since IOS15 where [T: NUMBER]
-        { infer: broadcast_type, eval: minimum, accuracy: Accuracy::Exact; vjp: gradient::minimum; [commutative, elementwise] }
+        { infer: broadcast_type, eval: minimum, accuracy: Accuracy::Exact; vjp: gradient::minimum; [elementwise] }
 
     /// `x` to the power `y`, in the special cases as IEEE 754 defines `pow`. Integers wrap; for them, a
     /// negative exponent is an error.

@@ -42,7 +42,7 @@ crate::ops! {
 
     /// The dimensions of `x`, as an int32 vector.
     ShapeOf = shape(x: Operand[T]) since IOS15 where [T: ANY]
-        { infer: shape_type, eval: shape, accuracy: Accuracy::Exact; flops: free }
+        { infer: shape_type, eval: shape, accuracy: Accuracy::Exact; flops: free; [from_types] }
 }
 
 /// Which dimension of `x` a 0 in the shape for `reshape` keeps.
@@ -200,7 +200,10 @@ fn shape_type(row: &ShapeOf) -> Result<Vec<TensorType>, OpError> {
 }
 
 fn shape(row: &ShapeOf, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
-    let dims = row.x.dims()?;
+    let dims = match &row.x.value {
+        Some(value) => value.shape().to_vec(),
+        None => rules::known_dims(row.x.shape())?,
+    };
     let fit: Option<Vec<i64>> = dims.iter().map(|&dim| i32::try_from(dim).ok().map(i64::from)).collect();
     let fit = fit.ok_or_else(|| OpError::rule("x", "has a dimension that int32 does not hold"))?;
     Ok(vec![evaluation.tensor(DType::Int32, &[dims.len()], Numbers::Integer(fit))?])

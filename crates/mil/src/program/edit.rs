@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use crate::bind::NAME_ATTRIBUTE;
 use crate::program::{Block, Dialect, Function, Literal, OpId, ValueId};
 
-/// Which ids became which when a function was compacted; `None` for what is gone.
+/// Which ids became which when a function was changed; `None` for what is gone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdMap {
     /// The new id of each old value.
@@ -34,9 +34,18 @@ impl Function {
 
     /// Gives a value another name, and the op that binds it, if it is the first of its results, the attribute to match.
     pub fn rename(&mut self, value: ValueId, name: String, dialect: Dialect) {
-        let binding = self.walk().find(|(_, op)| op.results.first() == Some(&value)).map(|(id, _)| id);
-        if let Some(attribute) =
-            binding.and_then(|id| self.ops[id.index()].attributes.get_mut(NAME_ATTRIBUTE))
+        let binding = self.walk().find(|(_, op)| op.results.contains(&value)).map(|(id, _)| id);
+        match binding {
+            Some(id) => self.rename_result(id, value, name, dialect),
+            None => self.values[value.index()].name = name,
+        }
+    }
+
+    /// As [`Function::rename`], for a result of an op.
+    pub fn rename_result(&mut self, op: OpId, value: ValueId, name: String, dialect: Dialect) {
+        let op = &mut self.ops[op.index()];
+        if let (true, Some(attribute)) =
+            (op.results.first() == Some(&value), op.attributes.get_mut(NAME_ATTRIBUTE))
         {
             *attribute = Literal::string(dialect, name.clone());
         }
@@ -88,32 +97,24 @@ impl Function {
         }
     }
 
-    /// Leaves out of the arenas what no block holds, and numbers the rest in order: ops as they run, values as they
-    /// are bound. Says which id became which, so that what stands beside the function can follow.
+    /// Leaves out of the arenas what no block holds, and numbers the rest in the order of the text: an op before those
+    /// in its blocks, its results after what they bind. Says which id became which, so that what stands beside the
+    /// function can follow.
     pub fn compact(&mut self) -> IdMap {
-        let mut map = IdMap { values: vec![None; self.values.len()], ops: vec![None; self.ops.len()] };
-        let mut values = Vec::with_capacity(self.values.len());
-        let mut bind = |id: &ValueId, map: &mut IdMap| {
-            map.values[id.index()].get_or_insert_with(|| {
-                values.push(*id);
-                ValueId(values.len() as u32 - 1)
-            });
+        let mut numbering = Numbering {
+            map: IdMap { values: vec![None; self.values.len()], ops: vec![None; self.ops.len()] },
+            values: Vec::with_capacity(self.values.len()),
+            ops: Vec::with_capacity(self.ops.len()),
         };
-        self.body.inputs.iter().for_each(|id| bind(id, &mut map));
-        let order: Vec<OpId> = self.walk().map(|(id, _)| id).collect();
-        for (position, &id) in order.iter().enumerate() {
-            map.ops[id.index()] = Some(OpId(position as u32));
-            let op = self.op(id);
-            op.blocks.iter().flat_map(|block| &block.inputs).for_each(|id| bind(id, &mut map));
-            op.results.iter().for_each(|id| bind(id, &mut map));
-        }
+        numbering.block(self, &self.body);
         // What is read without being bound stays, for the verifier to find.
-        for &id in &order {
-            self.op(id).reads().for_each(|id| bind(&id, &mut map));
+        for index in 0..numbering.ops.len() {
+            self.op(numbering.ops[index]).reads().for_each(|id| numbering.bind(id));
         }
-        self.blocks().flat_map(|block| &block.outputs).for_each(|id| bind(id, &mut map));
+        self.blocks().flat_map(|block| &block.outputs).for_each(|&id| numbering.bind(id));
+        let Numbering { map, values, ops } = numbering;
         self.values = values.iter().map(|id| self.values[id.index()].clone()).collect();
-        self.ops = order.iter().map(|id| std::mem::take(&mut self.ops[id.index()])).collect();
+        self.ops = ops.iter().map(|id| std::mem::take(&mut self.ops[id.index()])).collect();
         self.renumber(&map);
         map
     }
@@ -129,6 +130,34 @@ impl Function {
             op.reads_mut().for_each(value);
             op.results.iter_mut().for_each(value);
             op.blocks.iter_mut().for_each(block);
+        }
+    }
+}
+
+/// The numbers that a function's values and ops get when it is compacted.
+struct Numbering {
+    map: IdMap,
+    /// Old ids in the order of the new ones.
+    values: Vec<ValueId>,
+    ops: Vec<OpId>,
+}
+
+impl Numbering {
+    fn bind(&mut self, id: ValueId) {
+        if self.map.values[id.index()].is_none() {
+            self.map.values[id.index()] = Some(ValueId(self.values.len() as u32));
+            self.values.push(id);
+        }
+    }
+
+    fn block(&mut self, function: &Function, block: &Block) {
+        block.inputs.iter().for_each(|&id| self.bind(id));
+        for &id in &block.ops {
+            self.map.ops[id.index()] = Some(OpId(self.ops.len() as u32));
+            self.ops.push(id);
+            let op = function.op(id);
+            op.blocks.iter().for_each(|nested| self.block(function, nested));
+            op.results.iter().for_each(|&result| self.bind(result));
         }
     }
 }

@@ -44,7 +44,7 @@ impl Op {
     }
 
     /// Everything that the op's arguments read, to be replaced.
-    pub(super) fn reads_mut(&mut self) -> impl Iterator<Item = &mut ValueId> {
+    pub(crate) fn reads_mut(&mut self) -> impl Iterator<Item = &mut ValueId> {
         self.arguments.iter_mut().flat_map(|(_, argument)| {
             argument.items_mut().iter_mut().filter_map(|item| match item {
                 Argument::Value(id) => Some(id),

@@ -1,0 +1,309 @@
+//! `anemone opt`: rewrites a program.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anemone_mil::error::Spans;
+use anemone_mil::passes::{self, PassError, Rewritten, Unbaked};
+use anemone_mil::program::Program;
+use anemone_mil::tensor::Tensor;
+use anemone_mil::text::{self, Comments};
+use anemone_mil::types::TensorType;
+use anemone_mil::verify::{Verified, verify_known};
+use anemone_mil::weights::WeightDirectory;
+use clap::builder::{OsStringValueParser, TypedValueParser};
+use serde::Serialize;
+
+use crate::common::files::{self, refuse_overwriting, serialize_path};
+use crate::common::source::Source;
+use crate::common::{Failure, Output, npy};
+
+mod flags;
+mod store;
+
+use flags::{Given, GivenInput, PassName};
+
+/// Flags of `opt`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Program to rewrite; its comments are kept
+    file: PathBuf,
+    /// Pass to apply, one flag for each, in this order: specialize, dead-code, common-subexpressions, fold-constants, bake, unbake, dialect=1.0 or dialect=1.3
+    #[arg(long = "pass", value_name = "NAME", required = true)]
+    passes: Vec<PassName>,
+    /// For specialize the type of an input, such as x=fp16[1,64]; for bake its value; a value's type is for both
+    #[arg(long = "input", value_name = "NAME=DTYPE[D,…]|FILE.npy", value_parser = OsStringValueParser::new().try_map(GivenInput::parse))]
+    inputs: Vec<GivenInput>,
+    /// For unbake a constant to become an input (default: all in weight files that need not be constants)
+    #[arg(long = "constant", value_name = "NAME")]
+    constants: Vec<String>,
+    /// For unbake the directory for the values of these constants, one NAME.npy each; made if missing (default: they are named in messages)
+    #[arg(long, value_name = "DIR")]
+    arrays: Option<PathBuf>,
+    /// Function that specialize, bake and unbake change (default: the only one, or `main`); other passes change all
+    #[arg(long, value_name = "NAME")]
+    function: Option<String>,
+    /// Directory that `@model_path` stands for; fold-constants reads weights only if it is given (default for unbake: the program's)
+    #[arg(long, value_name = "DIR")]
+    weights: Option<PathBuf>,
+    /// File for the program; constants that passes make of 64 KiB or more go into STEM.weights.bin beside it (default: standard output, with all constants)
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+}
+
+#[derive(Serialize)]
+struct Line<'a> {
+    #[serde(serialize_with = "serialize_path")]
+    file: &'a Path,
+    changes: &'a [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    text: Option<&'a str>,
+}
+
+/// Rewrites a program, and prints or writes it.
+///
+/// # Errors
+///
+/// When the program is not sound, a pass is not given what it needs or what it makes is not sound, a weight cannot be
+/// read, or a file cannot be written or would replace one that is read.
+pub fn run(args: &Args, output: &Output) -> Result<(), Failure> {
+    let source = Source::load(&args.file)?;
+    let program = verify_known(source.program.clone());
+    let program = program.map_err(|errors| Failure::Program(source.render(&errors)))?;
+    args.check()?;
+    let weights = match &args.weights {
+        Some(directory) => files::weights(directory)?,
+        None => WeightDirectory::new(args.file.parent().unwrap_or(Path::new(""))),
+    };
+    let function = match args.passes.iter().any(|pass| pass.changes_one_function()) {
+        true => source.function(args.function.as_deref())?.name.clone(),
+        false => String::new(),
+    };
+    let inputs = read_inputs(args, &source, &function)?;
+    let mut work = Work {
+        args,
+        source: &source,
+        weights: &weights,
+        function: &function,
+        inputs: &inputs,
+        program,
+        comments: source.comments.clone(),
+        spans: source.spans.clone(),
+        unbaked: Vec::new(),
+        changes: Vec::new(),
+    };
+    args.passes.iter().try_for_each(|pass| work.apply(*pass, output))?;
+    let Work { program, comments, unbaked, changes, .. } = work;
+    let arrays = unbaked_arrays(args, &unbaked, &weights, output)?;
+    let read = args.inputs.iter().filter_map(GivenInput::file).chain([args.file.clone()]);
+    let read: Vec<PathBuf> =
+        read.chain(weights.opened()).chain(referred_to(&source.program, &weights)).collect();
+    refuse_overwriting(arrays.iter().map(|(file, _)| file), &read)?;
+    let mut program = program.into_program();
+    match &args.out {
+        None => {
+            write_arrays(args, &arrays)?;
+            let text = text::write_with_comments(&program, &comments);
+            if output.is_json() {
+                output.json(&Line { file: &args.file, changes: &changes, text: Some(&text) });
+            } else {
+                output.raw(text);
+            }
+        }
+        Some(out) => {
+            refuse_overwriting([out], &read)?;
+            // What the program refers to first: a program that is there finds it.
+            write_arrays(args, &arrays)?;
+            store::large_constants(&mut program, &source.program, out, &read, output)?;
+            files::replace(out, text::write_with_comments(&program, &comments).as_bytes())?;
+            store::tell_of_weights_elsewhere(&program, out, weights.directory(), output);
+            let line = Line { file: out, changes: &changes, text: None };
+            output.result(format_args!("{}: {}", out.display(), summary(&changes)), &line);
+        }
+    }
+    Ok(())
+}
+
+fn summary(changes: &[String]) -> String {
+    if changes.is_empty() { "unchanged".to_string() } else { changes.join("; ") }
+}
+
+impl Args {
+    /// Checks that flags are given for passes that are, and to passes what they need.
+    fn check(&self) -> Result<(), Failure> {
+        let has = |name: PassName| self.passes.contains(&name);
+        let refuse = |flag: &str, passes: &str| {
+            Err(Failure::new(format!("`{flag}` is for {passes}, which is not among the passes")))
+        };
+        let types = self.inputs.iter().any(|input| input.file().is_none());
+        let values = self.inputs.iter().any(|input| input.file().is_some());
+        if types && !has(PassName::Specialize) {
+            return refuse("--input NAME=DTYPE[D,…]", "`--pass specialize`");
+        }
+        if values && !has(PassName::Bake) && !has(PassName::Specialize) {
+            return refuse("--input NAME=FILE.npy", "`--pass bake`");
+        }
+        if !values && has(PassName::Bake) {
+            return Err(Failure::new("`--pass bake` needs the value of an input: `--input NAME=FILE.npy`"));
+        }
+        if !self.constants.is_empty() && !has(PassName::Unbake) {
+            return refuse("--constant", "`--pass unbake`");
+        }
+        if self.arrays.is_some() && !has(PassName::Unbake) {
+            return refuse("--arrays", "`--pass unbake`");
+        }
+        Ok(())
+    }
+}
+
+/// An input's type, and its value where one is given.
+struct Input {
+    name: String,
+    ty: TensorType,
+    value: Option<Arc<Tensor>>,
+}
+
+/// What is given for inputs; a value has the element type that its input has.
+fn read_inputs(args: &Args, source: &Source, function: &str) -> Result<Vec<Input>, Failure> {
+    let mut inputs = Vec::with_capacity(args.inputs.len());
+    for GivenInput { name, given } in &args.inputs {
+        let (ty, value) = match given {
+            Given::Type(ty) => (ty.clone(), None),
+            Given::File(file) => {
+                let (_, function) =
+                    source.program.function(function).ok_or_else(|| Failure::new("no function"))?;
+                let declared = function.body.inputs.iter().map(|&id| function.value(id));
+                let declared = declared.into_iter().find(|input| input.name == *name);
+                let Some(ty) = declared.and_then(|input| input.ty.as_tensor()) else {
+                    let message = format!("`{}` has no input `{name}` that an array can be", function.name);
+                    return Err(Failure::new(message));
+                };
+                let value = npy::read(file, &ty, &format!("the input `{name}`, {ty}"))?;
+                (value.ty(), Some(Arc::new(value)))
+            }
+        };
+        inputs.push(Input { name: name.clone(), ty, value });
+    }
+    Ok(inputs)
+}
+
+/// A program on its way through the passes.
+struct Work<'a> {
+    args: &'a Args,
+    source: &'a Source,
+    weights: &'a WeightDirectory,
+    /// The function that passes change which change only one.
+    function: &'a str,
+    inputs: &'a [Input],
+    program: Verified,
+    comments: Comments,
+    spans: Spans,
+    unbaked: Vec<Unbaked>,
+    changes: Vec<String>,
+}
+
+impl Work<'_> {
+    fn apply(&mut self, pass: PassName, output: &Output) -> Result<(), Failure> {
+        let rewritten = self.rewritten(pass).map_err(|error| self.failure(error))?;
+        let Rewritten { program, ids, changes } = rewritten;
+        self.comments = self.comments.follow(self.program.program(), &ids);
+        self.spans = self.spans.follow(self.program.program(), program.program(), &ids);
+        self.program = program;
+        if changes.is_empty() {
+            output.detail(format_args!("{pass}: nothing to change"));
+        }
+        for change in changes {
+            output.detail(format_args!("{pass}: {change}"));
+            self.changes.push(format!("{pass}: {change}"));
+        }
+        Ok(())
+    }
+
+    fn rewritten(&mut self, pass: PassName) -> Result<Rewritten, PassError> {
+        let program = &self.program;
+        match pass {
+            PassName::Specialize => {
+                let present = |name: &str| {
+                    let function = program.program().function(self.function);
+                    function.is_none_or(|(_, f)| f.body.inputs.iter().any(|&id| f.value(id).name == name))
+                };
+                // What was baked before is no input any more.
+                let inputs = self.inputs.iter().filter(|input| input.value.is_none() || present(&input.name));
+                let types: Vec<(&str, TensorType)> =
+                    inputs.map(|input| (input.name.as_str(), input.ty.clone())).collect();
+                passes::specialize(program, self.function, &types)
+            }
+            PassName::DeadCode => passes::dead_code(program),
+            PassName::CommonSubexpressions => passes::common_subexpressions(program),
+            PassName::FoldConstants => match self.args.weights {
+                Some(_) => passes::fold_constants(program, Some(self.weights), passes::FOLD_WEIGHTS_BUDGET),
+                None => passes::fold_constants(program, None, passes::FOLD_BUDGET),
+            },
+            PassName::Bake => {
+                let values =
+                    self.inputs.iter().filter_map(|input| Some((&*input.name, input.value.clone()?)));
+                passes::bake(program, self.function, &values.collect::<Vec<_>>())
+            }
+            PassName::Unbake => {
+                let names: Vec<&str> = self.args.constants.iter().map(String::as_str).collect();
+                let (rewritten, unbaked) = passes::unbake(program, self.function, &names)?;
+                self.unbaked.extend(unbaked);
+                Ok(rewritten)
+            }
+            PassName::Dialect(version) => passes::dialect(program, version),
+        }
+    }
+
+    /// The failure of a pass; mistakes in what it made are shown where they come from.
+    fn failure(&self, error: PassError) -> Failure {
+        match error {
+            PassError::Unsound(unsound) => {
+                let spans = self.spans.follow(self.program.program(), &unsound.program, &unsound.ids);
+                let path = self.source.path.display().to_string();
+                Failure::Program(unsound.errors.render(&path, &self.source.text, &spans))
+            }
+            other => other.into(),
+        }
+    }
+}
+
+/// The weight files that a program refers to.
+fn referred_to(program: &Program, weights: &WeightDirectory) -> Vec<PathBuf> {
+    let paths = store::blob_paths(program);
+    paths.filter_map(|path| Some(weights.directory().join(store::below_model_path(path)?))).collect()
+}
+
+/// Where the values of constants go that became inputs; without a directory they are only told of.
+fn unbaked_arrays(
+    args: &Args,
+    unbaked: &[Unbaked],
+    weights: &WeightDirectory,
+    output: &Output,
+) -> Result<Vec<(PathBuf, Arc<Tensor>)>, Failure> {
+    let Some(directory) = &args.arrays else {
+        unbaked.iter().for_each(|unbaked| output.message(store::describe(unbaked)));
+        return Ok(Vec::new());
+    };
+    let mut arrays: Vec<(PathBuf, Arc<Tensor>)> = Vec::with_capacity(unbaked.len());
+    for unbaked in unbaked {
+        let same_file = |other: &&(PathBuf, Arc<Tensor>)| {
+            let stem = other.0.file_stem().and_then(|stem| stem.to_str());
+            stem.is_some_and(|stem| stem.eq_ignore_ascii_case(&unbaked.name))
+        };
+        if let Some((other, _)) = arrays.iter().find(same_file) {
+            let message = format!("`{}` would be written to {}, or beside it", unbaked.name, other.display());
+            return Err(Failure::new(message));
+        }
+        let tensor = store::value(unbaked, weights)?;
+        npy::writable(tensor.dtype())?;
+        arrays.push((directory.join(format!("{}.npy", unbaked.name)), tensor));
+    }
+    Ok(arrays)
+}
+
+fn write_arrays(args: &Args, arrays: &[(PathBuf, Arc<Tensor>)]) -> Result<(), Failure> {
+    if let Some(directory) = &args.arrays {
+        files::make_directory(directory)?;
+    }
+    arrays.iter().try_for_each(|(file, tensor)| Ok(npy::write(file, tensor)?))
+}

@@ -1,0 +1,22 @@
+//! Passes: what they make of the programs in `tests/passes`, and that they change no result, there and for random
+//! programs of every op.
+//!
+//! `cargo test` makes a few hundred random programs. Ten thousand:
+//!
+//! ```text
+//! ANEMONE_PROGRAMS=10000 cargo test -p anemone --test passes -- --nocapture
+//! ```
+//!
+//! Program number `i` depends on `i` and the case files under `tests/ops` alone; `ANEMONE_PROGRAM_FIRST=i
+//! ANEMONE_PROGRAMS=1` makes it again.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod execute;
+mod files;
+mod fragments;
+mod generator;
+mod programs;
