@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
-use anemone_mil::eval;
 use anemone_mil::ops::{self, Accuracy};
 use anemone_mil::program::Function;
 use anemone_mil::runtime::{Port, Runtime};
