@@ -22,6 +22,7 @@ mod blocks;
 mod cast;
 mod constexpr;
 mod control;
+mod conv_transpose;
 mod convolution;
 mod copy;
 mod cut;
@@ -57,6 +58,7 @@ pub use blocks::{BlockMeaning, BlockRules, BlockType, RunBlocks, join as join_ty
 pub use cast::*;
 pub use constexpr::*;
 pub use control::*;
+pub use conv_transpose::*;
 pub use convolution::*;
 pub use dtypes::*;
 pub use elementwise::*;
@@ -102,6 +104,7 @@ families!(
     cast,
     constexpr,
     control,
+    conv_transpose,
     convolution,
     elementwise,
     gather,
