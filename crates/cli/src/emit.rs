@@ -44,7 +44,7 @@ struct HeadArgs {
     /// Classifier matrix E, an array [V, D], rounded to the dtype (default: made from the seed)
     #[arg(long, value_name = "FILE.npy")]
     embed: Option<PathBuf>,
-    /// Gain g of the RMSNorm, an array [D], rounded to the dtype (default: made from the seed)
+    /// Gain g of the RMSNorm, D numbers, rounded to the dtype (default: made from the seed)
     #[arg(long, value_name = "FILE.npy")]
     gain: Option<PathBuf>,
     /// Seed of the weights that no file gives

@@ -3,7 +3,6 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-#[allow(dead_code)] // Not every test needs all of it.
 mod common;
 
 use std::fs;

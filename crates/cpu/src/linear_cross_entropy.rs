@@ -301,8 +301,9 @@ impl FusedHead {
         });
     }
 
-    /// Loss, and gradients where wanted, on slices; see [`LinearCrossEntropy::run`]. Element types may differ
-    /// from the classifier's.
+    /// Loss, and gradients where wanted, on slices; see [`run`]. Element types may differ from the classifier's.
+    ///
+    /// [`run`]: anemone_mil::linear_cross_entropy::LinearCrossEntropy::run
     ///
     /// # Errors
     ///

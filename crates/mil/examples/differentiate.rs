@@ -1,4 +1,6 @@
 //! Differentiates a program and prints its forward and backward.
+//!
+//! `cargo run -p anemone-mil --example differentiate`
 
 use anemone_mil::grad::{Request, differentiate};
 use anemone_mil::program::Program;

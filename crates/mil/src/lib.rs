@@ -44,7 +44,7 @@
 //! - [`program`], [`types`] and [`tensor`] are the data: programs, their types, and values.
 //! - [`text`] reads and writes programs, [`weights`] the files with their large constants; [`builder`] makes
 //!   functions op by op; [`files`] replaces files whole.
-//! - [`ops`] is the table of ops, one row each; all else takes from it what it knows of an op, with the operands
+//! - [`mod@ops`] is the table of ops, one row each; all else takes from it what it knows of an op, with the operands
 //!   as [`bind`] finds them.
 //! - [`verify`] checks programs; [`error`] has the mistakes, and shows them with the line that they stand in.
 //! - [`runtime`] says what a backend is, [`specialize`] settles a function's types for given inputs, and

@@ -1,6 +1,6 @@
 //! The table of ops: one row per op, read by everything else.
 //!
-//! A row of [`ops!`](crate::ops) names the op, its parameters, its signatures, and the functions behind it: the type
+//! A row of [`ops!`](crate::ops!) names the op, its parameters, its signatures, and the functions behind it: the type
 //! rule (`infer`), the meaning (`eval`) and the gradient (`vjp`). From it come the entries of the table, a struct with
 //! one typed field per parameter, the generic checks, a typed call for building programs ([`call`]), and a
 //! documentation page, which is the struct's. A newer signature says only from which opset on types or parameters
@@ -71,7 +71,7 @@ pub use one_hot::*;
 pub use operand::{Given, Operand, Operands};
 pub use parameter::{Carried, Constant, List, OperandForm, Parameter, ParameterKind, State};
 pub use reduce::*;
-pub use refusal::OpError;
+pub use refusal::{BlockFault, OpError};
 pub use repeat::*;
 #[doc(hidden)]
 pub use row::{BLANK_ROW, differentiate, flops, of_signature};

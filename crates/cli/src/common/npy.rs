@@ -273,7 +273,7 @@ fn column_major(dims: &[usize]) -> impl Iterator<Item = usize> {
     })
 }
 
-/// Whether [`write`] can write tensors of an element type.
+/// Whether [`write()`] can write tensors of an element type.
 ///
 /// # Errors
 ///

@@ -118,27 +118,6 @@ impl Source {
         self.verify().map_err(|errors| Failure::Program(self.render(&errors)))
     }
 
-    /// The function of this name; without one the only function, or `main`.
-    ///
-    /// # Errors
-    ///
-    /// When there is no such function, or several could be meant.
-    pub fn function(&self, name: Option<&str>) -> Result<&Function, Failure> {
-        let functions = &self.program.functions;
-        if let (None, [only]) = (name, functions.as_slice()) {
-            return Ok(only);
-        }
-        let wanted = name.unwrap_or("main");
-        functions.iter().find(|function| function.name == wanted).ok_or_else(|| {
-            let present: Vec<String> = functions.iter().map(|function| function.name.clone()).collect();
-            let what = match name {
-                Some(name) => format!("no function is named `{name}`"),
-                None => "no function is named `main`, so `--function` must say which is meant".to_string(),
-            };
-            Failure::new(format!("{what}; the program has {}", list(&present)))
-        })
-    }
-
     /// Checks the blobs that the program refers to.
     ///
     /// # Errors
@@ -166,10 +145,4 @@ fn read(path: &Path) -> Result<String, Failure> {
         true => Err(Failure::new(format!("cannot read {}: {}", path.display(), foreign::directory(path)))),
         false => files::read_text(path, MAX_PROGRAM_BYTES),
     }
-}
-
-/// Names in quotes, or `none`.
-pub fn list(names: &[String]) -> String {
-    let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
-    if quoted.is_empty() { "none".to_string() } else { quoted.join(", ") }
 }

@@ -1,4 +1,5 @@
 //! What the runners of data tests share.
+#![allow(dead_code)] // Each test file uses a part.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -44,25 +45,36 @@ pub fn expect_file(path: &Path, actual: &str) -> Result<(), String> {
     }
 }
 
-/// Runs `case` on every file of a directory with this extension, in order of their names, and panics with all
-/// failures together.
+/// The files of a directory with this extension, in order of their names.
 ///
 /// # Panics
 ///
-/// When a case fails, the directory cannot be read, or holds fewer than `at_least` cases.
-#[allow(clippy::panic, dead_code)] // A test's failure is a panic; not every test runs a directory of cases.
-pub fn run_cases(
-    dir: &Path,
-    extension: &str,
-    at_least: usize,
-    mut case: impl FnMut(&Path) -> Result<(), String>,
-) {
+/// When the directory cannot be read.
+#[allow(clippy::panic)] // A test's failure is a panic.
+pub fn files_of(dir: &Path, extension: &str) -> Vec<PathBuf> {
     let entries = fs::read_dir(dir).unwrap_or_else(|error| panic!("{}: {error}", dir.display()));
     let mut paths: Vec<PathBuf> = entries
         .map(|entry| entry.unwrap_or_else(|error| panic!("{}: {error}", dir.display())).path())
         .filter(|path| path.extension().is_some_and(|found| found == extension))
         .collect();
     paths.sort();
+    paths
+}
+
+/// Runs `case` on every file of a directory with this extension, in order of their names, and panics with all
+/// failures together.
+///
+/// # Panics
+///
+/// When a case fails, the directory cannot be read, or holds fewer than `at_least` cases.
+#[allow(clippy::panic)] // A test's failure is a panic.
+pub fn run_cases(
+    dir: &Path,
+    extension: &str,
+    at_least: usize,
+    mut case: impl FnMut(&Path) -> Result<(), String>,
+) {
+    let paths = files_of(dir, extension);
     assert!(paths.len() >= at_least, "only {} cases in {}", paths.len(), dir.display());
     let failures: Vec<String> = paths.iter().filter_map(|path| case(path).err()).collect();
     assert!(

@@ -208,10 +208,12 @@ impl Maker {
                 nested.ops = self.copy_ops(source, &nested.clone(), map, random);
                 nested.outputs.iter_mut().for_each(|output| *output = map[output]);
             }
-            if let (true, Some(literal)) = (op.name == CONST, op.attributes.get("val")) {
-                if self.dialect == Dialect::Scalar && random.below(3) == 0 {
-                    literals.insert(op.results[0], literal.clone());
-                }
+            if op.name == CONST
+                && self.dialect == Dialect::Scalar
+                && let Some(literal) = op.attributes.get("val")
+                && random.below(3) == 0
+            {
+                literals.insert(op.results[0], literal.clone());
             }
             for (_, argument) in op.arguments.iter_mut() {
                 for item in argument.items_mut() {

@@ -33,7 +33,7 @@ pub trait Row: Sized {
     fn operands(&self) -> Vec<&Operand>;
 }
 
-/// Declares the rows of one family of ops; see the [module](crate::ops).
+/// Declares the rows of one family of ops; see the [module](mod@crate::ops).
 ///
 /// ```text
 /// ops! {

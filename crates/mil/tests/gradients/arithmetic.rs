@@ -166,6 +166,11 @@ pub const CASES: &[(&str, Maker)] = &[
         let whole = call::cast(call::cast(x, "int32"), case.dtype.name());
         case.bind(call::mul(whole, x))
     }),
+    ("cast", |case| {
+        let dims = case.dims_between(0, 3);
+        let (n, x) = (case.int_input(&dims, 9), case.input(&dims));
+        case.bind(call::mul(call::cast(n, case.dtype.name()), x))
+    }),
     of_elements!(abs, Random::signed, kinked),
     of_elements!(sign, Random::signed, kinked),
     of_elements!(square, Random::signed),
@@ -194,6 +199,11 @@ pub const CASES: &[(&str, Maker)] = &[
     of_elements!(sigmoid, Random::signed),
     of_elements!(silu, Random::signed),
     of_elements!(softplus, Random::signed),
+    ("silu", |case| {
+        let dims = case.dims_between(0, 3);
+        let x = case.input_between(&dims, -7.5, 7.5);
+        case.bind(call::silu(x))
+    }),
     ("gelu", |case| {
         case.has_rounded_factors();
         let dims = case.dims_between(0, 3);

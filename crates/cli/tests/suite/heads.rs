@@ -1,19 +1,18 @@
 //! The head as separate programs and the fused one: the same losses and gradients, within their rounding, and
 //! those of PyTorch in float64 with every option of the loss (`tests/lm/heads.py` wrote the numbers).
 
-#![allow(clippy::unwrap_used)]
-
-use anemone_cpu::Cpu;
 use anemone_lm::config::DeviceDtype;
 use anemone_lm::head::{HeadError, HeadKind, HeadRunner, Runtimes};
 use anemone_lm::programs::Target;
 use anemone_lm::programs::head::{EPS, Head};
 use anemone_lm::random::Random;
-use anemone_mil::eval::Interpreter;
 use anemone_mil::linear_cross_entropy::{IGNORE_INDEX, LossOptions, Reduction};
 use anemone_mil::runtime::Runtime;
 use anemone_mil::tensor::Tensor;
 use serde::Deserialize;
+
+use crate::common::data_dir;
+use crate::subjects::Subject;
 
 /// What the loss is unless a case says otherwise.
 const OPTIONS: LossOptions = LossOptions {
@@ -25,9 +24,9 @@ const OPTIONS: LossOptions = LossOptions {
 };
 
 /// Loss, dx, dgain and dE of a step.
-fn step(head: Head, kind: HeadKind, loss_scale: f32) -> (f64, [Vec<f64>; 3]) {
-    let cpu = Cpu::new().unwrap();
-    let mut runner = HeadRunner::new(head, kind, OPTIONS, Runtimes { head: &cpu, products: &cpu }).unwrap();
+fn step(runtime: &dyn Runtime, head: Head, kind: HeadKind, loss_scale: f32) -> (f64, [Vec<f64>; 3]) {
+    let runtimes = Runtimes { head: runtime, products: runtime };
+    let mut runner = HeadRunner::new(head, kind, OPTIONS, runtimes).unwrap();
     let mut random = Random::new(3);
     let mut normal =
         |count: usize, sd: f64| -> Vec<f64> { (0..count).map(|_| sd * random.normal()).collect() };
@@ -45,35 +44,47 @@ fn step(head: Head, kind: HeadKind, loss_scale: f32) -> (f64, [Vec<f64>; 3]) {
     (loss.loss, tensors.map(|tensor| tensor.to_f64().unwrap()))
 }
 
-#[test]
-fn both_kinds_of_head_agree() {
+/// The head as separate programs and the fused one give the same losses and gradients.
+pub fn both_kinds_of_head_agree(subject: &Subject) {
+    if !subject.promises.linear_cross_entropy {
+        return;
+    }
+    let runtime = subject.runtime.as_ref();
     for (dtype, loss_scale, tolerance) in [(DeviceDtype::Fp32, 1.0, 2e-5), (DeviceDtype::Fp16, 4096.0, 5e-3)]
     {
         let head = Head { vocab: 1300, dim: 48, positions: 60, eps: EPS, target: Target::new(dtype) };
-        let (programs_loss, programs) = step(head, HeadKind::Programs, loss_scale);
-        let (fused_loss, fused) = step(head, HeadKind::Fused, loss_scale);
-        assert!((programs_loss - fused_loss).abs() < tolerance, "{programs_loss} and {fused_loss}");
+        let (programs_loss, programs) = step(runtime, head, HeadKind::Programs, loss_scale);
+        let (fused_loss, fused) = step(runtime, head, HeadKind::Fused, loss_scale);
+        assert!(
+            (programs_loss - fused_loss).abs() < tolerance,
+            "{}: {programs_loss} and {fused_loss}",
+            subject.name
+        );
         for (what, (programs, fused)) in ["dx", "dgain", "dE"].iter().zip(programs.iter().zip(&fused)) {
             let largest = programs.iter().fold(0f64, |largest, value| largest.max(value.abs()));
             assert!(largest > 0.0);
             for (i, (a, b)) in programs.iter().zip(fused).enumerate() {
-                assert!((a - b).abs() <= tolerance * largest, "{dtype:?} {what}[{i}]: {a} and {b}");
+                let name = &subject.name;
+                assert!((a - b).abs() <= tolerance * largest, "{name}, {dtype:?}, {what}[{i}]: {a} and {b}");
             }
         }
     }
 }
 
-#[test]
-fn what_a_fused_head_lacks_is_an_error() {
+/// A runtime that does not promise a fused head refuses it by name; a fused head has no logits to give.
+pub fn a_fused_head_is_offered_or_refused(subject: &Subject) {
     let target = Target::new(DeviceDtype::Fp32);
     let head = Head { vocab: 8, dim: 4, positions: 3, eps: EPS, target };
-    let (cpu, eval) = (Cpu::new().unwrap(), Interpreter::default());
-    let refused = HeadRunner::new(head, HeadKind::Fused, OPTIONS, Runtimes { head: &eval, products: &cpu });
-    assert!(refused.err().unwrap().to_string().contains("the runtime eval does not support this"));
-    let mut runner =
-        HeadRunner::new(head, HeadKind::Fused, OPTIONS, Runtimes { head: &cpu, products: &cpu }).unwrap();
-    let x = Tensor::from_f64(target.mil_dtype(), &[1, 4, 1, 3], &[1.0; 12]).unwrap();
-    assert!(matches!(runner.logits(&x), Err(HeadError::NoLogits)));
+    let runtime = subject.runtime.as_ref();
+    let runtimes = Runtimes { head: runtime, products: runtime };
+    let runner = HeadRunner::new(head, HeadKind::Fused, OPTIONS, runtimes);
+    if subject.promises.linear_cross_entropy {
+        let x = Tensor::from_f64(target.mil_dtype(), &[1, 4, 1, 3], &[1.0; 12]).unwrap();
+        assert!(matches!(runner.unwrap().logits(&x), Err(HeadError::NoLogits)), "{}", subject.name);
+    } else {
+        let refused = format!("the runtime {} does not support this", runtime.name());
+        assert!(runner.err().unwrap().to_string().contains(&refused), "{}", subject.name);
+    }
 }
 
 /// A case of the fixture.
@@ -107,9 +118,9 @@ fn values(count: usize, salt: u64, scale: f64) -> Vec<f64> {
 
 impl Case {
     /// Compares a head with PyTorch's numbers, each within `relative` of the largest of its tensor.
-    fn check(&self, dtype: DeviceDtype, kind: HeadKind, head: &dyn Runtime, loss_scale: f32, relative: f64) {
+    fn check(&self, dtype: DeviceDtype, kind: HeadKind, subject: &Subject, loss_scale: f32, relative: f64) {
         let Case { vocab, dim, positions, eps, .. } = *self;
-        let what = format!("{}, {dtype:?}, {kind:?} on {}", self.name, head.name());
+        let what = format!("{}, {dtype:?}, {kind:?} on {}", self.name, subject.name);
         let close = |found: &[f64], expected: &[f64], tensor: &str| {
             assert_eq!(found.len(), expected.len(), "{what}: {tensor}");
             let largest = expected.iter().fold(0f64, |largest, value| largest.max(value.abs()));
@@ -125,7 +136,8 @@ impl Case {
             softcap: self.softcap,
             ..OPTIONS
         };
-        let runtimes = Runtimes { head, products: head };
+        let runtime = subject.runtime.as_ref();
+        let runtimes = Runtimes { head: runtime, products: runtime };
         let mut runner =
             HeadRunner::new(Head { vocab, dim, positions, eps, target }, kind, options, runtimes).unwrap();
         let single =
@@ -151,17 +163,21 @@ impl Case {
     }
 }
 
-#[test]
-fn both_kinds_of_head_agree_with_torch_whatever_the_options() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/lm/heads.json");
+/// Every kind of head that the runtime offers agrees with PyTorch, whatever the loss's options.
+pub fn heads_agree_with_torch_whatever_the_options(subject: &Subject) {
+    // The host takes tensors of the declared types.
+    if subject.promises.exact {
+        return;
+    }
+    let path = data_dir("lm").join("heads.json");
     let cases: Vec<Case> = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
     assert_eq!(cases.len(), 8);
-    let (cpu, eval) = (Cpu::new().unwrap(), Interpreter::default());
     for case in &cases {
         for (dtype, scale, relative) in [(DeviceDtype::Fp32, 1.0, 1e-5), (DeviceDtype::Fp16, 1024.0, 6e-3)] {
-            case.check(dtype, HeadKind::Programs, &cpu, scale, relative);
-            case.check(dtype, HeadKind::Programs, &eval, scale, relative);
-            case.check(dtype, HeadKind::Fused, &cpu, scale, relative);
+            case.check(dtype, HeadKind::Programs, subject, scale, relative);
+            if subject.promises.linear_cross_entropy {
+                case.check(dtype, HeadKind::Fused, subject, scale, relative);
+            }
         }
     }
 }
