@@ -112,6 +112,13 @@ pub fn run(args: &Args, output: &Output) -> Result<(), Failure> {
         }
         Some(out) => {
             refuse_overwriting([out], &read)?;
+            let same = |file: &PathBuf| std::path::absolute(file).ok() == std::path::absolute(out).ok();
+            if let Some((file, _)) = arrays.iter().find(|(file, _)| same(file)) {
+                return Err(Failure::new(format!(
+                    "{} would be both the program and a constant",
+                    file.display()
+                )));
+            }
             // What the program refers to first: a program that is there finds it.
             write_arrays(args, &arrays)?;
             store::large_constants(&mut program, &source.program, out, &read, output)?;

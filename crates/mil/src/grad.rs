@@ -203,7 +203,13 @@ impl Names {
 fn named(function: &Function, name: &str) -> Result<ValueId, GradError> {
     function.value_named(name).ok_or_else(|| {
         let near = crate::suggest::nearest(name, function.values.iter().map(|value| value.name.as_str()));
-        let hint = near.map(|near| format!("; the nearest name is `{near}`")).unwrap_or_default();
+        let hint = near.map_or_else(
+            || {
+                let inputs = function.body.inputs.iter().map(|&id| format!("`{}`", function.value(id).name));
+                format!("; the inputs are {}", inputs.collect::<Vec<_>>().join(", "))
+            },
+            |near| format!("; the nearest name is `{near}`"),
+        );
         GradError::Name(format!("nothing is named `{name}`{hint}"))
     })
 }

@@ -11,15 +11,17 @@ mod gradients {
     pub mod arithmetic;
     pub mod case;
     pub mod check;
+    pub mod indexing;
     pub mod movement;
     pub mod products;
 }
 
 use gradients::case::Maker;
-use gradients::{arithmetic, check, movement, products};
+use gradients::{arithmetic, check, indexing, movement, products};
 
 /// All cases, family by family.
-const FAMILIES: [&[(&str, Maker)]; 3] = [arithmetic::CASES, products::CASES, movement::CASES];
+const FAMILIES: [&[(&str, Maker)]; 4] =
+    [arithmetic::CASES, products::CASES, movement::CASES, indexing::CASES];
 
 #[test]
 fn arithmetic_has_the_gradients_of_central_differences() {
@@ -34,6 +36,11 @@ fn products_have_the_gradients_of_central_differences() {
 #[test]
 fn movement_has_the_gradients_of_central_differences() {
     check::all(movement::CASES);
+}
+
+#[test]
+fn indexing_has_the_gradients_of_central_differences() {
+    check::all(indexing::CASES);
 }
 
 /// Whether the gradient of an op is still to be written; what needs it is not compared until then.

@@ -18,7 +18,7 @@ crate::ops! {
     ConstexprAffineDequantize = constexpr_affine_dequantize(quantized_data: Constant[S],
         zero_point: Constant[Z], scale: Constant[T], axis: i32) since IOS16
         where [S: BYTE, Z: ZERO_POINT, T: FLOAT]
-        { infer: dequantized_type, eval: dequantize, accuracy: Accuracy::Exact; flops: free; [constexpr] }
+        { infer: dequantized_type, eval: dequantize, accuracy: Accuracy::Exact; no_vjp: "it decompresses a constant, whose compressed form is not trained"; flops: free; [constexpr] }
 }
 
 fn dequantized_type(row: &ConstexprAffineDequantize) -> Result<Vec<TensorType>, OpError> {

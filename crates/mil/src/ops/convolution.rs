@@ -6,7 +6,7 @@ use crate::ops::{Accuracy, FLOAT, OpError, Operand, rules};
 use crate::tensor::Tensor;
 use crate::types::{Dim, Shape, TensorType};
 
-mod gradient;
+pub(super) mod gradient;
 
 crate::ops! {
     /// Cross-correlation of `x [n, C_in, *D]` with `weight [C_out, C_in / groups, *K]`, plus `bias [C_out]`,
@@ -109,7 +109,7 @@ fn check_channels(row: &Conv) -> Result<u64, OpError> {
 }
 
 /// A parameter with one positive entry per spatial dimension; 1 everywhere by default.
-fn per_dimension(name: &str, given: Option<&[i32]>, spatial: usize) -> Result<Vec<u64>, OpError> {
+pub(super) fn per_dimension(name: &str, given: Option<&[i32]>, spatial: usize) -> Result<Vec<u64>, OpError> {
     let Some(given) = given else { return Ok(vec![1; spatial]) };
     let entries: Vec<u64> =
         given.iter().filter_map(|&entry| u64::try_from(entry).ok().filter(|&entry| entry > 0)).collect();
@@ -204,15 +204,15 @@ fn conv(row: &Conv, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError>
 }
 
 /// A window's extent in three spatial dimensions; missing ones have length 1.
-type Volume = [usize; 3];
+pub(super) type Volume = [usize; 3];
 
-fn volume(dims: &[usize]) -> Volume {
+pub(super) fn volume(dims: &[usize]) -> Volume {
     let mut volume = [1; 3];
     volume[3 - dims.len()..].copy_from_slice(dims);
     volume
 }
 
-fn steps(entries: &[u64], fill: usize) -> Volume {
+pub(super) fn steps(entries: &[u64], fill: usize) -> Volume {
     let mut steps = [fill; 3];
     for (step, &entry) in steps[3 - entries.len()..].iter_mut().zip(entries) {
         *step = usize::try_from(entry).unwrap_or(usize::MAX);

@@ -6,22 +6,24 @@ use crate::ops::{ANY, Accuracy, Constant, INT32, NUMBER, OpError, Operand, copy,
 use crate::tensor::{Tensor, round_to_f16};
 use crate::types::{DType, Dim, TensorType};
 
+mod gradient;
+
 crate::ops! {
     /// Running sums of `x` along `axis`: each element is the sum of itself and those before it, or with
     /// `exclusive` of those before it only. With `reverse`, those after it count instead. Integers wrap. Of the
     /// negative axes only -1, the last dimension, can be written.
     CumSum = cumsum(x: Operand[T]; axis: i32 = 0, exclusive: bool = false, reverse: bool = false)
         since IOS15 where [T: NUMBER]
-        { infer: cumsum_type, eval: cumsum, accuracy: Accuracy::Sum(0); flops: per_element::<_, 1> }
+        { infer: cumsum_type, eval: cumsum, accuracy: Accuracy::Sum(0); vjp: gradient::cumsum; flops: per_element::<_, 1> }
 
     /// `start, start + step, …` before `end`, a vector. Its length is `(end − start) / step`, rounded in the
     /// element type at every step, and then up.
     Range1d = range_1d(end: Operand[T], start: Operand[T], step: Operand[T]) since IOS15 where [T: NUMBER]
-        { infer: range_type, eval: range, accuracy: Accuracy::Ulp(1); flops: free }
+        { infer: range_type, eval: range, accuracy: Accuracy::Ulp(1); vjp: gradient::range_1d; flops: free }
 
     /// A tensor of this `shape` that holds `value` everywhere, fp32 zeros without it.
     Fill = fill(shape: Operand[U]; value: Option<Constant>[T]) since IOS15 where [T: ANY, U: INT32]
-        { infer: fill_type, eval: fill, accuracy: Accuracy::Exact; flops: free }
+        { infer: fill_type, eval: fill, accuracy: Accuracy::Exact; vjp: gradient::fill; flops: free }
 }
 
 fn cumsum_type(row: &CumSum) -> Result<Vec<TensorType>, OpError> {

@@ -199,6 +199,10 @@ pub fn check_constant(function: &Function, op: &Op) -> Result<(ValueId, Option<A
         let label = format!("bound to {}", super::count(op.results.len(), "name"));
         return fault(OpPart::Name, "a constant has one result".to_string(), label);
     };
+    if !op.blocks.is_empty() {
+        let part = OpPart::Block(0, BlockPart::Parameters);
+        return fault(part, "a constant with a nested block".to_string(), "it takes no blocks".to_string());
+    }
     if let Some((name, _)) = op.arguments.at(0) {
         let message = format!("a constant takes no argument, not even `{name}`");
         return fault(OpPart::Argument(0), message, "its value is the attribute `val`".to_string());

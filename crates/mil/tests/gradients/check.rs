@@ -98,7 +98,14 @@ impl Subject {
     fn prepare(&self) -> Box<dyn Executable> {
         let exact = Interpreter::exact();
         let function = self.function();
-        let types = function.body.inputs.iter().map(|&id| function.value(id).ty.as_tensor().unwrap());
+        let types = function.body.inputs.iter().map(|&id| {
+            let value = function.value(id);
+            let mut ty = value.ty.as_tensor().unwrap();
+            if let Some((_, given)) = self.inputs.iter().find(|(name, _)| *name == value.name) {
+                ty.shape = given.ty().shape;
+            }
+            ty
+        });
         let types: Vec<_> = types.collect();
         let prepared = exact.prepare(&self.program, "main", &types, &WeightMap::default());
         prepared.unwrap_or_else(|error| self.fail(&error.to_string()))
