@@ -164,11 +164,14 @@ pub fn differentiate(program: &Verified, function: &str, request: &Request<'_>) 
     let gradients = joint.differentiate(request, &names)?;
     let Joint { builder, cotangents, .. } = joint;
     let own_outputs = builder.function().body.outputs.clone();
-    let mut function = builder.finish(own_outputs.iter().copied());
+    let mut function = builder.finish(own_outputs.iter().chain(&gradients).copied());
     for (&wrt, &gradient) in names.wrt.iter().zip(&gradients) {
         let name = format!("{GRADIENT_PREFIX}{}", function.value(wrt).name);
         function.rename(gradient, name, version.dialect());
     }
+    // What the rules build twice, or what the function computes already, is computed once.
+    passes::merge_common(&mut function, version.dialect());
+    let gradients = function.body.outputs.split_off(own_outputs.len());
     Ok(partition::partition(&function, own_ops, &cotangents, &gradients))
 }
 
