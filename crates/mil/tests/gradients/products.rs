@@ -103,6 +103,3 @@ fn pointwise(case: &mut Case) -> Result<Vec<ValueId>, BuildError> {
     let bias = case.constant_of(dtype, &weight[..1], Random::signed);
     case.bind(op.bias(bias))
 }
-
-/// Ops whose gradients are still to be written.
-pub const PENDING: &[&str] = &[];
