@@ -155,7 +155,7 @@ pub fn differentiate(program: &Verified, function: &str, request: &Request<'_>) 
     let position = position.ok_or_else(|| GradError::NoFunction(function.to_string()))?;
     let version = program.program().version;
     let mut function = program.program().functions[position].clone();
-    passes::remove_dead_code(&mut function);
+    remove_what_is_not_named(&mut function, request);
     passes::bind_literals(&mut function, version.dialect());
     function.compact();
     let names = Names::of(&mut function, request)?;
@@ -173,6 +173,16 @@ pub fn differentiate(program: &Verified, function: &str, request: &Request<'_>) 
     passes::merge_common(&mut function, version.dialect());
     let gradients = function.body.outputs.split_off(own_outputs.len());
     Ok(partition::partition(&function, own_ops, &cotangents, &gradients))
+}
+
+/// Takes out what neither the results nor the request need; what the request names may be dead and is known all the same.
+fn remove_what_is_not_named(function: &mut Function, request: &Request<'_>) {
+    let outputs = function.body.outputs.len();
+    let named = request.wrt.iter().chain(&request.constant).filter_map(|name| function.value_named(name));
+    let named: Vec<ValueId> = named.collect();
+    function.body.outputs.extend(named);
+    passes::remove_dead_code(function);
+    function.body.outputs.truncate(outputs);
 }
 
 /// The ids of what a request names.

@@ -199,8 +199,7 @@ fn exchanged_weight(row: &Conv, sizes: &Sizes, pullback: &mut Pullback<'_>) -> R
     let mut weight = pullback.reshape(&row.weight, &matrices)?;
     if taps > 1 {
         // In row-major order all spatial dimensions are reversed at once.
-        let flipped = call::slice_by_index(weight, [0; 4], [0; 4]).stride([1, 1, 1, -1]);
-        weight = pullback.bind(flipped.begin_mask([true; 4]).end_mask([true; 4]))?;
+        weight = pullback.bind(call::reverse(weight).axes([3]))?;
     }
     if sizes.c_in > 1 && sizes.c_out > 1 {
         weight = pullback.transpose(weight, &[0, 2, 1, 3])?;
