@@ -22,7 +22,7 @@ pub const LINE_BYTES: usize = 64;
 
 /// Where a value lives while the function runs.
 #[derive(Debug, Clone)]
-pub enum Place {
+pub enum MemoryPlace {
     /// In the tensor that the caller passes as this input.
     Input(usize),
     /// In a constant, or in what an op made of constants.
@@ -61,9 +61,9 @@ pub struct Memory<'a> {
 
 impl<'a> Memory<'a> {
     /// The bytes at a place.
-    pub fn bytes(&self, place: &'a Place) -> &'a [u8] {
+    pub fn bytes(&self, place: &'a MemoryPlace) -> &'a [u8] {
         match place {
-            Place::Planned { line, bytes } => {
+            MemoryPlace::Planned { line, bytes } => {
                 let range = lines(*line, *bytes);
                 let part = match range.start.checked_sub(self.resumes) {
                     Some(start) => &self.planned[1][start..range.end - self.resumes],
@@ -76,14 +76,14 @@ impl<'a> Memory<'a> {
     }
 
     /// The tensor at a place that is one.
-    pub fn tensor(&self, place: &'a Place) -> Option<&'a Tensor> {
+    pub fn tensor(&self, place: &'a MemoryPlace) -> Option<&'a Tensor> {
         match place {
-            Place::Input(index) => self.inputs.get(*index).copied(),
-            Place::Output(index) => self.outputs.get(*index),
-            Place::Held(index) => self.held.get(*index)?.as_deref(),
-            Place::Constant(id) => self.constants.get(*id).map(Arc::as_ref),
-            Place::Literal(tensor) => Some(tensor),
-            Place::Planned { .. } => None,
+            MemoryPlace::Input(index) => self.inputs.get(*index).copied(),
+            MemoryPlace::Output(index) => self.outputs.get(*index),
+            MemoryPlace::Held(index) => self.held.get(*index)?.as_deref(),
+            MemoryPlace::Constant(id) => self.constants.get(*id).map(Arc::as_ref),
+            MemoryPlace::Literal(tensor) => Some(tensor),
+            MemoryPlace::Planned { .. } => None,
         }
     }
 }
@@ -91,7 +91,7 @@ impl<'a> Memory<'a> {
 impl Memory<'_> {
     /// Copies the values at a place into a tensor's; there are as many, of the same type. A bool is a byte
     /// that is not 0.
-    pub fn copy(&self, place: &Place, to: &mut Data) {
+    pub fn copy(&self, place: &MemoryPlace, to: &mut Data) {
         match to {
             Data::Bool(bools) => {
                 bools.iter_mut().zip(self.bytes(place)).for_each(|(to, &from)| *to = from != 0);
@@ -106,15 +106,15 @@ impl Memory<'_> {
     }
 
     /// The values at a place as a tensor; the type is what the plan knows of it.
-    pub fn shared_tensor(&self, place: &Place, ty: &TensorType) -> Option<Arc<Tensor>> {
+    pub fn shared_tensor(&self, place: &MemoryPlace, ty: &TensorType) -> Option<Arc<Tensor>> {
         let shared = match place {
-            Place::Held(index) => self.held.get(*index)?.clone(),
-            Place::Constant(id) => self.constants.get(*id).cloned(),
-            Place::Literal(tensor) => Some(tensor.clone()),
+            MemoryPlace::Held(index) => self.held.get(*index)?.clone(),
+            MemoryPlace::Constant(id) => self.constants.get(*id).cloned(),
+            MemoryPlace::Literal(tensor) => Some(tensor.clone()),
             _ => None,
         };
         let dims = ty.shape.to_known();
-        if let (Place::Input(index), None) = (place, &dims) {
+        if let (MemoryPlace::Input(index), None) = (place, &dims) {
             return Some(Arc::new(Tensor::clone(self.inputs[*index])));
         }
         if let Some(tensor) = shared {
@@ -134,13 +134,13 @@ impl Memory<'_> {
 /// The operands of a kernel.
 #[derive(Clone, Copy)]
 pub struct Sources<'a> {
-    places: &'a [Place],
+    places: &'a [MemoryPlace],
     memory: Memory<'a>,
 }
 
 impl<'a> Sources<'a> {
     /// The values at these places.
-    pub fn new(places: &'a [Place], memory: Memory<'a>) -> Sources<'a> {
+    pub fn new(places: &'a [MemoryPlace], memory: Memory<'a>) -> Sources<'a> {
         Sources { places, memory }
     }
 

@@ -22,7 +22,7 @@ use crate::draft::{Chain, Draft, DraftWork};
 use crate::fuse::fuse;
 use crate::kernels::elementwise::{Region, StripFunction};
 use crate::kernels::{Choice, Kernel};
-use crate::memory::{LINE_BYTES, Place, element_bytes};
+use crate::memory::{LINE_BYTES, MemoryPlace, element_bytes};
 use crate::readers::{readers, values_read};
 use crate::threads::Threads;
 
@@ -47,18 +47,18 @@ pub enum Action {
         /// The ops that go on with its result.
         epilogue: Option<Fused>,
         /// Its operands, or what its prologue reads, and then what its epilogue reads besides.
-        sources: Vec<Place>,
+        sources: Vec<MemoryPlace>,
         /// Where the result goes: planned memory or an output.
-        to: Place,
+        to: MemoryPlace,
     },
     /// Ops that compute element by element, together.
     Region {
         /// The ops.
         fused: Fused,
         /// What they read.
-        sources: Vec<Place>,
+        sources: Vec<MemoryPlace>,
         /// Where the result goes.
-        to: Place,
+        to: MemoryPlace,
     },
     /// The op's meaning computes all results, which are held.
     Meaning {
@@ -102,7 +102,7 @@ pub struct Plan {
     /// The steps in order.
     pub steps: Vec<Step>,
     /// Where each value lives; `None` for states and what no op made.
-    pub places: Vec<Option<Place>>,
+    pub places: Vec<Option<MemoryPlace>>,
     /// Cache lines of planned memory.
     pub lines: usize,
     /// fp64 values of working memory.
@@ -118,7 +118,7 @@ pub fn unsupported(reason: impl Into<String>) -> RuntimeError {
 
 /// A storage: values that have the same bytes.
 struct Storage {
-    place: Option<Place>,
+    place: Option<MemoryPlace>,
     bytes: usize,
     dtype: DType,
     /// The step after which nothing reads it.
@@ -166,7 +166,7 @@ impl Planner<'_> {
         self.storage_of[value.0 as usize]
     }
 
-    fn add_storage(&mut self, id: ValueId, place: Option<Place>, ty: &TensorType) -> Option<()> {
+    fn add_storage(&mut self, id: ValueId, place: Option<MemoryPlace>, ty: &TensorType) -> Option<()> {
         let elements = usize::try_from(ty.shape.elements().unwrap_or(0)).ok()?;
         let bytes = elements.checked_mul(element_bytes(ty.dtype))?;
         self.storage_of[id.0 as usize] = Some(self.storages.len());
@@ -178,11 +178,11 @@ impl Planner<'_> {
     fn enter_known(&mut self) {
         let specialized = self.constants.specialized();
         for (index, (&id, port)) in specialized.input_ids.iter().zip(&specialized.inputs).enumerate() {
-            self.add_storage(id, Some(Place::Input(index)), &port.ty);
+            self.add_storage(id, Some(MemoryPlace::Input(index)), &port.ty);
         }
         for id in self.constants.ids() {
             if let Some(tensor) = self.constants.get(id) {
-                self.add_storage(id, Some(Place::Constant(id)), &tensor.ty());
+                self.add_storage(id, Some(MemoryPlace::Constant(id)), &tensor.ty());
             }
         }
     }
@@ -254,7 +254,7 @@ impl Planner<'_> {
     fn meaning(&mut self, op: &Op) -> DraftWork {
         let mut results = Vec::with_capacity(op.results.len());
         for &value in &op.results {
-            let place = Some(Place::Held(self.held));
+            let place = Some(MemoryPlace::Held(self.held));
             self.storage_of[value.0 as usize] = Some(self.storages.len());
             self.storages.push(Storage { place, bytes: 0, dtype: DType::String, last_use: 0 });
             results.push(self.held);
@@ -290,7 +290,7 @@ impl Planner<'_> {
             storage.last_use = usize::MAX;
             // Not every byte is a bool, so kernels do not write into tensors of bools.
             if storage.place.is_none() && storage.dtype != DType::Bool {
-                storage.place = Some(Place::Output(index));
+                storage.place = Some(MemoryPlace::Output(index));
             }
         }
     }
@@ -304,13 +304,13 @@ impl Planner<'_> {
             if storage.place.is_none() {
                 let line = arena.place(step, storage.last_use, storage.bytes.div_ceil(LINE_BYTES));
                 let line = line.ok_or_else(|| unsupported("a function of this size"))?;
-                storage.place = Some(Place::Planned { line, bytes: storage.bytes });
+                storage.place = Some(MemoryPlace::Planned { line, bytes: storage.bytes });
             }
         }
         Ok(arena.lines())
     }
 
-    fn place(&self, id: ValueId) -> Option<Place> {
+    fn place(&self, id: ValueId) -> Option<MemoryPlace> {
         self.storage(id).and_then(|storage| self.storages[storage].place.clone())
     }
 
@@ -318,14 +318,14 @@ impl Planner<'_> {
     fn complete(self, drafts: Vec<Draft>, lines: usize) -> Result<Plan, RuntimeError> {
         let source = |operand: &Operand| match (operand.id, &operand.value) {
             (Some(id), _) => self.place(id),
-            (None, value) => value.clone().map(Place::Literal),
+            (None, value) => value.clone().map(MemoryPlace::Literal),
         };
         let valueless = || unsupported("an operand without a value");
         let mut scratch = 0;
         let mut steps = Vec::with_capacity(drafts.len());
         for Draft { op, work } in drafts {
             let to = work.value().and_then(|value| self.place(value));
-            let sources: Option<Vec<Place>> = work.operands().map(source).collect();
+            let sources: Option<Vec<MemoryPlace>> = work.operands().map(source).collect();
             let action = match work {
                 DraftWork::Meaning { results } => Action::Meaning { results },
                 DraftWork::Kernel { result, work, prologue, epilogue, .. } => {

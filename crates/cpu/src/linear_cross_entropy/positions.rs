@@ -14,7 +14,7 @@ const GATHERED: usize = 16;
 
 /// A product that x is the right operand of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Product {
+pub enum HeadProduct {
     /// E·x, with x `[D, n]`.
     Logits,
     /// dz·xᵀ, with xᵀ `[n, D]`.
@@ -29,7 +29,7 @@ pub struct Positions {
     count: usize,
     /// x in fp32, `[n, D]`.
     x: Vec<f32>,
-    /// x packed for each [`Product`].
+    /// x packed for each [`HeadProduct`].
     packed: [Vec<Line>; 2],
     /// What packing found of them.
     found: [Found; 2],
@@ -57,7 +57,7 @@ impl Positions {
     }
 
     /// Packs x for a product.
-    pub fn pack(&mut self, product: Product, gemm: &Gemm, threads: &Threads) -> Result<(), RuntimeError> {
+    pub fn pack(&mut self, product: HeadProduct, gemm: &Gemm, threads: &Threads) -> Result<(), RuntimeError> {
         let x = matrix(&self.x[..self.count * self.dim], self.dim, product);
         let packed = &mut self.packed[product as usize];
         grow(packed, gemm.packed())?;
@@ -67,14 +67,14 @@ impl Positions {
     }
 
     /// x as an operand of a product for which it has been packed.
-    pub fn operand(&self, product: Product, gemm: &Gemm) -> Right<'_> {
+    pub fn operand(&self, product: HeadProduct, gemm: &Gemm) -> Right<'_> {
         let matrix = matrix(&self.x[..self.count * self.dim], self.dim, product);
         let values = &bytemuck::cast_slice(&self.packed[product as usize])[..gemm.packed()];
         Right { matrix, packed: Some(Packed { values, found: self.found[product as usize] }) }
     }
 }
 
-fn matrix(x: &[f32], dim: usize, product: Product) -> Matrix<'_> {
+fn matrix(x: &[f32], dim: usize, product: HeadProduct) -> Matrix<'_> {
     let rows = Matrix { values: Floats::F32(x), row_stride: dim, column_stride: 1 };
-    if product == Product::Logits { rows.transposed() } else { rows }
+    if product == HeadProduct::Logits { rows.transposed() } else { rows }
 }
