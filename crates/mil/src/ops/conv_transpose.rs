@@ -186,8 +186,11 @@ impl Axis {
             }
         };
         let padded = length.checked_add(pad.0).and_then(|sum| sum.checked_add(pad.1)).ok_or_else(too_long)?;
-        let windows = padded.checked_sub(taps).map(|room| room / self.stride + 1);
-        if windows == Some(input) || self.pad.is_none() && length.div_ceil(self.stride) == input {
+        let windows = match self.pad {
+            Some(_) => padded.checked_sub(taps).map(|room| room / self.stride + 1),
+            None => Some(length.div_ceil(self.stride)),
+        };
+        if windows == Some(input) {
             return Ok((Dim::Known(length), Some(pad)));
         }
         Err(OpError::rule(
