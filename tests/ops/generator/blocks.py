@@ -24,13 +24,38 @@ class BuiltCase:
             self.function.set_outputs(results)
         wants = want if isinstance(want, list) else [want]
         assert len(results) == len(wants), f"{name}: {len(results)} results, expected {len(wants)}"
+        self._name_values(results)
         self.outputs = {}
         for var, exact in zip(results, wants):
             exact, shape = np.asarray(exact), _shape(var)
             fits = len(shape) == exact.ndim and all(d in ("?", n) for d, n in zip(shape, exact.shape))
             assert fits, f"{name}: reference {exact.shape}, coremltools {shape}"
-            assert var.name not in self.outputs, f"{name}: two results are {var.name}"
             self.outputs[var.name] = (types.builtin_to_string(var.dtype), exact)
+        assert len(self.outputs) == len(wants), f"{name}: one value is several results"
+
+    def _name_values(self, results):
+        """Names that do not depend on what was built before: results are y, other values named by their ops."""
+        counts, named = {}, set()
+
+        def name_of(kind):
+            counts[kind] = counts.get(kind, -1) + 1
+            return f"{kind}_{counts[kind]}"
+
+        def visit(operations):
+            for op in operations:
+                for var in op.outputs:
+                    var.name = name_of(op.op_type)
+                op.name = op.outputs[0].name
+                for block in op.blocks:
+                    # A loop's two blocks have the same parameters.
+                    for var in (var for var in block.inputs if id(var) not in named):
+                        var.name = name_of("carried")
+                        named.add(id(var))
+                    visit(block.operations)
+
+        visit(self.function.operations)
+        for i, var in enumerate(results):
+            var.name = "y" if len(results) == 1 else f"y_{i}"
 
     @staticmethod
     def _placeholder(value, open_dims):

@@ -22,8 +22,8 @@ def _list(values, dtype="fp32", grows=True):
     return mb.list_scatter(ls=ls, indices=list(range(count)), value=values)
 
 
-def _gathered(ls, count, name="y"):
-    return mb.list_gather(ls=ls, indices=list(range(count)), name=name)
+def _gathered(ls, count):
+    return mb.list_gather(ls=ls, indices=list(range(count)))
 
 
 def _forms():
@@ -47,7 +47,7 @@ def _make_cases(opset):
     for count in (0, 3):
         cases.append(BuiltCase(
             f"make_list_of_{count}_given_when_run", {"n": np.int32(count)},
-            lambda n: mb.list_length(ls=mb.make_list(init_length=n, elem_shape=(2,)), name="y"), np.int32(count),
+            lambda n: mb.list_length(ls=mb.make_list(init_length=n, elem_shape=(2,))), np.int32(count),
             opset=opset))
     return cases
 
@@ -57,7 +57,7 @@ def _length_cases(opset):
         return BuiltCase(f"list_length_{name}", inputs or {}, build, np.int32(want), opset=opset)
 
     def length(ls):
-        return mb.list_length(ls=ls, name="y")
+        return mb.list_length(ls=ls)
 
     two = np.array([1.0, 2.0], np.float32)
     return [
@@ -78,12 +78,12 @@ def _read_cases(opset):
     for name, dtype_name, dtype, shape, grows in _forms():
         x = draw(f"list_read_{name}", [3, *shape], dtype)
         cases.append(BuiltCase(f"list_read_{name}", {"x": x, "i": np.int32(1)},
-                               lambda x, i, d=dtype_name, g=grows: mb.list_read(ls=_list(x, d, g), index=i, name="y"),
+                               lambda x, i, d=dtype_name, g=grows: mb.list_read(ls=_list(x, d, g), index=i),
                                _exact(x)[1], opset=opset))
     x = draw("list_read", [3, 2], np.float32)
     for index in (0, 2):
         cases.append(BuiltCase(f"list_read_at_{index}", {"x": x},
-                               lambda x, i=index: mb.list_read(ls=_list(x), index=i, name="y"), _exact(x)[index],
+                               lambda x, i=index: mb.list_read(ls=_list(x), index=i), _exact(x)[index],
                                opset=opset))
     return cases
 
@@ -112,7 +112,7 @@ def _write_cases(opset):
         ls = _list(x)
         mb.list_write(ls=ls, index=0, value=v)
         written = mb.list_write(ls=ls, index=1, value=v)
-        return _gathered(ls, 2, "before"), _gathered(written, 2, "after")
+        return _gathered(ls, 2), _gathered(written, 2)
 
     after = _exact(x).copy()
     after[1] = value
@@ -132,17 +132,17 @@ def _gather_cases(opset):
         x = draw(f"list_gather_{name}", [3, *shape], dtype)
         cases.append(BuiltCase(
             f"list_gather_{name}", {"x": x, "i": np.array(order, np.int32)},
-            lambda x, i, d=dtype_name, g=grows: mb.list_gather(ls=_list(x, d, g), indices=i, name="y"),
+            lambda x, i, d=dtype_name, g=grows: mb.list_gather(ls=_list(x, d, g), indices=i),
             _exact(x)[order], opset=opset))
     x = draw("list_gather", [3, 2], np.float32)
     cases.append(BuiltCase("list_gather_constant_indices", {"x": x},
-                           lambda x: mb.list_gather(ls=_list(x), indices=order, name="y"), _exact(x)[order],
+                           lambda x: mb.list_gather(ls=_list(x), indices=order), _exact(x)[order],
                            opset=opset))
     cases.append(BuiltCase("list_gather_one", {"x": x},
-                           lambda x: mb.list_gather(ls=_list(x), indices=[1], name="y"), _exact(x)[[1]],
+                           lambda x: mb.list_gather(ls=_list(x), indices=[1]), _exact(x)[[1]],
                            opset=opset))
     cases.append(BuiltCase("list_gather_as_many_as_are_given", {"x": x, "i": np.array(order, np.int32)},
-                           lambda x, i: mb.list_gather(ls=_list(x), indices=i, name="y"), _exact(x)[order],
+                           lambda x, i: mb.list_gather(ls=_list(x), indices=i), _exact(x)[order],
                            opset=opset, open_dims={"i": (0,)}))
     return cases
 
