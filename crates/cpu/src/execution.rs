@@ -25,7 +25,7 @@ use crate::plan::{Action, Plan, Step, plan, unsupported};
 use crate::threads::Threads;
 
 /// A function that is ready to run.
-pub struct Execution {
+pub(crate) struct Execution {
     threads: Arc<Threads>,
     body: Body,
     evaluation: Evaluation,
@@ -81,14 +81,14 @@ struct Buffers {
 }
 
 /// `count` zeros, if there is memory for them.
-pub fn zeros<T: Zeroable + Clone>(count: usize) -> Result<Vec<T>, RuntimeError> {
+pub(crate) fn zeros<T: Zeroable + Clone>(count: usize) -> Result<Vec<T>, RuntimeError> {
     let mut values = room_for(count).ok_or_else(|| unsupported("a function that needs this much memory"))?;
     values.resize(count, T::zeroed());
     Ok(values)
 }
 
 impl Execution {
-    pub fn new(
+    pub(crate) fn new(
         threads: Arc<Threads>,
         program: &Arc<Verified>,
         function: &str,
@@ -109,7 +109,7 @@ impl Execution {
 
     /// How many ops each step computes.
     #[cfg(test)]
-    pub fn ops_of_steps(&self) -> Vec<usize> {
+    pub(crate) fn ops_of_steps(&self) -> Vec<usize> {
         let ops = |step: &Step| {
             let alone = !matches!(step.action, Action::Region { .. });
             step.action.fused_ops().map(<[OpId]>::len).sum::<usize>() + usize::from(alone)

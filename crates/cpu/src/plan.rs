@@ -27,7 +27,7 @@ use crate::readers::{readers, values_read};
 use crate::threads::Threads;
 
 /// One step of a run.
-pub struct Step {
+pub(crate) struct Step {
     /// The op.
     pub op: OpId,
     /// How it is run.
@@ -35,7 +35,7 @@ pub struct Step {
 }
 
 /// How a step is run.
-pub enum Action {
+pub(crate) enum Action {
     /// A kernel computes one result.
     Kernel {
         /// The kernel.
@@ -69,7 +69,7 @@ pub enum Action {
 
 impl Action {
     /// The regions that are part of this step.
-    pub fn fused(&mut self) -> impl Iterator<Item = &mut Fused> {
+    pub(crate) fn fused(&mut self) -> impl Iterator<Item = &mut Fused> {
         let [prologue, epilogue] = match self {
             Action::Region { fused, .. } => [Some(fused), None],
             Action::Kernel { prologue, epilogue, .. } => [prologue.as_mut(), epilogue.as_mut()],
@@ -79,7 +79,7 @@ impl Action {
     }
 
     /// Their ops, of each region apart.
-    pub fn fused_ops(&self) -> impl Iterator<Item = &[OpId]> {
+    pub(crate) fn fused_ops(&self) -> impl Iterator<Item = &[OpId]> {
         let [prologue, epilogue] = match self {
             Action::Region { fused, .. } => [Some(fused), None],
             Action::Kernel { prologue, epilogue, .. } => [prologue.as_ref(), epilogue.as_ref()],
@@ -90,7 +90,7 @@ impl Action {
 }
 
 /// Ops that are computed together.
-pub struct Fused {
+pub(crate) struct Fused {
     /// What computes them.
     pub region: Region,
     /// The ops, in the order of the region's nodes.
@@ -98,7 +98,7 @@ pub struct Fused {
 }
 
 /// The steps of a function and the memory that they need.
-pub struct Plan {
+pub(crate) struct Plan {
     /// The steps in order.
     pub steps: Vec<Step>,
     /// Where each value lives; `None` for states and what no op made.
@@ -112,7 +112,7 @@ pub struct Plan {
 }
 
 /// A sound program that this runtime cannot run.
-pub fn unsupported(reason: impl Into<String>) -> RuntimeError {
+pub(crate) fn unsupported(reason: impl Into<String>) -> RuntimeError {
     RuntimeError::Unsupported { runtime: NAME, reason: reason.into() }
 }
 
@@ -138,7 +138,7 @@ struct Planner<'a> {
 }
 
 /// Plans a function whose constants are known.
-pub fn plan(constants: &Constants, threads: &Threads) -> Result<Plan, RuntimeError> {
+pub(crate) fn plan(constants: &Constants, threads: &Threads) -> Result<Plan, RuntimeError> {
     let specialized = constants.specialized();
     let function = specialized.function();
     let mut planner = Planner {

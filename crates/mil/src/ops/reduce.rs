@@ -158,7 +158,7 @@ pub(super) struct Grouping {
 
 impl Grouping {
     /// The grouping of a tensor with these dimensions, reduced over these axes.
-    pub fn new(dims: &[usize], axes: &[usize]) -> Grouping {
+    pub(super) fn new(dims: &[usize], axes: &[usize]) -> Grouping {
         let (mut results, mut elements_each) = (1, 1);
         let mut steps = Vec::with_capacity(dims.len());
         for (i, &length) in dims.iter().enumerate().rev() {
@@ -176,7 +176,7 @@ impl Grouping {
     }
 
     /// Calls `visit(element, result)` for every element in order, with the positions of both.
-    pub fn for_each(&self, mut visit: impl FnMut(usize, usize)) {
+    pub(super) fn for_each(&self, mut visit: impl FnMut(usize, usize)) {
         fn walk(
             steps: &[(usize, usize)],
             element: &mut usize,
@@ -209,7 +209,7 @@ impl Grouping {
     /// # Errors
     ///
     /// When there is no memory for the results.
-    pub fn fold<T: Copy, A: Copy>(
+    pub(super) fn fold<T: Copy, A: Copy>(
         &self,
         values: &[T],
         first: A,

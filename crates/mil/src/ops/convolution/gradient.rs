@@ -6,7 +6,7 @@ use crate::ops::{OpError, call};
 use crate::program::ValueId;
 
 /// A convolution whose lengths are known, in `i32` as programs write them; one entry per spatial dimension.
-pub struct Sizes {
+pub(crate) struct Sizes {
     /// Images.
     pub n: usize,
     /// Groups.
@@ -209,7 +209,7 @@ fn exchanged_weight(row: &Conv, sizes: &Sizes, pullback: &mut Pullback<'_>) -> R
 
 /// `dW[t] = Σ_o x[o · stride + t · dilation − before] · dy[o]` over images and windows: a convolution of `x` with `dy`
 /// as its kernel, in which images and channels, and strides and dilations, change places.
-pub fn weight_gradient(
+pub(crate) fn weight_gradient(
     x: ValueId,
     sizes: &Sizes,
     dy: ValueId,
