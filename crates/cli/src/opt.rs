@@ -31,7 +31,7 @@ pub(crate) struct Args {
     /// Pass to apply, one flag for each, in this order: specialize, dead-code, common-subexpressions, fold-constants, bake, unbake, dialect=1.0 or dialect=1.3
     #[arg(long = "pass", value_name = "NAME", required = true)]
     passes: Vec<PassName>,
-    /// For specialize the type of an input, such as x=fp16[1,64]; for bake its value; a value's type is for both
+    /// For specialize the type of an input, such as `x=fp16[1,64]`; for bake its value; a value's type is for both
     #[arg(long = "input", value_name = "NAME=DTYPE[D,…]|FILE.npy", value_parser = OsStringValueParser::new().try_map(GivenInput::parse))]
     inputs: Vec<GivenInput>,
     /// For unbake a constant to become an input (default: all in weight files that need not be constants)

@@ -27,7 +27,7 @@ const SMALL_BYTES: u64 = 1 << 16;
 /// reference interpreter computes it.
 ///
 /// Constants in blob files are read only where `weights` are given. An op stays that decompresses a constant, whose
-/// result is larger than its operands together and [`SMALL_BYTES`], that fails, or for which the budget does not
+/// result is larger than its operands together and 64 KiB, that fails, or for which the budget does not
 /// suffice; and so do all of a function in which a folded value makes another op refuse its operands.
 ///
 /// # Errors
