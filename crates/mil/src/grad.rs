@@ -155,7 +155,7 @@ pub fn differentiate(program: &Verified, function: &str, request: &Request<'_>) 
     let position = position.ok_or_else(|| GradError::NoFunction(function.to_string()))?;
     let version = program.program().version;
     let mut function = program.program().functions[position].clone();
-    passes::remove_dead_code(&mut function);
+    remove_what_is_not_named(&mut function, request);
     passes::bind_literals(&mut function, version.dialect());
     function.compact();
     let names = Names::of(&mut function, request)?;
@@ -164,12 +164,27 @@ pub fn differentiate(program: &Verified, function: &str, request: &Request<'_>) 
     let gradients = joint.differentiate(request, &names)?;
     let Joint { builder, cotangents, .. } = joint;
     let own_outputs = builder.function().body.outputs.clone();
-    let mut function = builder.finish(own_outputs.iter().copied());
-    for (&wrt, &gradient) in names.wrt.iter().zip(&gradients) {
-        let name = format!("{GRADIENT_PREFIX}{}", function.value(wrt).name);
-        function.rename(gradient, name, version.dialect());
-    }
+    let mut function = builder.finish(own_outputs.iter().chain(&gradients).copied());
+    let renamed = names
+        .wrt
+        .iter()
+        .zip(&gradients)
+        .map(|(&wrt, &gradient)| (gradient, format!("{GRADIENT_PREFIX}{}", function.value(wrt).name)));
+    function.rename_all(renamed.collect(), version.dialect());
+    // What the rules build twice, or what the function computes already, is computed once.
+    passes::merge_common(&mut function, version.dialect());
+    let gradients = function.body.outputs.split_off(own_outputs.len());
     Ok(partition::partition(&function, own_ops, &cotangents, &gradients))
+}
+
+/// Takes out what neither the results nor the request need; what the request names may be dead and is known all the same.
+fn remove_what_is_not_named(function: &mut Function, request: &Request<'_>) {
+    let outputs = function.body.outputs.len();
+    let named = request.wrt.iter().chain(&request.constant).filter_map(|name| function.value_named(name));
+    let named: Vec<ValueId> = named.collect();
+    function.body.outputs.extend(named);
+    passes::remove_dead_code(function);
+    function.body.outputs.truncate(outputs);
 }
 
 /// The ids of what a request names.
@@ -182,10 +197,12 @@ struct Names {
 impl Names {
     fn of(function: &mut Function, request: &Request<'_>) -> Result<Names, GradError> {
         let of = outputs(function, &request.of)?;
-        let wrt = request.wrt.iter().map(|name| variable(function, name)).collect::<Result<Vec<_>, _>>()?;
-        if let Some(twice) = request.wrt.iter().enumerate().find(|(i, name)| request.wrt[..*i].contains(name))
-        {
-            return Err(GradError::Name(format!("`{}` is named twice", twice.1)));
+        let variables = variables(function);
+        let variable = |name: &&str| variable(function, &variables, name);
+        let wrt = request.wrt.iter().map(variable).collect::<Result<Vec<_>, _>>()?;
+        let mut seen = HashSet::new();
+        if let Some(twice) = request.wrt.iter().find(|name| !seen.insert(**name)) {
+            return Err(GradError::Name(format!("`{twice}` is named twice")));
         }
         if let Some(&id) = wrt.iter().find(|id| of.contains(id)) {
             let name = &function.value(id).name;
@@ -252,17 +269,27 @@ fn outputs(function: &Function, names: &[&str]) -> Result<Vec<ValueId>, GradErro
     Ok(chosen)
 }
 
+/// The inputs and constants of a function outside nested blocks, by name.
+fn variables(function: &Function) -> HashMap<String, ValueId> {
+    let ops = function.body.ops.iter().map(|&id| function.op(id));
+    let constants = ops.filter(|op| op.name == CONST).flat_map(|op| &op.results);
+    let variables = function.body.inputs.iter().chain(constants);
+    variables.map(|&id| (function.value(id).name.clone(), id)).collect()
+}
+
 /// An input or constant of floating point.
-fn variable(function: &Function, name: &str) -> Result<ValueId, GradError> {
-    let id = named(function, name)?;
-    let value = function.value(id);
-    let constant = function.walk().any(|(_, op)| op.name == CONST && op.results.contains(&id));
-    if !constant && !function.body.inputs.contains(&id) {
+fn variable(
+    function: &Function,
+    variables: &HashMap<String, ValueId>,
+    name: &str,
+) -> Result<ValueId, GradError> {
+    let Some(&id) = variables.get(name) else {
+        named(function, name)?;
         return Err(GradError::Name(format!(
             "`{name}` is computed: a gradient is taken with respect to inputs and constants"
         )));
-    }
-    match &value.ty {
+    };
+    match &function.value(id).ty {
         Type::State(_) => Err(GradError::Name(format!("`{name}` is a state, and has no gradient"))),
         ty if ty.dtype().is_some_and(|dtype| dtype.is_float()) => Ok(id),
         ty => Err(GradError::Name(format!("`{name}` is {ty}: only floating point has gradients"))),
@@ -353,7 +380,11 @@ impl Joint {
             }
             self.op(id)?;
         }
-        names.wrt.iter().map(|&wrt| self.gradient_of(wrt, names)).collect()
+        let mut shared: HashMap<ValueId, usize> = HashMap::new();
+        for gradient in names.wrt.iter().filter_map(|wrt| self.gradients.get(wrt)) {
+            *shared.entry(*gradient).or_default() += 1;
+        }
+        names.wrt.iter().map(|&wrt| self.gradient_of(wrt, &shared)).collect()
     }
 
     fn group<'a>(&self, group: &Group<'a>) -> Result<(Vec<ValueId>, ValueId, &'a GroupRule<'a>), GradError> {
@@ -413,16 +444,12 @@ impl Joint {
     }
 
     /// The gradient of what was asked for, bound to a value of its own; zeros where no result depends on it.
-    fn gradient_of(&mut self, wrt: ValueId, names: &Names) -> Result<ValueId, GradError> {
+    /// `shared` says of how many each gradient is.
+    fn gradient_of(&mut self, wrt: ValueId, shared: &HashMap<ValueId, usize>) -> Result<ValueId, GradError> {
         let name = format!("{GRADIENT_PREFIX}{}", self.builder.function().value(wrt).name);
         let taken = |id: &ValueId| self.cotangents.contains(id);
         match self.gradients.get(&wrt).copied() {
-            Some(id)
-                if !taken(&id)
-                    && names.wrt.iter().filter(|w| self.gradients.get(w) == Some(&id)).count() == 1 =>
-            {
-                Ok(id)
-            }
+            Some(id) if !taken(&id) && shared.get(&id) == Some(&1) => Ok(id),
             // A value may be the gradient of two inputs, or that of a result.
             Some(id) => Ok(self.builder.bind(&name, crate::ops::call::identity(id))?),
             None => {

@@ -8,7 +8,9 @@
 //!
 //! Signatures follow the op registry of coremltools 9.0; meanings its docstrings.
 
+use std::collections::HashMap;
 use std::fmt;
+use std::sync::LazyLock;
 
 use crate::error::ErrorKind;
 use crate::eval::{Evaluation, ulp};
@@ -306,7 +308,12 @@ pub fn rows() -> impl Iterator<Item = &'static OpDef> {
 
 /// The signatures of an op, oldest first.
 pub fn signatures(name: &str) -> impl Iterator<Item = &'static OpDef> {
-    rows().filter(move |row| row.name == name)
+    static BY_NAME: LazyLock<HashMap<&str, Vec<&OpDef>>> = LazyLock::new(|| {
+        let mut by_name: HashMap<&str, Vec<&OpDef>> = HashMap::new();
+        rows().for_each(|row| by_name.entry(row.name).or_default().push(row));
+        by_name
+    });
+    BY_NAME.get(name).into_iter().flatten().copied()
 }
 
 /// The signature of an op that holds in an opset: the newest that is not newer than it.

@@ -8,7 +8,7 @@ use crate::bind::{self, Facts, Scope};
 use crate::error::ErrorKind;
 use crate::ops::{OpDef, OpError, Operand, join_types, refine_type};
 use crate::passes::remove_dead_code;
-use crate::program::{BlobReference, Function, Literal, LiteralValue, Op, OpId, Program, ValueId};
+use crate::program::{BlobReference, Function, Literal, LiteralValue, Op, OpId, Program, Value, ValueId};
 use crate::runtime::{Port, RuntimeError};
 use crate::tensor::Tensor;
 use crate::types::{Dim, Shape, TensorType, Type};
@@ -174,7 +174,7 @@ fn port(function: &Function, facts: &Facts, id: ValueId) -> Result<Port, Runtime
     }
 }
 
-/// Declares the inputs of a function with these types.
+/// Declares the inputs of a function with these types: those that are tensors, for others have no types to settle.
 fn settle_inputs(
     function: &mut Function,
     facts: &mut Facts,
@@ -182,25 +182,22 @@ fn settle_inputs(
 ) -> Result<(), RuntimeError> {
     let mut given = inputs.iter();
     for id in function.body.inputs.clone() {
-        let declared = port(function, facts, id)?;
-        if let Type::State(_) = function.value(id).ty {
-            continue;
-        }
+        let Value { name, ty } = function.value(id);
+        let Some(declared) = ty.as_tensor() else { continue };
         let Some(given) = given.next() else {
-            let message = format!("no type is given for the input `{}`", declared.name);
+            let message = format!("no type is given for the input `{name}`");
             return Err(RuntimeError::Interface(message));
         };
         let known = given.shape.to_known().is_some();
-        if given.dtype != declared.ty.dtype || !given.shape.agrees_with(&declared.ty.shape) || !known {
-            let message = format!("the input `{}` is {}, {given} was given", declared.name, declared.ty);
+        if given.dtype != declared.dtype || !given.shape.agrees_with(&declared.shape) || !known {
+            let message = format!("the input `{name}` is {declared}, {given} was given");
             return Err(RuntimeError::Interface(message));
         }
         settle(function, facts, id, given.shape.clone());
     }
     if given.next().is_some() {
-        let states =
-            function.body.inputs.iter().filter(|id| matches!(function.value(**id).ty, Type::State(_)));
-        let taken = function.body.inputs.len() - states.count();
+        let is_tensor = |id: &&ValueId| function.value(**id).ty.as_tensor().is_some();
+        let taken = function.body.inputs.iter().filter(is_tensor).count();
         let message = format!("the function takes {taken} inputs, {} were given", inputs.len());
         return Err(RuntimeError::Interface(message));
     }

@@ -1,14 +1,15 @@
-//! What is done to one input: read, verify, run on the reference and, if that ran, on the fast runtime.
+//! What is done to one input: read, verify, rewrite, run on the reference and, if that ran, on the fast runtime.
 
 use std::sync::{Arc, OnceLock};
 
 use anemone_cpu::{Cpu, Options};
 use anemone_mil::error::{Errors, Spans};
 use anemone_mil::eval::{Budget, Interpreter};
-use anemone_mil::program::Function;
+use anemone_mil::passes;
+use anemone_mil::program::{Function, Version};
 use anemone_mil::runtime::Runtime;
 use anemone_mil::tensor::Tensor;
-use anemone_mil::text;
+use anemone_mil::text::{self, Comments};
 use anemone_mil::types::{DType, Dim, Shape, TensorType, Type};
 use anemone_mil::verify::{Verified, verify, verify_blobs};
 use anemone_mil::weights::{BlobFile, WeightSource};
@@ -54,10 +55,34 @@ pub fn exercise(source: &str, weights: &dyn WeightSource) -> Stage {
     if let Err(errors) = verify_blobs(verified.program(), weights) {
         render(&errors, source, &parsed.spans);
     }
+    rewrite(&verified, &parsed.comments);
     // Every function runs, whether one before it did or not.
     let ran =
         verified.program().functions.iter().filter(|function| runs(&verified, function, weights)).count();
     if ran > 0 { Stage::Ran } else { Stage::Verified }
+}
+
+/// Applies every pass that needs nothing but a program. What it makes prints and reads as the same, with all comments.
+fn rewrite(verified: &Verified, comments: &Comments) {
+    let results = [
+        ("dead-code", passes::dead_code(verified)),
+        ("common-subexpressions", passes::common_subexpressions(verified)),
+        ("fold-constants", passes::fold_constants(verified, None, BUDGET)),
+        ("dialect=1.0", passes::dialect(verified, Version::V1_0)),
+        ("dialect=1.3", passes::dialect(verified, Version::V1_3)),
+    ];
+    for (pass, result) in results {
+        let Ok(rewritten) = result else {
+            assert!(pass.starts_with("dialect"), "{pass} makes what does not verify: {result:?}");
+            continue;
+        };
+        let program = rewritten.program.program();
+        let followed = comments.follow(verified.program(), &rewritten.ids);
+        let again =
+            text::parse(&text::write_with_comments(program, &followed)).expect("what is printed is read");
+        assert_eq!(again.program, *program, "{pass}, printed and read");
+        assert_eq!(again.comments.0.len(), comments.0.len(), "{pass} keeps comments");
+    }
 }
 
 fn render(errors: &Errors, source: &str, spans: &Spans) {

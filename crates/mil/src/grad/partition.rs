@@ -25,13 +25,13 @@ pub(super) fn partition(
 ) -> Pair {
     let is_own = |id: OpId| id.index() < own_ops;
     let backward_ops = needed(joint, gradients, |_| true, &HashSet::new());
-    let split = Split { joint, own_ops, facts: Facts::of(joint) };
+    let split = Split { joint, own_ops, facts: Facts::of(joint), forward: forward_values(joint, own_ops) };
     let read: HashSet<ValueId> = backward_ops
         .iter()
         .filter(|&&id| !is_own(id))
         .flat_map(|&id| joint.op(id).reads())
         .chain(gradients.iter().copied())
-        .filter(|&value| split.is_forward(value))
+        .filter(|value| split.forward[value.index()])
         .collect();
     let saved = split.saved(&read);
     let available: HashSet<ValueId> =
@@ -69,17 +69,23 @@ struct Split<'a> {
     joint: &'a Function,
     own_ops: usize,
     facts: Facts,
+    /// For each value whether it is an input of the function or a result of one of its own ops.
+    forward: Vec<bool>,
+}
+
+/// For each value of a function whether it is an input, or a result of one of the first ops.
+fn forward_values(function: &Function, own_ops: usize) -> Vec<bool> {
+    let mut forward = vec![false; function.values.len()];
+    let own = function.body.ops.iter().filter(|id| id.index() < own_ops);
+    let results = own.flat_map(|&id| &function.op(id).results);
+    function.body.inputs.iter().chain(results).for_each(|id| forward[id.index()] = true);
+    forward
 }
 
 impl Split<'_> {
     /// The function's own ops, as they run.
     fn own(&self) -> impl Iterator<Item = &Op> {
         self.joint.body.ops.iter().filter(|id| id.index() < self.own_ops).map(|&id| self.joint.op(id))
-    }
-
-    /// Whether a value is an input of the function or a result of one of its own ops.
-    fn is_forward(&self, value: ValueId) -> bool {
-        self.joint.body.inputs.contains(&value) || self.own().any(|op| op.results.contains(&value))
     }
 
     /// Whether an op may be computed again in backward: a constant, or one that only moves data or computes element by
@@ -112,6 +118,7 @@ impl Split<'_> {
     /// The results of the function's own ops that forward saves for what `read` needs, in order.
     fn saved(&self, read: &HashSet<ValueId>) -> Vec<ValueId> {
         let function = self.joint;
+        let outputs: HashSet<ValueId> = function.body.outputs.iter().copied().collect();
         let (entry, exit) = (|id: ValueId| 2 + 2 * id.index(), |id: ValueId| 3 + 2 * id.index());
         let mut network = Network::new(2 + 2 * function.values.len());
         for &input in &function.body.inputs {
@@ -121,7 +128,7 @@ impl Split<'_> {
         for op in self.own() {
             let repeats = self.may_repeat(op);
             for &result in &op.results {
-                let free = op.name == CONST || function.body.outputs.contains(&result);
+                let free = op.name == CONST || outputs.contains(&result);
                 // Saving costs a little more than nothing, so that what is free to make is not saved.
                 let cost = if free { 0 } else { self.bytes(result) };
                 network.connect(entry(result), exit(result), cost.min(UNBOUNDED / 2));

@@ -186,8 +186,11 @@ impl Axis {
             }
         };
         let padded = length.checked_add(pad.0).and_then(|sum| sum.checked_add(pad.1)).ok_or_else(too_long)?;
-        let windows = padded.checked_sub(taps).map(|room| room / self.stride + 1);
-        if windows == Some(input) || self.pad.is_none() && length.div_ceil(self.stride) == input {
+        let windows = match self.pad {
+            Some(_) => padded.checked_sub(taps).map(|room| room / self.stride + 1),
+            None => Some(length.div_ceil(self.stride)),
+        };
+        if windows == Some(input) {
             return Ok((Dim::Known(length), Some(pad)));
         }
         Err(OpError::rule(
@@ -211,61 +214,59 @@ impl Transposed {
         let dims = rules::known_dims(&self.result.shape)?;
         let (x_dims, weight_dims) = (row.x.dims()?, row.weight.dims()?);
         let (x, weight) = (row.x.floats()?, row.weight.floats()?);
-        let taps: usize = weight_dims[1..].iter().product();
-        evaluation.charge((x.len() as u64).saturating_mul(taps as u64))?;
-        let mut sums = room(dims.iter().product())?;
-        sums.resize(dims.iter().product(), 0.0);
         let (input, kernel, output) = (volume(&x_dims[2..]), volume(&weight_dims[2..]), volume(&dims[2..]));
         let [input_size, kernel_size, output_size] =
             [input, kernel, output].map(|v| v.iter().product::<usize>());
         let groups = usize::try_from(self.groups).unwrap_or(1);
         let (c_in, per_group) = (x_dims[1] / groups, weight_dims[1]);
+        let work = (dims.iter().product::<usize>() as u64).saturating_mul((c_in * kernel_size) as u64);
+        evaluation.charge(work)?;
         let bias = row.bias.as_ref().map(Operand::floats).transpose()?;
-        for (index, plane) in sums.chunks_exact_mut(output_size.max(1)).enumerate() {
-            let (image, channel) = (index / dims[1], index % dims[1]);
-            plane.fill(bias.as_ref().map_or(0.0, |bias| bias[channel]));
+        let meets = self.meets(input);
+        let mut sums = room(dims.iter().product())?;
+        let (mut elements, mut factors) = (Vec::new(), Vec::new());
+        for index in 0..dims.iter().product() {
+            let (plane, place) = (index / output_size, coordinates(index % output_size, output));
+            let (image, channel) = (plane / dims[1], plane % dims[1]);
+            elements.clear();
+            factors.clear();
             let first = channel / per_group * c_in;
             for c in first..first + c_in {
                 let from = (image * x_dims[1] + c) * input_size;
                 let filter = (c * per_group + channel % per_group) * kernel_size;
-                let (from, filter) = (&x[from..from + input_size], &weight[filter..filter + kernel_size]);
-                self.add_channel(plane, output, from, input, filter, kernel);
+                for tap in 0..kernel_size {
+                    let at = coordinates(tap, kernel);
+                    let met = [0, 1, 2].map(|axis| meets(axis, place[axis], at[axis]));
+                    if let [Some(i), Some(j), Some(k)] = met {
+                        elements.push(x[from + (i * input[1] + j) * input[2] + k]);
+                        factors.push(weight[filter + tap]);
+                    }
+                }
             }
+            let start = bias.as_ref().map_or(0.0, |bias| bias[channel]);
+            sums.push(match evaluation.arithmetic().sums() {
+                Some(own) => own.of_products(self.result.dtype, start, &elements, &factors),
+                None => elements.iter().zip(&factors).fold(start, |sum, (x, w)| sum + x * w),
+            });
         }
         Ok(vec![evaluation.tensor(self.result.dtype, &dims, Numbers::Float(sums))?])
     }
 
-    /// Adds the filters of one input channel to an output plane, tap by tap.
-    fn add_channel(
-        &self,
-        plane: &mut [f64],
-        output: Volume,
-        input: &[f64],
-        input_dims: Volume,
-        kernel: &[f64],
-        kernel_dims: Volume,
-    ) {
+    /// The input coordinate whose filter has a tap at an output coordinate, along an axis.
+    fn meets(&self, input: Volume) -> impl Fn(usize, usize, usize) -> Option<usize> {
         let (strides, dilations) = (steps(&self.strides, 1), steps(&self.dilations, 1));
         let before: Vec<u64> = self.pads.iter().map(|pad| pad.map_or(0, |(before, _)| before)).collect();
         let before = steps(&before, 0);
-        // Where a tap puts an input coordinate, unless it is cut off.
-        let meets = |axis: usize, at: usize, tap: usize| {
-            let place = at * strides[axis] + tap * dilations[axis];
-            place.checked_sub(before[axis]).filter(|&place| place < output[axis])
-        };
-        let coordinates =
-            |i: usize, dims: Volume| [i / (dims[1] * dims[2]), i / dims[2] % dims[1], i % dims[2]];
-        for (tap, &w) in kernel.iter().enumerate() {
-            let tap = coordinates(tap, kernel_dims);
-            for (i, &value) in input.iter().enumerate() {
-                let at = coordinates(i, input_dims);
-                let place = |axis: usize| meets(axis, at[axis], tap[axis]);
-                if let (Some(p0), Some(p1), Some(p2)) = (place(0), place(1), place(2)) {
-                    plane[(p0 * output[1] + p1) * output[2] + p2] += w * value;
-                }
-            }
+        move |axis, place, tap| {
+            let from = (place + before[axis]).checked_sub(tap * dilations[axis])?;
+            (from % strides[axis] == 0).then_some(from / strides[axis]).filter(|&at| at < input[axis])
         }
     }
+}
+
+/// The coordinates of the element at a position of a volume.
+fn coordinates(position: usize, dims: Volume) -> Volume {
+    [position / (dims[1] * dims[2]), position / dims[2] % dims[1], position % dims[2]]
 }
 
 #[cfg(test)]

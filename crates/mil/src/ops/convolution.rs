@@ -1,6 +1,6 @@
 //! Convolution.
 
-use crate::eval::{Evaluation, Numbers};
+use crate::eval::{Evaluation, Numbers, filled, room};
 use crate::ops::matmul::sum_flops;
 use crate::ops::{Accuracy, FLOAT, OpError, Operand, rules};
 use crate::tensor::Tensor;
@@ -230,13 +230,13 @@ impl Convolution<'_> {
         evaluation.charge(elements.saturating_mul(taps))?;
         let bias = match self.bias {
             Some(bias) => bias.floats()?,
-            None => vec![0.0; dims[1]],
+            None => filled(dims[1], 0.0)?,
         };
         let input = volume(&self.x.dims()?[2..]);
         let output = volume(&dims[2..]);
         let channels_in = self.x.dims()?[1];
         let (input_size, output_size) = (input.iter().product::<usize>(), output.iter().product::<usize>());
-        let mut sums = vec![0.0; dims.iter().product()];
+        let mut sums = filled(dims.iter().product(), 0.0)?;
         if let Some(own) = evaluation.arithmetic().sums() {
             let add = |start: f64, x: &[f64], w: &[f64]| own.of_products(self.result.dtype, start, x, w);
             sums = self.sum_windows(&x, &weight, &bias, &dims, add)?;
@@ -279,7 +279,7 @@ impl Convolution<'_> {
         let (input_size, taps) = (input.iter().product::<usize>(), kernel.iter().product::<usize>());
         let outputs_per_group = (dims[1] / usize::try_from(self.groups).unwrap_or(1)).max(1);
         let meets = self.meets(input);
-        let mut sums = Vec::with_capacity(dims.iter().product());
+        let mut sums = room(dims.iter().product())?;
         let (mut elements, mut factors) = (Vec::new(), Vec::new());
         for index in 0..dims[0] * dims[1] * output.iter().product::<usize>() {
             let (place, plane) =

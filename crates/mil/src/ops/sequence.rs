@@ -1,6 +1,6 @@
 //! Ops that make sequences: running sums, ranges, and one value repeated.
 
-use crate::eval::{Evaluation, Numbers, collect, room};
+use crate::eval::{Evaluation, Numbers, collect, filled};
 use crate::ops::rules::{self, free, per_element};
 use crate::ops::{ANY, Accuracy, Constant, INT32, NUMBER, OpError, Operand, copy, movement};
 use crate::tensor::{Tensor, round_to_f16};
@@ -62,8 +62,7 @@ fn running_sums<N: Copy>(
     add: impl Fn(N, N) -> N,
 ) -> Result<(), OpError> {
     let block_length = (length * inner).max(1);
-    let mut sums = room(inner)?;
-    sums.resize(inner, zero);
+    let mut sums = filled(inner, zero)?;
     for block in values.chunks_exact_mut(block_length) {
         sums.fill(zero);
         for number in 0..length {

@@ -32,16 +32,20 @@ impl Function {
         self.rename_uses(&HashMap::from([(old, new)]));
     }
 
-    /// Gives a value another name, and the op that binds it, if it is the first of its results, the attribute to match.
-    pub fn rename(&mut self, value: ValueId, name: String, dialect: Dialect) {
-        let binding = self.walk().find(|(_, op)| op.results.contains(&value)).map(|(id, _)| id);
-        match binding {
-            Some(id) => self.rename_result(id, value, name, dialect),
-            None => self.values[value.index()].name = name,
+    /// Gives values other names, and the ops that bind them, where they are the first of the results, the attribute to
+    /// match.
+    pub fn rename_all(&mut self, mut names: HashMap<ValueId, String>, dialect: Dialect) {
+        let results = self.walk().flat_map(|(id, op)| op.results.iter().map(move |&result| (id, result)));
+        let bound: Vec<(OpId, ValueId)> = results.filter(|(_, value)| names.contains_key(value)).collect();
+        for (op, value) in bound {
+            if let Some(name) = names.remove(&value) {
+                self.rename_result(op, value, name, dialect);
+            }
         }
+        names.into_iter().for_each(|(value, name)| self.values[value.index()].name = name);
     }
 
-    /// As [`Function::rename`], for a result of an op.
+    /// As [`Function::rename_all`], for a result of an op.
     pub fn rename_result(&mut self, op: OpId, value: ValueId, name: String, dialect: Dialect) {
         let op = &mut self.ops[op.index()];
         if let (true, Some(attribute)) =

@@ -298,6 +298,3 @@ fn batch_norm(case: &mut Case) -> Result<Vec<ValueId>, BuildError> {
     }
     case.bind(op)
 }
-
-/// Ops whose gradients are still to be written.
-pub const PENDING: &[&str] = &[];

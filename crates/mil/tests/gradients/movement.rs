@@ -32,9 +32,6 @@ pub const CASES: &[(&str, Maker)] = &[
     ("one_hot", one_hot),
 ];
 
-/// Ops whose gradients are still to be written.
-pub const PENDING: &[&str] = &[];
-
 type Result = std::result::Result<Vec<ValueId>, BuildError>;
 
 fn integers(values: &[usize]) -> Vec<i32> {

@@ -154,6 +154,3 @@ fn conv_transpose(case: &mut Case) -> Result<Vec<ValueId>, BuildError> {
     let bias = case.constant_of(dtype, &[groups * c_out], Random::signed);
     case.bind(op.bias(bias))
 }
-
-/// Ops whose gradients are still to be written.
-pub const PENDING: &[&str] = &[];

@@ -6,7 +6,7 @@ use crate::ops::{OpError, call};
 use crate::program::ValueId;
 
 /// A convolution whose lengths are known, in `i32` as programs write them; one entry per spatial dimension.
-pub struct Sizes {
+pub(crate) struct Sizes {
     /// Images.
     pub n: usize,
     /// Groups.
@@ -199,8 +199,7 @@ fn exchanged_weight(row: &Conv, sizes: &Sizes, pullback: &mut Pullback<'_>) -> R
     let mut weight = pullback.reshape(&row.weight, &matrices)?;
     if taps > 1 {
         // In row-major order all spatial dimensions are reversed at once.
-        let flipped = call::slice_by_index(weight, [0; 4], [0; 4]).stride([1, 1, 1, -1]);
-        weight = pullback.bind(flipped.begin_mask([true; 4]).end_mask([true; 4]))?;
+        weight = pullback.bind(call::reverse(weight).axes([3]))?;
     }
     if sizes.c_in > 1 && sizes.c_out > 1 {
         weight = pullback.transpose(weight, &[0, 2, 1, 3])?;
@@ -210,7 +209,7 @@ fn exchanged_weight(row: &Conv, sizes: &Sizes, pullback: &mut Pullback<'_>) -> R
 
 /// `dW[t] = Σ_o x[o · stride + t · dilation − before] · dy[o]` over images and windows: a convolution of `x` with `dy`
 /// as its kernel, in which images and channels, and strides and dilations, change places.
-pub fn weight_gradient(
+pub(crate) fn weight_gradient(
     x: ValueId,
     sizes: &Sizes,
     dy: ValueId,
