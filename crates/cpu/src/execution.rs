@@ -4,12 +4,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use anemone_mil::bind::{self, Scope};
-use anemone_mil::eval::{Budget, Evaluation};
+use anemone_mil::eval::{Budget, Evaluation, OVERHEAD};
 use anemone_mil::mapped::room_for;
 use anemone_mil::ops::{OpError, Operand, RunBlocks};
 use anemone_mil::program::{BlobReference, OpId, ValueId};
 use anemone_mil::runtime::{ConstantHandle, Executable, Port, RuntimeError, check_inputs, within_block};
-use anemone_mil::specialize::{Specialized, op_error};
+use anemone_mil::specialize::{BlockFunction, Specialized, op_error};
 use anemone_mil::tensor::{Data, Tensor};
 use anemone_mil::types::TensorType;
 use anemone_mil::verify::Verified;
@@ -42,10 +42,15 @@ struct Body {
     nested: HashMap<OpId, Vec<Nested>>,
 }
 
-/// A block of an op, and the values that it reads from around it.
+/// A block of an op.
 struct Nested {
+    /// The values that it reads from around it.
     captured: Vec<ValueId>,
+    /// Its ids of values from around it.
+    values: HashMap<ValueId, ValueId>,
     body: Body,
+    /// What a run of it takes from the budget, beside what the meanings of its ops take.
+    elements: u64,
 }
 
 /// An op that reads a constant, and where the plan has it.
@@ -129,18 +134,30 @@ impl Body {
         };
         let readers = readers_of_constants(&constants, &plan);
         let mut nested = HashMap::new();
-        let specialized = constants.specialized();
-        for step in &plan.steps {
-            let op = specialized.function().op(step.op);
-            let blocks = op.blocks.iter().map(|block| {
-                let (specialized, captured) = specialized.block(block);
-                Ok(Nested { captured, body: Body::new(specialized, threads)? })
+        for (op, blocks) in constants.specialized().blocks() {
+            let blocks = blocks.into_iter().map(|BlockFunction { specialized, captured, values }| {
+                let body = Body::new(specialized, threads)?;
+                let elements = body.elements();
+                Ok(Nested { captured, values, body, elements })
             });
-            if !op.blocks.is_empty() {
-                nested.insert(step.op, blocks.collect::<Result<_, RuntimeError>>()?);
-            }
+            nested.insert(op, blocks.collect::<Result<_, RuntimeError>>()?);
         }
         Ok(Body { constants, plan, readers, buffers, nested })
+    }
+
+    /// What the body computes by kernels, and what its ops cost beside, in elements of a budget.
+    fn elements(&self) -> u64 {
+        let specialized = self.constants.specialized();
+        let of_step = |step: &Step| {
+            let ops = 1 + step.action.fused_ops().map(|ops| ops.len() as u64).sum::<u64>();
+            let result = |&id: &ValueId| specialized.ty(id)?.shape.elements();
+            let computed: u64 = match &step.action {
+                Action::Meaning { .. } => 0,
+                _ => specialized.function().op(step.op).results.iter().filter_map(result).sum(),
+            };
+            computed.saturating_add(ops * OVERHEAD)
+        };
+        self.plan.steps.iter().map(of_step).fold(0, u64::saturating_add)
     }
 
     /// Runs the body once.
@@ -167,20 +184,21 @@ impl Body {
         threads: &Threads,
     ) -> Result<(), RuntimeError> {
         let replaced = self.constants.replace(constant, value.clone())?;
-        match self.replacements_for(replaced.id(), threads) {
+        let id = replaced.id();
+        match self.replacements_for(id, threads) {
             Ok(replacements) => replacements.into_iter().for_each(|replacement| self.replace(replacement)),
             Err(error) => {
                 self.constants.restore(replaced);
                 return Err(error);
             }
         }
-        let id = replaced.id();
-        for nested in self.nested.values_mut().flatten() {
-            if let Some(constant) = nested.body.constants.handle_of(id) {
-                nested.body.set_constant(constant, value, threads)?;
+        self.nested.values_mut().flatten().try_for_each(|nested| {
+            let constants = &nested.body.constants;
+            match nested.values.get(&id).and_then(|&id| constants.handle_of(id)) {
+                Some(constant) => nested.body.set_constant(constant, value, threads),
+                None => Ok(()),
             }
-        }
-        Ok(())
+        })
     }
 
     /// What steps compute from now on that read this constant, or what is made of it, which have other values now.
@@ -468,7 +486,8 @@ struct Blocks<'a> {
 
 impl RunBlocks for Blocks<'_> {
     fn run(&mut self, block: usize, inputs: Vec<Arc<Tensor>>) -> Result<Vec<Arc<Tensor>>, OpError> {
-        let body = &mut self.nested[block].body;
+        let Nested { body, elements, .. } = &mut self.nested[block];
+        self.evaluation.charge_elements(*elements)?;
         let specialized = body.constants.specialized();
         for (&id, value) in specialized.input_ids.iter().zip(&inputs) {
             specialized.check_result(id, value.shape()).map_err(within_block)?;
@@ -485,7 +504,7 @@ impl RunBlocks for Blocks<'_> {
     }
 
     fn round(&mut self) -> Result<(), OpError> {
-        self.evaluation.charge_round()
+        self.evaluation.charge_overhead(1)
     }
 }
 

@@ -34,6 +34,8 @@ pub struct Facts {
     types: Vec<Type>,
     facts: Vec<Fact>,
     blobs: HashMap<(BlobReference, TensorType), Arc<Tensor>>,
+    /// Where the function is a block of another: the states of the function that runs, by the block's ids of them.
+    states: HashMap<ValueId, ValueId>,
 }
 
 impl Facts {
@@ -55,7 +57,7 @@ impl Facts {
     /// The declared types of a function's values, and nothing else.
     pub fn declared(function: &Function) -> Facts {
         let types: Vec<Type> = function.values.iter().map(|value| value.ty.clone()).collect();
-        Facts { facts: vec![Fact::Computed; types.len()], types, blobs: HashMap::new() }
+        Facts { facts: vec![Fact::Computed; types.len()], types, ..Facts::default() }
     }
 
     /// Adds a value.
@@ -123,6 +125,16 @@ impl Facts {
         self.facts[id.index()] = Fact::Computed;
     }
 
+    /// The id that a state has in the function that runs.
+    pub fn state(&self, id: ValueId) -> ValueId {
+        self.states.get(&id).copied().unwrap_or(id)
+    }
+
+    /// Says which id a state has in the function that runs.
+    pub fn set_state(&mut self, id: ValueId, running: ValueId) {
+        self.states.insert(id, running);
+    }
+
     /// Keeps a constant that was read from a blob file.
     pub fn set_blob(&mut self, reference: BlobReference, ty: TensorType, value: Arc<Tensor>) {
         self.blobs.insert((reference, ty), value);
@@ -136,7 +148,7 @@ impl Scope for Facts {
             ty: declared.held_tensor()?,
             constant: self.is_constant(id),
             value: self.constant(id).cloned(),
-            id: Some(id),
+            id: Some(self.state(id)),
             is_state: matches!(declared, Type::State(_)),
             is_list: matches!(declared, Type::List(..)),
         })

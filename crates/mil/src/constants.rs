@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::bind;
+use crate::ops::refine_type;
 use crate::program::{OpId, ValueId};
 use crate::runtime::{ConstantHandle, RuntimeError};
 use crate::specialize::{Specialized, op_error};
@@ -94,11 +95,11 @@ fn accepted(specialized: &Specialized, constant: ValueId, readers: &[OpId]) -> R
     for &id in readers {
         let Some(row) = specialized.row(id) else { continue };
         let op = function.op(id);
-        let inferred = bind::operands(op, row, specialized).and_then(|operands| (row.infer)(&operands));
+        let inferred = bind::operands(op, row, specialized)
+            .and_then(|operands| row.result_types(&operands, &specialized.facts.block_types(op)));
         let inferred = inferred.map_err(|error| op_error(function, id, error))?;
         for (result, ty) in op.results.iter().zip(&inferred) {
-            let settled = specialized.ty(*result);
-            if settled.is_some_and(|settled| !settled.shape.agrees_with(&ty.shape)) {
+            if refine_type(specialized.facts.ty(*result), ty).is_none() {
                 return Err(shapes(&function.value(constant).name));
             }
         }

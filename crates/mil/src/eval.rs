@@ -109,13 +109,29 @@ impl Evaluation {
         }
     }
 
-    /// Takes one more round of a loop from the budget: as much as a result of [`ROUND`] elements.
+    /// Takes from the budget what rounds of loops, and ops in blocks, cost beside the elements of their results: for
+    /// each as much as a result of [`OVERHEAD`] elements.
     ///
     /// # Errors
     ///
     /// When the budget does not suffice.
-    pub fn charge_round(&mut self) -> Result<(), OpError> {
-        self.allocate(&Shape::known(&[ROUND])).map(|_| ())
+    pub fn charge_overhead(&mut self, count: u64) -> Result<(), OpError> {
+        self.charge_elements(count.saturating_mul(OVERHEAD))
+    }
+
+    /// Takes elements from the budget that are computed without [`Evaluation::allocate`].
+    ///
+    /// # Errors
+    ///
+    /// When the budget does not suffice.
+    pub fn charge_elements(&mut self, elements: u64) -> Result<(), OpError> {
+        match self.budget.elements.checked_sub(elements) {
+            Some(left) => {
+                self.budget.elements = left;
+                Ok(())
+            }
+            None => Err(over_budget("work")),
+        }
     }
 
     /// Takes the elements of a result from the budget and gives its dimensions. The interpreter does so for
@@ -185,9 +201,9 @@ impl Evaluation {
     }
 }
 
-/// What one round of a loop counts for, in elements: with an ordinary budget a loop that computes nothing ends after two
-/// million rounds.
-pub const ROUND: usize = 1024;
+/// What one round of a loop counts for, and an op each time that a block runs it, in elements: with an ordinary budget an
+/// endless loop ends when it has run two million ops, within seconds.
+pub const OVERHEAD: u64 = 1024;
 
 fn over_budget(what: &str) -> OpError {
     OpError::new(ErrorKind::Rule, None, format!("the evaluation's budget of {what} does not suffice"))

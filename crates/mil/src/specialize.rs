@@ -8,17 +8,17 @@ use crate::bind::{self, Facts, Scope};
 use crate::error::ErrorKind;
 use crate::ops::{OpDef, OpError, Operand, join_types, refine_type};
 use crate::passes::remove_dead_code;
-use crate::program::{
-    BlobReference, Block, Function, Literal, LiteralValue, Op, OpId, Program, Value, ValueId,
-};
+use crate::program::{BlobReference, Function, Literal, LiteralValue, Op, OpId, Program, Value, ValueId};
 use crate::runtime::{Port, RuntimeError};
 use crate::tensor::Tensor;
-use crate::types::{DType, Dim, Shape, TensorType, Type};
+use crate::types::{Dim, Shape, TensorType, Type};
 use crate::verify::{CONST, Findings, Verified};
 use crate::weights::WeightSource;
 
+mod blocks;
 mod known;
 
+pub use blocks::BlockFunction;
 use known::KnownValues;
 
 /// The program with a function's types settled for inputs of these types, one per input that is not a state: every
@@ -123,52 +123,6 @@ impl Specialized {
             }
             None => Err(RuntimeError::Interface(format!("no state is named `{name}`"))),
         }
-    }
-
-    /// A block of an op as a function of its own, which takes what the block is entered with, and then what it reads from
-    /// around it, whose ids come with it. Values keep their ids.
-    pub fn block(&self, block: &Block) -> (Specialized, Vec<ValueId>) {
-        let mut program = self.program.program().clone();
-        let function = &mut program.functions[self.function];
-        let mut constants: Vec<OpId> = Vec::new();
-        let mut captured = Vec::new();
-        let makers: HashMap<ValueId, OpId> =
-            function.walk().flat_map(|(id, op)| op.results.iter().map(move |&result| (result, id))).collect();
-        let mut pending = function.captures(block);
-        pending.reverse();
-        while let Some(id) = pending.pop() {
-            match makers.get(&id).filter(|_| self.facts.is_constant(id)) {
-                // A constant goes along, so that what the block makes of it is known before it runs.
-                Some(&maker) if !constants.contains(&maker) => {
-                    constants.insert(0, maker);
-                    pending.extend(function.op(maker).reads());
-                }
-                Some(_) => {}
-                None if matches!(self.facts.ty(id), Type::State(_)) || captured.contains(&id) => {}
-                None => captured.push(id),
-            }
-        }
-        let port = |&id: &ValueId| {
-            let ty = self.facts.ty(id).held_tensor().unwrap_or_else(|| TensorType::new(DType::Bool, &[]));
-            Port { name: function.value(id).name.clone(), ty }
-        };
-        let input_ids: Vec<ValueId> = block.inputs.iter().chain(&captured).copied().collect();
-        let inputs = input_ids.iter().map(port).collect();
-        let outputs = block.outputs.iter().map(port).collect();
-        let ops = constants.into_iter().chain(block.ops.iter().copied()).collect();
-        function.body = Block { inputs: input_ids.clone(), ops, outputs: block.outputs.clone() };
-        let program = Arc::new(Verified::with_findings(program, self.program.findings().to_vec()));
-        let facts = self.facts.clone();
-        let specialized = Specialized {
-            program,
-            function: self.function,
-            facts,
-            inputs,
-            input_ids,
-            states: Vec::new(),
-            outputs,
-        };
-        (specialized, captured)
     }
 
     /// Refuses a value that does not have the type that the function declares for it.

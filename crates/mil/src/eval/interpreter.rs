@@ -189,6 +189,8 @@ struct Blocks<'a, 'b> {
 impl RunBlocks for Blocks<'_, '_> {
     fn run(&mut self, block: usize, inputs: Vec<Arc<Tensor>>) -> Result<Vec<Arc<Tensor>>, OpError> {
         let block = &self.blocks[block];
+        let ops = block.ops.iter().filter(|id| self.frame.specialized.row(**id).is_some());
+        self.evaluation.charge_overhead(ops.count() as u64)?;
         for (&id, value) in block.inputs.iter().zip(inputs) {
             self.frame.specialized.check_result(id, value.shape()).map_err(within_block)?;
             self.frame.values.insert(id, value);
@@ -197,7 +199,7 @@ impl RunBlocks for Blocks<'_, '_> {
     }
 
     fn round(&mut self) -> Result<(), OpError> {
-        self.evaluation.charge_round()
+        self.evaluation.charge_overhead(1)
     }
 }
 

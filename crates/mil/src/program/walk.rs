@@ -2,6 +2,8 @@
 //!
 //! A function's order and life are in its blocks: an op or value in the arena that no block reaches does not exist.
 
+use std::collections::HashSet;
+
 use crate::program::{Argument, Block, Function, Literal, Op, OpId, ValueId};
 
 /// The place of a literal in an op.
@@ -98,20 +100,18 @@ impl Function {
 
     /// The values that a block, its ops' blocks included, reads from outside it, each once, in order.
     pub fn captures(&self, block: &Block) -> Vec<ValueId> {
-        let mut inside = vec![false; self.values.len()];
+        let mut inside: HashSet<ValueId> = block.inputs.iter().copied().collect();
         let mut captured = Vec::new();
         let mut blocks = vec![block];
-        let mut defined: Vec<ValueId> = block.inputs.clone();
         for (_, op) in self.walk_block(block) {
-            defined.extend(&op.results);
+            inside.extend(&op.results);
             for nested in &op.blocks {
-                defined.extend(&nested.inputs);
+                inside.extend(&nested.inputs);
                 blocks.push(nested);
             }
         }
-        defined.iter().for_each(|id| inside[id.index()] = true);
         let mut read = |id: ValueId| {
-            if !std::mem::replace(&mut inside[id.index()], true) {
+            if inside.insert(id) {
                 captured.push(id);
             }
         };
