@@ -25,7 +25,7 @@ crate::ops! {
         since IOS16 where [T: NUMBER, I: INDEX_16]
         since IOS17 where [T: NUMBER_17, I: INDEX_17]
         { infer: |row| row.slices().ty(), eval: |row, _| row.slices().evaluate(),
-          accuracy: Accuracy::Exact; flops: free }
+          accuracy: Accuracy::Exact; flops: free; [by_opset] }
 
     /// For each place of `indices`, the element of `x` there whose coordinate along `axis` is the index. In
     /// every other dimension both have the same length. Before ios17 negative indices count from the end; from then on
@@ -37,7 +37,7 @@ crate::ops! {
         since IOS16 where [T: NUMBER, I: INDEX_16]
         since IOS17 where [T: NUMBER_17, I: INDEX_17]
         { infer: |row| row.elements().ty(), eval: |row, _| row.elements().evaluate(),
-          accuracy: Accuracy::Exact; flops: free }
+          accuracy: Accuracy::Exact; flops: free; [by_opset] }
 
     /// For each vector along the last dimension of `indices`, the slice of `x` with these coordinates in its first
     /// dimensions. The first `batch_dims` dimensions, which `x` and `indices` share, pair slices with the vectors that
@@ -47,7 +47,7 @@ crate::ops! {
         since IOS15 where [T: NUMBER, I: INT32]
         since IOS16 where [T: NUMBER, I: INDEX_16]
         since IOS17 where [T: NUMBER_17, I: INDEX_17]
-        { infer: |row| row.ty(), eval: |row, _| row.evaluate(), accuracy: Accuracy::Exact; flops: free }
+        { infer: |row| row.ty(), eval: |row, _| row.evaluate(), accuracy: Accuracy::Exact; flops: free; [by_opset] }
 }
 
 /// What a `gather` asks for.
