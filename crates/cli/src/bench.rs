@@ -28,7 +28,7 @@ use crate::common::{Failure, Output, cost, memory};
 
 /// Flags of `bench`.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     #[command(subcommand)]
     what: What,
 }
@@ -91,7 +91,7 @@ struct Line {
 /// # Errors
 ///
 /// When a dimension is out of range, or a runtime refuses or fails.
-pub fn run(args: &Args, output: &Output) -> Result<(), Failure> {
+pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     match &args.what {
         What::Head(args) => Bench::new(args, output)?.head(),
         What::Gemm(args) => Bench::new(args, output)?.products(),

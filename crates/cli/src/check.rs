@@ -13,7 +13,7 @@ use crate::common::{Failure, Output, findings};
 
 /// Flags of `check`.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// Programs to verify
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
@@ -39,7 +39,7 @@ struct Line<'a> {
 /// # Errors
 ///
 /// When a file cannot be read, or a program or its weights are not sound.
-pub fn run(args: &Args, output: &Output) -> Result<(), Failure> {
+pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let weights = args.weights.as_deref().map(files::weights).transpose()?;
     let mut failed = 0;
     for path in &args.files {

@@ -1,18 +1,18 @@
 //! What subcommands share: nothing here knows any of them.
 
-pub mod config;
-pub mod cost;
-pub mod failure;
-pub mod files;
-pub mod findings;
-pub mod flags;
-pub mod foreign;
-pub mod memory;
-pub mod npy;
-pub mod output;
-pub mod random;
-pub mod runtime;
-pub mod source;
+pub(crate) mod config;
+pub(crate) mod cost;
+pub(crate) mod failure;
+pub(crate) mod files;
+pub(crate) mod findings;
+pub(crate) mod flags;
+pub(crate) mod foreign;
+pub(crate) mod memory;
+pub(crate) mod npy;
+pub(crate) mod output;
+pub(crate) mod random;
+pub(crate) mod runtime;
+pub(crate) mod source;
 
-pub use failure::Failure;
-pub use output::{Output, Verbosity};
+pub(crate) use failure::Failure;
+pub(crate) use output::{Output, Verbosity};

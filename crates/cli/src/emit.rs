@@ -23,7 +23,7 @@ use crate::common::{Failure, Output, npy};
 
 /// Flags of `emit`.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     #[command(subcommand)]
     what: What,
 }
@@ -80,7 +80,7 @@ struct WriteError {
 /// # Errors
 ///
 /// When a dimension is out of range, an array cannot be read or has another shape, or a file cannot be written.
-pub fn run(args: &Args, output: &Output) -> Result<(), Failure> {
+pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     match &args.what {
         What::Head(args) => head(args, output),
     }

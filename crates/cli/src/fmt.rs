@@ -12,7 +12,7 @@ use crate::common::{Failure, Output, findings};
 
 /// Flags of `fmt`.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// Programs to print, one after the other; their comments are kept
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
@@ -39,7 +39,7 @@ struct Line<'a> {
 /// # Errors
 ///
 /// When a file cannot be read or written or is no program; with `--check`, when one would change.
-pub fn run(args: &Args, output: &Output) -> Result<(), Failure> {
+pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let (mut failed, mut changed) = (0, 0);
     for path in &args.files {
         let source = match Source::read(path) {

@@ -16,7 +16,7 @@ use crate::common::{Failure, Output};
 
 /// Flags of `grad`.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// Program to differentiate
     file: PathBuf,
     /// Inputs and constants to differentiate by; the gradients come in this order, each named d_NAME
@@ -54,7 +54,7 @@ struct Line<'a> {
 ///
 /// When the program is not sound, a name stands for nothing that can be differentiated, an op on the way has no
 /// gradient, a weight file is missing, or a file cannot be written or would replace one that is read.
-pub fn run(args: &Args, output: &Output) -> Result<(), Failure> {
+pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let source = Source::load(&args.file)?;
     let verified = source.verified()?;
     let function = source.function(args.function.as_deref())?;

@@ -1,6 +1,8 @@
 //! The `anemone` command: results on standard output, messages on standard error, exit status 0 when done,
 //! 1 when the input or the work failed, 2 for bad usage.
 
+#![warn(unreachable_pub)]
+
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};

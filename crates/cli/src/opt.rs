@@ -25,7 +25,7 @@ use flags::{Given, GivenInput, PassName};
 
 /// Flags of `opt`.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// Program to rewrite; its comments are kept
     file: PathBuf,
     /// Pass to apply, one flag for each, in this order: specialize, dead-code, common-subexpressions, fold-constants, bake, unbake, dialect=1.0 or dialect=1.3
@@ -66,7 +66,7 @@ struct Line<'a> {
 ///
 /// When the program is not sound, a pass is not given what it needs or what it makes is not sound, a weight cannot be
 /// read, or a file cannot be written or would replace one that is read.
-pub fn run(args: &Args, output: &Output) -> Result<(), Failure> {
+pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let source = Source::load(&args.file)?;
     let program = verify_known(source.program.clone());
     let program = program.map_err(|errors| Failure::Program(source.render(&errors)))?;

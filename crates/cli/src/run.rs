@@ -25,7 +25,7 @@ use inputs::{Assignment, Inputs};
 
 /// Flags of `run`.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// Program to run
     file: PathBuf,
     /// Array for an input or a state, one flag for each: floats are rounded to its type, integers must fit it; states begin as zeros otherwise
@@ -80,7 +80,7 @@ struct Line<'a> {
 ///
 /// When the program is not sound, an input is missing, unknown or of the wrong shape, a weight cannot be read,
 /// the runtime refuses the program, or a result cannot be written or would replace a file that is read.
-pub fn run(args: &Args, output: &Output) -> Result<(), Failure> {
+pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let source = Source::load(&args.file)?;
     let verified = Arc::new(source.verified()?);
     let function = source.function(args.function.as_deref())?;

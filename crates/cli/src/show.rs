@@ -19,7 +19,7 @@ mod dot;
 
 /// Flags of `show`.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// Program to describe
     file: PathBuf,
     /// Also draw the graph into this file, in Graphviz's language (default: not drawn)
@@ -59,7 +59,7 @@ struct Description<'a> {
 ///
 /// When the file cannot be read or is no program; or, after everything is said, when it does not verify for
 /// another reason than that it has ops that are not known here.
-pub fn run(args: &Args, output: &Output) -> Result<(), Failure> {
+pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     refuse_overwriting(&args.dot, [&args.file])?;
     let source = Source::load(&args.file)?;
     let verified = source.verify();

@@ -29,7 +29,7 @@ enum TokenizerName {
 
 /// Flags of `train`. Those that shape a run cannot be given when it is resumed: it goes on as it began.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// Configuration: `small`, built in, or a TOML file [default: small]
     #[arg(long, value_name = "NAME|FILE", conflicts_with = "resume")]
     config: Option<PathBuf>,
@@ -109,7 +109,7 @@ enum TrainError {
 /// # Errors
 ///
 /// When a setting, the data or a file is unusable, or training fails.
-pub fn run(args: &Args, output: &Output) -> Result<(), Failure> {
+pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let TokenizerName::Bytes = args.tokenizer;
     let head = args.runtime.open(Options::default())?.runtime;
     let products = RuntimeName::Cpu.open(Options::default())?.runtime;

@@ -14,6 +14,7 @@ mod command {
     mod emit;
     mod fmt;
     mod foreign;
+    mod grad;
     mod opt;
     mod overwriting;
     mod run;

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 /// Memory that is given out, step after step, to values of which each is needed up to some step: to each the least gap
 /// that holds it. A value takes time that grows with the logarithm of how many live at once.
 #[derive(Debug, Default)]
-pub struct Arena {
+pub(crate) struct Arena {
     /// The end of each gap, by where it starts. No two touch.
     gaps: BTreeMap<usize, usize>,
     /// The gaps as length and start, the least first.
@@ -20,7 +20,7 @@ pub struct Arena {
 impl Arena {
     /// The start of a range of so many lines for a value that this step writes, and that is needed up to the step
     /// `last_use`. Steps must not go back. `None` if there is no end to what is needed.
-    pub fn place(&mut self, step: usize, last_use: usize, length: usize) -> Option<usize> {
+    pub(crate) fn place(&mut self, step: usize, last_use: usize, length: usize) -> Option<usize> {
         while let Some(&Reverse((last_use, start, end))) = self.taken.peek()
             && last_use < step
         {
@@ -54,7 +54,7 @@ impl Arena {
     }
 
     /// The lines that all values together need.
-    pub fn lines(&self) -> usize {
+    pub(crate) fn lines(&self) -> usize {
         self.end
     }
 

@@ -11,7 +11,7 @@ use crate::memory::can_be_planned;
 use crate::threads::Threads;
 
 /// The way to run an op; `None` for its meaning.
-pub fn choice_of(
+pub(crate) fn choice_of(
     constants: &Constants,
     op: &Op,
     row: &OpDef,

@@ -14,7 +14,7 @@ use anemone_mil::tensor::Tensor;
 use anemone_mil::types::TensorType;
 
 /// A function's constants, and the results of ops that only decompress constants.
-pub struct Constants {
+pub(crate) struct Constants {
     specialized: Specialized,
     replaceable: ReplaceableConstants,
     derived: HashMap<ValueId, Arc<Tensor>>,
@@ -25,7 +25,7 @@ pub struct Constants {
 }
 
 /// What a change of a constant replaced.
-pub struct Replaced {
+pub(crate) struct Replaced {
     /// The constant, and what was derived from it.
     values: Vec<(ValueId, Arc<Tensor>)>,
     id: ValueId,
@@ -33,14 +33,14 @@ pub struct Replaced {
 
 impl Replaced {
     /// The constant that was changed.
-    pub fn id(&self) -> ValueId {
+    pub(crate) fn id(&self) -> ValueId {
         self.id
     }
 }
 
 impl Constants {
     /// The constants of a function.
-    pub fn new(specialized: Specialized) -> Result<Constants, RuntimeError> {
+    pub(crate) fn new(specialized: Specialized) -> Result<Constants, RuntimeError> {
         let row = |&id: &OpId| specialized.row(id);
         let ops = specialized.function().body.ops.iter().copied();
         let decompressions = ops.filter(|id| row(id).is_some_and(|row| row.constexpr)).collect();
@@ -64,7 +64,7 @@ impl Constants {
     }
 
     /// The constants that each value known before the run is made of; a constant is made of itself.
-    pub fn roots(&self) -> HashMap<ValueId, Vec<ValueId>> {
+    pub(crate) fn roots(&self) -> HashMap<ValueId, Vec<ValueId>> {
         let function = self.specialized.function();
         let mut roots: HashMap<ValueId, Vec<ValueId>> =
             self.specialized.facts.constants().map(|(id, _)| (id, vec![id])).collect();
@@ -77,17 +77,21 @@ impl Constants {
     }
 
     /// The handle of a constant.
-    pub fn handle(&self, name: &str) -> Result<ConstantHandle, RuntimeError> {
+    pub(crate) fn handle(&self, name: &str) -> Result<ConstantHandle, RuntimeError> {
         self.replaceable.handle(&self.specialized, name)
     }
 
     /// The handle of a constant by its id, if it can be replaced here.
-    pub fn handle_of(&self, id: ValueId) -> Option<ConstantHandle> {
+    pub(crate) fn handle_of(&self, id: ValueId) -> Option<ConstantHandle> {
         self.replaceable.handle_of(id)
     }
 
     /// Gives a constant another value, and derives again what depends on it. Gives what that replaced.
-    pub fn replace(&mut self, handle: ConstantHandle, value: Arc<Tensor>) -> Result<Replaced, RuntimeError> {
+    pub(crate) fn replace(
+        &mut self,
+        handle: ConstantHandle,
+        value: Arc<Tensor>,
+    ) -> Result<Replaced, RuntimeError> {
         let (id, old) = self.replaceable.replace(&mut self.specialized, handle, value)?;
         let mut replaced = Replaced { values: vec![(id, old)], id };
         for op in self.dependent.get(&id).cloned().unwrap_or_default() {
@@ -103,7 +107,7 @@ impl Constants {
     }
 
     /// Takes a change back.
-    pub fn restore(&mut self, Replaced { values, id }: Replaced) {
+    pub(crate) fn restore(&mut self, Replaced { values, id }: Replaced) {
         for (value, tensor) in values {
             if value == id {
                 self.specialized.facts.set_constant(value, Some(tensor));
@@ -114,17 +118,17 @@ impl Constants {
     }
 
     /// The function and its `const` values.
-    pub fn specialized(&self) -> &Specialized {
+    pub(crate) fn specialized(&self) -> &Specialized {
         &self.specialized
     }
 
     /// The value of a constant.
-    pub fn get(&self, id: ValueId) -> Option<&Arc<Tensor>> {
+    pub(crate) fn get(&self, id: ValueId) -> Option<&Arc<Tensor>> {
         self.specialized.facts.constant(id).or_else(|| self.derived.get(&id))
     }
 
     /// Every constant.
-    pub fn ids(&self) -> impl Iterator<Item = ValueId> {
+    pub(crate) fn ids(&self) -> impl Iterator<Item = ValueId> {
         let count = self.specialized.function().values.len() as u32;
         (0..count).map(ValueId).filter(|&id| self.get(id).is_some())
     }
@@ -148,7 +152,7 @@ impl Constants {
 }
 
 /// The constants that an op's operands are made of.
-pub fn roots_of(op: &Op, roots: &HashMap<ValueId, Vec<ValueId>>) -> Vec<ValueId> {
+pub(crate) fn roots_of(op: &Op, roots: &HashMap<ValueId, Vec<ValueId>>) -> Vec<ValueId> {
     let mut all: Vec<ValueId> = op.reads().filter_map(|id| roots.get(&id)).flatten().copied().collect();
     all.sort_unstable();
     all.dedup();

@@ -12,7 +12,7 @@ pub const HIDE_VARIABLE: &str = "ANEMONE_CPU_HIDE";
 
 /// Instructions that a processor has all of, or that are not used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum InstructionSet {
+pub(crate) enum InstructionSet {
     /// Conversions between fp16 and fp32, eight at a time.
     F16c,
     /// AVX2 and FMA.
@@ -29,7 +29,7 @@ pub enum InstructionSet {
 
 /// Why an instruction set cannot be used: it, or one that it builds on, is missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Missing {
+pub(crate) enum Missing {
     /// The environment hides it.
     Hidden(InstructionSet),
     /// The processor has not got it, or the system does not let this process use it.
@@ -73,7 +73,7 @@ impl InstructionSet {
     /// # Errors
     ///
     /// What is missing.
-    pub fn find(self) -> Result<(), Missing> {
+    pub(crate) fn find(self) -> Result<(), Missing> {
         static FOUND: [OnceLock<Result<(), Missing>>; InstructionSet::ALL.len()] =
             [const { OnceLock::new() }; InstructionSet::ALL.len()];
         *FOUND[self as usize].get_or_init(|| {
@@ -87,7 +87,7 @@ impl InstructionSet {
     }
 
     /// Whether the environment hides it, or one that it builds on.
-    pub fn is_hidden(self) -> bool {
+    pub(crate) fn is_hidden(self) -> bool {
         hidden().as_ref().is_ok_and(|hidden| self.needed().iter().any(|set| hidden.contains(set)))
     }
 
@@ -130,7 +130,7 @@ impl fmt::Display for Missing {
 
 /// A name in [`HIDE_VARIABLE`] that is no instruction set's.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UnknownInstructionSet(String);
+pub(crate) struct UnknownInstructionSet(String);
 
 impl fmt::Display for UnknownInstructionSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -144,7 +144,7 @@ impl fmt::Display for UnknownInstructionSet {
 /// # Errors
 ///
 /// A name of nothing; then nothing is hidden.
-pub fn hidden() -> &'static Result<Vec<InstructionSet>, UnknownInstructionSet> {
+pub(crate) fn hidden() -> &'static Result<Vec<InstructionSet>, UnknownInstructionSet> {
     static HIDDEN: OnceLock<Result<Vec<InstructionSet>, UnknownInstructionSet>> = OnceLock::new();
     HIDDEN.get_or_init(|| parse(&std::env::var_os(HIDE_VARIABLE).unwrap_or_default().to_string_lossy()))
 }

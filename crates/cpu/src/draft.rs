@@ -10,7 +10,7 @@ use crate::kernels::Work;
 use crate::kernels::elementwise::{Node, NodeOperand, Region, StripFunction};
 
 /// A step whose memory is not settled yet.
-pub struct Draft {
+pub(crate) struct Draft {
     /// The op, or the last one of several.
     pub op: OpId,
     /// What it does.
@@ -18,7 +18,7 @@ pub struct Draft {
 }
 
 /// What a step is going to do.
-pub enum DraftWork {
+pub(crate) enum DraftWork {
     /// A kernel computes one result.
     Kernel {
         /// Which of the op's results.
@@ -48,7 +48,7 @@ pub enum DraftWork {
 
 impl DraftWork {
     /// The value that the step computes, where that is one.
-    pub fn value(&self) -> Option<ValueId> {
+    pub(crate) fn value(&self) -> Option<ValueId> {
         match self {
             DraftWork::Kernel { value, .. } | DraftWork::Region { value, .. } => Some(*value),
             DraftWork::Meaning { .. } => None,
@@ -57,7 +57,7 @@ impl DraftWork {
 
     /// What a kernel or region reads: the operands of the kernel, or what its prologue reads, and then what its epilogue
     /// reads besides.
-    pub fn operands(&self) -> impl Iterator<Item = &Operand> {
+    pub(crate) fn operands(&self) -> impl Iterator<Item = &Operand> {
         let (own, others): (&[Operand], &[Operand]) = match self {
             DraftWork::Kernel { work, prologue, epilogue, .. } => {
                 let own = prologue.as_ref().map_or(&work.operands, |chain| &chain.leaves);
@@ -73,7 +73,7 @@ impl DraftWork {
 
 /// Ops that are to become one region.
 #[derive(Clone)]
-pub struct Chain {
+pub(crate) struct Chain {
     /// The dimensions of every op's result.
     pub dims: Vec<usize>,
     /// What the ops read that none of them makes.
@@ -86,7 +86,7 @@ pub struct Chain {
 
 impl Chain {
     /// One op.
-    pub fn new(
+    pub(crate) fn new(
         op: OpId,
         function: Arc<dyn StripFunction>,
         operands: &[Operand],
@@ -98,7 +98,7 @@ impl Chain {
     }
 
     /// This chain with what makes one of its leaves; `None` where that would be too long.
-    pub fn with(&self, made: ValueId, maker: &Chain) -> Option<Chain> {
+    pub(crate) fn with(&self, made: ValueId, maker: &Chain) -> Option<Chain> {
         let mut leaves = maker.leaves.clone();
         let shift = maker.nodes.len();
         let moved: Vec<NodeOperand> = self
@@ -123,7 +123,7 @@ impl Chain {
     }
 
     /// This chain with one leaf as the last.
-    pub fn with_last(&self, last: ValueId) -> Chain {
+    pub(crate) fn with_last(&self, last: ValueId) -> Chain {
         let mut chain = self.clone();
         if let Some(at) = chain.leaves.iter().position(|leaf| leaf.id == Some(last)) {
             let operand = chain.leaves.remove(at);
@@ -142,7 +142,7 @@ impl Chain {
     }
 
     /// What computes them.
-    pub fn region(&self) -> Option<Region> {
+    pub(crate) fn region(&self) -> Option<Region> {
         Region::new(&self.dims, &self.leaves, self.nodes.clone())
     }
 }

@@ -11,7 +11,7 @@ use crate::simd;
 ///
 /// The conversions are branch-free arithmetic that compilers turn into vector instructions where a loop over
 /// them is compiled for a processor that has some, that is under [`pulp::Arch::dispatch`].
-pub trait Float: Pod + Send + Sync {
+pub(crate) trait Float: Pod + Send + Sync {
     /// Whether this is fp16, next to whose last place errors of a few places of fp32 are nothing.
     const HALF: bool;
     /// The value in fp32.
@@ -111,25 +111,25 @@ impl Float for f16 {
 }
 
 /// Whether kernels compute with this type in floating point.
-pub fn is_float(dtype: DType) -> bool {
+pub(crate) fn is_float(dtype: DType) -> bool {
     matches!(dtype, DType::Fp16 | DType::Fp32)
 }
 
 /// The larger of two numbers; NaN if either is.
 #[inline(always)]
-pub fn larger(x: f32, y: f32) -> f32 {
+pub(crate) fn larger(x: f32, y: f32) -> f32 {
     if x > y || x.is_nan() { x } else { y }
 }
 
 /// The smaller of two numbers; NaN if either is.
 #[inline(always)]
-pub fn smaller(x: f32, y: f32) -> f32 {
+pub(crate) fn smaller(x: f32, y: f32) -> f32 {
     if x < y || x.is_nan() { x } else { y }
 }
 
 /// Whether two runs of numbers are not the same bits, without a branch for each number.
 #[inline(always)]
-pub fn differ(x: &[f32], y: &[f32]) -> bool {
+pub(crate) fn differ(x: &[f32], y: &[f32]) -> bool {
     x.iter().zip(y).fold(0, |bits, (x, y)| bits | (x.to_bits() ^ y.to_bits())) != 0
 }
 

@@ -20,12 +20,12 @@ use crate::choose::choice_of;
 use crate::constants::{Constants, roots_of};
 use crate::kernels::elementwise::StripFunction;
 use crate::kernels::{Around, Choice, Elements, Kernel};
-use crate::memory::{LINE_BYTES, Line, Memory, Place, Sources, bytes_of_mut, lines};
+use crate::memory::{LINE_BYTES, Line, Memory, MemoryPlace, Sources, bytes_of_mut, lines};
 use crate::plan::{Action, Plan, Step, plan, unsupported};
 use crate::threads::Threads;
 
 /// A function that is ready to run.
-pub struct Execution {
+pub(crate) struct Execution {
     threads: Arc<Threads>,
     body: Body,
     evaluation: Evaluation,
@@ -81,14 +81,14 @@ struct Buffers {
 }
 
 /// `count` zeros, if there is memory for them.
-pub fn zeros<T: Zeroable + Clone>(count: usize) -> Result<Vec<T>, RuntimeError> {
+pub(crate) fn zeros<T: Zeroable + Clone>(count: usize) -> Result<Vec<T>, RuntimeError> {
     let mut values = room_for(count).ok_or_else(|| unsupported("a function that needs this much memory"))?;
     values.resize(count, T::zeroed());
     Ok(values)
 }
 
 impl Execution {
-    pub fn new(
+    pub(crate) fn new(
         threads: Arc<Threads>,
         program: &Arc<Verified>,
         function: &str,
@@ -109,7 +109,7 @@ impl Execution {
 
     /// How many ops each step computes.
     #[cfg(test)]
-    pub fn ops_of_steps(&self) -> Vec<usize> {
+    pub(crate) fn ops_of_steps(&self) -> Vec<usize> {
         let ops = |step: &Step| {
             let alone = !matches!(step.action, Action::Region { .. });
             step.action.fused_ops().map(<[OpId]>::len).sum::<usize>() + usize::from(alone)
@@ -271,7 +271,7 @@ fn readers_of_constants(constants: &Constants, plan: &Plan) -> HashMap<ValueId, 
 /// The tensors of one run.
 struct Run<'a> {
     constants: &'a Constants,
-    places: &'a [Option<Place>],
+    places: &'a [Option<MemoryPlace>],
     buffers: &'a mut Buffers,
     nested: &'a mut HashMap<OpId, Vec<Nested>>,
     evaluation: &'a mut Evaluation,
@@ -338,15 +338,15 @@ impl Run<'_> {
     /// Calls `compute` with what a step reads, the bytes of its result, and working memory.
     fn write(
         &mut self,
-        sources: &[Place],
-        to: &Place,
+        sources: &[MemoryPlace],
+        to: &MemoryPlace,
         compute: impl FnOnce(Sources<'_>, &mut [u8], &mut [f64]),
     ) {
         let Buffers { planned, scratch, held } = &mut *self.buffers;
         let scratch = bytemuck::cast_slice_mut(scratch);
         let (inputs, constants) = (self.inputs, self.constants);
         match to {
-            Place::Planned { line, bytes } => {
+            MemoryPlace::Planned { line, bytes } => {
                 let range = lines(*line, *bytes);
                 let (before, rest) = planned.split_at_mut(range.start);
                 let (result, after) = rest.split_at_mut(range.len());
@@ -356,7 +356,7 @@ impl Run<'_> {
                 let result = &mut bytemuck::cast_slice_mut(result)[..*bytes];
                 compute(Sources::new(sources, memory), result, scratch);
             }
-            Place::Output(index) => {
+            MemoryPlace::Output(index) => {
                 let mut data = take(&mut self.outputs[*index]);
                 let planned: [&[Line]; 2] = [planned, &[]];
                 let memory =
@@ -409,7 +409,7 @@ impl Run<'_> {
             let place = self.places[id.0 as usize].as_ref().ok_or_else(|| {
                 RuntimeError::Interface(format!("the output `{}` has no value", function.value(id).name))
             })?;
-            if matches!(place, Place::Output(at) if *at == index) {
+            if matches!(place, MemoryPlace::Output(at) if *at == index) {
                 continue;
             }
             if is_known(&specialized.outputs[index].ty) {
@@ -437,7 +437,7 @@ fn take(tensor: &mut Tensor) -> Data {
 /// The operands of an op that is run by its meaning.
 struct Frame<'a> {
     constants: &'a Constants,
-    places: &'a [Option<Place>],
+    places: &'a [Option<MemoryPlace>],
     memory: Memory<'a>,
 }
 

@@ -11,7 +11,7 @@ use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI, LN_2, SQRT_2};
 
 use pulp::{Scalar, Scalar128b, Simd};
 
-pub use real::Real;
+pub(crate) use real::Real;
 use real::{INTEGER, exp_parts, power_of_two};
 
 mod real;
@@ -20,7 +20,7 @@ mod tests;
 
 /// Whether these vectors multiply and add, rounding once, by an instruction, and not by a call for each number.
 #[inline(always)]
-pub fn fuses<S: Simd>() -> bool {
+pub(crate) fn fuses<S: Simd>() -> bool {
     TypeId::of::<S>() != TypeId::of::<Scalar>() && TypeId::of::<S>() != TypeId::of::<Scalar128b>()
 }
 
@@ -36,7 +36,7 @@ fn polynomial<R: Real, S: Simd, const N: usize>(x: R, coefficients: [f64; N]) ->
 
 /// eˣ for x ≤ 0, but 0 from −86.5 on, where that is about 2⁻¹²⁴·⁸: as good as [`Real::exponential`] in a sum to which 1 belongs.
 #[inline(always)]
-pub fn decay<S: Simd>(x: f32) -> f32 {
+pub(crate) fn decay<S: Simd>(x: f32) -> f32 {
     let (n, exponential) = exp_parts::<S>(x);
     let exponential = exponential * power_of_two(n);
     if x < -86.5 { 0.0 } else { exponential }
@@ -45,7 +45,7 @@ pub fn decay<S: Simd>(x: f32) -> f32 {
 /// eˣ to within 10⁻⁵ for x ≤ 0, but never less than e⁻⁶⁰, 9·10⁻²⁷, which is nothing in a sum to which 1 belongs, nor in
 /// fp16, and which products with the sum's inverse do not make subnormal and slow.
 #[inline(always)]
-pub fn rough_decay<S: Simd>(x: f32) -> f32 {
+pub(crate) fn rough_decay<S: Simd>(x: f32) -> f32 {
     let x = if x < -60.0 { -60.0 } else { x };
     let shifted = x.multiply_add::<S>(std::f32::consts::LOG2_E, INTEGER);
     let r = (INTEGER - shifted).multiply_add::<S>(std::f32::consts::LN_2, x);
@@ -57,7 +57,7 @@ pub fn rough_decay<S: Simd>(x: f32) -> f32 {
 /// e^(x − y) for x ≤ y, with the rounding error of the difference made good: far from 0 it is many times that of the
 /// result.
 #[inline(always)]
-pub fn exp_difference<S: Simd>(x: f32, y: f32) -> f32 {
+pub(crate) fn exp_difference<S: Simd>(x: f32, y: f32) -> f32 {
     let difference = x - y;
     // Knuth's two-sum: the exact difference is `difference + error`.
     let back = difference - x;
@@ -70,7 +70,7 @@ pub fn exp_difference<S: Simd>(x: f32, y: f32) -> f32 {
 
 /// tanh x: the series near 0, where 1 − 2/(e²ˣ + 1) would cancel.
 #[inline(always)]
-pub fn tanh<R: Real, S: Simd>(x: R) -> R {
+pub(crate) fn tanh<R: Real, S: Simd>(x: R) -> R {
     let square = x * x;
     let series = polynomial::<R, S, 7>(
         square,
@@ -92,7 +92,7 @@ pub fn tanh<R: Real, S: Simd>(x: R) -> R {
 
 /// 1 / (1 + e⁻ˣ) without the loss of the sum's last bits where e⁻ˣ is large.
 #[inline(always)]
-pub fn logistic<R: Real, S: Simd>(x: R) -> R {
+pub(crate) fn logistic<R: Real, S: Simd>(x: R) -> R {
     // e^−|x| is at most 1, and the result is one of the two parts of 1 that it divides.
     let small = (-x.magnitude()).exponential::<S>();
     let part = if x < R::of(0.0) { small } else { R::of(1.0) };
@@ -101,7 +101,7 @@ pub fn logistic<R: Real, S: Simd>(x: R) -> R {
 
 /// log(1 + eˣ) without overflow or cancellation.
 #[inline(always)]
-pub fn softplus<R: Real, S: Simd>(x: R) -> R {
+pub(crate) fn softplus<R: Real, S: Simd>(x: R) -> R {
     // max(x, 0) + log(1 + u) with u = e^−|x|, of which 1 + u would lose what is small.
     let u = (-x.magnitude()).exponential::<S>();
     let one = R::of(1.0);
@@ -141,14 +141,14 @@ fn erfc_of_magnitude<R: Real, S: Simd>(x: R) -> R {
 
 /// 1 − erf x.
 #[inline(always)]
-pub fn erfc<R: Real, S: Simd>(x: R) -> R {
+pub(crate) fn erfc<R: Real, S: Simd>(x: R) -> R {
     let value = erfc_of_magnitude::<R, S>(x);
     if x < R::of(0.0) { R::of(2.0) - value } else { value }
 }
 
 /// 2/√π · ∫₀ˣ e^(−t²) dt: the Taylor series near 0, where 1 − erfc x would cancel.
 #[inline(always)]
-pub fn erf<R: Real, S: Simd>(x: R) -> R {
+pub(crate) fn erf<R: Real, S: Simd>(x: R) -> R {
     let series = polynomial::<R, S, 9>(
         x * x,
         [
@@ -170,14 +170,14 @@ pub fn erf<R: Real, S: Simd>(x: R) -> R {
 
 /// x·Φ(x), Φ being the distribution function of the normal distribution.
 #[inline(always)]
-pub fn gelu<R: Real, S: Simd>(x: R) -> R {
+pub(crate) fn gelu<R: Real, S: Simd>(x: R) -> R {
     // 1 + erf(z) = erfc(−z), without the cancellation at negative x.
     R::of(0.5) * x * erfc::<R, S>(-x * R::of(FRAC_1_SQRT_2))
 }
 
 /// x·½(1 + tanh(√(2/π)·(x + 0.044715·x³))).
 #[inline(always)]
-pub fn gelu_by_tanh<R: Real, S: Simd>(x: R) -> R {
+pub(crate) fn gelu_by_tanh<R: Real, S: Simd>(x: R) -> R {
     // ½(1 + tanh(z)) = logistic(2z), without the cancellation at negative x.
     let inner = (R::of(0.044715) * x * x).multiply_add::<S>(x, x);
     x * logistic::<R, S>(R::of(FRAC_2_SQRT_PI * SQRT_2) * inner)
@@ -185,6 +185,6 @@ pub fn gelu_by_tanh<R: Real, S: Simd>(x: R) -> R {
 
 /// 2ˣ.
 #[inline(always)]
-pub fn exp2<R: Real, S: Simd>(x: R) -> R {
+pub(crate) fn exp2<R: Real, S: Simd>(x: R) -> R {
     (x * R::of(LN_2)).exponential::<S>()
 }

@@ -15,7 +15,7 @@ use crate::draft::{Chain, Draft, DraftWork};
 use crate::kernels::Work;
 
 /// Makes one step of those that can be one. A step stands where its last op was.
-pub fn fuse(drafts: Vec<Draft>, facts: &Facts, readers: &[usize]) -> Vec<Draft> {
+pub(crate) fn fuse(drafts: Vec<Draft>, facts: &Facts, readers: &[usize]) -> Vec<Draft> {
     let mut fusion = Fusion {
         facts,
         readers,

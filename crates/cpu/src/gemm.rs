@@ -25,11 +25,11 @@ use crate::simd::amx::Amx;
 use crate::simd::matrix_unit::{Found, Products, SIDE};
 use crate::threads::Threads;
 
-pub use after::{After, Bias};
+pub(crate) use after::{After, Bias};
 use tile::TileShape;
 
 /// Terms of a sum that are added up in registers, before they join the terms of other blocks.
-pub const DEPTH: usize = 256;
+pub(crate) const DEPTH: usize = 256;
 /// Rows of `c` in one block, at most.
 const MOST_ROWS: usize = 240;
 /// Values of a packed block of `a`, at most: it stays in the second cache.
@@ -43,7 +43,7 @@ const MOST_SUMS: usize = 1 << 20;
 
 /// One operand: `values[i · row_stride + j · column_stride]` at row `i`, column `j`.
 #[derive(Debug, Clone, Copy)]
-pub struct Matrix<'a> {
+pub(crate) struct Matrix<'a> {
     /// The elements, from the matrix's first on.
     pub values: Floats<'a>,
     /// Distance between rows, in elements.
@@ -55,14 +55,14 @@ pub struct Matrix<'a> {
 impl Matrix<'_> {
     /// The same matrix with rows and columns exchanged.
     #[must_use]
-    pub fn transposed(self) -> Self {
+    pub(crate) fn transposed(self) -> Self {
         Matrix { row_stride: self.column_stride, column_stride: self.row_stride, ..self }
     }
 }
 
 /// A right operand, which is packed in each run, unless it comes packed.
 #[derive(Debug, Clone, Copy)]
-pub struct Right<'a> {
+pub(crate) struct Right<'a> {
     /// The matrix.
     pub matrix: Matrix<'a>,
     /// The matrix packed, which [`Gemm::pack`] made.
@@ -77,7 +77,7 @@ impl<'a> From<Matrix<'a>> for Right<'a> {
 
 /// A packed right operand.
 #[derive(Debug, Clone, Copy)]
-pub struct Packed<'a> {
+pub(crate) struct Packed<'a> {
     /// Its values.
     pub values: &'a [f32],
     /// What packing found of its numbers.
@@ -86,7 +86,7 @@ pub struct Packed<'a> {
 
 /// What the matrix unit needs to know of the operands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Precision {
+pub(crate) enum Precision {
     /// They are fp16.
     Half,
     /// They may be rounded to 16 significant bits.
@@ -131,7 +131,7 @@ impl Unit {
 
 /// Where the product goes, row-major.
 #[derive(Debug)]
-pub enum Output<'a> {
+pub(crate) enum Output<'a> {
     /// fp16.
     F16(&'a mut [f16]),
     /// fp32.
@@ -142,7 +142,7 @@ pub enum Output<'a> {
 
 impl<'a> Output<'a> {
     /// The result of this type, fp16 or fp32, in these bytes, which are aligned for it.
-    pub fn new(dtype: DType, bytes: &'a mut [u8]) -> Output<'a> {
+    pub(crate) fn new(dtype: DType, bytes: &'a mut [u8]) -> Output<'a> {
         match dtype {
             DType::Fp16 => Output::F16(bytemuck::cast_slice_mut(bytes)),
             _ => Output::F32(bytemuck::cast_slice_mut(bytes)),
@@ -152,7 +152,7 @@ impl<'a> Output<'a> {
 
 /// The sizes of a product and how its work is cut up.
 #[derive(Debug, Clone)]
-pub struct Gemm {
+pub(crate) struct Gemm {
     m: usize,
     n: usize,
     k: usize,
@@ -175,7 +175,7 @@ pub struct Gemm {
 
 impl Gemm {
     /// A product `[m, k] · [k, n]`.
-    pub fn new(size: [usize; 3], precision: Precision, threads: &Threads) -> Gemm {
+    pub(crate) fn new(size: [usize; 3], precision: Precision, threads: &Threads) -> Gemm {
         let [m, n, _] = size;
         let tile = TileShape::of(threads.arch());
         // The matrix unit adds products of parts in an order that is another one for the transposed product: there
@@ -186,7 +186,7 @@ impl Gemm {
     }
 
     /// The same product, whose right operand may come packed.
-    pub fn for_packed(size: [usize; 3], precision: Precision, threads: &Threads) -> Gemm {
+    pub(crate) fn for_packed(size: [usize; 3], precision: Precision, threads: &Threads) -> Gemm {
         Gemm::of_sides(size, false, precision, threads)
     }
 
@@ -208,7 +208,7 @@ impl Gemm {
     }
 
     /// The columns of the result.
-    pub fn columns(&self) -> usize {
+    pub(crate) fn columns(&self) -> usize {
         self.n
     }
 
@@ -276,14 +276,14 @@ impl Gemm {
     }
 
     /// The fp32 values of working memory that [`Gemm::run`] needs, of which the first should begin a cache line.
-    pub fn scratch(&self) -> usize {
+    pub(crate) fn scratch(&self) -> usize {
         let threads = self.thread_scratch().saturating_mul(self.threads);
         let shared = self.shared_scratch().saturating_add(self.kept_scratch());
         threads.saturating_add(shared).saturating_add(self.turned_scratch())
     }
 
     /// Values of the packed right operand of a product that [`Gemm::for_packed`] made.
-    pub fn packed(&self) -> usize {
+    pub(crate) fn packed(&self) -> usize {
         let last = self.n - self.n / self.block_columns * self.block_columns;
         let columns = self.n - last + last.next_multiple_of(self.side.columns);
         self.right_values(columns, self.k)
@@ -291,7 +291,7 @@ impl Gemm {
 
     /// Packs the right operand of products that [`Gemm::for_packed`] made, of any number of rows. Gives what packing
     /// found.
-    pub fn pack(&self, b: Matrix<'_>, packed: &mut [f32], threads: &Threads) -> Found {
+    pub(crate) fn pack(&self, b: Matrix<'_>, packed: &mut [f32], threads: &Threads) -> Found {
         debug_assert!(!self.transposed);
         let block = self.right_values(self.block_columns, self.k).max(1);
         let blocks = self.column_blocks().zip(packed.chunks_mut(block));
@@ -301,7 +301,7 @@ impl Gemm {
     }
 
     /// Computes the product.
-    pub fn run(
+    pub(crate) fn run(
         &self,
         a: Matrix<'_>,
         b: Right<'_>,

@@ -8,7 +8,7 @@ use bytemuck::Pod;
 
 /// Which end of a buffer is guarded without a gap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
+pub(crate) enum End {
     /// The first element follows a forbidden page.
     First,
     /// A forbidden page follows the last element.
@@ -16,7 +16,7 @@ pub enum End {
 }
 
 /// Elements between two forbidden pages.
-pub struct Guarded<T> {
+pub(crate) struct Guarded<T> {
     map: *mut libc::c_void,
     bytes: usize,
     first: *mut T,
@@ -25,7 +25,7 @@ pub struct Guarded<T> {
 
 impl<T: Pod> Guarded<T> {
     /// A copy of these elements.
-    pub fn new(values: &[T], end: End) -> Guarded<T> {
+    pub(crate) fn new(values: &[T], end: End) -> Guarded<T> {
         // SAFETY: this only reads a number.
         let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as usize;
         let inner = size_of_val(values).next_multiple_of(page).max(page);

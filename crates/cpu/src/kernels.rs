@@ -13,7 +13,7 @@ use elementwise::StripFunction;
 
 mod binary;
 mod broadcast;
-pub mod elementwise;
+pub(crate) mod elementwise;
 mod movement;
 mod power;
 mod product;
@@ -22,7 +22,7 @@ mod softmax;
 mod unary;
 
 /// Fast code for one result of an op.
-pub trait Kernel: Send + Sync {
+pub(crate) trait Kernel: Send + Sync {
     /// The fp64 values of working memory that [`Kernel::run`] needs.
     fn scratch(&self) -> usize {
         0
@@ -40,11 +40,11 @@ pub trait Kernel: Send + Sync {
 
 /// Computes the fp32 values of neighbouring elements of an operand, from the one at this position on; or goes on with
 /// those that become elements of a result.
-pub type Elements<'a> = &'a (dyn Fn(usize, &mut [f32]) + Sync);
+pub(crate) type Elements<'a> = &'a (dyn Fn(usize, &mut [f32]) + Sync);
 
 /// What is part of a kernel's step.
 #[derive(Clone, Copy, Default)]
-pub struct Around<'a> {
+pub(crate) struct Around<'a> {
     /// What computes the kernel's only operand, which is nowhere in memory.
     pub prologue: Option<Elements<'a>>,
     /// What goes on with all elements of the result, part by part, before they are rounded.
@@ -52,7 +52,7 @@ pub struct Around<'a> {
 }
 
 /// A kernel that ops which compute element by element may be part of.
-pub trait Surrounded {
+pub(crate) trait Surrounded {
     /// Whether they, with so much work for one element, may compute its only operand, and not only go on with its result.
     fn takes_prologue(&self, _work: usize) -> bool {
         false
@@ -71,14 +71,14 @@ pub trait Surrounded {
 
 /// The only operand of a kernel: in memory, or computed where it is read.
 #[derive(Clone, Copy)]
-pub struct Only<'a, T> {
+pub(crate) struct Only<'a, T> {
     values: &'a [T],
     prologue: Option<Elements<'a>>,
 }
 
 impl<'a, T: Float> Only<'a, T> {
     /// The first of these operands, or what `prologue` computes.
-    pub fn new(operands: Sources<'a>, prologue: Option<Elements<'a>>) -> Only<'a, T> {
+    pub(crate) fn new(operands: Sources<'a>, prologue: Option<Elements<'a>>) -> Only<'a, T> {
         // With a prologue, the operands are its own.
         let values = if prologue.is_some() { &[] } else { operands.values(0) };
         Only { values, prologue }
@@ -86,7 +86,7 @@ impl<'a, T: Float> Only<'a, T> {
 
     /// The elements from a position on, in fp32.
     #[inline(always)]
-    pub fn read(&self, position: usize, to: &mut [f32]) {
+    pub(crate) fn read(&self, position: usize, to: &mut [f32]) {
         match self.prologue {
             Some(prologue) => prologue(position, to),
             None => T::widen(&self.values[position..position + to.len()], to),
@@ -95,7 +95,7 @@ impl<'a, T: Float> Only<'a, T> {
 }
 
 /// A kernel and the operands that it reads, in its order.
-pub struct Work {
+pub(crate) struct Work {
     /// The kernel.
     pub kernel: Box<dyn Kernel>,
     /// Its operands.
@@ -103,7 +103,7 @@ pub struct Work {
 }
 
 /// How an op is run.
-pub enum Choice {
+pub(crate) enum Choice {
     /// Its result has the same bytes as this operand.
     Alias(Operand),
     /// By one kernel per result.
@@ -126,7 +126,7 @@ impl Choice {
 /// # Errors
 ///
 /// When the row refuses the operands.
-pub fn choose(
+pub(crate) fn choose(
     row: &OpDef,
     operands: &Operands<'_>,
     results: &[TensorType],

@@ -36,6 +36,8 @@
 //! Kernels use the best instructions that the processor has, or those that [`Options::path`] or [`PATH_VARIABLE`] name;
 //! [`HIDE_VARIABLE`] hides instruction sets, as if the processor had not got them.
 
+#![warn(unreachable_pub)]
+
 mod arena;
 mod choose;
 mod constants;

@@ -29,7 +29,7 @@ use crate::memory::{Floats, FloatsMut, LINE_BYTES, Line};
 use crate::plan::unsupported;
 use crate::threads::Threads;
 use columns::{Columns, Slope};
-use positions::{Positions, Product};
+use positions::{HeadProduct, Positions};
 use slices::check;
 
 pub use slices::{SliceGradients, SliceInputs};
@@ -184,7 +184,7 @@ impl FusedHead {
         let gemm = self.to_logits(rows);
         grow(&mut self.scratch, gemm.scratch())?;
         let (a, place) = (self.rows(embed, first), self.place(first, rows));
-        let x = self.x.operand(Product::Logits, &gemm);
+        let x = self.x.operand(HeadProduct::Logits, &gemm);
         let bias = bias.map_or(Bias::None, |bias| Bias::Rows(bias.from(first)));
         let z = &mut self.z[place];
         let scratch = bytemuck::cast_slice_mut(&mut self.scratch);
@@ -280,7 +280,7 @@ impl FusedHead {
             let dz = Matrix { values: Floats::F32(dz), row_stride: n, column_stride: 1 };
             let dx = Output::Sum(&mut self.dx[..n * dim]);
             to_dx.run(embed_rows.transposed(), dz.into(), Bias::None.into(), dx, scratch, &self.threads);
-            let x = self.x.operand(Product::Dembed, &to_dembed);
+            let x = self.x.operand(HeadProduct::Dembed, &to_dembed);
             let to = match dembed.part(first * dim..(first + rows) * dim) {
                 FloatsMut::F16(to) => Output::F16(to),
                 FloatsMut::F32(to) => Output::F32(to),
@@ -353,9 +353,9 @@ impl FusedHead {
             self.precision = if half { Precision::Rounded } else { Precision::SingleButSmall };
             let (logits, dembed) = (self.to_logits(TILE), self.to_dembed(TILE));
             self.x.gather(x, positions, &self.counted, &self.threads);
-            self.x.pack(Product::Logits, &logits, &self.threads)?;
+            self.x.pack(HeadProduct::Logits, &logits, &self.threads)?;
             if gradients.is_some() {
-                self.x.pack(Product::Dembed, &dembed, &self.threads)?;
+                self.x.pack(HeadProduct::Dembed, &dembed, &self.threads)?;
             }
             self.first_pass(embed, bias)?;
             let totals = self.totals(losses);

@@ -15,14 +15,14 @@ use crate::constants::Constants;
 /// A cache line, the unit of the plan: every value starts at one.
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
 #[repr(C, align(64))]
-pub struct Line([u8; LINE_BYTES]);
+pub(crate) struct Line([u8; LINE_BYTES]);
 
 /// Bytes of a [`Line`].
-pub const LINE_BYTES: usize = 64;
+pub(crate) const LINE_BYTES: usize = 64;
 
 /// Where a value lives while the function runs.
 #[derive(Debug, Clone)]
-pub enum Place {
+pub(crate) enum MemoryPlace {
     /// In the tensor that the caller passes as this input.
     Input(usize),
     /// In a constant, or in what an op made of constants.
@@ -38,13 +38,13 @@ pub enum Place {
 }
 
 /// The lines that a planned place takes.
-pub fn lines(line: usize, bytes: usize) -> Range<usize> {
+pub(crate) fn lines(line: usize, bytes: usize) -> Range<usize> {
     line..line + bytes.div_ceil(LINE_BYTES)
 }
 
 /// Everything that a step may read.
 #[derive(Clone, Copy)]
-pub struct Memory<'a> {
+pub(crate) struct Memory<'a> {
     /// The planned memory before the place that the step writes, and after it.
     pub planned: [&'a [Line]; 2],
     /// The line at which the second part of `planned` starts.
@@ -61,9 +61,9 @@ pub struct Memory<'a> {
 
 impl<'a> Memory<'a> {
     /// The bytes at a place.
-    pub fn bytes(&self, place: &'a Place) -> &'a [u8] {
+    pub(crate) fn bytes(&self, place: &'a MemoryPlace) -> &'a [u8] {
         match place {
-            Place::Planned { line, bytes } => {
+            MemoryPlace::Planned { line, bytes } => {
                 let range = lines(*line, *bytes);
                 let part = match range.start.checked_sub(self.resumes) {
                     Some(start) => &self.planned[1][start..range.end - self.resumes],
@@ -76,14 +76,14 @@ impl<'a> Memory<'a> {
     }
 
     /// The tensor at a place that is one.
-    pub fn tensor(&self, place: &'a Place) -> Option<&'a Tensor> {
+    pub(crate) fn tensor(&self, place: &'a MemoryPlace) -> Option<&'a Tensor> {
         match place {
-            Place::Input(index) => self.inputs.get(*index).copied(),
-            Place::Output(index) => self.outputs.get(*index),
-            Place::Held(index) => self.held.get(*index)?.as_deref(),
-            Place::Constant(id) => self.constants.get(*id).map(Arc::as_ref),
-            Place::Literal(tensor) => Some(tensor),
-            Place::Planned { .. } => None,
+            MemoryPlace::Input(index) => self.inputs.get(*index).copied(),
+            MemoryPlace::Output(index) => self.outputs.get(*index),
+            MemoryPlace::Held(index) => self.held.get(*index)?.as_deref(),
+            MemoryPlace::Constant(id) => self.constants.get(*id).map(Arc::as_ref),
+            MemoryPlace::Literal(tensor) => Some(tensor),
+            MemoryPlace::Planned { .. } => None,
         }
     }
 }
@@ -91,7 +91,7 @@ impl<'a> Memory<'a> {
 impl Memory<'_> {
     /// Copies the values at a place into a tensor's; there are as many, of the same type. A bool is a byte
     /// that is not 0.
-    pub fn copy(&self, place: &Place, to: &mut Data) {
+    pub(crate) fn copy(&self, place: &MemoryPlace, to: &mut Data) {
         match to {
             Data::Bool(bools) => {
                 bools.iter_mut().zip(self.bytes(place)).for_each(|(to, &from)| *to = from != 0);
@@ -106,15 +106,15 @@ impl Memory<'_> {
     }
 
     /// The values at a place as a tensor; the type is what the plan knows of it.
-    pub fn shared_tensor(&self, place: &Place, ty: &TensorType) -> Option<Arc<Tensor>> {
+    pub(crate) fn shared_tensor(&self, place: &MemoryPlace, ty: &TensorType) -> Option<Arc<Tensor>> {
         let shared = match place {
-            Place::Held(index) => self.held.get(*index)?.clone(),
-            Place::Constant(id) => self.constants.get(*id).cloned(),
-            Place::Literal(tensor) => Some(tensor.clone()),
+            MemoryPlace::Held(index) => self.held.get(*index)?.clone(),
+            MemoryPlace::Constant(id) => self.constants.get(*id).cloned(),
+            MemoryPlace::Literal(tensor) => Some(tensor.clone()),
             _ => None,
         };
         let dims = ty.shape.to_known();
-        if let (Place::Input(index), None) = (place, &dims) {
+        if let (MemoryPlace::Input(index), None) = (place, &dims) {
             return Some(Arc::new(Tensor::clone(self.inputs[*index])));
         }
         if let Some(tensor) = shared {
@@ -133,35 +133,35 @@ impl Memory<'_> {
 
 /// The operands of a kernel.
 #[derive(Clone, Copy)]
-pub struct Sources<'a> {
-    places: &'a [Place],
+pub(crate) struct Sources<'a> {
+    places: &'a [MemoryPlace],
     memory: Memory<'a>,
 }
 
 impl<'a> Sources<'a> {
     /// The values at these places.
-    pub fn new(places: &'a [Place], memory: Memory<'a>) -> Sources<'a> {
+    pub(crate) fn new(places: &'a [MemoryPlace], memory: Memory<'a>) -> Sources<'a> {
         Sources { places, memory }
     }
 
     /// The number of operands.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.places.len()
     }
 
     /// The bytes of an operand.
-    pub fn bytes(&self, index: usize) -> &'a [u8] {
+    pub(crate) fn bytes(&self, index: usize) -> &'a [u8] {
         self.places.get(index).map_or(&[], |place| self.memory.bytes(place))
     }
 
     /// The elements of an operand, which are stored as `T`.
-    pub fn values<T: AnyBitPattern>(&self, index: usize) -> &'a [T] {
+    pub(crate) fn values<T: AnyBitPattern>(&self, index: usize) -> &'a [T] {
         // Planned values start at a cache line, all others are vectors of `T`: the cast cannot fail.
         bytemuck::cast_slice(self.bytes(index))
     }
 
     /// The elements of an operand of fp16 or fp32.
-    pub fn floats(&self, index: usize, dtype: DType) -> Floats<'a> {
+    pub(crate) fn floats(&self, index: usize, dtype: DType) -> Floats<'a> {
         match dtype {
             DType::Fp16 => Floats::F16(self.values(index)),
             _ => Floats::F32(self.values(index)),
@@ -243,7 +243,7 @@ impl FloatsMut<'_> {
 }
 
 /// The bytes of a tensor's values; none for strings.
-pub fn bytes_of(data: &Data) -> &[u8] {
+pub(crate) fn bytes_of(data: &Data) -> &[u8] {
     fn view<T: NoUninit>(values: &[T]) -> &[u8] {
         bytemuck::cast_slice(values)
     }
@@ -252,7 +252,7 @@ pub fn bytes_of(data: &Data) -> &[u8] {
 
 /// The bytes of a tensor's values, to be written; none for strings and bools, not all of whose bytes are
 /// values.
-pub fn bytes_of_mut(data: &mut Data) -> &mut [u8] {
+pub(crate) fn bytes_of_mut(data: &mut Data) -> &mut [u8] {
     match data {
         Data::F16(values) => bytemuck::cast_slice_mut::<f16, u8>(values),
         Data::F32(values) => bytemuck::cast_slice_mut::<f32, u8>(values),
@@ -271,11 +271,11 @@ pub fn bytes_of_mut(data: &mut Data) -> &mut [u8] {
 }
 
 /// Whether values of this type can live in planned memory and be copied out of it.
-pub fn can_be_planned(dtype: DType) -> bool {
+pub(crate) fn can_be_planned(dtype: DType) -> bool {
     dtype != DType::String
 }
 
 /// Bytes that one element takes in memory; narrow integers take one.
-pub fn element_bytes(dtype: DType) -> usize {
+pub(crate) fn element_bytes(dtype: DType) -> usize {
     (dtype.bits() as usize).div_ceil(8).max(1)
 }

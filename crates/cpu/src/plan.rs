@@ -22,12 +22,12 @@ use crate::draft::{Chain, Draft, DraftWork};
 use crate::fuse::fuse;
 use crate::kernels::elementwise::{Region, StripFunction};
 use crate::kernels::{Choice, Kernel};
-use crate::memory::{LINE_BYTES, Place, element_bytes};
+use crate::memory::{LINE_BYTES, MemoryPlace, element_bytes};
 use crate::readers::{readers, values_read};
 use crate::threads::Threads;
 
 /// One step of a run.
-pub struct Step {
+pub(crate) struct Step {
     /// The op.
     pub op: OpId,
     /// How it is run.
@@ -35,7 +35,7 @@ pub struct Step {
 }
 
 /// How a step is run.
-pub enum Action {
+pub(crate) enum Action {
     /// A kernel computes one result.
     Kernel {
         /// The kernel.
@@ -47,18 +47,18 @@ pub enum Action {
         /// The ops that go on with its result.
         epilogue: Option<Fused>,
         /// Its operands, or what its prologue reads, and then what its epilogue reads besides.
-        sources: Vec<Place>,
+        sources: Vec<MemoryPlace>,
         /// Where the result goes: planned memory or an output.
-        to: Place,
+        to: MemoryPlace,
     },
     /// Ops that compute element by element, together.
     Region {
         /// The ops.
         fused: Fused,
         /// What they read.
-        sources: Vec<Place>,
+        sources: Vec<MemoryPlace>,
         /// Where the result goes.
-        to: Place,
+        to: MemoryPlace,
     },
     /// The op's meaning computes all results, which are held.
     Meaning {
@@ -69,7 +69,7 @@ pub enum Action {
 
 impl Action {
     /// The regions that are part of this step.
-    pub fn fused(&mut self) -> impl Iterator<Item = &mut Fused> {
+    pub(crate) fn fused(&mut self) -> impl Iterator<Item = &mut Fused> {
         let [prologue, epilogue] = match self {
             Action::Region { fused, .. } => [Some(fused), None],
             Action::Kernel { prologue, epilogue, .. } => [prologue.as_mut(), epilogue.as_mut()],
@@ -79,7 +79,7 @@ impl Action {
     }
 
     /// Their ops, of each region apart.
-    pub fn fused_ops(&self) -> impl Iterator<Item = &[OpId]> {
+    pub(crate) fn fused_ops(&self) -> impl Iterator<Item = &[OpId]> {
         let [prologue, epilogue] = match self {
             Action::Region { fused, .. } => [Some(fused), None],
             Action::Kernel { prologue, epilogue, .. } => [prologue.as_ref(), epilogue.as_ref()],
@@ -90,7 +90,7 @@ impl Action {
 }
 
 /// Ops that are computed together.
-pub struct Fused {
+pub(crate) struct Fused {
     /// What computes them.
     pub region: Region,
     /// The ops, in the order of the region's nodes.
@@ -98,11 +98,11 @@ pub struct Fused {
 }
 
 /// The steps of a function and the memory that they need.
-pub struct Plan {
+pub(crate) struct Plan {
     /// The steps in order.
     pub steps: Vec<Step>,
     /// Where each value lives; `None` for states and what no op made.
-    pub places: Vec<Option<Place>>,
+    pub places: Vec<Option<MemoryPlace>>,
     /// Cache lines of planned memory.
     pub lines: usize,
     /// fp64 values of working memory.
@@ -112,13 +112,13 @@ pub struct Plan {
 }
 
 /// A sound program that this runtime cannot run.
-pub fn unsupported(reason: impl Into<String>) -> RuntimeError {
+pub(crate) fn unsupported(reason: impl Into<String>) -> RuntimeError {
     RuntimeError::Unsupported { runtime: NAME, reason: reason.into() }
 }
 
 /// A storage: values that have the same bytes.
 struct Storage {
-    place: Option<Place>,
+    place: Option<MemoryPlace>,
     bytes: usize,
     dtype: DType,
     /// The step after which nothing reads it.
@@ -138,7 +138,7 @@ struct Planner<'a> {
 }
 
 /// Plans a function whose constants are known.
-pub fn plan(constants: &Constants, threads: &Threads) -> Result<Plan, RuntimeError> {
+pub(crate) fn plan(constants: &Constants, threads: &Threads) -> Result<Plan, RuntimeError> {
     let specialized = constants.specialized();
     let function = specialized.function();
     let mut planner = Planner {
@@ -166,7 +166,7 @@ impl Planner<'_> {
         self.storage_of[value.0 as usize]
     }
 
-    fn add_storage(&mut self, id: ValueId, place: Option<Place>, ty: &TensorType) -> Option<()> {
+    fn add_storage(&mut self, id: ValueId, place: Option<MemoryPlace>, ty: &TensorType) -> Option<()> {
         let elements = usize::try_from(ty.shape.elements().unwrap_or(0)).ok()?;
         let bytes = elements.checked_mul(element_bytes(ty.dtype))?;
         self.storage_of[id.0 as usize] = Some(self.storages.len());
@@ -178,11 +178,11 @@ impl Planner<'_> {
     fn enter_known(&mut self) {
         let specialized = self.constants.specialized();
         for (index, (&id, port)) in specialized.input_ids.iter().zip(&specialized.inputs).enumerate() {
-            self.add_storage(id, Some(Place::Input(index)), &port.ty);
+            self.add_storage(id, Some(MemoryPlace::Input(index)), &port.ty);
         }
         for id in self.constants.ids() {
             if let Some(tensor) = self.constants.get(id) {
-                self.add_storage(id, Some(Place::Constant(id)), &tensor.ty());
+                self.add_storage(id, Some(MemoryPlace::Constant(id)), &tensor.ty());
             }
         }
     }
@@ -254,7 +254,7 @@ impl Planner<'_> {
     fn meaning(&mut self, op: &Op) -> DraftWork {
         let mut results = Vec::with_capacity(op.results.len());
         for &value in &op.results {
-            let place = Some(Place::Held(self.held));
+            let place = Some(MemoryPlace::Held(self.held));
             self.storage_of[value.0 as usize] = Some(self.storages.len());
             self.storages.push(Storage { place, bytes: 0, dtype: DType::String, last_use: 0 });
             results.push(self.held);
@@ -290,7 +290,7 @@ impl Planner<'_> {
             storage.last_use = usize::MAX;
             // Not every byte is a bool, so kernels do not write into tensors of bools.
             if storage.place.is_none() && storage.dtype != DType::Bool {
-                storage.place = Some(Place::Output(index));
+                storage.place = Some(MemoryPlace::Output(index));
             }
         }
     }
@@ -304,13 +304,13 @@ impl Planner<'_> {
             if storage.place.is_none() {
                 let line = arena.place(step, storage.last_use, storage.bytes.div_ceil(LINE_BYTES));
                 let line = line.ok_or_else(|| unsupported("a function of this size"))?;
-                storage.place = Some(Place::Planned { line, bytes: storage.bytes });
+                storage.place = Some(MemoryPlace::Planned { line, bytes: storage.bytes });
             }
         }
         Ok(arena.lines())
     }
 
-    fn place(&self, id: ValueId) -> Option<Place> {
+    fn place(&self, id: ValueId) -> Option<MemoryPlace> {
         self.storage(id).and_then(|storage| self.storages[storage].place.clone())
     }
 
@@ -318,14 +318,14 @@ impl Planner<'_> {
     fn complete(self, drafts: Vec<Draft>, lines: usize) -> Result<Plan, RuntimeError> {
         let source = |operand: &Operand| match (operand.id, &operand.value) {
             (Some(id), _) => self.place(id),
-            (None, value) => value.clone().map(Place::Literal),
+            (None, value) => value.clone().map(MemoryPlace::Literal),
         };
         let valueless = || unsupported("an operand without a value");
         let mut scratch = 0;
         let mut steps = Vec::with_capacity(drafts.len());
         for Draft { op, work } in drafts {
             let to = work.value().and_then(|value| self.place(value));
-            let sources: Option<Vec<Place>> = work.operands().map(source).collect();
+            let sources: Option<Vec<MemoryPlace>> = work.operands().map(source).collect();
             let action = match work {
                 DraftWork::Meaning { results } => Action::Meaning { results },
                 DraftWork::Kernel { result, work, prologue, epilogue, .. } => {

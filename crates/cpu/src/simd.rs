@@ -1,13 +1,13 @@
 //! What the processor has instructions for and portable code is slow at, or cannot express: conversions between fp16
 //! and fp32, transposing a tile, fetching ahead, and the matrix unit.
 
-pub mod matrix_unit;
+pub(crate) mod matrix_unit;
 
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-pub mod amx;
+pub(crate) mod amx;
 #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
 #[path = "simd/no_amx.rs"]
-pub mod amx;
+pub(crate) mod amx;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
@@ -17,7 +17,7 @@ use crate::element::Float;
 
 /// The values in fp32; `to` has the same length.
 #[inline]
-pub fn widen(from: &[f16], to: &mut [f32]) {
+pub(crate) fn widen(from: &[f16], to: &mut [f32]) {
     #[cfg(target_arch = "x86_64")]
     if x86::widen(from, to) {
         return;
@@ -27,7 +27,7 @@ pub fn widen(from: &[f16], to: &mut [f32]) {
 
 /// Each value rounded once, to nearest even; `to` has the same length.
 #[inline]
-pub fn narrow(from: &[f32], to: &mut [f16]) {
+pub(crate) fn narrow(from: &[f32], to: &mut [f16]) {
     #[cfg(target_arch = "x86_64")]
     if x86::narrow(from, to) {
         return;
@@ -37,7 +37,7 @@ pub fn narrow(from: &[f32], to: &mut [f16]) {
 
 /// Each value rounded once to the nearest fp16 value, to even, in place.
 #[inline]
-pub fn round_to_half(values: &mut [f32]) {
+pub(crate) fn round_to_half(values: &mut [f32]) {
     #[cfg(target_arch = "x86_64")]
     if x86::round_to_half(values) {
         return;
@@ -47,7 +47,7 @@ pub fn round_to_half(values: &mut [f32]) {
 
 /// Tells the processor, where it can be told, that the value at an index will be read soon; there need not be one.
 #[inline(always)]
-pub fn prefetch<T>(values: &[T], index: usize) {
+pub(crate) fn prefetch<T>(values: &[T], index: usize) {
     #[cfg(target_arch = "x86_64")]
     x86::prefetch(values.as_ptr().wrapping_add(index));
     #[cfg(not(target_arch = "x86_64"))]

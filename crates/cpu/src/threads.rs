@@ -14,7 +14,7 @@ use crate::simd::amx::Amx;
 const LEAST_SHARE: usize = 16 * 1024;
 
 /// A pool of threads, and the instructions that kernels run with.
-pub struct Threads {
+pub(crate) struct Threads {
     /// `None` for a single thread, which is the caller's.
     pool: Option<ThreadPool>,
     count: usize,
@@ -30,7 +30,7 @@ impl fmt::Debug for Threads {
 
 impl Threads {
     /// A pool of `count` threads, whose kernels use these instructions.
-    pub fn new(
+    pub(crate) fn new(
         count: usize,
         instructions: Instructions,
         exact_products: bool,
@@ -42,27 +42,27 @@ impl Threads {
     }
 
     /// The number of threads.
-    pub fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.count
     }
 
     /// The vector instructions that kernels run with.
-    pub fn arch(&self) -> Arch {
+    pub(crate) fn arch(&self) -> Arch {
         self.instructions.arch
     }
 
     /// The matrix unit that products run on, if there is one.
-    pub fn amx(&self) -> Option<Amx> {
+    pub(crate) fn amx(&self) -> Option<Amx> {
         self.instructions.amx
     }
 
     /// Whether no part of a product is left out.
-    pub fn exact_products(&self) -> bool {
+    pub(crate) fn exact_products(&self) -> bool {
         self.exact_products
     }
 
     /// Runs `work` inside the pool, where [`Threads::each_chunk`] and [`Threads::drain`] share work out.
-    pub fn install<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
+    pub(crate) fn install<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
         match &self.pool {
             Some(pool) => pool.install(work),
             None => work(),
@@ -71,7 +71,7 @@ impl Threads {
 
     /// Calls `work` with each chunk of `chunk` values (the last may be shorter) and its index. `weight` is
     /// the work per value, in simple arithmetic steps.
-    pub fn each_chunk<T: Send>(
+    pub(crate) fn each_chunk<T: Send>(
         &self,
         values: &mut [T],
         chunk: usize,
@@ -90,7 +90,7 @@ impl Threads {
 
     /// Calls `work` with each of `items`, with one of `scratch`'s [`Threads::count`] equal parts as the
     /// working memory of the thread that calls it.
-    pub fn drain<I: Iterator + Send>(
+    pub(crate) fn drain<I: Iterator + Send>(
         &self,
         items: I,
         scratch: &mut [f32],

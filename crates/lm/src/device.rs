@@ -52,17 +52,17 @@ pub(crate) struct SharedWeight {
 
 impl SharedWeight {
     /// Zeros.
-    pub fn new(dtype: DType, dims: &[usize]) -> Result<SharedWeight, OutOfMemory> {
+    pub(crate) fn new(dtype: DType, dims: &[usize]) -> Result<SharedWeight, OutOfMemory> {
         Ok(SharedWeight { present: Arc::new(zeros(dtype, dims)?), previous: None })
     }
 
     /// The present values.
-    pub fn get(&self) -> &Arc<Tensor> {
+    pub(crate) fn get(&self) -> &Arc<Tensor> {
         &self.present
     }
 
     /// Writes new values by `write`, which must write all of them, and gives the tensor to hand to programs.
-    pub fn replace(&mut self, write: impl FnOnce(&mut Tensor)) -> Result<&Arc<Tensor>, OutOfMemory> {
+    pub(crate) fn replace(&mut self, write: impl FnOnce(&mut Tensor)) -> Result<&Arc<Tensor>, OutOfMemory> {
         if Arc::get_mut(&mut self.present).is_none() {
             let unshared = self.previous.take().filter(|tensor| Arc::strong_count(tensor) == 1);
             let next = match unshared {

@@ -96,6 +96,8 @@ pub enum BlockPart {
     InputName(usize),
     /// The output at a position.
     Output(usize),
+    /// All its outputs, in their parentheses.
+    Outputs,
 }
 
 impl From<LiteralPlace> for OpPart {

@@ -219,6 +219,17 @@ pub(crate) fn room<T>(count: usize) -> Result<Vec<T>, OpError> {
     })
 }
 
+/// One value, so many times.
+///
+/// # Errors
+///
+/// When there is no memory for them.
+pub(crate) fn filled<T: Clone>(count: usize, value: T) -> Result<Vec<T>, OpError> {
+    let mut all = room(count)?;
+    all.resize(count, value);
+    Ok(all)
+}
+
 /// As many values as an iterator says that it has.
 ///
 /// # Errors

@@ -35,7 +35,7 @@ pub fn write_atomically<T, E: From<io::Error>>(
     path: impl AsRef<Path>,
     write: impl FnOnce(&mut File) -> Result<T, E>,
 ) -> Result<T, E> {
-    let place = Place::of(path.as_ref())?;
+    let place = Destination::of(path.as_ref())?;
     let mut builder = tempfile::Builder::new();
     builder.prefix(&place.prefix).rand_bytes(RANDOM_CHARACTERS).suffix(SUFFIX);
     let new = new_file_permissions(&mut builder).tempfile_in(&place.directory);
@@ -57,7 +57,7 @@ pub fn write_atomically<T, E: From<io::Error>>(
 ///
 /// When the system refuses, or `path` is one that [`write_atomically`] refuses.
 pub fn remove_leftovers(path: impl AsRef<Path>) -> io::Result<()> {
-    let place = Place::of(path.as_ref())?;
+    let place = Destination::of(path.as_ref())?;
     for entry in fs::read_dir(&place.directory)? {
         let entry = entry?;
         if place.is_temporary(&entry.file_name()) && entry.file_type()?.is_file() {
@@ -82,7 +82,7 @@ const RANDOM_CHARACTERS: usize = 6;
 const SUFFIX: &str = ".tmp";
 
 /// Where a file is written, and what its temporary files are called.
-struct Place {
+struct Destination {
     /// The file itself, behind any links.
     path: PathBuf,
     directory: PathBuf,
@@ -91,8 +91,8 @@ struct Place {
     old_permissions: Option<fs::Permissions>,
 }
 
-impl Place {
-    fn of(path: &Path) -> io::Result<Place> {
+impl Destination {
+    fn of(path: &Path) -> io::Result<Destination> {
         let (path, old_permissions) = match fs::metadata(path) {
             Ok(old) if old.is_file() => (fs::canonicalize(path)?, Some(old.permissions())),
             Ok(_) => return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")),
@@ -106,7 +106,7 @@ impl Place {
         let mut prefix = OsString::from(".");
         prefix.push(path.file_name().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?);
         prefix.push(".");
-        Ok(Place { path, directory, prefix, old_permissions })
+        Ok(Destination { path, directory, prefix, old_permissions })
     }
 
     /// Why there can be no new file, without the temporary file's name, which nobody has heard of.

@@ -155,7 +155,7 @@ pub fn differentiate(program: &Verified, function: &str, request: &Request<'_>) 
     let position = position.ok_or_else(|| GradError::NoFunction(function.to_string()))?;
     let version = program.program().version;
     let mut function = program.program().functions[position].clone();
-    passes::remove_dead_code(&mut function);
+    remove_what_is_not_named(&mut function, request);
     passes::bind_literals(&mut function, version.dialect());
     function.compact();
     let names = Names::of(&mut function, request)?;
@@ -164,14 +164,27 @@ pub fn differentiate(program: &Verified, function: &str, request: &Request<'_>) 
     let gradients = joint.differentiate(request, &names)?;
     let Joint { builder, cotangents, .. } = joint;
     let own_outputs = builder.function().body.outputs.clone();
-    let mut function = builder.finish(own_outputs.iter().copied());
+    let mut function = builder.finish(own_outputs.iter().chain(&gradients).copied());
     let renamed = names
         .wrt
         .iter()
         .zip(&gradients)
         .map(|(&wrt, &gradient)| (gradient, format!("{GRADIENT_PREFIX}{}", function.value(wrt).name)));
     function.rename_all(renamed.collect(), version.dialect());
+    // What the rules build twice, or what the function computes already, is computed once.
+    passes::merge_common(&mut function, version.dialect());
+    let gradients = function.body.outputs.split_off(own_outputs.len());
     Ok(partition::partition(&function, own_ops, &cotangents, &gradients))
+}
+
+/// Takes out what neither the results nor the request need; what the request names may be dead and is known all the same.
+fn remove_what_is_not_named(function: &mut Function, request: &Request<'_>) {
+    let outputs = function.body.outputs.len();
+    let named = request.wrt.iter().chain(&request.constant).filter_map(|name| function.value_named(name));
+    let named: Vec<ValueId> = named.collect();
+    function.body.outputs.extend(named);
+    passes::remove_dead_code(function);
+    function.body.outputs.truncate(outputs);
 }
 
 /// The ids of what a request names.
@@ -207,7 +220,13 @@ impl Names {
 fn named(function: &Function, name: &str) -> Result<ValueId, GradError> {
     function.value_named(name).ok_or_else(|| {
         let near = crate::suggest::nearest(name, function.values.iter().map(|value| value.name.as_str()));
-        let hint = near.map(|near| format!("; the nearest name is `{near}`")).unwrap_or_default();
+        let hint = near.map_or_else(
+            || {
+                let inputs = function.body.inputs.iter().map(|&id| format!("`{}`", function.value(id).name));
+                format!("; the inputs are {}", inputs.collect::<Vec<_>>().join(", "))
+            },
+            |near| format!("; the nearest name is `{near}`"),
+        );
         GradError::Name(format!("nothing is named `{name}`{hint}"))
     })
 }

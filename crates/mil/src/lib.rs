@@ -50,6 +50,8 @@
 //! - [`runtime`] says what a backend is, [`specialize`] settles a function's types for given inputs, and
 //!   [`constants`] replaces its constants. [`eval`] is the reference: slow, readable, rounding each op's result once.
 
+#![warn(unreachable_pub)]
+
 pub mod bind;
 pub mod builder;
 pub mod constants;

@@ -24,6 +24,7 @@ mod blocks;
 mod cast;
 mod constexpr;
 mod control;
+mod conv_transpose;
 mod convolution;
 mod copy;
 mod cut;
@@ -59,6 +60,7 @@ pub use blocks::{BlockMeaning, BlockRules, BlockType, RunBlocks, join as join_ty
 pub use cast::*;
 pub use constexpr::*;
 pub use control::*;
+pub use conv_transpose::*;
 pub use convolution::*;
 pub use dtypes::*;
 pub use elementwise::*;
@@ -71,7 +73,7 @@ pub use one_hot::*;
 pub use operand::{Given, Operand, Operands};
 pub use parameter::{Carried, Constant, List, OperandForm, Parameter, ParameterKind, State};
 pub use reduce::*;
-pub use refusal::OpError;
+pub use refusal::{BlockFault, OpError};
 pub use repeat::*;
 #[doc(hidden)]
 pub use row::{BLANK_ROW, differentiate, flops, of_signature};
@@ -104,6 +106,7 @@ families!(
     cast,
     constexpr,
     control,
+    conv_transpose,
     convolution,
     elementwise,
     gather,

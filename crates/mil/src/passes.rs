@@ -44,6 +44,7 @@ mod unbake;
 pub use bake::{bake, store_constants};
 pub use bind_literals::bind_literals;
 pub use common_subexpressions::common_subexpressions;
+pub(crate) use common_subexpressions::merge_common;
 pub use dead_code::{dead_code, remove_dead_code};
 pub use dialect::dialect;
 pub use fold_constants::{FOLD_BUDGET, FOLD_WEIGHTS_BUDGET, fold_constants};

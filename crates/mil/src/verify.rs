@@ -285,7 +285,8 @@ impl FunctionCheck<'_, '_> {
     }
 
     fn has_doubtful_operand(&self, op: &Op) -> bool {
-        op.reads().any(|id| self.known.doubtful.contains(&id))
+        let yielded = op.blocks.iter().flat_map(|block| block.outputs.iter().copied());
+        op.reads().chain(yielded).any(|id| self.known.doubtful.contains(&id))
     }
 
     /// Counts the results of an op that is at fault as constants: what needs one is not at fault too.

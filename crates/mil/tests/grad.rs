@@ -132,6 +132,20 @@ fn what_no_result_depends_on_has_zeros() {
 }
 
 #[test]
+fn a_constant_that_nothing_reads_has_zeros() {
+    let mut program = program(&["x"], &["y = square(x = x)"], "y").into_program();
+    let main = program.functions.remove(0);
+    let mut builder = FunctionBuilder::resume(main, program.version);
+    builder.constant("c", Tensor::vector(vec![1.0f32, 2.0]));
+    let outputs = builder.function().body.outputs.clone();
+    program.functions.push(builder.finish(outputs));
+    let program = verify::verify(program).unwrap();
+    let pair = differentiate(&program, "main", &Request::all(&["c", "x"])).unwrap();
+    assert_eq!(gradients(&program, &pair, &[vec![3.0, -2.0]]), [[0.0, 0.0], [6.0, -4.0]]);
+    assert!(pair.forward.value_named("c").is_none());
+}
+
+#[test]
 fn dead_code_is_gone() {
     let body = ["dead = exp(x = x)", "s = square(x = x)", "t = sin(x = dead)", "y = mul(x = s, y = w)"];
     let program = program(&["x", "w"], &body, "y");
@@ -159,6 +173,34 @@ fn products_and_reductions_are_not_computed_twice() {
     assert!(saved == ["y", "z"] || saved == ["y", "e"], "{saved:?}");
     let products = ops(&pair.backward).into_iter().filter(|op| *op == "matmul").count();
     assert_eq!(products, 2, "{:?}", ops(&pair.backward));
+}
+
+#[test]
+fn products_transpose_by_flags() {
+    let products = [
+        "matmul(x = x, y = w, transpose_x = bool(false), transpose_y = bool(false))",
+        "matmul(x = x, y = w, transpose_x = bool(true), transpose_y = bool(false))",
+        "matmul(x = x, y = w, transpose_x = bool(false), transpose_y = bool(true))",
+        "matmul(x = x, y = w, transpose_x = bool(true), transpose_y = bool(true))",
+        "linear(x = x, weight = c)",
+        "conv(x = r, weight = p)",
+    ];
+    for product in products {
+        let conv = product.starts_with("conv");
+        let result = if conv { "[1, 4, 4]" } else { "[4, 4]" };
+        let program = parsed(&format!(
+            "func main<ios18>(tensor<fp32, [4, 4]> x, tensor<fp32, [4, 4]> w, tensor<fp32, [1, 4, 4]> r, tensor<fp32, [4, 4, 1]> p) {{
+                 tensor<fp32, [4, 4]> c = const()[name = string(\"c\"), val = tensor<fp32, [4, 4]>([[1, 2, 3, 4], [1, 2, 3, 4], [1, 2, 3, 4], [1, 2, 3, 4]])];
+                 tensor<fp32, {result}> y = {product}[name = string(\"y\")];
+             }} -> (y);"
+        ));
+        let pair = differentiate(&program, "main", &Request::all(&["x", "w", "r", "p", "c"])).unwrap();
+        let others: Vec<&str> = ops(&pair.backward)
+            .into_iter()
+            .filter(|op| !["matmul", "reshape", "identity"].contains(op))
+            .collect();
+        assert!(others.is_empty(), "{product}: {others:?}");
+    }
 }
 
 #[test]

@@ -11,15 +11,17 @@ mod gradients {
     pub mod arithmetic;
     pub mod case;
     pub mod check;
+    pub mod indexing;
     pub mod movement;
     pub mod products;
 }
 
 use gradients::case::Maker;
-use gradients::{arithmetic, check, movement, products};
+use gradients::{arithmetic, check, indexing, movement, products};
 
 /// All cases, family by family.
-const FAMILIES: [&[(&str, Maker)]; 3] = [arithmetic::CASES, products::CASES, movement::CASES];
+const FAMILIES: [&[(&str, Maker)]; 4] =
+    [arithmetic::CASES, products::CASES, movement::CASES, indexing::CASES];
 
 #[test]
 fn arithmetic_has_the_gradients_of_central_differences() {
@@ -36,9 +38,9 @@ fn movement_has_the_gradients_of_central_differences() {
     check::all(movement::CASES);
 }
 
-/// Whether the gradient of an op is still to be written; what needs it is not compared until then.
-fn is_pending(op: &str) -> bool {
-    [arithmetic::PENDING, products::PENDING, movement::PENDING].iter().any(|pending| pending.contains(&op))
+#[test]
+fn indexing_has_the_gradients_of_central_differences() {
+    check::all(indexing::CASES);
 }
 
 /// Whether an operand of the op may be of floating point.
@@ -60,7 +62,7 @@ fn every_op_of_floating_point_has_a_comparison_or_a_reason() {
             // Without a rule, the case shows that no result is of floating point.
             Gradient::Rule(_) | Gradient::Unsaid => compared(row.name),
         };
-        if !fine && !lacking.contains(&row.name) && !is_pending(row.name) {
+        if !fine && !lacking.contains(&row.name) {
             lacking.push(row.name);
         }
     }

@@ -66,6 +66,74 @@ def _conv_cases():
     ]
 
 
+def _transposed(label, shape_x, shape_weight, *, dtype=np.float16, weight_dtype=None, bias=False, opset="ios18",
+                constant_weight=True, constant_bias=True, **parameters):
+    name, weight_dtype = f"conv_transpose_{label}", weight_dtype or dtype
+    x = draw(name + ".x", shape_x, dtype, -2, 2)
+    weight = draw(name + ".weight", shape_weight, weight_dtype, -1, 1)
+    plain = {key: value.value if isinstance(value, Inline) else value for key, value in parameters.items()}
+    inputs, args = {"x": x}, dict(parameters)
+    (args if constant_weight else inputs)["weight"] = weight
+    bias_values = None
+    if bias:
+        bias_values = draw(name + ".bias", [shape_weight[1] * plain.get("groups", 1)], weight_dtype, -1, 1)
+        (args if constant_bias else inputs)["bias"] = bias_values
+    want, magnitude = reference.conv_transpose(x, weight, bias_values, **plain)
+    return Case("conv_transpose", name, inputs, args, want, magnitude=magnitude, opset=opset, source="exact sum",
+                torch_value=_torch_transposed(x, weight, bias_values, want.shape[2:], **plain))
+
+
+def _torch_transposed(x, weight, bias, size, strides=None, pad_type="valid", pad=None, dilations=None, groups=1,
+                      output_shape=None):
+    """PyTorch's without padding, of which the part that the padding leaves is cut out; zeros beyond it."""
+    rank = x.ndim - 2
+    function = getattr(torch.nn.functional, f"conv_transpose{rank}d")
+    full = function(torch.from_numpy(f64(x)), torch.from_numpy(f64(weight)), stride=strides or 1,
+                    dilation=dilations or 1, groups=groups).numpy()
+    before = [0] * rank
+    if pad_type == "custom" and pad:
+        before = pad[::2]
+    elif pad_type == "same":
+        before = [max(f - n, 0) // 2 for f, n in zip(full.shape[2:], size)]
+    out = np.zeros([*full.shape[:2], *size])
+    part = full[(..., *[slice(b, b + n) for b, n in zip(before, size)])]
+    out[(..., *[slice(n) for n in part.shape[2:]])] = part
+    return out if bias is None else out + f64(bias).reshape([-1] + [1] * rank)
+
+
+def _transposed_cases():
+    t = _transposed
+    return [
+        t("defaults", [1, 2, 3, 4], [2, 3, 2, 2]),
+        t("explicit", [2, 2, 3, 2], [2, 2, 2, 3], bias=True, strides=[1, 1], pad_type="valid", pad=[0, 0, 0, 0],
+          dilations=[1, 1], groups=1),
+        t("fp32", [1, 3, 3, 4], [3, 2, 3, 2], dtype=np.float32, bias=True),
+        t("1d", [2, 3, 4], [3, 2, 3], strides=[2], pad_type="custom", pad=[1, 2]),
+        t("1d_dilated", [1, 2, 4], [2, 2, 3], dilations=[3], dtype=np.float32),
+        t("3d", [1, 2, 2, 2, 3], [2, 1, 2, 1, 2], strides=[1, 2, 2], bias=True),
+        t("valid_ignores_pad", [1, 2, 3, 3], [2, 1, 3, 3], pad_type="valid", pad=[1, 1, 1, 1]),
+        t("custom_asymmetric", [1, 2, 4, 3], [2, 2, 3, 3], pad_type="custom", pad=[2, 0, 1, 3]),
+        t("custom_without_pad", [1, 2, 3], [2, 1, 2], pad_type="custom"),
+        t("strides", [1, 2, 3, 2], [2, 2, 3, 2], strides=[2, 3], bias=True),
+        t("strides_over_the_kernel", [1, 1, 3, 2], [1, 2, 1, 2], strides=[2, 3]),
+        t("dilations", [1, 2, 3, 3], [2, 2, 3, 2], dilations=[2, 3]),
+        t("groups", [1, 4, 3, 2], [4, 3, 2, 2], groups=2, bias=True),
+        t("depthwise", [1, 3, 3, 3], [3, 1, 2, 2], groups=3, strides=[2, 2]),
+        t("same", [1, 2, 4, 3], [2, 2, 3, 3], pad_type="same"),
+        t("same_strided", [1, 2, 3, 3], [2, 1, 4, 3], pad_type="same", strides=[2, 2]),
+        t("same_odd_total", [1, 1, 3, 4], [1, 2, 2, 4], pad_type="same"),
+        t("same_stride_over_the_kernel", [1, 1, 3], [1, 1, 1], pad_type="same", strides=[3]),
+        t("output_shape", [1, 2, 3, 3], [2, 2, 3, 2], strides=[2, 3], output_shape=[1, 2, 8, 9]),
+        t("output_shape_custom", [1, 2, 3], [2, 2, 3], strides=[2], pad_type="custom", pad=[1, 1],
+          output_shape=[1, 2, 6], bias=True),
+        t("output_shape_same", [1, 1, 3, 3], [1, 2, 3, 3], strides=[2, 2], pad_type="same", output_shape=[1, 2, 5, 6]),
+        t("literals", [1, 2, 3], [2, 1, 2], pad_type=Inline("same"), groups=Inline(1)),
+        t("weight_dtype_differs", [1, 2, 2, 3], [2, 2, 1, 2], weight_dtype=np.float32, bias=True),
+        t("runtime_weight_ios17", [1, 2, 3], [2, 2, 2], constant_weight=False, opset="ios17"),
+        t("ios15", [1, 2, 3, 2], [2, 2, 2, 2], strides=[2, 1], bias=True, opset="ios15"),
+    ]
+
+
 def _conv_1_0():
     return [
         _conv("conv_explicit", [1, 3, 1, 5], [4, 3, 1, 1], bias=True, opset="ios16", strides=[1, 1],
@@ -185,6 +253,7 @@ def _dequantize_cases(opset, prefix):
 def files():
     yield "conv", "1.3", _conv_cases()
     yield "conv_1_0", "1.0", _conv_1_0()
+    yield "conv_transpose", "1.3", _transposed_cases()
     yield "matmul", "1.3", _matmul_cases()
     yield "linear", "1.3", _linear_cases()
     name = "constexpr_affine_dequantize"

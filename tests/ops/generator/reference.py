@@ -108,6 +108,37 @@ def conv(x, weight, bias=None, strides=None, pad_type="valid", pad=None, dilatio
     return out, magnitude
 
 
+def conv_transpose(x, weight, bias=None, strides=None, pad_type="valid", pad=None, dilations=None, groups=1,
+                   output_shape=None):
+    """(transposed convolution, Σ|x||w| + |bias|) of any spatial rank, straight from the definition."""
+    x, weight = f64(x), f64(weight)
+    rank = x.ndim - 2
+    strides, dilations = strides or [1] * rank, dilations or [1] * rank
+    full = [(d - 1) * s + (k - 1) * r + 1 for d, s, k, r in zip(x.shape[2:], strides, weight.shape[2:], dilations)]
+    if pad_type == "same":
+        size = [d * s for d, s in zip(x.shape[2:], strides)] if output_shape is None else output_shape[2:]
+        before = [max(f - n, 0) // 2 for f, n in zip(full, size)]
+    else:
+        pad = (pad if pad_type == "custom" else None) or [0] * 2 * rank
+        pairs = list(zip(pad[::2], pad[1::2]))
+        before = [pair[0] for pair in pairs]
+        size = [f - sum(pair) for f, pair in zip(full, pairs)] if output_shape is None else output_shape[2:]
+    per_group_in, per_group_out = x.shape[1] // groups, weight.shape[1]
+    terms = {}
+    for n, c, o in itertools.product(range(x.shape[0]), range(x.shape[1]), range(per_group_out)):
+        for at, tap in itertools.product(np.ndindex(*x.shape[2:]), np.ndindex(*weight.shape[2:])):
+            place = tuple(a * s + t * r - b for a, s, t, r, b in zip(at, strides, tap, dilations, before))
+            if all(0 <= p < length for p, length in zip(place, size)):
+                channel = c // per_group_in * per_group_out + o
+                terms.setdefault((n, channel, *place), []).append(x[(n, c, *at)] * weight[(c, o, *tap)])
+    out = np.empty([x.shape[0], per_group_out * groups, *size])
+    magnitude = np.empty_like(out)
+    for index in np.ndindex(out.shape):
+        summed = terms.get(index, []) + ([] if bias is None else [float(bias[index[1]])])
+        out[index], magnitude[index] = math.fsum(summed), math.fsum(abs(t) for t in summed)
+    return out, magnitude
+
+
 def softmax(x, axis):
     x = np.moveaxis(f64(x), axis, -1)
     out = np.empty(x.shape)

@@ -35,10 +35,10 @@ class Printer:
         self.dialect = dialect
 
     def type(self, dtype, shape):
-        """`dtype` is a MIL name; a shape of rank 0 is a scalar."""
+        """`dtype` is a MIL name; a shape of rank 0 is a scalar; a dimension may be `?`."""
         if len(shape) == 0 and self.dialect != "1.0":
             return dtype
-        return f"tensor<{dtype}, [{', '.join(str(int(d)) for d in shape)}]>"
+        return f"tensor<{dtype}, [{', '.join(str(d) for d in shape)}]>"
 
     def type_of(self, value):
         if isinstance(value, str):
@@ -79,6 +79,13 @@ class Printer:
         parameters = ", ".join(f"{type_} {parameter}" for type_, parameter in inputs)
         head = f"    func {name}<{opset}>({parameters}) {{"
         return "\n".join([head, *statements, f"        }} -> ({', '.join(results)});"])
+
+    @staticmethod
+    def block(inputs, statements, results):
+        """A block nested in a statement; `inputs` are (type, name) pairs."""
+        parameters = ", ".join(f"{type_} {parameter}" for type_, parameter in inputs)
+        inner = [f"        {line}" for statement in statements for line in statement.split("\n")]
+        return "\n".join([f"                ({parameters}) {{", *inner, f"                }} -> ({', '.join(results)})"])
 
     def program(self, build_info, functions):
         string = self.type("string", ())

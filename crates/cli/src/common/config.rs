@@ -11,7 +11,7 @@ use super::{Failure, files};
 const MAX_CONFIG_BYTES: u64 = 1 << 20;
 
 /// The name of the built-in configuration.
-pub const BUILT_IN: &str = "small";
+pub(crate) const BUILT_IN: &str = "small";
 
 /// A configuration that cannot be had.
 #[derive(Debug, Error)]
@@ -30,7 +30,7 @@ enum ConfigFailure {
 }
 
 /// The file that a configuration is read from, unless it is built in.
-pub fn file(name: &Path) -> Option<&Path> {
+pub(crate) fn file(name: &Path) -> Option<&Path> {
     (name.as_os_str() != BUILT_IN).then_some(name)
 }
 
@@ -39,7 +39,7 @@ pub fn file(name: &Path) -> Option<&Path> {
 /// # Errors
 ///
 /// When there is neither, or the file is not a configuration.
-pub fn load(name: &Path) -> Result<Config, Failure> {
+pub(crate) fn load(name: &Path) -> Result<Config, Failure> {
     let Some(path) = file(name) else {
         return Ok(Config::default());
     };

@@ -14,7 +14,7 @@ use serde::Serialize;
 
 /// FLOPs of one run.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize)]
-pub struct Flops {
+pub(crate) struct Flops {
     /// Those that can be counted.
     pub counted: u64,
     /// Whether every op could be counted.
@@ -44,7 +44,7 @@ impl fmt::Display for Flops {
 }
 
 /// The FLOPs of one run of a function.
-pub fn flops(function: &Function) -> Flops {
+pub(crate) fn flops(function: &Function) -> Flops {
     let facts = Facts::of(function);
     let mut flops = Flops { complete: true, ..Flops::default() };
     for (_, op) in function.walk().filter(|(_, op)| op.name != CONST) {
@@ -80,7 +80,7 @@ fn bytes(ty: &TensorType) -> Option<u64> {
 /// What a function has learned: every tensor that it keeps in a blob file, and floating-point constants of
 /// rank 1 or more in its text. A blob that is referred to twice counts once.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize)]
-pub struct Parameters {
+pub(crate) struct Parameters {
     /// Tensors.
     pub tensors: u64,
     /// Their values.
@@ -97,12 +97,12 @@ impl fmt::Display for Parameters {
 }
 
 /// The number of a function's operations; constants are not counted.
-pub fn operations(function: &Function) -> usize {
+pub(crate) fn operations(function: &Function) -> usize {
     function.walk().filter(|(_, op)| op.name != CONST).count()
 }
 
 /// The parameters of a function.
-pub fn parameters(function: &Function) -> Parameters {
+pub(crate) fn parameters(function: &Function) -> Parameters {
     let mut seen = HashSet::new();
     let mut parameters = Parameters::default();
     let mut add = |literal: &Literal| {
@@ -124,7 +124,7 @@ pub fn parameters(function: &Function) -> Parameters {
 
 /// The bytes that one run moves, `None` where a dimension is unknown. Parameters are beside these.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Traffic {
+pub(crate) struct Traffic {
     /// Inputs, read once.
     pub inputs: Option<u64>,
     /// Outputs, written once.
@@ -143,7 +143,7 @@ impl fmt::Display for Traffic {
 }
 
 /// The bytes that one run of a function moves.
-pub fn traffic(function: &Function) -> Traffic {
+pub(crate) fn traffic(function: &Function) -> Traffic {
     let size = |ids: &[ValueId]| {
         ids.iter().try_fold(0u64, |sum, id| {
             let ty = function.values.get(id.0 as usize)?.ty.held_tensor()?;

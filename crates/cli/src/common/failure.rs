@@ -5,7 +5,7 @@ use std::fmt;
 
 /// Why a subcommand fails. Any error becomes one by `?`.
 #[derive(Debug)]
-pub enum Failure {
+pub(crate) enum Failure {
     /// Mistakes in a program, rendered with its text.
     Program(String),
     /// Everything else, said in one paragraph.
@@ -14,7 +14,7 @@ pub enum Failure {
 
 impl Failure {
     /// A failure that is told in words.
-    pub fn new(message: impl Into<String>) -> Failure {
+    pub(crate) fn new(message: impl Into<String>) -> Failure {
         Failure::Other(message.into().into())
     }
 }

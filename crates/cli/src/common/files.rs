@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-pub use anemone_lm::files::{
+pub(crate) use anemone_lm::files::{
     FileError, atomic_write, make_directory, open, read_bounded, refuse_overwriting, serialize_path,
 };
 use anemone_mil::weights::{MODEL_PATH, WeightDirectory};
@@ -26,7 +26,7 @@ enum NotText {
 /// # Errors
 ///
 /// As [`read_bounded`]; or the file is not text, and the error says what it looks like.
-pub fn read_text(path: &Path, max_bytes: u64) -> Result<String, Failure> {
+pub(crate) fn read_text(path: &Path, max_bytes: u64) -> Result<String, Failure> {
     let bytes = read_bounded(path, max_bytes)?;
     if let Some(what) = foreign::format(&bytes) {
         return Err(NotText::Foreign { path: path.to_owned(), what }.into());
@@ -43,7 +43,7 @@ pub fn read_text(path: &Path, max_bytes: u64) -> Result<String, Failure> {
 /// # Errors
 ///
 /// When it cannot be written; it is then as it was.
-pub fn replace(path: &Path, content: &[u8]) -> Result<(), FileError> {
+pub(crate) fn replace(path: &Path, content: &[u8]) -> Result<(), FileError> {
     atomic_write(path, |file| file.write_all(content))
 }
 
@@ -52,7 +52,7 @@ pub fn replace(path: &Path, content: &[u8]) -> Result<(), FileError> {
 /// # Errors
 ///
 /// When it is no directory.
-pub fn weights(directory: &Path) -> Result<WeightDirectory, Failure> {
+pub(crate) fn weights(directory: &Path) -> Result<WeightDirectory, Failure> {
     let path = directory.display();
     match (directory.is_dir(), directory.exists()) {
         (true, _) => Ok(WeightDirectory::new(directory)),

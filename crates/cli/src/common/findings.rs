@@ -61,7 +61,7 @@ impl<'a> Finding<'a> {
 }
 
 /// Reports the mistakes in a program with this text.
-pub fn mistakes(path: &Path, text: &str, spans: &Spans, errors: &Errors, output: &Output) {
+pub(crate) fn mistakes(path: &Path, text: &str, spans: &Spans, errors: &Errors, output: &Output) {
     let rendered = errors.render(&path.display().to_string(), text, spans);
     output.failure(&Failure::Program(rendered));
     list(path, text, spans, errors, output);
@@ -69,7 +69,7 @@ pub fn mistakes(path: &Path, text: &str, spans: &Spans, errors: &Errors, output:
 }
 
 /// Reports warnings of a program; they are errors of one that is not sound for them.
-pub fn warnings(source: &Source, warnings: &Errors, sound: bool, output: &Output) {
+pub(crate) fn warnings(source: &Source, warnings: &Errors, sound: bool, output: &Output) {
     if warnings.is_empty() {
         return;
     }
@@ -96,7 +96,7 @@ fn list(path: &Path, text: &str, spans: &Spans, findings: &Errors, output: &Outp
 }
 
 /// Reports that a file cannot be dealt with, whatever is in it.
-pub fn failure(path: &Path, failure: &Failure, output: &Output) {
+pub(crate) fn failure(path: &Path, failure: &Failure, output: &Output) {
     output.failure(failure);
     let message = failure.to_string();
     let (line, column, help) = (None, None, None);
@@ -115,7 +115,7 @@ pub fn failure(path: &Path, failure: &Failure, output: &Output) {
 }
 
 /// Reports why a file holds no program.
-pub fn source_error(path: &Path, error: &SourceError, output: &Output) {
+pub(crate) fn source_error(path: &Path, error: &SourceError, output: &Output) {
     match error {
         SourceError::Text { text, errors } => mistakes(path, text, &Spans::default(), errors, output),
         SourceError::File(reason) => failure(path, reason, output),

@@ -6,7 +6,7 @@ use clap::ValueEnum;
 
 /// A count, from its text: what is no number of this type, as -1, is refused with the range that the setting
 /// has. The range itself is the configuration's to check, wherever the number came from.
-pub fn count<T: TryFrom<u64>, const MIN: u64, const MAX: u64>(text: &str) -> Result<T, String> {
+pub(crate) fn count<T: TryFrom<u64>, const MIN: u64, const MAX: u64>(text: &str) -> Result<T, String> {
     let number = text.parse().ok().and_then(|number: u64| T::try_from(number).ok());
     number.ok_or_else(|| format!("must be a whole number in {MIN}..={MAX}"))
 }
@@ -45,7 +45,7 @@ impl From<HeadName> for HeadKind {
 
 /// The dimensions of a head.
 #[derive(Debug, Clone, Copy, clap::Args)]
-pub struct HeadDimensions {
+pub(crate) struct HeadDimensions {
     /// Vocabulary V, in tokens
     #[arg(long, value_name = "V", allow_negative_numbers = true)]
     #[arg(value_parser = count::<usize, 2, { MAX_DIMENSION as u64 }>)]
@@ -66,7 +66,7 @@ impl HeadDimensions {
     /// # Errors
     ///
     /// The first dimension, or product of two, that is out of range.
-    pub fn validate(&self) -> Result<(), ConfigError> {
+    pub(crate) fn validate(&self) -> Result<(), ConfigError> {
         let mut config = Config::default();
         (config.model.vocab, config.model.dim) = (self.vocab, self.dim);
         (config.train.batch, config.train.seq) = (1, self.seq);

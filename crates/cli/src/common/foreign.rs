@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anemone_mil::files::{LFS_POINTER, is_lfs_pointer};
 
 /// What a file is that should be another, where its first bytes tell.
-pub fn format(start: &[u8]) -> Option<&'static str> {
+pub(crate) fn format(start: &[u8]) -> Option<&'static str> {
     if is_lfs_pointer(start) {
         return Some(LFS_POINTER);
     }
@@ -37,7 +37,7 @@ pub fn format(start: &[u8]) -> Option<&'static str> {
 }
 
 /// What a directory given as a program is, and which file to give instead.
-pub fn directory(path: &Path) -> String {
+pub(crate) fn directory(path: &Path) -> String {
     let has_extension =
         |wanted: &str| path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case(wanted));
     if has_extension("mlpackage") || path.join("Manifest.json").is_file() && path.join("Data").is_dir() {

@@ -1,14 +1,14 @@
 //! How much memory this process has used.
 
 /// Begins a new peak, where the system can: on Linux. Elsewhere the peak is that of the process so far.
-pub fn reset_peak() {
+pub(crate) fn reset_peak() {
     // Clears the peak resident set (proc_pid_clear_refs(5)); a system that refuses keeps the old peak.
     #[cfg(target_os = "linux")]
     let _ = std::fs::write("/proc/self/clear_refs", "5");
 }
 
 /// The peak resident set, in MiB; `None` where it is not known.
-pub fn peak_mb() -> Option<f64> {
+pub(crate) fn peak_mb() -> Option<f64> {
     peak_kib().map(|kib| kib as f64 / 1024.0)
 }
 

@@ -21,7 +21,7 @@ use header::{Header, Kind};
 
 /// What is wrong with an array.
 #[derive(Debug, Error)]
-pub enum NpyError {
+pub(crate) enum NpyError {
     /// The file does not begin as `.npy` files do.
     #[error("it is not a .npy file")]
     NotNpy,
@@ -82,7 +82,7 @@ pub enum NpyError {
 /// An array that cannot be read as what is asked for.
 #[derive(Debug, Error)]
 #[error("{} cannot be taken as {what}: {error}", path.display())]
-pub struct ArrayError {
+pub(crate) struct ArrayError {
     /// The file.
     path: PathBuf,
     /// What it was to be.
@@ -97,7 +97,7 @@ pub struct ArrayError {
 /// # Errors
 ///
 /// When the file cannot be read or is damaged, or the array is not one of the type; `what` names the purpose.
-pub fn read(path: &Path, ty: &TensorType, what: &str) -> Result<Tensor, Failure> {
+pub(crate) fn read(path: &Path, ty: &TensorType, what: &str) -> Result<Tensor, Failure> {
     let file = files::open(path)?;
     read_array(file, ty)
         .map_err(|error| ArrayError { path: path.to_owned(), what: what.to_string(), error }.into())
@@ -278,7 +278,7 @@ fn column_major(dims: &[usize]) -> impl Iterator<Item = usize> {
 /// # Errors
 ///
 /// When it has no counterpart in NumPy.
-pub fn writable(dtype: DType) -> Result<(), NpyError> {
+pub(crate) fn writable(dtype: DType) -> Result<(), NpyError> {
     match dtype {
         DType::String | DType::Fp8E4M3FN | DType::Fp8E5M2 => Err(NpyError::NoForm(dtype)),
         _ => Ok(()),
@@ -290,7 +290,7 @@ pub fn writable(dtype: DType) -> Result<(), NpyError> {
 /// # Errors
 ///
 /// When the file cannot be written, or the element type has no counterpart in NumPy.
-pub fn write(path: &Path, tensor: &Tensor) -> Result<(), FileError> {
+pub(crate) fn write(path: &Path, tensor: &Tensor) -> Result<(), FileError> {
     files::atomic_write(path, |file| {
         writable(tensor.dtype()).map_err(io::Error::other)?;
         write_array(file, tensor)

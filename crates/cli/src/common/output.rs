@@ -10,7 +10,7 @@ use super::Failure;
 
 /// How much a subcommand says besides its results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Verbosity {
+pub(crate) enum Verbosity {
     /// Errors only.
     Quiet,
     /// What a user wants to know.
@@ -24,7 +24,7 @@ pub enum Verbosity {
 /// Standard output that takes nothing more ends the output, not the work: what comes after is dropped, and
 /// [`Output::finish`] says at the end whether that was an error.
 #[derive(Debug)]
-pub struct Output {
+pub(crate) struct Output {
     json: bool,
     verbosity: Verbosity,
     /// Why standard output took nothing more.
@@ -33,17 +33,17 @@ pub struct Output {
 
 impl Output {
     /// Results as JSON or as text.
-    pub fn new(json: bool, verbosity: Verbosity) -> Output {
+    pub(crate) fn new(json: bool, verbosity: Verbosity) -> Output {
         Output { json, verbosity, closed: RefCell::new(None) }
     }
 
     /// Whether results are printed as JSON.
-    pub fn is_json(&self) -> bool {
+    pub(crate) fn is_json(&self) -> bool {
         self.json
     }
 
     /// Prints a result: `json` as one line, or `text` with a newline.
-    pub fn result(&self, text: impl Display, json: &impl Serialize) {
+    pub(crate) fn result(&self, text: impl Display, json: &impl Serialize) {
         if self.json {
             self.json(json);
         } else {
@@ -52,7 +52,7 @@ impl Output {
     }
 
     /// Prints a result that only programs read, where results are printed as JSON.
-    pub fn json(&self, json: &impl Serialize) {
+    pub(crate) fn json(&self, json: &impl Serialize) {
         if self.json {
             self.write(|stdout| {
                 serde_json::to_writer(&mut *stdout, json)?;
@@ -62,7 +62,7 @@ impl Output {
     }
 
     /// Prints text as it is.
-    pub fn raw(&self, text: impl Display) {
+    pub(crate) fn raw(&self, text: impl Display) {
         self.write(|stdout| write!(stdout, "{text}"));
     }
 
@@ -80,7 +80,7 @@ impl Output {
     ///
     /// When standard output could not be written to for another reason than that its reader, such as `head`,
     /// had seen enough.
-    pub fn finish(&self) -> Result<(), Failure> {
+    pub(crate) fn finish(&self) -> Result<(), Failure> {
         match self.closed.take() {
             Some(error) if error.kind() != io::ErrorKind::BrokenPipe => {
                 Err(Failure::new(format!("cannot write to standard output: {error}")))
@@ -90,26 +90,26 @@ impl Output {
     }
 
     /// Whether messages are wanted.
-    pub fn has_messages(&self) -> bool {
+    pub(crate) fn has_messages(&self) -> bool {
         self.verbosity >= Verbosity::Normal
     }
 
     /// Says something that is no result, unless `-q` is given.
-    pub fn message(&self, text: impl Display) {
+    pub(crate) fn message(&self, text: impl Display) {
         if self.has_messages() {
             say(text);
         }
     }
 
     /// Says something that only `-v` asks for.
-    pub fn detail(&self, text: impl Display) {
+    pub(crate) fn detail(&self, text: impl Display) {
         if self.verbosity >= Verbosity::Verbose {
             say(text);
         }
     }
 
     /// Says why something failed.
-    pub fn failure(&self, failure: &Failure) {
+    pub(crate) fn failure(&self, failure: &Failure) {
         match failure {
             Failure::Program(rendered) => say(rendered),
             Failure::Other(error) => say(format_args!("error: {error}")),

@@ -9,7 +9,7 @@ use anemone_mil::types::TensorType;
 /// # Errors
 ///
 /// When the type is another, does not have these dimensions, or there is no memory for it.
-pub fn normal(
+pub(crate) fn normal(
     ty: &TensorType,
     dims: &[usize],
     mut random: Random,

@@ -11,13 +11,13 @@ use super::Failure;
 
 /// A runtime, by name. Its variants have no doc comments: those would spread over `--help`, one line per value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum RuntimeName {
+pub(crate) enum RuntimeName {
     Cpu,
     Eval,
 }
 
 /// A runtime, and what a measurement should say of it.
-pub struct Opened {
+pub(crate) struct Opened {
     /// The runtime.
     pub runtime: Box<dyn Runtime>,
     /// The threads it runs on.
@@ -28,12 +28,12 @@ pub struct Opened {
 
 impl RuntimeName {
     /// The name on the command line.
-    pub fn name(self) -> String {
+    pub(crate) fn name(self) -> String {
         self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_string())
     }
 
     /// The names of the runtimes that compute the classifier and its loss in one.
-    pub fn with_fused_head() -> String {
+    pub(crate) fn with_fused_head() -> String {
         let offering =
             RuntimeName::value_variants().iter().filter(|name| name.offers_fused_head().unwrap_or(false));
         offering.map(|name| name.name()).collect::<Vec<_>>().join(", ")
@@ -44,7 +44,7 @@ impl RuntimeName {
     /// # Errors
     ///
     /// When the system refuses what the runtime needs.
-    pub fn offers_fused_head(self) -> Result<bool, Failure> {
+    pub(crate) fn offers_fused_head(self) -> Result<bool, Failure> {
         let least =
             Classifier { vocab: 1, dim: 1, positions: 1, dtype: DType::Fp32, logits_bytes: LOGITS_BYTES };
         let runtime = self.open(Options { threads: Some(1), ..Options::default() })?.runtime;
@@ -56,7 +56,7 @@ impl RuntimeName {
     /// # Errors
     ///
     /// When the system refuses what the runtime needs.
-    pub fn open(self, options: Options) -> Result<Opened, Failure> {
+    pub(crate) fn open(self, options: Options) -> Result<Opened, Failure> {
         match self {
             RuntimeName::Cpu => {
                 let cpu = Cpu::with_options(options)?;

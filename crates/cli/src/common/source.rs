@@ -11,11 +11,11 @@ use anemone_mil::weights::WeightSource;
 use super::{Failure, files, foreign};
 
 /// The largest program text that is read, in bytes.
-pub const MAX_PROGRAM_BYTES: u64 = 1 << 30;
+pub(crate) const MAX_PROGRAM_BYTES: u64 = 1 << 30;
 
 /// A program, and where its parts stand in its text.
 #[derive(Debug)]
-pub struct Source {
+pub(crate) struct Source {
     /// The file.
     pub path: PathBuf,
     /// Its text.
@@ -32,7 +32,7 @@ pub struct Source {
 
 /// Why a file holds no sound program.
 #[derive(Debug)]
-pub enum SourceError {
+pub(crate) enum SourceError {
     /// It cannot be read.
     File(Failure),
     /// Its text has mistakes.
@@ -50,7 +50,7 @@ impl Source {
     /// # Errors
     ///
     /// When the file cannot be read, or its text is no program.
-    pub fn read(path: &Path) -> Result<Source, SourceError> {
+    pub(crate) fn read(path: &Path) -> Result<Source, SourceError> {
         let text = read(path).map_err(SourceError::File)?;
         match text::parse(&text) {
             Ok(parsed) => Ok(Source {
@@ -70,7 +70,7 @@ impl Source {
     /// # Errors
     ///
     /// As [`Source::read`].
-    pub fn load(path: &Path) -> Result<Source, Failure> {
+    pub(crate) fn load(path: &Path) -> Result<Source, Failure> {
         Source::read(path).map_err(|error| match error {
             SourceError::File(failure) => failure,
             SourceError::Text { text, errors } => {
@@ -84,7 +84,7 @@ impl Source {
     /// # Errors
     ///
     /// When there is none, or several could be meant.
-    pub fn function(&self, name: Option<&str>) -> Result<&Function, Failure> {
+    pub(crate) fn function(&self, name: Option<&str>) -> Result<&Function, Failure> {
         let functions = &self.program.functions;
         if let (None, [only]) = (name, functions.as_slice()) {
             return Ok(only);
@@ -105,7 +105,7 @@ impl Source {
     /// # Errors
     ///
     /// The mistakes that the verifier finds.
-    pub fn verify(&self) -> Result<Verified, Errors> {
+    pub(crate) fn verify(&self) -> Result<Verified, Errors> {
         verify(self.program.clone())
     }
 
@@ -114,7 +114,7 @@ impl Source {
     /// # Errors
     ///
     /// As [`Source::verify`].
-    pub fn verified(&self) -> Result<Verified, Failure> {
+    pub(crate) fn verified(&self) -> Result<Verified, Failure> {
         self.verify().map_err(|errors| Failure::Program(self.render(&errors)))
     }
 
@@ -123,18 +123,18 @@ impl Source {
     /// # Errors
     ///
     /// One per blob that is not what the program declares.
-    pub fn verify_blobs(&self, weights: &dyn WeightSource) -> Result<(), Errors> {
+    pub(crate) fn verify_blobs(&self, weights: &dyn WeightSource) -> Result<(), Errors> {
         verify_blobs(&self.program, weights)
     }
 
     /// Mistakes, rendered with the lines they stand in.
-    pub fn render(&self, errors: &Errors) -> String {
+    pub(crate) fn render(&self, errors: &Errors) -> String {
         errors.render(&self.path.display().to_string(), &self.text, &self.spans)
     }
 }
 
 /// Names in quotes, or `none`.
-pub fn list(names: &[String]) -> String {
+pub(crate) fn list(names: &[String]) -> String {
     let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
     if quoted.is_empty() { "none".to_string() } else { quoted.join(", ") }
 }

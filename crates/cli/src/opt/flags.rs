@@ -11,7 +11,7 @@ use clap_lex::OsStrExt;
 
 /// A pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PassName {
+pub(super) enum PassName {
     Specialize,
     DeadCode,
     CommonSubexpressions,
@@ -34,7 +34,7 @@ impl PassName {
     ];
 
     /// Whether it changes the function that is asked for, and no other.
-    pub fn changes_one_function(self) -> bool {
+    pub(super) fn changes_one_function(self) -> bool {
         matches!(self, PassName::Specialize | PassName::Bake | PassName::Unbake)
     }
 }
@@ -66,7 +66,7 @@ impl FromStr for PassName {
 
 /// What is given for an input.
 #[derive(Debug, Clone)]
-pub struct GivenInput {
+pub(super) struct GivenInput {
     /// The input's name.
     pub name: String,
     /// Its type or value.
@@ -75,14 +75,14 @@ pub struct GivenInput {
 
 /// The type or value of an input.
 #[derive(Debug, Clone)]
-pub enum Given {
+pub(super) enum Given {
     Type(TensorType),
     File(PathBuf),
 }
 
 impl GivenInput {
     /// `NAME=DTYPE[D,…]`, where a scalar may do without brackets, or `NAME=FILE.npy`.
-    pub fn parse(text: OsString) -> Result<GivenInput, String> {
+    pub(super) fn parse(text: OsString) -> Result<GivenInput, String> {
         let Some((name, given)) =
             text.split_once("=").filter(|(name, given)| !name.is_empty() && !given.is_empty())
         else {
@@ -97,7 +97,7 @@ impl GivenInput {
     }
 
     /// The file, if one is given.
-    pub fn file(&self) -> Option<PathBuf> {
+    pub(super) fn file(&self) -> Option<PathBuf> {
         match &self.given {
             Given::File(file) => Some(file.clone()),
             Given::Type(_) => None,

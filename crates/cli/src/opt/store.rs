@@ -33,7 +33,7 @@ enum StoreError {
 }
 
 /// Puts the large constants of a program that the one before did not have into a file beside `out`.
-pub fn large_constants(
+pub(super) fn large_constants(
     program: &mut Program,
     before: &Program,
     out: &Path,
@@ -73,7 +73,7 @@ fn is_large(tensor: &Tensor) -> bool {
 }
 
 /// Says where the weights are that a program refers to, if it was written elsewhere.
-pub fn tell_of_weights_elsewhere(program: &Program, out: &Path, directory: &Path, output: &Output) {
+pub(super) fn tell_of_weights_elsewhere(program: &Program, out: &Path, directory: &Path, output: &Output) {
     let beside = out.parent().unwrap_or(Path::new(""));
     let missing = blob_paths(program)
         .filter_map(below_model_path)
@@ -87,7 +87,7 @@ pub fn tell_of_weights_elsewhere(program: &Program, out: &Path, directory: &Path
 }
 
 /// The paths of the weight files that a program refers to.
-pub fn blob_paths(program: &Program) -> impl Iterator<Item = &str> {
+pub(super) fn blob_paths(program: &Program) -> impl Iterator<Item = &str> {
     let ops = program.functions.iter().flat_map(|function| function.walk().map(|(_, op)| op));
     ops.flat_map(|op| op.literals()).filter_map(|(_, literal)| match &literal.value {
         LiteralValue::Blob(reference) => Some(reference.path.as_str()),
@@ -96,12 +96,12 @@ pub fn blob_paths(program: &Program) -> impl Iterator<Item = &str> {
 }
 
 /// What follows `@model_path/` in a path.
-pub fn below_model_path(path: &str) -> Option<&str> {
+pub(super) fn below_model_path(path: &str) -> Option<&str> {
     path.strip_prefix(MODEL_PATH)?.strip_prefix('/')
 }
 
 /// What a constant was that became an input.
-pub fn describe(unbaked: &Unbaked) -> String {
+pub(super) fn describe(unbaked: &Unbaked) -> String {
     let Literal { ty, value } = &unbaked.value;
     match value {
         LiteralValue::Blob(reference) => {
@@ -115,7 +115,7 @@ pub fn describe(unbaked: &Unbaked) -> String {
 }
 
 /// The value that a constant had which became an input.
-pub fn value(unbaked: &Unbaked, weights: &WeightDirectory) -> Result<Arc<Tensor>, Failure> {
+pub(super) fn value(unbaked: &Unbaked, weights: &WeightDirectory) -> Result<Arc<Tensor>, Failure> {
     let name = || unbaked.name.clone();
     match (&unbaked.value.value, unbaked.value.ty.as_tensor()) {
         (LiteralValue::Tensor(tensor), _) => Ok(tensor.clone()),

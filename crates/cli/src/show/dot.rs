@@ -10,7 +10,7 @@ use super::short;
 
 /// The graph: boxes are operations, ellipses inputs and outputs, cylinders weights; an edge carries the type
 /// of the value that flows along it. Other constants are left out.
-pub fn draw(program: &Program) -> String {
+pub(super) fn draw(program: &Program) -> String {
     let mut graph = Graph { text: String::new() };
     graph.line(format_args!("digraph program {{"));
     graph.line(format_args!("    node [fontname=\"Helvetica\", fontsize=10];"));

@@ -2,12 +2,16 @@
 
 use std::fs;
 use std::path::Path;
+#[cfg(target_os = "linux")]
+use std::process::Command;
 
 use anemone_mil::tensor::Tensor;
 use anemone_mil::weights::write_blob_file;
 use half::f16;
 use npyz::{Deserialize, NpyFile};
 
+#[cfg(target_os = "linux")]
+use super::support::finished;
 use super::support::{ACCUMULATE, LINEAR, Place, Run, anemone, array};
 
 /// An array with any header and data, as version 1.0.
@@ -300,6 +304,60 @@ fn sizes_beyond_memory_are_errors() {
             ]);
             let run = run.ended(1);
             assert!(run.stderr.lines().count() < 12 && !run.stderr.contains("panicked"), "{}", run.stderr);
+        }
+    }
+}
+
+/// Moving data takes the memory of its results and no tables beside them; what cannot be had is an error. 256 MiB of fp16
+/// in 1 GiB of address space, in which a position for each element would not fit.
+#[cfg(target_os = "linux")]
+#[test]
+fn memory_that_cannot_be_had_is_an_error() {
+    const ELEMENTS: usize = 1 << 27;
+    let place = Place::new();
+    let x = array(&place, "x.npy", &[1], &[1.0f32]);
+    let large = format!("tensor<fp16, [{ELEMENTS}]> a");
+    let filled = format!("{large} = fill(shape = tensor<int32, [1]>([{ELEMENTS}]), value = fp16(1))");
+    let tiled = format!(
+        "tensor<fp16, [1]> h = cast(dtype = string(\"fp16\"), x = x)[name = string(\"h\")];\n\
+         {large} = tile(reps = tensor<int32, [1]>([{ELEMENTS}]), x = h)"
+    );
+    let padded = format!(
+        "tensor<fp16, [1]> h = cast(dtype = string(\"fp16\"), x = x)[name = string(\"h\")];\n\
+         {large} = pad(pad = tensor<int32, [2]>([{}, 0]), mode = string(\"constant\"), constant_val = fp16(0), \
+         x = h)",
+        ELEMENTS - 1
+    );
+    let few = "tensor<fp16, [2]> y = slice_by_size(begin = tensor<int32, [1]>([5]), size = tensor<int32, [1]>([2]), \
+               x = a)";
+    let sums = format!(
+        "tensor<fp16, [{ELEMENTS}]> b = cumsum(axis = int32(0), exclusive = bool(false), reverse = bool(false), \
+         x = a)[name = string(\"b\")];\n{}",
+        few.replace("x = a", "x = b")
+    );
+    for (ops, status) in
+        [([&filled, few], 0), ([&tiled, few], 0), ([&padded, few], 0), ([&filled, sums.as_str()], 1)]
+    {
+        let ops = ops.join("[name = string(\"a\")];\n");
+        let program = format!(
+            "program(1.3)\n{{\n    func main<ios18>(tensor<fp32, [1]> x) {{\n{ops}[name = string(\"y\")];\n\
+             }} -> (y);\n}}\n"
+        );
+        let program = place.file("large.mil", &program);
+        for runtime in ["cpu", "eval"] {
+            let run = Command::new("sh")
+                .args(["-c", "ulimit -v 1048576 && exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_anemone")])
+                .args(["run", &program, "--input", &format!("x={x}"), "--output", &place.text("out")])
+                .args(["--runtime", runtime])
+                // Every thread of the allocator's own would reserve address space.
+                .env("MALLOC_ARENA_MAX", "1")
+                .output()
+                .unwrap();
+            let run = finished(run);
+            match status {
+                0 => drop(run.ended(0)),
+                _ => drop(run.failed(1, &["no memory"])),
+            }
         }
     }
 }

@@ -5,6 +5,7 @@
 mod cases;
 #[path = "../common/mod.rs"]
 mod common;
+mod gradients;
 mod heads;
 #[path = "../../../cpu/tests/common/not_run.rs"]
 mod not_run;
@@ -22,6 +23,7 @@ macro_rules! suite {
             mod $backend {
                 suite!(@ $backend:
                     ops::every_case_holds
+                    gradients::gradients_are_those_of_pytorch
                     rmsnorm::every_finite_value_in_all_places
                     rmsnorm::values_of_every_scale_and_mixtures_of_scales
                     rmsnorm::one_value_alone_among_zeros_and_among_tiny_ones

@@ -8,7 +8,7 @@ use pulp::Simd;
 use super::{fuses, polynomial};
 
 /// fp32 or fp64.
-pub trait Real:
+pub(crate) trait Real:
     Copy
     + PartialOrd
     + Add<Output = Self>
@@ -35,7 +35,7 @@ pub trait Real:
 }
 
 /// 1.5 · 2²³: added to a small fp32 number, it leaves the nearest integer in the last bits.
-pub const INTEGER: f32 = 12_582_912.0;
+pub(super) const INTEGER: f32 = 12_582_912.0;
 /// ln 2 in two parts, the first of so few bits that its products with small integers are exact (Cody and Waite,
 /// "Software Manual for the Elementary Functions", 1980).
 const LN_2_HIGH: f32 = 0.693_359_4;
@@ -43,13 +43,13 @@ const LN_2_LOW: f32 = -2.121_944_4e-4;
 
 /// 2ⁿ for −126 ≤ n ≤ 127.
 #[inline(always)]
-pub fn power_of_two(n: i32) -> f32 {
+pub(super) fn power_of_two(n: i32) -> f32 {
     f32::from_bits((n.wrapping_add(127) as u32) << 23)
 }
 
 /// n and eʳ, where x = n·ln 2 + r and |r| ≤ ½ ln 2.
 #[inline(always)]
-pub fn exp_parts<S: Simd>(x: f32) -> (i32, f32) {
+pub(super) fn exp_parts<S: Simd>(x: f32) -> (i32, f32) {
     let shifted = x.multiply_add::<S>(std::f32::consts::LOG2_E, INTEGER);
     let n = shifted - INTEGER;
     let r = (-n).multiply_add::<S>(LN_2_LOW, (-n).multiply_add::<S>(LN_2_HIGH, x));

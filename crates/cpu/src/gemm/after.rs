@@ -5,7 +5,7 @@ use crate::memory::Floats;
 
 /// What is added to the product.
 #[derive(Debug, Clone, Copy)]
-pub enum Bias<'a> {
+pub(crate) enum Bias<'a> {
     /// Nothing.
     None,
     /// One value per row of the result.
@@ -16,7 +16,7 @@ pub enum Bias<'a> {
 
 /// What follows the sums, before they are rounded to the result.
 #[derive(Clone, Copy)]
-pub struct After<'a> {
+pub(crate) struct After<'a> {
     /// What is added.
     pub bias: Bias<'a>,
     /// What goes on with the values.
@@ -31,7 +31,7 @@ impl<'a> From<Bias<'a>> for After<'a> {
 
 impl After<'_> {
     /// Applies it to a part of a row of the result, which has `columns`.
-    pub fn apply(&self, values: &mut [f32], (row, first_column, columns): (usize, usize, usize)) {
+    pub(crate) fn apply(&self, values: &mut [f32], (row, first_column, columns): (usize, usize, usize)) {
         match self.bias {
             Bias::None => {}
             Bias::Rows(bias) => {

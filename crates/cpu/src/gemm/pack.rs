@@ -20,7 +20,7 @@ const AHEAD: usize = 2 * RUNS;
 
 /// Packs `rows` × `columns` of a matrix: panels of `height` rows, each column after column; rows that are
 /// missing from the last panel are zero. `columns` holds at most [`DEPTH`].
-pub fn panels(
+pub(super) fn panels(
     arch: Arch,
     matrix: Matrix<'_>,
     rows: Range<usize>,
@@ -33,7 +33,7 @@ pub fn panels(
 
 /// The left operand's rows × columns, in the order that is the quicker to pack: in panels of `height` rows, block
 /// after block of [`DEPTH`] columns. A block takes [`ROW`] values for each row of its panels, or less.
-pub fn left(
+pub(super) fn left(
     arch: Arch,
     matrix: Matrix<'_>,
     rows: Range<usize>,

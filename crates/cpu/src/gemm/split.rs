@@ -17,7 +17,7 @@ const ROWS: usize = 16;
 
 /// Which operand of a product is packed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Factor {
+pub(super) enum Factor {
     /// The left one: a tile has a row for each row of it.
     Left,
     /// The right one, whose rows here are its columns: a tile has a row for each pair of terms.
@@ -25,13 +25,13 @@ pub enum Factor {
 }
 
 /// fp32 values of room that so many rows, a multiple of [`SIDE`], of so many terms take.
-pub fn values(rows: usize, terms: usize, parts: usize) -> usize {
+pub(super) fn values(rows: usize, terms: usize, parts: usize) -> usize {
     (rows.saturating_mul(terms.next_multiple_of(TERMS)) / 2).saturating_mul(parts)
 }
 
 /// Packs rows × terms of a matrix: block after block of [`DEPTH`] terms, in each panels of [`SIDE`] rows, in these
 /// blocks of [`TERMS`] terms, in these the parts, in each two tiles. What is missing from the last ones is 0.
-pub fn pack(
+pub(super) fn pack(
     amx: Amx,
     matrix: Matrix<'_>,
     rows: Range<usize>,

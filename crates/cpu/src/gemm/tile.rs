@@ -10,7 +10,7 @@ const VECTORS: usize = 2;
 
 /// The rows and columns of a tile: as many as fill the registers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TileShape {
+pub(super) struct TileShape {
     /// Rows.
     pub rows: usize,
     /// Columns.
@@ -19,7 +19,7 @@ pub struct TileShape {
 
 impl TileShape {
     /// The shape for a processor.
-    pub fn of(arch: Arch) -> TileShape {
+    pub(super) fn of(arch: Arch) -> TileShape {
         struct Shape;
         impl WithSimd for Shape {
             type Output = TileShape;
@@ -57,7 +57,7 @@ const fn columns<S: Simd>() -> usize {
 
 /// How a packed panel of the left operand lies in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Order {
+pub(super) enum Order {
     /// Row after row, [`ROW`] apart.
     Rows,
     /// Column after column.
@@ -66,18 +66,18 @@ pub enum Order {
 
 impl Order {
     /// The values that `height` rows of depth `k` take.
-    pub fn values(self, height: usize, k: usize) -> usize {
+    pub(super) fn values(self, height: usize, k: usize) -> usize {
         height * if self == Order::Rows { ROW } else { k }
     }
 }
 
 /// Distance between the rows of a panel in [`Order::Rows`]: no power of two, so that the rows of a panel lie in
 /// different sets of the first cache.
-pub const ROW: usize = DEPTH + 16;
+pub(super) const ROW: usize = DEPTH + 16;
 
 /// A packed block of the left operand.
 #[derive(Debug, Clone, Copy)]
-pub struct Left<'a> {
+pub(super) struct Left<'a> {
     /// Its panels.
     pub values: &'a [f32],
     /// How each panel lies in memory.
@@ -86,7 +86,7 @@ pub struct Left<'a> {
 
 /// Sums in memory.
 #[derive(Debug)]
-pub struct Sums<'a> {
+pub(super) struct Sums<'a> {
     /// The sums, row-major.
     pub values: &'a mut [f32],
     /// Columns, a multiple of the tile's.
@@ -96,7 +96,7 @@ pub struct Sums<'a> {
 }
 
 /// Adds the product of packed panels to sums. `k` is the depth of the panels.
-pub fn multiply(arch: Arch, a: Left<'_>, b: &[f32], k: usize, sums: Sums<'_>) {
+pub(super) fn multiply(arch: Arch, a: Left<'_>, b: &[f32], k: usize, sums: Sums<'_>) {
     if k > 0 {
         dispatch(arch, Tiles { a: a.values, order: a.order, b, k, sums });
     }

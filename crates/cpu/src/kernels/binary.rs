@@ -17,7 +17,7 @@ use crate::memory::Sources;
 use crate::threads::Threads;
 
 /// The kernel for an op of two floating-point operands, and for `select`.
-pub fn binary(
+pub(super) fn binary(
     name: &str,
     operands: &Operands<'_>,
     results: &[TensorType],

@@ -3,7 +3,7 @@
 /// How the elements of a result find those of its operands: the result as runs of neighbours, along each of
 /// which an operand gives neighbours too, or one value again and again.
 #[derive(Debug, Clone)]
-pub struct Broadcast {
+pub(super) struct Broadcast {
     /// Elements of one run.
     run: usize,
     /// Lengths of the dimensions outside the run, outermost first.
@@ -14,7 +14,7 @@ pub struct Broadcast {
 
 impl Broadcast {
     /// The walk of operands of these dimensions through a result of `dims`.
-    pub fn new(dims: &[usize], operands: &[Vec<usize>]) -> Broadcast {
+    pub(super) fn new(dims: &[usize], operands: &[Vec<usize>]) -> Broadcast {
         let steps: Vec<Vec<usize>> = operands.iter().map(|own| steps(own, dims)).collect();
         // Neighbouring dimensions through which every operand moves, or stays, as through one.
         let mut lengths: Vec<usize> = Vec::new();
@@ -50,7 +50,12 @@ impl Broadcast {
 
     /// The parts into which `length` elements of the result from `position` on fall at the ends of runs: calls
     /// `visit` with each part's distance from `position`, where it lies and its length.
-    pub fn parts(&self, position: usize, length: usize, mut visit: impl FnMut(usize, RunPosition, usize)) {
+    pub(super) fn parts(
+        &self,
+        position: usize,
+        length: usize,
+        mut visit: impl FnMut(usize, RunPosition, usize),
+    ) {
         let mut done = 0;
         while done < length {
             let at = self.locate(position + done);
@@ -62,7 +67,7 @@ impl Broadcast {
 
     /// Where an element of the result lies.
     #[inline]
-    pub fn locate(&self, position: usize) -> RunPosition {
+    pub(super) fn locate(&self, position: usize) -> RunPosition {
         // Long divisions are slow, and most positions short.
         let (index, within) = match (u32::try_from(position), u32::try_from(self.run)) {
             _ if self.outer.is_empty() => (0, position),
@@ -74,7 +79,13 @@ impl Broadcast {
 
     /// The elements of an operand that a part of `length` elements of the result reads: as many, or one.
     #[inline]
-    pub fn slice<'a, T>(&self, operand: usize, values: &'a [T], at: RunPosition, length: usize) -> &'a [T] {
+    pub(super) fn slice<'a, T>(
+        &self,
+        operand: usize,
+        values: &'a [T],
+        at: RunPosition,
+        length: usize,
+    ) -> &'a [T] {
         let (steps, moves) = &self.operands[operand];
         let mut start = if *moves { at.within } else { 0 };
         let mut index = at.index;
@@ -92,7 +103,7 @@ impl Broadcast {
 
 /// A position in the result.
 #[derive(Debug, Clone, Copy)]
-pub struct RunPosition {
+pub(super) struct RunPosition {
     /// Which run.
     index: usize,
     /// Elements of the run before it.

@@ -20,9 +20,9 @@ use crate::simd;
 use crate::threads::Threads;
 
 /// Elements of a strip.
-pub const STRIP: usize = 256;
+pub(crate) const STRIP: usize = 256;
 /// Elements that a thread takes at a time.
-pub const CHUNK: usize = 32 * STRIP;
+pub(crate) const CHUNK: usize = 32 * STRIP;
 /// Strips of a region at most, of what it reads and of what its nodes make, so that they stay in the first cache.
 const MOST_STRIPS: usize = 16;
 
@@ -30,7 +30,7 @@ const MOST_STRIPS: usize = 16;
 const STEP: usize = 64;
 /// Neighbouring elements that a kernel must work on at a time for others' ops to become part of its step: fewer would
 /// each take a strip.
-pub const LEAST_RUN: usize = STEP;
+pub(crate) const LEAST_RUN: usize = STEP;
 
 /// Room for a strip: some elements, in fp32. Those past the last one come of ones.
 type Strip = [f32; STRIP];
@@ -41,7 +41,7 @@ thread_local! {
 }
 
 /// What a node computes from strips.
-pub trait StripFunction: Send + Sync {
+pub(crate) trait StripFunction: Send + Sync {
     /// Computes the elements of a strip from strips of the same length, in fp32, to which functions computed in fp64 are
     /// rounded; `half` says that they become fp16.
     fn apply(&self, arch: Arch, operands: &[&[f32]], half: bool, to: &mut [f32]);
@@ -53,7 +53,7 @@ pub trait StripFunction: Send + Sync {
 }
 
 /// A function of one number.
-pub trait OfOne: Copy + Send + Sync {
+pub(crate) trait OfOne: Copy + Send + Sync {
     /// Whether the results for fp32 numbers are computed in fp64.
     const WIDE: bool;
     /// The work of one element, in simple arithmetic steps.
@@ -63,7 +63,7 @@ pub trait OfOne: Copy + Send + Sync {
 }
 
 /// A function of one number, of strips.
-pub struct One<F>(pub F);
+pub(crate) struct One<F>(pub F);
 
 impl<F: OfOne> StripFunction for One<F> {
     fn apply(&self, arch: Arch, operands: &[&[f32]], half: bool, to: &mut [f32]) {
@@ -93,7 +93,7 @@ impl<F: OfOne> StripFunction for One<F> {
 }
 
 /// A function of one number, computed in fp32, of strips; with the work of one element.
-pub struct Plain<F>(pub usize, pub F);
+pub(crate) struct Plain<F>(pub usize, pub F);
 
 impl<F: Fn(f32) -> f32 + Copy + Send + Sync> StripFunction for Plain<F> {
     fn apply(&self, arch: Arch, operands: &[&[f32]], _: bool, to: &mut [f32]) {
@@ -117,7 +117,7 @@ impl<F: Fn(f32) -> f32 + Copy + Send + Sync> StripFunction for Plain<F> {
 }
 
 /// A function of two numbers, computed in fp32, of strips.
-pub struct Two<F>(pub F);
+pub(crate) struct Two<F>(pub F);
 
 impl<F: Fn(f32, f32) -> f32 + Copy + Send + Sync> StripFunction for Two<F> {
     fn apply(&self, arch: Arch, operands: &[&[f32]], _: bool, to: &mut [f32]) {
@@ -138,7 +138,7 @@ impl<F: Fn(f32, f32) -> f32 + Copy + Send + Sync> StripFunction for Two<F> {
 
 /// Where a node finds an operand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NodeOperand {
+pub(crate) enum NodeOperand {
     /// Among what the region reads.
     Leaf(usize),
     /// Among what its nodes make.
@@ -147,7 +147,7 @@ pub enum NodeOperand {
 
 /// One op of a region.
 #[derive(Clone)]
-pub struct Node {
+pub(crate) struct Node {
     /// What it computes.
     pub function: Arc<dyn StripFunction>,
     /// From what.
@@ -202,7 +202,7 @@ impl Leaves {
 }
 
 /// The values of each leaf.
-pub type LeafValues<'a> = [Floats<'a>; MOST_STRIPS];
+pub(crate) type LeafValues<'a> = [Floats<'a>; MOST_STRIPS];
 
 fn load<T: Float>(values: &[T], to: &mut [f32], arch: Arch) {
     struct Fill<'a>(&'a mut [f32], f32);
@@ -243,30 +243,30 @@ fn with_strips<R>(work: impl FnOnce(&mut [Strip]) -> R) -> R {
 
 /// Ops that are computed together.
 #[derive(Clone)]
-pub struct Region {
+pub(crate) struct Region {
     leaves: Leaves,
     nodes: Vec<Node>,
 }
 
 impl Region {
     /// Whether so many leaves and nodes make a region.
-    pub fn fits(leaves: usize, nodes: usize) -> bool {
+    pub(crate) fn fits(leaves: usize, nodes: usize) -> bool {
         leaves + nodes <= MOST_STRIPS
     }
 
     /// The region that computes the last of these nodes, of dimensions `dims`, from operands. `None` where dimensions
     /// are not known.
-    pub fn new(dims: &[usize], leaves: &[Operand], nodes: Vec<Node>) -> Option<Region> {
+    pub(crate) fn new(dims: &[usize], leaves: &[Operand], nodes: Vec<Node>) -> Option<Region> {
         Some(Region { leaves: Leaves::new(dims, leaves)?, nodes })
     }
 
     /// The nodes, of which the functions may be replaced.
-    pub fn nodes_mut(&mut self) -> &mut [Node] {
+    pub(crate) fn nodes_mut(&mut self) -> &mut [Node] {
         &mut self.nodes
     }
 
     /// The leaves but for the last.
-    pub fn others(&self) -> usize {
+    pub(crate) fn others(&self) -> usize {
         self.leaves.dtypes.len().saturating_sub(1)
     }
 
@@ -277,7 +277,7 @@ impl Region {
 
     /// The values that the leaves take elements of: the operands from `first` on. There are none for the last leaves if
     /// there are not as many.
-    pub fn values<'a>(&self, operands: &Sources<'a>, first: usize) -> LeafValues<'a> {
+    pub(crate) fn values<'a>(&self, operands: &Sources<'a>, first: usize) -> LeafValues<'a> {
         let mut values = [Floats::F32(&[]); MOST_STRIPS];
         let operands_of_leaves = first..operands.len();
         for ((operand, &dtype), values) in operands_of_leaves.zip(&self.leaves.dtypes).zip(&mut values) {
@@ -287,7 +287,7 @@ impl Region {
     }
 
     /// Computes the result. The leaves are all of the operands.
-    pub fn run(&self, operands: Sources<'_>, result: &mut [u8], threads: &Threads) {
+    pub(crate) fn run(&self, operands: Sources<'_>, result: &mut [u8], threads: &Threads) {
         let values = self.values(&operands, 0);
         match self.dtype() {
             DType::Fp16 => self.compute::<f16>(&values, bytemuck::cast_slice_mut(result), threads),
@@ -310,7 +310,7 @@ impl Region {
 
     /// Goes on with values that become neighbouring elements of the last leaf, from `position` on, and replaces them by
     /// those of the result, not rounded.
-    pub fn epilogue(&self, leaves: &LeafValues<'_>, position: usize, values: &mut [f32], arch: Arch) {
+    pub(crate) fn epilogue(&self, leaves: &LeafValues<'_>, position: usize, values: &mut [f32], arch: Arch) {
         let dtype = self.leaves.dtypes.last().copied().unwrap_or(DType::Fp32);
         let mut made = [1.0; STRIP];
         with_strips(|strips| {
@@ -327,7 +327,7 @@ impl Region {
     }
 
     /// Computes neighbouring elements of the result from `position` on, rounded.
-    pub fn prologue(&self, leaves: &LeafValues<'_>, position: usize, values: &mut [f32], arch: Arch) {
+    pub(crate) fn prologue(&self, leaves: &LeafValues<'_>, position: usize, values: &mut [f32], arch: Arch) {
         with_strips(|strips| {
             for (i, values) in values.chunks_mut(STRIP).enumerate() {
                 let span = (position + i * STRIP, values.len());

@@ -14,7 +14,7 @@ use crate::memory::{Sources, element_bytes};
 use crate::threads::Threads;
 
 /// `transpose`: dimension i of the result is dimension `perm[i]` of `x`.
-pub fn transpose(row: &OpDef, operands: &Operands<'_>) -> Result<Option<Choice>, OpError> {
+pub(super) fn transpose(row: &OpDef, operands: &Operands<'_>) -> Result<Option<Choice>, OpError> {
     let row = Transpose::bind(operands, row.since)?;
     let perm = row.permutation()?;
     let x = row.x;
@@ -32,7 +32,7 @@ pub fn transpose(row: &OpDef, operands: &Operands<'_>) -> Result<Option<Choice>,
 }
 
 /// `split` along an axis: one window per part.
-pub fn split(
+pub(super) fn split(
     row: &OpDef,
     operands: &Operands<'_>,
     results: &[TensorType],
@@ -61,7 +61,7 @@ pub fn split(
 }
 
 /// `concat` along an axis, value after value.
-pub fn concat(
+pub(super) fn concat(
     row: &OpDef,
     operands: &Operands<'_>,
     results: &[TensorType],
@@ -79,7 +79,7 @@ pub fn concat(
 }
 
 /// `cast` between fp16, fp32, int32 and bool.
-pub fn cast(operands: &Operands<'_>, results: &[TensorType]) -> Result<Option<Choice>, OpError> {
+pub(super) fn cast(operands: &Operands<'_>, results: &[TensorType]) -> Result<Option<Choice>, OpError> {
     let x: Operand = operands.bind("x", None)?;
     let Some(result) = results.first() else { return Ok(None) };
     if x.dtype() == result.dtype {

@@ -9,7 +9,7 @@ use super::elementwise::{OfOne, One, StripFunction};
 use crate::functions::Real;
 
 /// The function that computes xʸ of operands x and y.
-pub fn power(y: &Operand) -> Arc<dyn StripFunction> {
+pub(super) fn power(y: &Operand) -> Arc<dyn StripFunction> {
     let values = y.value.as_ref().filter(|_| y.constant).and_then(|value| value.to_f64());
     if values.is_some_and(|values| values.iter().all(|&y| y == -0.5)) {
         return Arc::new(One(InverseRoot));

@@ -99,7 +99,11 @@ impl Surrounded for Product {
     }
 }
 
-pub fn product(row: &OpDef, operands: &Operands<'_>, threads: &Threads) -> Result<Option<Choice>, OpError> {
+pub(super) fn product(
+    row: &OpDef,
+    operands: &Operands<'_>,
+    threads: &Threads,
+) -> Result<Option<Choice>, OpError> {
     let since = row.since;
     match row.name {
         "matmul" => Ok(matrix_product(&MatrixProduct::of_matmul(&Matmul::bind(operands, since)?)?, threads)),

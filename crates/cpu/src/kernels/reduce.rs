@@ -20,7 +20,7 @@ const COLUMNS: usize = STRIP;
 const LANES: usize = 16;
 
 /// The kernel for a reduction of floating-point values over neighbouring axes.
-pub fn reduction(row: &OpDef, operands: &Operands<'_>) -> Result<Option<Choice>, OpError> {
+pub(super) fn reduction(row: &OpDef, operands: &Operands<'_>) -> Result<Option<Choice>, OpError> {
     /// Binds a row and takes `x` and the axes from it.
     macro_rules! of {
         ($row:ty) => {{

@@ -29,7 +29,7 @@ const FINISHED: usize = 16;
 /// Columns of which so many rows, in fp32, stay in the first cache.
 const STRIP: usize = 256;
 
-pub fn softmax(row: &OpDef, operands: &Operands<'_>) -> Result<Option<Choice>, OpError> {
+pub(super) fn softmax(row: &OpDef, operands: &Operands<'_>) -> Result<Option<Choice>, OpError> {
     let row = Softmax::bind(operands, row.since)?;
     let Some(dims) = row.x.shape().to_known().filter(|_| is_float(row.x.dtype())) else { return Ok(None) };
     let axis = row.position()?;

@@ -50,7 +50,7 @@ functions! {
 }
 
 /// The kernel for an op of one floating-point operand.
-pub fn unary(row: &OpDef, operands: &Operands<'_>) -> Result<Option<Choice>, OpError> {
+pub(super) fn unary(row: &OpDef, operands: &Operands<'_>) -> Result<Option<Choice>, OpError> {
     let x: Operand = operands.bind("x", None)?;
     if !is_float(x.dtype()) {
         return Ok(None);

@@ -49,7 +49,7 @@ impl Strip {
 
 /// What is known of one column.
 #[derive(Debug, Clone, Copy)]
-pub struct Column {
+pub(super) struct Column {
     /// The largest logit m.
     pub largest: f64,
     /// ln Σ exp(z − m), so that lse = m + this, which may lose it.
@@ -62,7 +62,7 @@ pub struct Column {
 
 /// What is known of all columns.
 #[derive(Debug)]
-pub struct Columns {
+pub(super) struct Columns {
     strips: Vec<Strip>,
     /// The largest logits, and the gradients' factor of exp(z − m).
     largest: Vec<f32>,
@@ -71,7 +71,7 @@ pub struct Columns {
 
 /// What the gradient is made of, besides the logits.
 #[derive(Debug, Clone, Copy)]
-pub struct Slope {
+pub(super) struct Slope {
     /// w times the gradients' scale.
     pub weight: f32,
     /// ε.
@@ -94,7 +94,7 @@ impl Slope {
 
 impl Columns {
     /// Room for as many columns.
-    pub fn new(count: usize) -> Result<Columns, RuntimeError> {
+    pub(super) fn new(count: usize) -> Result<Columns, RuntimeError> {
         let mut strips = Vec::new();
         let strip_count = count.div_ceil(WIDTH);
         strips
@@ -105,12 +105,12 @@ impl Columns {
     }
 
     /// Begins with `count` columns of which nothing is known.
-    pub fn begin(&mut self, count: usize) {
+    pub(super) fn begin(&mut self, count: usize) {
         self.strips[..count.div_ceil(WIDTH)].fill(Strip::EMPTY);
     }
 
     /// One column, of whose logits all have been added.
-    pub fn column(&self, s: usize) -> Column {
+    pub(super) fn column(&self, s: usize) -> Column {
         let (strip, i) = (&self.strips[s / WIDTH], s % WIDTH);
         Column {
             largest: f64::from(strip.largest[i]),
@@ -121,7 +121,7 @@ impl Columns {
     }
 
     /// Adds a tile of logits `[rows, n]`, the first of which is row `first` of the vocabulary.
-    pub fn add(&mut self, z: &[f32], first: usize, counted: &[(usize, usize)], threads: &Threads) {
+    pub(super) fn add(&mut self, z: &[f32], first: usize, counted: &[(usize, usize)], threads: &Threads) {
         let n = counted.len();
         let rows = z.len() / n;
         threads.each_chunk(&mut self.strips[..n.div_ceil(WIDTH)], 1, rows * WIDTH * 8, |index, strip| {
@@ -139,7 +139,7 @@ impl Columns {
     }
 
     /// Makes ready for [`Columns::gradient`], when all logits of `count` columns have been added.
-    pub fn finish(&mut self, count: usize, slope: Slope) {
+    pub(super) fn finish(&mut self, count: usize, slope: Slope) {
         for s in 0..count {
             let Column { largest, log_sum, .. } = self.column(s);
             let z_loss = 2.0 * f64::from(slope.z_loss) * (largest + log_sum);
@@ -150,7 +150,7 @@ impl Columns {
 
     /// Makes of a tile of logits the gradient with respect to them, before any soft cap. Without `z` the logits are in
     /// `dz`.
-    pub fn gradient(
+    pub(super) fn gradient(
         &self,
         z: Option<&[f32]>,
         dz: &mut [f32],
@@ -266,7 +266,7 @@ impl WithSimd for Gradient<'_> {
 }
 
 /// z becomes c·tanh(z / c).
-pub fn cap(z: &mut [f32], cap: f32, threads: &Threads) {
+pub(super) fn cap(z: &mut [f32], cap: f32, threads: &Threads) {
     struct Cap<'a> {
         z: &'a mut [f32],
         cap: f32,
@@ -283,7 +283,7 @@ pub fn cap(z: &mut [f32], cap: f32, threads: &Threads) {
 }
 
 /// The sum of each row of `z`, which has `n` columns.
-pub fn sum_rows(z: &[f32], n: usize, sums: FloatsMut<'_>) {
+pub(super) fn sum_rows(z: &[f32], n: usize, sums: FloatsMut<'_>) {
     let sum = |row: &[f32]| row.iter().map(|&value| f64::from(value)).sum::<f64>();
     let rows = z.chunks_exact(n).map(sum);
     match sums {

@@ -14,7 +14,7 @@ const GATHERED: usize = 16;
 
 /// A product that x is the right operand of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Product {
+pub(super) enum HeadProduct {
     /// E·x, with x `[D, n]`.
     Logits,
     /// dz·xᵀ, with xᵀ `[n, D]`.
@@ -23,13 +23,13 @@ pub enum Product {
 
 /// x of the counted positions.
 #[derive(Debug)]
-pub struct Positions {
+pub(super) struct Positions {
     dim: usize,
     /// The counted positions.
     count: usize,
     /// x in fp32, `[n, D]`.
     x: Vec<f32>,
-    /// x packed for each [`Product`].
+    /// x packed for each [`HeadProduct`].
     packed: [Vec<Line>; 2],
     /// What packing found of them.
     found: [Found; 2],
@@ -37,13 +37,19 @@ pub struct Positions {
 
 impl Positions {
     /// Room for so many positions.
-    pub fn new(dim: usize, values: usize) -> Result<Positions, RuntimeError> {
+    pub(super) fn new(dim: usize, values: usize) -> Result<Positions, RuntimeError> {
         let x = zeros(values)?;
         Ok(Positions { dim, count: 0, x, packed: Default::default(), found: [Found::NOTHING; 2] })
     }
 
     /// Takes the counted positions of x `[D, S]` over.
-    pub fn gather(&mut self, x: Floats<'_>, positions: usize, counted: &[(usize, usize)], threads: &Threads) {
+    pub(super) fn gather(
+        &mut self,
+        x: Floats<'_>,
+        positions: usize,
+        counted: &[(usize, usize)],
+        threads: &Threads,
+    ) {
         let dim = self.dim;
         self.count = counted.len();
         threads.each_chunk(&mut self.x[..self.count * dim], GATHERED * dim, 4, |index, rows| {
@@ -57,7 +63,12 @@ impl Positions {
     }
 
     /// Packs x for a product.
-    pub fn pack(&mut self, product: Product, gemm: &Gemm, threads: &Threads) -> Result<(), RuntimeError> {
+    pub(super) fn pack(
+        &mut self,
+        product: HeadProduct,
+        gemm: &Gemm,
+        threads: &Threads,
+    ) -> Result<(), RuntimeError> {
         let x = matrix(&self.x[..self.count * self.dim], self.dim, product);
         let packed = &mut self.packed[product as usize];
         grow(packed, gemm.packed())?;
@@ -67,14 +78,14 @@ impl Positions {
     }
 
     /// x as an operand of a product for which it has been packed.
-    pub fn operand(&self, product: Product, gemm: &Gemm) -> Right<'_> {
+    pub(super) fn operand(&self, product: HeadProduct, gemm: &Gemm) -> Right<'_> {
         let matrix = matrix(&self.x[..self.count * self.dim], self.dim, product);
         let values = &bytemuck::cast_slice(&self.packed[product as usize])[..gemm.packed()];
         Right { matrix, packed: Some(Packed { values, found: self.found[product as usize] }) }
     }
 }
 
-fn matrix(x: &[f32], dim: usize, product: Product) -> Matrix<'_> {
+fn matrix(x: &[f32], dim: usize, product: HeadProduct) -> Matrix<'_> {
     let rows = Matrix { values: Floats::F32(x), row_stride: dim, column_stride: 1 };
-    if product == Product::Logits { rows.transposed() } else { rows }
+    if product == HeadProduct::Logits { rows.transposed() } else { rows }
 }

@@ -11,7 +11,7 @@
 #![allow(unsafe_code)]
 
 #[cfg(feature = "emulation")]
-pub mod emulation;
+pub(crate) mod emulation;
 mod split;
 
 use std::arch::asm;
@@ -26,7 +26,7 @@ const PART_WORDS: usize = 2 * TILE_WORDS;
 /// The processor's matrix unit; there is a value of this type only where its instructions, and those of AVX-512 F, BW
 /// and VL, can be used.
 #[derive(Debug, Clone, Copy)]
-pub struct Amx {
+pub(crate) struct Amx {
     /// Whether it multiplies fp16.
     fp16: bool,
 }
@@ -38,7 +38,7 @@ impl Amx {
     /// # Errors
     ///
     /// What is missing.
-    pub fn find() -> Result<Amx, Missing> {
+    pub(crate) fn find() -> Result<Amx, Missing> {
         match InstructionSet::Amx.find() {
             Ok(()) => Ok(Amx { fp16: InstructionSet::AmxFp16.find().is_ok() }),
             #[cfg(feature = "emulation")]
@@ -50,13 +50,13 @@ impl Amx {
     }
 
     /// Whether it multiplies fp16 numbers as they are.
-    pub fn multiplies_fp16(self) -> bool {
+    pub(crate) fn multiplies_fp16(self) -> bool {
         self.fp16
     }
 
     /// The same unit, with fp16 numbers as sums of bf16 numbers.
     #[must_use]
-    pub fn without_fp16(self) -> Amx {
+    pub(crate) fn without_fp16(self) -> Amx {
         Amx { fp16: false }
     }
 
@@ -67,7 +67,7 @@ impl Amx {
     /// # Panics
     ///
     /// Where there are less numbers, or less words, than that.
-    pub fn split(self, numbers: Numbers<'_>, words: &mut [u32]) -> Found {
+    pub(crate) fn split(self, numbers: Numbers<'_>, words: &mut [u32]) -> Found {
         // SAFETY: where there is an `Amx`, the processor has what the function is compiled for.
         unsafe { split::split(numbers, words) }
     }
@@ -81,7 +81,7 @@ impl Amx {
     /// # Panics
     ///
     /// Where `sums` has less than all rows and columns.
-    pub fn multiply(
+    pub(crate) fn multiply(
         self,
         products: Products,
         (left, right): (&[u32], &[u32]),
@@ -114,7 +114,7 @@ impl Amx {
 }
 
 /// Whether the processor has a matrix unit that multiplies bf16, and the system lets this process use it.
-pub fn is_present() -> bool {
+pub(crate) fn is_present() -> bool {
     in_hardware() && permitted()
 }
 
@@ -126,7 +126,7 @@ fn in_hardware() -> bool {
 }
 
 /// Whether the matrix unit of a processor that has one multiplies fp16.
-pub fn multiplies_fp16() -> bool {
+pub(crate) fn multiplies_fp16() -> bool {
     const FP16: u32 = 1 << 21;
     __cpuid_count(7, 0).eax >= 1 && __cpuid_count(7, 1).eax & FP16 != 0
 }

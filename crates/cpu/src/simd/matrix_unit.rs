@@ -3,15 +3,15 @@
 use crate::memory::Floats;
 
 /// Rows of the left and columns of the right operand that are multiplied at once: two tiles of each.
-pub const SIDE: usize = 32;
+pub(crate) const SIDE: usize = 32;
 /// Terms of a tile: 32 bf16 or fp16 values in 64 bytes.
-pub const TERMS: usize = 32;
+pub(crate) const TERMS: usize = 32;
 /// 32-bit words of a tile, each of which holds two neighbouring terms.
-pub const TILE_WORDS: usize = 256;
+pub(crate) const TILE_WORDS: usize = 256;
 
 /// Which parts of two operands are multiplied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Products {
+pub(crate) enum Products {
     /// fp16 operands, as they are.
     One,
     /// Operands of two parts, without the product of both second ones, which is less than 2⁻¹⁶ of the whole.
@@ -24,7 +24,7 @@ pub enum Products {
 
 impl Products {
     /// The parts of each operand.
-    pub fn parts(self) -> usize {
+    pub(crate) fn parts(self) -> usize {
         match self {
             Products::One => 1,
             Products::Three | Products::Four => 2,
@@ -37,7 +37,7 @@ impl Products {
 /// part, to be taken as the fp16 numbers that they are.
 // Where there is no matrix unit, nothing reads them.
 #[cfg_attr(not(all(target_arch = "x86_64", target_os = "linux")), allow(dead_code))]
-pub struct Numbers<'a> {
+pub(crate) struct Numbers<'a> {
     /// The numbers from the first on: row i's term j at `i · row_stride + j · term_stride`, one of which is 1.
     pub values: Floats<'a>,
     /// Distance between rows.
@@ -56,7 +56,7 @@ pub struct Numbers<'a> {
 
 /// What splitting found of some numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Found {
+pub(crate) struct Found {
     /// Bits of the largest magnitude in fp32.
     pub largest: u32,
     /// Bits of the least magnitude that is not 0; all ones where there is none, and where numbers are not split into three
@@ -71,33 +71,33 @@ const SMALL: u32 = 27 << 23;
 
 impl Found {
     /// What is found of no numbers.
-    pub const NOTHING: Found = Found { largest: 0, least: u32::MAX };
+    pub(crate) const NOTHING: Found = Found { largest: 0, least: u32::MAX };
 
     /// What was found of these or of other numbers.
     #[must_use]
-    pub fn or(self, other: Found) -> Found {
+    pub(crate) fn or(self, other: Found) -> Found {
         Found { largest: self.largest.max(other.largest), least: self.least.min(other.least) }
     }
 
     /// Whether some are infinite, NaN, or round to infinity.
-    pub fn has_large(self) -> bool {
+    pub(crate) fn has_large(self) -> bool {
         self.largest >= TOO_LARGE
     }
 
     /// Whether parts of some may be subnormal.
-    pub fn has_small(self) -> bool {
+    pub(crate) fn has_small(self) -> bool {
         self.least < SMALL
     }
 
     /// Whether a product of one of these and one of others may be 2¹²⁷ or more, before or after numbers are split.
-    pub fn overflows(self, other: Found) -> bool {
+    pub(crate) fn overflows(self, other: Found) -> bool {
         // Each number is below 2ᵉ⁺¹, and each first part at most that.
         (self.largest >> 23) + (other.largest >> 23) + 2 > 2 * 127 + 127
     }
 
     /// Whether products of parts of one of these and of one of others may be so small that they count as 0 beside
     /// their sum: where the least product is below 2⁻¹⁰⁰.
-    pub fn underflows(self, other: Found) -> bool {
+    pub(crate) fn underflows(self, other: Found) -> bool {
         let some = self.least != u32::MAX && other.least != u32::MAX;
         some && (self.least >> 23) + (other.least >> 23) < 2 * 127 - 100
     }

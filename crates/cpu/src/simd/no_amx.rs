@@ -4,22 +4,22 @@ use super::matrix_unit::{Found, Numbers, Products};
 use crate::detect::{InstructionSet, Missing};
 
 /// There is no matrix unit.
-pub fn is_present() -> bool {
+pub(crate) fn is_present() -> bool {
     false
 }
 
 /// Nor one for fp16.
-pub fn multiplies_fp16() -> bool {
+pub(crate) fn multiplies_fp16() -> bool {
     false
 }
 
 /// A matrix unit, of which there is none.
 #[derive(Debug, Clone, Copy)]
-pub enum Amx {}
+pub(crate) enum Amx {}
 
 impl Amx {
     /// What is missing.
-    pub fn find() -> Result<Amx, Missing> {
+    pub(crate) fn find() -> Result<Amx, Missing> {
         match InstructionSet::Amx.find() {
             Ok(()) => Err(Missing::Absent(InstructionSet::Amx)),
             Err(missing) => Err(missing),
@@ -27,23 +27,23 @@ impl Amx {
     }
 
     /// Not that either.
-    pub fn multiplies_fp16(self) -> bool {
+    pub(crate) fn multiplies_fp16(self) -> bool {
         match self {}
     }
 
     /// Nothing still.
     #[must_use]
-    pub fn without_fp16(self) -> Amx {
+    pub(crate) fn without_fp16(self) -> Amx {
         self
     }
 
     /// Splits nothing.
-    pub fn split(self, _: Numbers<'_>, _: &mut [u32]) -> Found {
+    pub(crate) fn split(self, _: Numbers<'_>, _: &mut [u32]) -> Found {
         match self {}
     }
 
     /// Multiplies nothing.
-    pub fn multiply(self, _: Products, _: (&[u32], &[u32]), _: usize, _: (&mut [f32], usize, bool)) {
+    pub(crate) fn multiply(self, _: Products, _: (&[u32], &[u32]), _: usize, _: (&mut [f32], usize, bool)) {
         match self {}
     }
 }

@@ -31,13 +31,13 @@ fn has_f16c() -> bool {
 
 /// Fetches what is at an address, if anything is.
 #[inline(always)]
-pub fn prefetch<T>(place: *const T) {
+pub(super) fn prefetch<T>(place: *const T) {
     // SAFETY: every x86-64 processor has the instruction, which faults on no address and changes no value.
     unsafe { _mm_prefetch::<_MM_HINT_T0>(place.cast()) }
 }
 
 /// Widens, if the processor has an instruction for it.
-pub fn widen(from: &[f16], to: &mut [f32]) -> bool {
+pub(super) fn widen(from: &[f16], to: &mut [f32]) -> bool {
     if has_avx512() {
         // SAFETY: the features that the function is compiled for have been detected.
         unsafe { widen_avx512(from, to) };
@@ -51,7 +51,7 @@ pub fn widen(from: &[f16], to: &mut [f32]) -> bool {
 }
 
 /// Rounds, if the processor has an instruction for it.
-pub fn narrow(from: &[f32], to: &mut [f16]) -> bool {
+pub(super) fn narrow(from: &[f32], to: &mut [f16]) -> bool {
     if has_avx512() {
         // SAFETY: the features that the function is compiled for have been detected.
         unsafe { narrow_avx512(from, to) };
@@ -65,7 +65,7 @@ pub fn narrow(from: &[f32], to: &mut [f16]) -> bool {
 }
 
 /// Rounds to fp16 in place, if the processor has an instruction for it.
-pub fn round_to_half(values: &mut [f32]) -> bool {
+pub(super) fn round_to_half(values: &mut [f32]) -> bool {
     if has_avx512() {
         // SAFETY: the features that the function is compiled for have been detected.
         unsafe { round_to_half_avx512(values) };
@@ -83,7 +83,7 @@ pub fn round_to_half(values: &mut [f32]) -> bool {
 #[cfg(target_os = "linux")] // Only the matrix unit needs it.
 #[inline]
 #[target_feature(enable = "avx512f")]
-pub fn transposed_words(rows: [__m512i; 16]) -> [__m512i; 16] {
+pub(super) fn transposed_words(rows: [__m512i; 16]) -> [__m512i; 16] {
     let mut words = rows;
     for (i, word) in words.iter_mut().enumerate() {
         let (x, y) = (rows[i & !1], rows[i | 1]);
@@ -114,7 +114,7 @@ pub fn transposed_words(rows: [__m512i; 16]) -> [__m512i; 16] {
 }
 
 /// A mask of the first `count` lanes of sixteen.
-pub fn first(count: usize) -> __mmask16 {
+pub(super) fn first(count: usize) -> __mmask16 {
     ((1u32 << count.min(16)) - 1) as __mmask16
 }
 

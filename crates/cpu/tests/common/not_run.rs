@@ -16,7 +16,7 @@ const NOT_RUN_FILE: &str = "ANEMONE_NOT_RUN_FILE";
 /// Says, once, that the calling test, or a part of it, does not run, and why: on the standard error of the process, as
 /// the test harness keeps to itself what a test prints that passes; and in the file that [`NOT_RUN_FILE`] names.
 #[track_caller]
-pub fn not_run(reason: impl Display) {
+pub(crate) fn not_run(reason: impl Display) {
     static SAID: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
     let thread = thread::current();
     // The harness names the thread of a test after it; on a single thread there is only the place.
@@ -39,7 +39,7 @@ pub fn not_run(reason: impl Display) {
 
 /// Says that the calling test does not run on some paths, each of which comes with the reason.
 #[track_caller]
-pub fn not_run_on(paths: impl IntoIterator<Item = (impl Display, String)>) {
+pub(crate) fn not_run_on(paths: impl IntoIterator<Item = (impl Display, String)>) {
     let mut names: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (path, reason) in paths {
         names.entry(reason).or_default().push(path.to_string());

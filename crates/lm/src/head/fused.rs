@@ -23,7 +23,7 @@ pub(super) struct Fused {
 
 impl Fused {
     /// The fused head of `runtime`.
-    pub fn new(head: Head, options: LossOptions, runtime: &dyn Runtime) -> Result<Fused, HeadError> {
+    pub(super) fn new(head: Head, options: LossOptions, runtime: &dyn Runtime) -> Result<Fused, HeadError> {
         let dtype = head.target.mil_dtype();
         let Head { vocab, dim, positions, .. } = head;
         let classifier = Classifier { vocab, dim, positions, dtype, logits_bytes: LOGITS_BYTES };

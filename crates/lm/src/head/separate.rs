@@ -28,7 +28,7 @@ pub(super) struct SeparatePrograms {
 
 impl SeparatePrograms {
     /// Prepares the programs, with weights of zero.
-    pub fn new(
+    pub(super) fn new(
         head: Head,
         options: LossOptions,
         runtimes: Runtimes<'_>,

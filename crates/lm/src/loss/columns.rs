@@ -16,7 +16,7 @@ fn block_elements(positions: usize) -> usize {
 }
 
 /// What is known of each position's logits, after the soft cap.
-pub struct Columns {
+pub(super) struct Columns {
     /// The greatest logit m; 0 where none is above −∞.
     pub max: Vec<f32>,
     /// Σ_v exp(z − m).
@@ -35,7 +35,7 @@ struct Part {
 impl Columns {
     /// Looks at all logits. Each block of rows finds its own greatest logit and sums in fp32; the blocks are joined
     /// in order in f64.
-    pub fn new<E: DeviceElement>(logits: &[E], positions: usize, options: &LossOptions) -> Columns {
+    pub(super) fn new<E: DeviceElement>(logits: &[E], positions: usize, options: &LossOptions) -> Columns {
         let blocks = logits.par_chunks(block_elements(positions));
         let parts: Vec<Part> = blocks.map(|block| Part::new(block, positions, options)).collect();
 
@@ -89,14 +89,14 @@ fn finite_shift(max: f32) -> f32 {
 }
 
 /// Caps logits in place, where there is a cap.
-pub fn cap_row(row: &mut [f32], cap: Option<f32>) {
+pub(super) fn cap_row(row: &mut [f32], cap: Option<f32>) {
     if let Some(cap) = cap {
         row.iter_mut().for_each(|z| *z = soft_cap(*z, cap));
     }
 }
 
 /// Caps logits, of which there are as many as there is room for.
-pub fn cap_all<E: DeviceElement>(logits: &[E], cap: f32, to: &mut [E]) {
+pub(super) fn cap_all<E: DeviceElement>(logits: &[E], cap: f32, to: &mut [E]) {
     const STRIP: usize = 1024;
     logits.par_chunks(BLOCK_ELEMENTS).zip(to.par_chunks_mut(BLOCK_ELEMENTS)).for_each(|(logits, to)| {
         let mut strip = [0.0; STRIP];
@@ -111,7 +111,7 @@ pub fn cap_all<E: DeviceElement>(logits: &[E], cap: f32, to: &mut [E]) {
 
 /// Calls `apply(v, out, scratch)` for every row v of `[V, S]`, and stores the S values that it puts into `out`;
 /// `scratch` is as long.
-pub fn for_each_row<E: DeviceElement>(
+pub(super) fn for_each_row<E: DeviceElement>(
     to: &mut [E],
     positions: usize,
     apply: impl Fn(usize, &mut [f32], &mut [f32]) + Sync,

@@ -5,7 +5,7 @@
 /// x = n·ln 2 + r with |r| ≤ ln 2 / 2, the polynomial for e^r is that of Cephes' `expf`, and 2ⁿ is built from
 /// its bits: adding 1.5·2²³ rounds to an integer and leaves it in the lowest bits.
 #[inline(always)]
-pub fn exp(x: f32) -> f32 {
+pub(super) fn exp(x: f32) -> f32 {
     const ROUND: f32 = 12_582_912.0;
     const LN_2_HIGH: f32 = 0.693_359_4;
     const LN_2_LOW: f32 = -2.121_944_4e-4;
@@ -23,13 +23,13 @@ pub fn exp(x: f32) -> f32 {
 
 /// The soft cap c·tanh(z / c), within 3 ulp of c·tanh of the rounded quotient.
 #[inline(always)]
-pub fn soft_cap(z: f32, cap: f32) -> f32 {
+pub(super) fn soft_cap(z: f32, cap: f32) -> f32 {
     cap * tanh(z / cap)
 }
 
 /// The derivative of the soft cap, 1 − tanh²(z / c), without the loss of its digits where tanh is nearly 1.
 #[inline(always)]
-pub fn soft_cap_slope(z: f32, cap: f32) -> f32 {
+pub(super) fn soft_cap_slope(z: f32, cap: f32) -> f32 {
     // With e = e^(−2|x|), 1 − tanh² x = 4e / (1 + e)².
     let e = exp(-2.0 * (z / cap).abs());
     4.0 * e / ((1.0 + e) * (1.0 + e))

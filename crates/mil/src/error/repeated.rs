@@ -21,12 +21,12 @@ impl<Key> Default for Repeated<Key> {
 
 impl<Key: Eq + Hash> Repeated<Key> {
     /// Whether there is an error about `key`; if so, counts one more.
-    pub fn again(&mut self, key: &Key) -> bool {
+    pub(crate) fn again(&mut self, key: &Key) -> bool {
         self.found.get_mut(key).map(|(_, more)| *more += 1).is_some()
     }
 
     /// Adds an error of a kind, unless there is one about `key`; `error` words it if it is to be listed.
-    pub fn report(
+    pub(crate) fn report(
         &mut self,
         key: Key,
         kind: ErrorKind,
@@ -47,12 +47,12 @@ impl<Key: Eq + Hash> Repeated<Key> {
     }
 
     /// Whether nothing was reported.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.found.is_empty()
     }
 
     /// Completes the errors, once all are found; `errors` must have kept its order.
-    pub fn finish(&self, errors: &mut Errors) {
+    pub(crate) fn finish(&self, errors: &mut Errors) {
         for &(first, more) in self.found.values() {
             if more > 0
                 && let Some(error) = first.and_then(|first| errors.listed_mut().get_mut(first))

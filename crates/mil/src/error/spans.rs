@@ -62,8 +62,10 @@ pub struct BlockSpans {
     pub parameters: Span,
     /// Each parameter.
     pub inputs: Vec<BindingSpans>,
-    /// Outputs.
+    /// Each output.
     pub outputs: Vec<Span>,
+    /// The outputs, in their parentheses.
+    pub results: Span,
 }
 
 impl Spans {
@@ -150,6 +152,7 @@ impl BlockSpans {
             BlockPart::Input(index) => self.inputs.get(index).map(|input| input.whole),
             BlockPart::InputName(index) => self.inputs.get(index).map(|input| input.name),
             BlockPart::Output(index) => self.outputs.get(index).copied(),
+            BlockPart::Outputs => Some(self.results),
         }
     }
 }

@@ -3,11 +3,11 @@
 use std::collections::VecDeque;
 
 /// A capacity that no cut pays for.
-pub const UNBOUNDED: u64 = u64::MAX / 4;
+pub(super) const UNBOUNDED: u64 = u64::MAX / 4;
 
 /// A directed network with capacities. Node 0 is the source, node 1 the sink.
 #[derive(Debug, Default)]
-pub struct Network {
+pub(super) struct Network {
     /// For each node the edges that leave it.
     leaving: Vec<Vec<usize>>,
     /// Target and what is left of the capacity; edge `2i + 1` is edge `2i` backwards.
@@ -16,17 +16,17 @@ pub struct Network {
 
 impl Network {
     /// The source.
-    pub const SOURCE: usize = 0;
+    pub(super) const SOURCE: usize = 0;
     /// The sink.
-    pub const SINK: usize = 1;
+    pub(super) const SINK: usize = 1;
 
     /// A network of this many nodes, source and sink among them.
-    pub fn new(nodes: usize) -> Network {
+    pub(super) fn new(nodes: usize) -> Network {
         Network { leaving: vec![Vec::new(); nodes.max(2)], edges: Vec::new() }
     }
 
     /// Adds an edge.
-    pub fn connect(&mut self, from: usize, to: usize, capacity: u64) {
+    pub(super) fn connect(&mut self, from: usize, to: usize, capacity: u64) {
         self.leaving[from].push(self.edges.len());
         self.edges.push((to, capacity));
         self.leaving[to].push(self.edges.len());
@@ -35,7 +35,7 @@ impl Network {
 
     /// Fills the network as far as it goes, and gives for each node whether it is on the source's side of the minimum
     /// cut nearest to the sink: whether the sink cannot be reached from it.
-    pub fn cut(mut self) -> Vec<bool> {
+    pub(super) fn cut(mut self) -> Vec<bool> {
         loop {
             let levels = self.levels();
             if levels[Network::SINK] == usize::MAX {

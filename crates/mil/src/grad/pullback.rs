@@ -55,6 +55,11 @@ impl<'a> Pullback<'a> {
         self.results[position]
     }
 
+    /// The number of results.
+    pub fn results(&self) -> usize {
+        self.results.len()
+    }
+
     /// The gradient of the op's first result.
     ///
     /// # Errors
@@ -210,6 +215,55 @@ impl<'a> Pullback<'a> {
         if self.ty(x)?.dtype == dtype { Ok(x) } else { self.bind(call::cast(x, dtype.name())) }
     }
 
+    /// A tensor that holds one number everywhere.
+    ///
+    /// # Errors
+    ///
+    /// When a dimension is too long.
+    pub fn filled(&mut self, dims: &[usize], number: Tensor) -> Result<ValueId, OpError> {
+        match dims {
+            [] => self.bind(call::identity(number)),
+            dims => self.bind(call::fill(lengths(dims)?).value(number)),
+        }
+    }
+
+    /// Zeros.
+    ///
+    /// # Errors
+    ///
+    /// When a dimension is too long.
+    pub fn zeros(&mut self, dtype: DType, dims: &[usize]) -> Result<ValueId, OpError> {
+        self.filled(dims, Tensor::zeros(dtype, &[]).ok_or_else(|| unknown("zeros"))?)
+    }
+
+    /// Indices as int32, which all ops take.
+    ///
+    /// # Errors
+    ///
+    /// When the opset has no cast from their element type.
+    pub fn int32(&mut self, indices: &Operand) -> Result<Input, OpError> {
+        if indices.dtype() == DType::Int32 {
+            return Ok(indices.into());
+        }
+        match indices.value.as_ref().filter(|_| indices.constant) {
+            Some(value) => {
+                let tensor = Tensor::from_i64(DType::Int32, value.shape(), &indices.integers()?);
+                Ok(tensor.map_err(crate::eval::internal)?.into())
+            }
+            None => Ok(call::cast(indices, DType::Int32.name()).into()),
+        }
+    }
+
+    /// Indices of which negative ones count from the end of a dimension of this length, as positions.
+    ///
+    /// # Errors
+    ///
+    /// When the dimension is too long.
+    pub fn wrapped(&mut self, indices: ValueId, length: usize) -> Result<ValueId, OpError> {
+        let from_end = call::add(indices, lengths(&[length])?[0]);
+        self.bind(call::select(call::less(indices, 0), from_end, indices))
+    }
+
     /// What an op may be given, bound to a value.
     ///
     /// # Errors
@@ -251,6 +305,10 @@ impl<'a> Pullback<'a> {
                 let id = self.value(x)?;
                 if self.ty(id)?.shape.to_known().as_deref() == Some(dims) {
                     return Ok(id);
+                }
+                // In the shape for `reshape`, 0 is no length.
+                if dims.contains(&0) {
+                    return self.zeros(self.ty(id)?.dtype, dims);
                 }
                 AnyCall::from(call::reshape(id, lengths(dims)?))
             }

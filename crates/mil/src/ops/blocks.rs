@@ -64,7 +64,7 @@ pub fn join(a: &Type, b: &Type) -> Option<Type> {
 }
 
 /// Whether one value can have both types.
-pub fn agree(a: &Type, b: &Type) -> bool {
+pub(super) fn agree(a: &Type, b: &Type) -> bool {
     match (a, b) {
         (Type::List(a, m), Type::List(b, n)) => m.agrees_with(*n) && agree(a, b),
         _ => match (a.as_tensor(), b.as_tensor()) {

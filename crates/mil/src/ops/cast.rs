@@ -1,6 +1,6 @@
 //! Ops that change the element type, or nothing at all.
 
-use crate::eval::{Evaluation, Numbers};
+use crate::eval::{Evaluation, Numbers, collect};
 use crate::grad::Pullback;
 use crate::ops::rules::{free, same_as_first};
 use crate::ops::{ANY, ANY_17, Accuracy, OpError, Operand};
@@ -45,7 +45,7 @@ fn cast(row: &Cast, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError>
     let dtype = target(row)?;
     let numbers = match row.x.numbers()? {
         numbers if dtype.is_float() => Numbers::Float(numbers.into_f64()),
-        Numbers::Float(values) => Numbers::Integer(values.iter().map(|&v| to_integer(v, dtype)).collect()),
+        Numbers::Float(values) => Numbers::Integer(collect(values.iter().map(|&v| to_integer(v, dtype)))?),
         integers => integers,
     };
     Ok(vec![evaluation.tensor(dtype, row.x.dims()?, numbers)?])

@@ -2,7 +2,7 @@
 
 use crate::error::ErrorKind;
 use crate::eval::{Evaluation, Numbers};
-use crate::ops::rules::{self, broadcast_positions, free};
+use crate::ops::rules::{self, free};
 use crate::ops::{Accuracy, Constant, DTypeSet, FLOAT, OpError};
 use crate::tensor::Tensor;
 use crate::types::{DType, TensorType};
@@ -18,7 +18,7 @@ crate::ops! {
     ConstexprAffineDequantize = constexpr_affine_dequantize(quantized_data: Constant[S],
         zero_point: Constant[Z], scale: Constant[T], axis: i32) since IOS16
         where [S: BYTE, Z: ZERO_POINT, T: FLOAT]
-        { infer: dequantized_type, eval: dequantize, accuracy: Accuracy::Exact; flops: free; [constexpr] }
+        { infer: dequantized_type, eval: dequantize, accuracy: Accuracy::Exact; no_vjp: "it decompresses a constant, whose compressed form is not trained"; flops: free; [constexpr] }
 }
 
 fn dequantized_type(row: &ConstexprAffineDequantize) -> Result<Vec<TensorType>, OpError> {
@@ -47,17 +47,13 @@ fn dequantized_type(row: &ConstexprAffineDequantize) -> Result<Vec<TensorType>, 
 fn dequantize(row: &ConstexprAffineDequantize, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
     let dims = row.quantized_data.dims()?;
     let axis = rules::axis("axis", row.axis, dims.len())?;
-    let along = |operand: &Constant| -> Result<(Vec<f64>, Vec<usize>), OpError> {
-        let values = operand.floats()?;
-        let mut from = vec![1; dims.len()];
-        if values.len() != 1 {
-            from[axis] = values.len();
-        }
-        Ok((values, broadcast_positions(&from, dims)))
-    };
-    let (zero, zero_at) = along(&row.zero_point)?;
-    let (scale, scale_at) = along(&row.scale)?;
-    let quantized = row.quantized_data.floats()?;
-    let values = (0..quantized.len()).map(|i| scale[scale_at[i]] * (quantized[i] - zero[zero_at[i]]));
-    Ok(vec![evaluation.tensor(row.scale.dtype(), dims, Numbers::Float(values.collect()))?])
+    let inner: usize = dims[axis + 1..].iter().product();
+    let (zeros, scales) = (row.zero_point.floats()?, row.scale.floats()?);
+    let of =
+        |values: &[f64], i: usize| if values.len() == 1 { values[0] } else { values[i / inner % dims[axis]] };
+    let mut values = row.quantized_data.floats()?;
+    for (i, value) in values.iter_mut().enumerate() {
+        *value = of(&scales, i) * (*value - of(&zeros, i));
+    }
+    Ok(vec![evaluation.tensor(row.scale.dtype(), dims, Numbers::Float(values))?])
 }

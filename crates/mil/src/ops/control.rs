@@ -6,7 +6,9 @@ use crate::error::ErrorKind;
 use crate::eval::Evaluation;
 use crate::ops::blocks::{agree, join};
 use crate::ops::rules::free;
-use crate::ops::{Accuracy, BOOL, BlockRules, BlockType, Carried, OpError, Operand, Operands, RunBlocks};
+use crate::ops::{
+    Accuracy, BOOL, BlockFault, BlockRules, BlockType, Carried, OpError, Operand, Operands, RunBlocks,
+};
 use crate::tensor::Tensor;
 use crate::types::{DType, TensorType, Type};
 
@@ -32,21 +34,24 @@ const WHILE_LOOP: BlockRules =
     BlockRules { names: &["condition", "body"], loops: true, infer: loop_types, eval: run_loop };
 
 fn needs_blocks<R>(_: &R) -> Result<Vec<TensorType>, OpError> {
-    let message = "the op needs two nested blocks";
-    Err(OpError::new(ErrorKind::NestedBlock, None, message).found("found none"))
+    Err(refuse("the op needs two nested blocks").found("found none"))
 }
 
 fn runs_blocks<R>(_: &R, _: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
-    Err(OpError::new(ErrorKind::NestedBlock, None, "the op runs only with its blocks"))
+    Err(refuse("the op runs only with its blocks"))
 }
 
-fn refuse(message: String, found: String) -> OpError {
-    OpError::new(ErrorKind::NestedBlock, None, message).found(found)
+fn refuse(message: impl Into<String>) -> OpError {
+    OpError::new(ErrorKind::NestedBlock, None, message)
 }
 
+/// Types as people read them, a tensor of rank 0 as the scalar that it is.
 fn written(types: &[Type]) -> String {
-    let types: Vec<String> = types.iter().map(ToString::to_string).collect();
-    format!("({})", types.join(", "))
+    let one = |ty: &Type| match ty.as_tensor() {
+        Some(ty) if ty.shape.rank() == 0 => ty.dtype.to_string(),
+        _ => ty.to_string(),
+    };
+    format!("({})", types.iter().map(one).collect::<Vec<_>>().join(", "))
 }
 
 fn cond_types(operands: &Operands<'_>, blocks: &[BlockType]) -> Result<Vec<Type>, OpError> {
@@ -55,16 +60,16 @@ fn cond_types(operands: &Operands<'_>, blocks: &[BlockType]) -> Result<Vec<Type>
         return Err(OpError::rule("pred", "must be one bool").found(format!("found {}", pred.ty)));
     }
     let [yes, no] = blocks else { return needs_blocks(&()).map(|_| Vec::new()) };
-    if let Some(block) = blocks.iter().find(|block| !block.inputs.is_empty()) {
-        return Err(refuse(
-            "its blocks take nothing".to_string(),
-            format!("found {}", written(&block.inputs)),
-        ));
+    if let Some(index) = blocks.iter().position(|block| !block.inputs.is_empty()) {
+        let error = refuse("its blocks take nothing").in_block(BlockFault::Parameters(index));
+        return Err(error.found(format!("found {}", written(&blocks[index].inputs))));
     }
     let joined: Option<Vec<Type>> = yes.outputs.iter().zip(&no.outputs).map(|(a, b)| join(a, b)).collect();
     joined.filter(|_| yes.outputs.len() == no.outputs.len()).ok_or_else(|| {
-        let found = format!("found {} and {}", written(&yes.outputs), written(&no.outputs));
-        refuse("both blocks must yield values of the same types".to_string(), found)
+        let found = format!("found {} in place of {}", written(&no.outputs), written(&yes.outputs));
+        refuse("both blocks must yield values of the same types")
+            .in_block(BlockFault::Outputs(1))
+            .found(found)
     })
 }
 
@@ -77,7 +82,7 @@ fn run_cond(operands: &Operands<'_>, blocks: &mut dyn RunBlocks) -> Result<Vec<A
 fn truth(tensor: &Tensor) -> Result<bool, OpError> {
     match tensor.as_slice::<bool>() {
         Some([value]) => Ok(*value),
-        _ => Err(refuse("a condition must be one bool".to_string(), format!("found {}", tensor.ty()))),
+        _ => Err(refuse("a condition must be one bool").found(format!("found {}", tensor.ty()))),
     }
 }
 
@@ -93,21 +98,23 @@ fn loop_types(operands: &Operands<'_>, blocks: &[BlockType]) -> Result<Vec<Type>
         types.len() == given.len()
             && types.iter().zip(&given).all(|(a, b)| join(a, b).is_some() || agree(a, b))
     };
-    for (name, block) in [("condition", condition), ("body", body)] {
-        if !fits(&block.inputs) {
+    for (index, name) in WHILE_LOOP.names.iter().enumerate() {
+        if !fits(&blocks[index].inputs) {
             let message = format!("the {name} block must take the loop's values, {}", written(&given));
-            return Err(refuse(message, format!("found {}", written(&block.inputs))));
+            let error = refuse(message).in_block(BlockFault::Parameters(index));
+            return Err(error.found(format!("found {}", written(&blocks[index].inputs))));
         }
     }
     let one_bool =
         |ty: &Type| ty.as_tensor().is_some_and(|ty| ty.dtype == DType::Bool && ty.shape.rank() == 0);
     if !matches!(condition.outputs.as_slice(), [ty] if one_bool(ty)) {
-        let message = "the condition block must yield one bool".to_string();
-        return Err(refuse(message, format!("found {}", written(&condition.outputs))));
+        let error = refuse("the condition block must yield one bool").in_block(BlockFault::Outputs(0));
+        return Err(error.found(format!("found {}", written(&condition.outputs))));
     }
     if !fits(&body.outputs) {
         let message = format!("the body block must yield the loop's values, {}", written(&given));
-        return Err(refuse(message, format!("found {}", written(&body.outputs))));
+        let error = refuse(message).in_block(BlockFault::Outputs(1));
+        return Err(error.found(format!("found {}", written(&body.outputs))));
     }
     let joined = given.iter().zip(&body.outputs).map(|(a, b)| join(a, b).unwrap_or_else(|| a.clone()));
     Ok(joined.collect())

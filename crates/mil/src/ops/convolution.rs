@@ -1,12 +1,12 @@
 //! Convolution.
 
-use crate::eval::{Evaluation, Numbers};
+use crate::eval::{Evaluation, Numbers, filled, room};
 use crate::ops::matmul::sum_flops;
 use crate::ops::{Accuracy, FLOAT, OpError, Operand, rules};
 use crate::tensor::Tensor;
 use crate::types::{Dim, Shape, TensorType};
 
-mod gradient;
+pub(super) mod gradient;
 
 crate::ops! {
     /// Cross-correlation of `x [n, C_in, *D]` with `weight [C_out, C_in / groups, *K]`, plus `bias [C_out]`,
@@ -109,7 +109,7 @@ fn check_channels(row: &Conv) -> Result<u64, OpError> {
 }
 
 /// A parameter with one positive entry per spatial dimension; 1 everywhere by default.
-fn per_dimension(name: &str, given: Option<&[i32]>, spatial: usize) -> Result<Vec<u64>, OpError> {
+pub(super) fn per_dimension(name: &str, given: Option<&[i32]>, spatial: usize) -> Result<Vec<u64>, OpError> {
     let Some(given) = given else { return Ok(vec![1; spatial]) };
     let entries: Vec<u64> =
         given.iter().filter_map(|&entry| u64::try_from(entry).ok().filter(|&entry| entry > 0)).collect();
@@ -204,15 +204,15 @@ fn conv(row: &Conv, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError>
 }
 
 /// A window's extent in three spatial dimensions; missing ones have length 1.
-type Volume = [usize; 3];
+pub(super) type Volume = [usize; 3];
 
-fn volume(dims: &[usize]) -> Volume {
+pub(super) fn volume(dims: &[usize]) -> Volume {
     let mut volume = [1; 3];
     volume[3 - dims.len()..].copy_from_slice(dims);
     volume
 }
 
-fn steps(entries: &[u64], fill: usize) -> Volume {
+pub(super) fn steps(entries: &[u64], fill: usize) -> Volume {
     let mut steps = [fill; 3];
     for (step, &entry) in steps[3 - entries.len()..].iter_mut().zip(entries) {
         *step = usize::try_from(entry).unwrap_or(usize::MAX);
@@ -230,13 +230,13 @@ impl Convolution<'_> {
         evaluation.charge(elements.saturating_mul(taps))?;
         let bias = match self.bias {
             Some(bias) => bias.floats()?,
-            None => vec![0.0; dims[1]],
+            None => filled(dims[1], 0.0)?,
         };
         let input = volume(&self.x.dims()?[2..]);
         let output = volume(&dims[2..]);
         let channels_in = self.x.dims()?[1];
         let (input_size, output_size) = (input.iter().product::<usize>(), output.iter().product::<usize>());
-        let mut sums = vec![0.0; dims.iter().product()];
+        let mut sums = filled(dims.iter().product(), 0.0)?;
         if let Some(own) = evaluation.arithmetic().sums() {
             let add = |start: f64, x: &[f64], w: &[f64]| own.of_products(self.result.dtype, start, x, w);
             sums = self.sum_windows(&x, &weight, &bias, &dims, add)?;
@@ -279,7 +279,7 @@ impl Convolution<'_> {
         let (input_size, taps) = (input.iter().product::<usize>(), kernel.iter().product::<usize>());
         let outputs_per_group = (dims[1] / usize::try_from(self.groups).unwrap_or(1)).max(1);
         let meets = self.meets(input);
-        let mut sums = Vec::with_capacity(dims.iter().product());
+        let mut sums = room(dims.iter().product())?;
         let (mut elements, mut factors) = (Vec::new(), Vec::new());
         for index in 0..dims[0] * dims[1] * output.iter().product::<usize>() {
             let (place, plane) =

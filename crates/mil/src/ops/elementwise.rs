@@ -4,7 +4,7 @@
 //! is an error when it happens, never a made-up value.
 
 use crate::error::ErrorKind;
-use crate::eval::{Evaluation, Numbers};
+use crate::eval::{Evaluation, Numbers, collect, room};
 use crate::ops::rules::{broadcast, broadcast_operands, flat};
 use crate::ops::{ANY, Accuracy, BOOL, NUMBER, OpError, Operand, Row};
 use crate::tensor::Tensor;
@@ -123,7 +123,7 @@ fn known(types: &[TensorType]) -> Result<Vec<usize>, OpError> {
 }
 
 /// Row-major values of shape `from`, repeated as broadcasting to `to` does.
-fn spread<T: Copy>(values: Vec<T>, from: &[usize], to: &[usize]) -> Vec<T> {
+fn spread<T: Copy>(values: Vec<T>, from: &[usize], to: &[usize]) -> Result<Vec<T>, OpError> {
     fn lay<T: Copy>(values: &[T], from: &[usize], to: &[usize], all: &mut Vec<T>) {
         if from == to {
             all.extend_from_slice(values);
@@ -143,22 +143,22 @@ fn spread<T: Copy>(values: Vec<T>, from: &[usize], to: &[usize]) -> Vec<T> {
     let mut dims = vec![1; to.len() - from.len()];
     dims.extend_from_slice(from);
     if dims == to {
-        return values;
+        return Ok(values);
     }
     let count = to.iter().product();
-    let mut all = Vec::with_capacity(count);
+    let mut all = room(count)?;
     if count > 0 {
         lay(&values, &dims, to, &mut all);
     }
-    all
+    Ok(all)
 }
 
 /// An operand's values, repeated as broadcasting to `dims` does.
 fn spread_operand(operand: &Operand, dims: &[usize]) -> Result<Numbers, OpError> {
     let from = operand.dims()?;
     Ok(match operand.numbers()? {
-        Numbers::Float(values) => Numbers::Float(spread(values, from, dims)),
-        Numbers::Integer(values) => Numbers::Integer(spread(values, from, dims)),
+        Numbers::Float(values) => Numbers::Float(spread(values, from, dims)?),
+        Numbers::Integer(values) => Numbers::Integer(spread(values, from, dims)?),
     })
 }
 
@@ -207,10 +207,10 @@ fn relation<R: Row>(
 ) -> Result<Vec<Tensor>, OpError> {
     let (dims, holds) = match spread_pair(row, &bool_type(row)?)? {
         (dims, Numbers::Float(x), Numbers::Float(y)) => {
-            (dims, x.iter().zip(&y).map(|(x, y)| i64::from(float(x, y))).collect())
+            (dims, collect(x.iter().zip(&y).map(|(x, y)| i64::from(float(x, y))))?)
         }
         (dims, Numbers::Integer(x), Numbers::Integer(y)) => {
-            (dims, x.iter().zip(&y).map(|(x, y)| i64::from(integer(x, y))).collect())
+            (dims, collect(x.iter().zip(&y).map(|(x, y)| i64::from(integer(x, y))))?)
         }
         _ => return Err(mixed()),
     };
@@ -328,7 +328,7 @@ fn select(row: &Select, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpEr
         a
     }
     let dims = known(&select_type(row)?)?;
-    let cond = spread(row.cond.integers()?, row.cond.dims()?, &dims);
+    let cond = spread(row.cond.integers()?, row.cond.dims()?, &dims)?;
     let chosen = match (spread_operand(&row.a, &dims)?, spread_operand(&row.b, &dims)?) {
         (Numbers::Float(a), Numbers::Float(b)) => Numbers::Float(choose(&cond, a, &b)),
         (Numbers::Integer(a), Numbers::Integer(b)) => Numbers::Integer(choose(&cond, a, &b)),

@@ -14,6 +14,8 @@ const INDEX_16: DTypeSet = DTypeSet::of(&[DType::Int16, DType::Int32, DType::UIn
 /// Element types of indices from ios17 on.
 const INDEX_17: DTypeSet = INT32.and(SMALL_INTEGER);
 
+mod gradient;
+
 crate::ops! {
     /// The slices of `x` at `indices` along `axis`: dimension `axis` of `x` is replaced by the dimensions of
     /// `indices`. The first `batch_dims` dimensions, which `x` and `indices` share, pair slices with the indices that
@@ -25,7 +27,7 @@ crate::ops! {
         since IOS16 where [T: NUMBER, I: INDEX_16]
         since IOS17 where [T: NUMBER_17, I: INDEX_17]
         { infer: |row| row.slices().ty(), eval: |row, _| row.slices().evaluate(),
-          accuracy: Accuracy::Exact; flops: free; [by_opset] }
+          accuracy: Accuracy::Exact; vjp: gradient::gather; flops: free; [by_opset] }
 
     /// For each place of `indices`, the element of `x` there whose coordinate along `axis` is the index. In
     /// every other dimension both have the same length. Before ios17 negative indices count from the end; from then on
@@ -37,7 +39,7 @@ crate::ops! {
         since IOS16 where [T: NUMBER, I: INDEX_16]
         since IOS17 where [T: NUMBER_17, I: INDEX_17]
         { infer: |row| row.elements().ty(), eval: |row, _| row.elements().evaluate(),
-          accuracy: Accuracy::Exact; flops: free; [by_opset] }
+          accuracy: Accuracy::Exact; vjp: gradient::along_axis; flops: free; [by_opset] }
 
     /// For each vector along the last dimension of `indices`, the slice of `x` with these coordinates in its first
     /// dimensions. The first `batch_dims` dimensions, which `x` and `indices` share, pair slices with the vectors that
@@ -47,7 +49,7 @@ crate::ops! {
         since IOS15 where [T: NUMBER, I: INT32]
         since IOS16 where [T: NUMBER, I: INDEX_16]
         since IOS17 where [T: NUMBER_17, I: INDEX_17]
-        { infer: |row| row.ty(), eval: |row, _| row.evaluate(), accuracy: Accuracy::Exact; flops: free; [by_opset] }
+        { infer: |row| row.ty(), eval: |row, _| row.evaluate(), accuracy: Accuracy::Exact; vjp: gradient::nd; flops: free; [by_opset] }
 }
 
 /// What a `gather` asks for.

@@ -7,20 +7,22 @@ use crate::ops::{ANY, Accuracy, OpError, Operand, copy, movement};
 use crate::tensor::Tensor;
 use crate::types::{Dim, Shape, TensorType};
 
+mod gradient;
+
 crate::ops! {
     /// Joins `values` along `axis`; they agree in every other dimension. Scalars become a vector. With `interleave`, the
     /// results of `axis` come from the values in turn, which then agree in every dimension.
     Concat = concat(values: Vec<Operand>, axis: i32; interleave: bool = false) since IOS15
-        { infer: concat_type, eval: concat, accuracy: Accuracy::Exact; flops: free }
+        { infer: concat_type, eval: concat, accuracy: Accuracy::Exact; vjp: gradient::concat; flops: free }
 
     /// Cuts `x` along `axis` into `num_splits` equal parts, or into parts of `split_sizes`.
     Split = split(x: Operand[T], axis: i32; num_splits: Option<i32>, split_sizes: Option<Vec<i32>>)
         since IOS15 where [T: ANY]
-        { infer: split_type, eval: split, accuracy: Accuracy::Exact; flops: free }
+        { infer: split_type, eval: split, accuracy: Accuracy::Exact; vjp: gradient::split; flops: free }
 
     /// The `values`, all of one shape, along a new dimension that stands at `axis` in the result.
     Stack = stack(values: Vec<Operand>, axis: i32) since IOS15
-        { infer: stack_type, eval: stack, accuracy: Accuracy::Exact; flops: free }
+        { infer: stack_type, eval: stack, accuracy: Accuracy::Exact; vjp: gradient::stack; flops: free }
 }
 
 /// The most parts that one `split` makes: a bound on what a hostile program can ask the verifier for.

@@ -1,7 +1,7 @@
 //! Matrix products: `matmul` and `linear`.
 
 use crate::error::ErrorKind;
-use crate::eval::{Evaluation, Numbers};
+use crate::eval::{Evaluation, Numbers, filled, room};
 use crate::ops::rules::{self, broadcast, broadcast_positions};
 use crate::ops::{Accuracy, Constant, NUMBER, OpError, Operand};
 use crate::tensor::Tensor;
@@ -254,8 +254,8 @@ fn multiply_all<T: Term>(
     bias: Option<&[T]>,
     [m, k, n]: [usize; 3],
     batches: usize,
-) -> Vec<T> {
-    let mut sums = vec![T::ZERO; batches * m * n];
+) -> Result<Vec<T>, OpError> {
+    let mut sums = filled(batches * m * n, T::ZERO)?;
     if let Some(bias) = bias {
         sums.chunks_exact_mut(n.max(1)).for_each(|row| row.copy_from_slice(bias));
     }
@@ -265,7 +265,7 @@ fn multiply_all<T: Term>(
         let y_values = &y.values[y.at[batch] * k * n..][..k * n];
         multiply(sums, x_values, y_values, [m, k, n], x.transposed, y.transposed);
     }
-    sums
+    Ok(sums)
 }
 
 /// As [`multiply_all`], each sum added up by `add` from where it starts and its two rows of factors.
@@ -276,7 +276,7 @@ fn sum_all(
     [m, k, n]: [usize; 3],
     batches: usize,
     add: impl Fn(f64, &[f64], &[f64]) -> f64,
-) -> Vec<f64> {
+) -> Result<Vec<f64>, OpError> {
     /// The lines of a matrix along which sums go, one after the other.
     fn lines(matrix: &[f64], lines: usize, k: usize, along_rows: bool) -> Vec<f64> {
         if along_rows {
@@ -284,7 +284,7 @@ fn sum_all(
         }
         (0..lines).flat_map(|line| (0..k).map(move |l| matrix[l * lines + line])).collect()
     }
-    let mut sums = Vec::with_capacity(batches * m * n);
+    let mut sums = room(batches * m * n)?;
     for batch in 0..batches {
         let x = lines(&x.values[x.at[batch] * m * k..][..m * k], m, k, !x.transposed);
         let y = lines(&y.values[y.at[batch] * k * n..][..k * n], n, k, y.transposed);
@@ -296,7 +296,7 @@ fn sum_all(
             sums.extend(row);
         }
     }
-    sums
+    Ok(sums)
 }
 
 impl MatrixProduct<'_> {
@@ -325,7 +325,7 @@ impl MatrixProduct<'_> {
                 };
                 let x = Matrices { values: &x, at: x_at, transposed: x_t };
                 let y = Matrices { values: &y, at: y_at, transposed: y_t };
-                Numbers::Integer(multiply_all(&x, &y, bias, [m, k, n], batches))
+                Numbers::Integer(multiply_all(&x, &y, bias, [m, k, n], batches)?)
             }
             (x, y) => {
                 let (x, y) = (x.into_f64(), y.into_f64());
@@ -334,12 +334,12 @@ impl MatrixProduct<'_> {
                 let y = Matrices { values: &y, at: y_at, transposed: y_t };
                 let sums = evaluation.arithmetic().sums();
                 Numbers::Float(match sums {
-                    None => multiply_all(&x, &y, bias.as_deref(), [m, k, n], batches),
+                    None => multiply_all(&x, &y, bias.as_deref(), [m, k, n], batches)?,
                     Some(sums) => {
                         let add = |start: f64, x: &[f64], y: &[f64]| {
                             sums.of_products(self.result.dtype, start, x, y)
                         };
-                        sum_all(&x, &y, bias.as_deref(), [m, k, n], batches, add)
+                        sum_all(&x, &y, bias.as_deref(), [m, k, n], batches, add)?
                     }
                 })
             }

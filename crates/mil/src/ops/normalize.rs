@@ -1,6 +1,6 @@
 //! Normalisations: softmax, layer and batch normalisation.
 
-use crate::eval::{Evaluation, Numbers};
+use crate::eval::{Evaluation, Numbers, collect, filled};
 use crate::ops::elementwise::larger;
 use crate::ops::reduce::Grouping;
 use crate::ops::rules::{self, per_element, same_as_first};
@@ -65,11 +65,11 @@ fn softmax(row: &Softmax, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, Op
     let inner = dims[axis + 1..].iter().product();
     // Whole rows of neighbours at a time, so that a long axis far from the last is read in order.
     for block in values.chunks_exact_mut(dims[axis] * inner) {
-        let mut shifts = vec![f64::NEG_INFINITY; inner];
+        let mut shifts = filled(inner, f64::NEG_INFINITY)?;
         for line in block.chunks_exact(inner) {
             shifts.iter_mut().zip(line).for_each(|(shift, &x)| *shift = larger(*shift, x));
         }
-        let mut sums = vec![0.0; inner];
+        let mut sums = filled(inner, 0.0)?;
         for line in block.chunks_exact_mut(inner) {
             for ((x, shift), sum) in line.iter_mut().zip(&shifts).zip(&mut sums) {
                 *x = (*x - shift).exp();
@@ -181,10 +181,10 @@ fn layer_norm(row: &LayerNorm, evaluation: &mut Evaluation) -> Result<Vec<Tensor
     }
     let grouping = Grouping::new(dims, &axes);
     let count = grouping.elements_each as f64;
-    let sums = grouping.fold(&values, 0.0, |sum, x| sum + x);
+    let sums = grouping.fold(&values, 0.0, |sum, x| sum + x)?;
     grouping.for_each(|element, result| values[element] -= sums[result] / count);
-    let squares = grouping.fold(&values, 0.0, |sum, x| sum + x * x);
-    let deviations: Vec<f64> = squares.iter().map(|sum| (sum / count + row.shift()).sqrt()).collect();
+    let squares = grouping.fold(&values, 0.0, |sum, x| sum + x * x)?;
+    let deviations: Vec<f64> = collect(squares.iter().map(|sum| (sum / count + row.shift()).sqrt()))?;
     grouping.for_each(|element, result| values[element] /= deviations[result]);
     affine.apply(&mut values, &Grouping::new(dims, &others))?;
     Ok(vec![evaluation.tensor(affine.x.dtype(), dims, Numbers::Float(values))?])

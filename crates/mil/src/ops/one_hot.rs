@@ -1,9 +1,10 @@
 //! `one_hot`.
 
 use crate::eval::{Evaluation, Numbers};
+use crate::grad::Pullback;
 use crate::ops::copy::{self, Run};
 use crate::ops::rules::{self, free};
-use crate::ops::{ANY, Accuracy, Constant, INT32, OpError, Operand, movement};
+use crate::ops::{ANY, Accuracy, Constant, INT32, OpError, Operand, call, movement};
 use crate::tensor::Tensor;
 use crate::types::{DType, Dim, TensorType};
 
@@ -13,7 +14,7 @@ crate::ops! {
     OneHot = one_hot(indices: Operand[I], one_hot_vector_size: Operand[S]; axis: i32 = -1,
         on_value: Option<Constant>[T], off_value: Option<Constant>[T])
         since IOS15 where [I: INT32, S: INT32, T: ANY]
-        { infer: one_hot_type, eval: one_hot, accuracy: Accuracy::Exact; flops: free }
+        { infer: one_hot_type, eval: one_hot, accuracy: Accuracy::Exact; vjp: one_hot_vjp; flops: free }
 }
 
 fn one_hot_type(row: &OneHot) -> Result<Vec<TensorType>, OpError> {
@@ -56,6 +57,19 @@ fn one_hot(row: &OneHot, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpE
         copy::read(&[values[1]], &[places().count()], std::iter::once(Run::repeated(0, places().count())))?;
     let runs = places().map(|(i, index)| Run::of((i / inner * dims[axis] + index) * inner + i % inner, 1));
     Ok(vec![copy::replaced(&off, &on, runs)?])
+}
+
+/// Each value has the sum over the places that hold it.
+fn one_hot_vjp(row: &OneHot, pullback: &mut Pullback<'_>) -> Result<(), OpError> {
+    let dy = pullback.dy()?;
+    for (given, on) in [(&row.on_value, 1.0), (&row.off_value, 0.0)] {
+        let Some(value) = given else { continue };
+        let number = |number| Tensor::from_f64(value.dtype(), &[], &[number]).map_err(crate::eval::internal);
+        let holds = call::one_hot(&row.indices, &row.one_hot_vector_size).axis(row.axis);
+        let holds = holds.on_value(number(on)?).off_value(number(1.0 - on)?);
+        pullback.give(value, call::mul(dy, holds))?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

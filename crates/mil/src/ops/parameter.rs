@@ -145,7 +145,11 @@ impl Parameter for List {
     const KIND: ParameterKind = kind(OperandForm::List, false, None, None);
     type Written = Input;
     fn bind(given: &Given) -> Result<Self, OpError> {
-        single(given).cloned().map(List)
+        match single(given)? {
+            // What keeps a list has its length as the first dimension.
+            list if list.rank() > 0 => Ok(List(list.clone())),
+            _ => Err(OpError::new(ErrorKind::OperandKind, None, "must be a list")),
+        }
     }
     fn collect<'a>(&'a self, all: &mut Vec<&'a Operand>) {
         all.push(&self.0);

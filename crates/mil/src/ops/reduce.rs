@@ -3,7 +3,7 @@
 //! All of them compute in f64, or in i64 for integers, and round once. Of nothing, the sum is 0 and the
 //! product 1; the mean is NaN; a largest, smallest or logarithm there is not, which is an error as in numpy.
 
-use crate::eval::{Evaluation, Numbers};
+use crate::eval::{Evaluation, Numbers, collect, filled};
 use crate::ops::elementwise::{larger, smaller};
 use crate::ops::rules::{self, per_element};
 use crate::ops::{Accuracy, NUMBER, OpError, Operand};
@@ -158,7 +158,7 @@ pub(super) struct Grouping {
 
 impl Grouping {
     /// The grouping of a tensor with these dimensions, reduced over these axes.
-    pub fn new(dims: &[usize], axes: &[usize]) -> Grouping {
+    pub(super) fn new(dims: &[usize], axes: &[usize]) -> Grouping {
         let (mut results, mut elements_each) = (1, 1);
         let mut steps = Vec::with_capacity(dims.len());
         for (i, &length) in dims.iter().enumerate().rev() {
@@ -176,7 +176,7 @@ impl Grouping {
     }
 
     /// Calls `visit(element, result)` for every element in order, with the positions of both.
-    pub fn for_each(&self, mut visit: impl FnMut(usize, usize)) {
+    pub(super) fn for_each(&self, mut visit: impl FnMut(usize, usize)) {
         fn walk(
             steps: &[(usize, usize)],
             element: &mut usize,
@@ -205,10 +205,19 @@ impl Grouping {
     }
 
     /// Folds the elements of each result into one value, beginning with `first`.
-    pub fn fold<T: Copy, A: Copy>(&self, values: &[T], first: A, combine: impl Fn(A, T) -> A) -> Vec<A> {
-        let mut folded = vec![first; self.results];
+    ///
+    /// # Errors
+    ///
+    /// When there is no memory for the results.
+    pub(super) fn fold<T: Copy, A: Copy>(
+        &self,
+        values: &[T],
+        first: A,
+        combine: impl Fn(A, T) -> A,
+    ) -> Result<Vec<A>, OpError> {
+        let mut folded = filled(self.results, first)?;
         self.for_each(|element, result| folded[result] = combine(folded[result], values[element]));
-        folded
+        Ok(folded)
     }
 
     /// Refuses to find the largest of nothing.
@@ -233,8 +242,8 @@ fn fold<R: Reduce>(
 ) -> Result<Vec<Tensor>, OpError> {
     let grouping = row.grouping()?;
     let folded = match row.x().numbers()? {
-        Numbers::Float(x) => Numbers::Float(grouping.fold(&x, float.0, float.1)),
-        Numbers::Integer(x) => Numbers::Integer(grouping.fold(&x, integer.0, integer.1)),
+        Numbers::Float(x) => Numbers::Float(grouping.fold(&x, float.0, float.1)?),
+        Numbers::Integer(x) => Numbers::Integer(grouping.fold(&x, integer.0, integer.1)?),
     };
     row.result(evaluation, row.x().dtype(), folded)
 }
@@ -253,16 +262,16 @@ fn toward_zero<R: Reduce>(
 }
 
 /// The sums of floating-point elements that fall to each result, as the arithmetic adds up.
-fn sums(evaluation: &Evaluation, dtype: DType, grouping: &Grouping, x: &[f64]) -> Vec<f64> {
+fn sums(evaluation: &Evaluation, dtype: DType, grouping: &Grouping, x: &[f64]) -> Result<Vec<f64>, OpError> {
     let Some(sums) = evaluation.arithmetic().sums() else { return grouping.fold(x, 0.0, |sum, x| sum + x) };
     let mut groups = vec![Vec::with_capacity(grouping.elements_each); grouping.results];
     grouping.for_each(|element, result| groups[result].push(x[element]));
-    groups.iter().map(|group| sums.of_elements(dtype, group)).collect()
+    collect(groups.iter().map(|group| sums.of_elements(dtype, group)))
 }
 
 fn reduce_sum(row: &ReduceSum, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
     if let Numbers::Float(x) = row.x.numbers()? {
-        let sums = sums(evaluation, row.x.dtype(), &row.grouping()?, &x);
+        let sums = sums(evaluation, row.x.dtype(), &row.grouping()?, &x)?;
         return row.result(evaluation, row.x.dtype(), Numbers::Float(sums));
     }
     fold(row, evaluation, (0.0, |sum, x| sum + x), (0, i64::wrapping_add))
@@ -271,7 +280,7 @@ fn reduce_sum(row: &ReduceSum, evaluation: &mut Evaluation) -> Result<Vec<Tensor
 fn reduce_sum_square(row: &ReduceSumSquare, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
     if let Numbers::Float(mut x) = row.x.numbers()? {
         x.iter_mut().for_each(|x| *x *= *x);
-        let sums = sums(evaluation, row.x.dtype(), &row.grouping()?, &x);
+        let sums = sums(evaluation, row.x.dtype(), &row.grouping()?, &x)?;
         return row.result(evaluation, row.x.dtype(), Numbers::Float(sums));
     }
     let integer = |sum: i64, x: i64| sum.wrapping_add(x.wrapping_mul(x));
@@ -297,7 +306,7 @@ fn reduce_mean(row: &ReduceMean, evaluation: &mut Evaluation) -> Result<Vec<Tens
     if !row.x.dtype().is_float() {
         grouping.refuse_empty()?;
     }
-    let mut means = sums(evaluation, row.x.dtype(), &grouping, &row.x.floats()?);
+    let mut means = sums(evaluation, row.x.dtype(), &grouping, &row.x.floats()?)?;
     means.iter_mut().for_each(|sum| *sum /= grouping.elements_each as f64);
     toward_zero(row, evaluation, means)
 }
@@ -307,12 +316,12 @@ fn reduce_log_sum_exp(row: &ReduceLogSumExp, evaluation: &mut Evaluation) -> Res
     grouping.refuse_empty()?;
     let x = row.x.floats()?;
     // Shifting by an infinity would give NaN; infinite terms need no shift.
-    let shifts = grouping.fold(&x, f64::NEG_INFINITY, larger);
+    let shifts = grouping.fold(&x, f64::NEG_INFINITY, larger)?;
     let shift = |result: usize| if shifts[result].is_infinite() { 0.0 } else { shifts[result] };
-    let mut sums = vec![0.0; grouping.results];
+    let mut sums = filled(grouping.results, 0.0)?;
     grouping.for_each(|element, result| sums[result] += (x[element] - shift(result)).exp());
     let logarithms = sums.iter().enumerate().map(|(result, sum)| shift(result) + sum.ln());
-    toward_zero(row, evaluation, logarithms.collect())
+    toward_zero(row, evaluation, collect(logarithms)?)
 }
 
 impl Reduction for ReduceArgmax {
@@ -347,17 +356,21 @@ fn reduce_argmax(row: &ReduceArgmax, evaluation: &mut Evaluation) -> Result<Vec<
     grouping.refuse_empty()?;
     let best = match row.x().numbers()? {
         Numbers::Float(x) => {
-            first_best(&grouping, &x, |new, best| new > best || (new.is_nan() && !best.is_nan()))
+            first_best(&grouping, &x, |new, best| new > best || (new.is_nan() && !best.is_nan()))?
         }
-        Numbers::Integer(x) => first_best(&grouping, &x, |new, best| new > best),
+        Numbers::Integer(x) => first_best(&grouping, &x, |new, best| new > best)?,
     };
     row.result(evaluation, position_type(row)?, Numbers::Integer(best))
 }
 
 /// For each result, the position among its elements of the first that none after it is better than.
-fn first_best<T: Copy>(grouping: &Grouping, values: &[T], better: impl Fn(T, T) -> bool) -> Vec<i64> {
-    let mut seen = vec![0i64; grouping.results];
-    let mut best: Vec<Option<(T, i64)>> = vec![None; grouping.results];
+fn first_best<T: Copy>(
+    grouping: &Grouping,
+    values: &[T],
+    better: impl Fn(T, T) -> bool,
+) -> Result<Vec<i64>, OpError> {
+    let mut seen = filled(grouping.results, 0i64)?;
+    let mut best: Vec<Option<(T, i64)>> = filled(grouping.results, None)?;
     grouping.for_each(|element, result| {
         let value = values[element];
         if best[result].is_none_or(|(held, _)| better(value, held)) {
@@ -365,5 +378,5 @@ fn first_best<T: Copy>(grouping: &Grouping, values: &[T], better: impl Fn(T, T) 
         }
         seen[result] += 1;
     });
-    best.into_iter().map(|held| held.map_or(0, |(_, position)| position)).collect()
+    collect(best.into_iter().map(|held| held.map_or(0, |(_, position)| position)))
 }

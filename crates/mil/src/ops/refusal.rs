@@ -4,6 +4,15 @@ use std::fmt;
 
 use crate::error::ErrorKind;
 
+/// The part of an op's nested blocks that is at fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BlockFault {
+    /// The parameters of the block at a position.
+    Parameters(usize),
+    /// What the block at a position yields.
+    Outputs(usize),
+}
+
 /// Why an op refuses its operands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OpError {
@@ -11,6 +20,8 @@ pub struct OpError {
     pub kind: ErrorKind,
     /// The parameter at fault, where one is.
     pub parameter: Option<String>,
+    /// The part of a block at fault, where one is.
+    pub block: Option<BlockFault>,
     /// What is wrong.
     pub message: String,
     /// What was found, in a few words.
@@ -30,10 +41,18 @@ impl OpError {
         OpError {
             kind,
             parameter: parameter.map(str::to_string),
+            block: None,
             message: message.into(),
             label: String::new(),
             help: None,
         }
+    }
+
+    /// Blames a part of a block.
+    #[must_use]
+    pub fn in_block(mut self, fault: BlockFault) -> OpError {
+        self.block = Some(fault);
+        self
     }
 
     /// Adds the words shown at the place.

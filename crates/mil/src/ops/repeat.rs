@@ -7,17 +7,19 @@ use crate::ops::{ANY, Accuracy, Constant, FLOAT, INT32, OpError, Operand, moveme
 use crate::tensor::Tensor;
 use crate::types::{Dim, TensorType};
 
+mod gradient;
+
 crate::ops! {
     /// `x` with dimension `i` repeated `reps[i]` times.
     Tile = tile(x: Operand[T], reps: Operand[U]) since IOS15 where [T: ANY, U: INT32]
-        { infer: tile_type, eval: tile, accuracy: Accuracy::Exact; flops: free }
+        { infer: tile_type, eval: tile, accuracy: Accuracy::Exact; vjp: gradient::tile; flops: free }
 
     /// `x` with elements added at both ends of its last dimensions: `pad` holds, for each of them in order,
     /// how many before and how many after. They are `constant_val` (0), or with the mode `reflect` the
     /// elements across the first or last one, or with `replicate` that one. A `pad` that is not a constant
     /// has entries for every dimension.
     Pad = pad(x: Operand[T], pad: Operand[U]; mode: String = "constant", constant_val: Option<Constant>[T]) since IOS15 where [T: FLOAT, U: INT32]
-        { infer: pad_type, eval: pad, accuracy: Accuracy::Exact; flops: free }
+        { infer: pad_type, eval: pad, accuracy: Accuracy::Exact; vjp: gradient::pad; flops: free }
 }
 
 fn tile_type(row: &Tile) -> Result<Vec<TensorType>, OpError> {

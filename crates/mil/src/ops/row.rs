@@ -53,7 +53,8 @@ macro_rules! ops {
     ($(
         $(#[doc = $doc:literal])*
         $row:ident = $name:ident (
-            $( $required:ident : $required_ty:ty $([$required_variable:ident])? ),*
+            $( $(#[constant_until = $required_until:ident])?
+                $required:ident : $required_ty:ty $([$required_variable:ident])? ),*
             $(; $(
                 $(#[since = $parameter_since:ident])? $(#[constant_until = $until:ident])?
                 $optional:ident : $optional_ty:ty $([$optional_variable:ident])? $(= $default:expr)?
@@ -111,7 +112,8 @@ macro_rules! ops {
                 pub since: $crate::types::Opset,
                 $(
                     #[doc = concat!("`", stringify!($required), ": ", stringify!($required_ty)
-                        $(, "[", stringify!($required_variable), "]")?, "`")]
+                        $(, "[", stringify!($required_variable), "]")?, "`"
+                        $(, ", a constant before ", stringify!($required_until))?)]
                     pub $required: $required_ty,
                 )*
                 $($(
@@ -153,7 +155,7 @@ macro_rules! ops {
                         optional: false,
                         default: None,
                         since: $crate::types::Opset::IOS15,
-                        constant_until: None,
+                        constant_until: $crate::ops!(@until $($required_until)?),
                     },)*
                     $($($crate::ops::ParameterDef {
                         name: stringify!($optional),

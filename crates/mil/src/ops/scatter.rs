@@ -11,6 +11,8 @@ use crate::ops::{Accuracy, INT32, NUMBER, OpError, Operand, movement};
 use crate::tensor::Tensor;
 use crate::types::{Shape, TensorType};
 
+mod gradient;
+
 crate::ops! {
     /// `data` with the slices at `indices` along `axis` replaced by those of `updates`, or combined with them
     /// as `mode` says: update, add, sub, mul, div, max or min. Updates apply in their order. Before ios17 negative
@@ -22,7 +24,7 @@ crate::ops! {
         mode: String = "add", #[since = IOS17] validate_indices: bool = false)
         since IOS15 where [T: NUMBER, I: INT32]
         since IOS17 where [T: NUMBER, I: INT32]
-        { infer: |row| row.ty(), eval: Scatter::evaluate, accuracy: Accuracy::Sum(1); flops: free; [by_opset] }
+        { infer: |row| row.ty(), eval: Scatter::evaluate, accuracy: Accuracy::Sum(1); vjp: gradient::scatter; flops: free; [by_opset] }
 
     /// As `scatter`, element by element: for each place of `indices`, the element of `data` there whose coordinate along
     /// `axis` is the index is combined with the element of `updates` at the place.
@@ -30,7 +32,7 @@ crate::ops! {
         mode: String = "add", #[since = IOS17] validate_indices: bool = false)
         since IOS15 where [T: NUMBER, I: INT32]
         since IOS17 where [T: NUMBER, I: INT32]
-        { infer: |row| row.ty(), eval: ScatterAlongAxis::evaluate, accuracy: Accuracy::Sum(1); flops: free; [by_opset] }
+        { infer: |row| row.ty(), eval: ScatterAlongAxis::evaluate, accuracy: Accuracy::Sum(1); vjp: gradient::along_axis; flops: free; [by_opset] }
 
     /// As `scatter`, for slices that vectors name: each vector along the last dimension of `indices` holds the coordinates
     /// of a slice of `data` in its first dimensions.
@@ -38,7 +40,7 @@ crate::ops! {
         mode: String = "add", #[since = IOS17] validate_indices: bool = false)
         since IOS15 where [T: NUMBER, I: INT32]
         since IOS17 where [T: NUMBER, I: INT32]
-        { infer: |row| row.ty(), eval: ScatterNd::evaluate, accuracy: Accuracy::Sum(1); flops: free; [by_opset] }
+        { infer: |row| row.ty(), eval: ScatterNd::evaluate, accuracy: Accuracy::Sum(1); vjp: gradient::nd; flops: free; [by_opset] }
 }
 
 /// How an update combines with the element that is there.

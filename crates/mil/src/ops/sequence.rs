@@ -1,10 +1,12 @@
 //! Ops that make sequences: running sums, ranges, and one value repeated.
 
-use crate::eval::{Evaluation, Numbers, collect, room};
+use crate::eval::{Evaluation, Numbers, collect, filled};
 use crate::ops::rules::{self, free, per_element};
 use crate::ops::{ANY, Accuracy, Constant, INT32, NUMBER, OpError, Operand, copy, movement};
 use crate::tensor::{Tensor, round_to_f16};
 use crate::types::{DType, Dim, TensorType};
+
+mod gradient;
 
 crate::ops! {
     /// Running sums of `x` along `axis`: each element is the sum of itself and those before it, or with
@@ -12,16 +14,16 @@ crate::ops! {
     /// negative axes only -1, the last dimension, can be written.
     CumSum = cumsum(x: Operand[T]; axis: i32 = 0, exclusive: bool = false, reverse: bool = false)
         since IOS15 where [T: NUMBER]
-        { infer: cumsum_type, eval: cumsum, accuracy: Accuracy::Sum(0); flops: per_element::<_, 1> }
+        { infer: cumsum_type, eval: cumsum, accuracy: Accuracy::Sum(0); vjp: gradient::cumsum; flops: per_element::<_, 1> }
 
     /// `start, start + step, …` before `end`, a vector. Its length is `(end − start) / step`, rounded in the
     /// element type at every step, and then up.
     Range1d = range_1d(end: Operand[T], start: Operand[T], step: Operand[T]) since IOS15 where [T: NUMBER]
-        { infer: range_type, eval: range, accuracy: Accuracy::Ulp(1); flops: free }
+        { infer: range_type, eval: range, accuracy: Accuracy::Ulp(1); vjp: gradient::range_1d; flops: free }
 
     /// A tensor of this `shape` that holds `value` everywhere, fp32 zeros without it.
     Fill = fill(shape: Operand[U]; value: Option<Constant>[T]) since IOS15 where [T: ANY, U: INT32]
-        { infer: fill_type, eval: fill, accuracy: Accuracy::Exact; flops: free }
+        { infer: fill_type, eval: fill, accuracy: Accuracy::Exact; vjp: gradient::fill; flops: free }
 }
 
 fn cumsum_type(row: &CumSum) -> Result<Vec<TensorType>, OpError> {
@@ -60,8 +62,7 @@ fn running_sums<N: Copy>(
     add: impl Fn(N, N) -> N,
 ) -> Result<(), OpError> {
     let block_length = (length * inner).max(1);
-    let mut sums = room(inner)?;
-    sums.resize(inner, zero);
+    let mut sums = filled(inner, zero)?;
     for block in values.chunks_exact_mut(block_length) {
         sums.fill(zero);
         for number in 0..length {

@@ -6,6 +6,8 @@ use crate::ops::{ANY, ANY_17, Accuracy, INDEX, INT32, OpError, Operand, copy, mo
 use crate::tensor::Tensor;
 use crate::types::{DType, Dim, Opset, Shape, TensorType};
 
+mod gradient;
+
 crate::ops! {
     /// The elements of `x` under another `shape`. One entry may be -1, which the number of elements decides. Before
     /// ios17, 0 keeps the dimension of `x` at the same position, where both have the same rank; from then on it keeps the
@@ -13,7 +15,7 @@ crate::ops! {
     Reshape = reshape(x: Operand[T], shape: Operand[U])
         since IOS15 where [T: ANY, U: INT32]
         since IOS17 where [T: ANY_17, U: INDEX]
-        { infer: reshaped_type, eval: |row, _| reshaped(&row.x, reshaped_type(row)), accuracy: Accuracy::Exact;
+        { infer: reshaped_type, eval: |row, _| reshaped(&row.x, reshaped_type(row)), accuracy: Accuracy::Exact; vjp: gradient::reshape;
           flops: free; [by_opset] }
 
     /// The dimensions of `x` in another order: dimension `i` of the result is dimension `perm[i]` of `x`.
@@ -21,7 +23,7 @@ crate::ops! {
         since IOS15 where [T: ANY]
         since IOS17 where [T: ANY_17]
         { infer: |row| transposed_type(&row.x, &row.perm), eval: |row, _| transposed(&row.x, &row.perm),
-          accuracy: Accuracy::Exact; flops: free }
+          accuracy: Accuracy::Exact; vjp: gradient::transpose; flops: free }
 
     /// `x` with dimensions of length 1 inserted, which stand at `axes` in the result.
     ExpandDims = expand_dims(x: Operand[T], axes: Vec<i32>)
@@ -29,7 +31,7 @@ crate::ops! {
         since IOS17 where [T: ANY_17]
         { infer: |row| expanded_type(&row.x, &row.axes),
           eval: |row, _| reshaped(&row.x, expanded_type(&row.x, &row.axes)),
-          accuracy: Accuracy::Exact; flops: free }
+          accuracy: Accuracy::Exact; vjp: gradient::expand_dims; flops: free }
 
     /// `x` without those of the dimensions `axes` that have length 1; without `axes`, all of them. A `?`
     /// stays.
@@ -38,7 +40,7 @@ crate::ops! {
         since IOS17 where [T: ANY_17]
         { infer: |row| squeezed_type(&row.x, row.axes.as_deref()),
           eval: |row, _| reshaped(&row.x, squeezed_type(&row.x, row.axes.as_deref())),
-          accuracy: Accuracy::Exact; flops: free }
+          accuracy: Accuracy::Exact; vjp: gradient::squeeze; flops: free }
 
     /// The dimensions of `x`, as an int32 vector.
     ShapeOf = shape(x: Operand[T]) since IOS15 where [T: ANY]

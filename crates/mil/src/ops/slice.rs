@@ -6,6 +6,8 @@ use crate::ops::{ANY, ANY_17, Accuracy, INDEX, INT32, OpError, Operand, copy, mo
 use crate::tensor::Tensor;
 use crate::types::{Dim, Shape, TensorType};
 
+mod gradient;
+
 crate::ops! {
     /// The elements `begin, begin + stride, …` before `end` along each dimension of `x`. Negative `begin` and
     /// `end` count from the end of the dimension; what lies outside it is left out. `stride` is 1 unless
@@ -16,14 +18,14 @@ crate::ops! {
         squeeze_mask: Option<Vec<bool>>)
         since IOS15 where [T: ANY, U: INT32]
         since IOS17 where [T: ANY_17, U: INDEX]
-        { infer: SliceByIndex::ty, eval: |row, _| row.evaluate(), accuracy: Accuracy::Exact; flops: free }
+        { infer: SliceByIndex::ty, eval: |row, _| row.evaluate(), accuracy: Accuracy::Exact; vjp: gradient::by_index; flops: free }
 
     /// `x` with a slice, which is given as to `slice_by_index`, replaced by `update`, which has its shape.
     SliceUpdate = slice_update(x: Operand[T], update: Operand[T], begin: Operand[U], end: Operand[U];
         stride: Option<Vec<i32>>[U], begin_mask: Option<Vec<bool>>, end_mask: Option<Vec<bool>>,
         squeeze_mask: Option<Vec<bool>>)
         since IOS18 where [T: ANY_17, U: INDEX]
-        { infer: SliceUpdate::ty, eval: |row, _| row.evaluate(), accuracy: Accuracy::Exact; flops: free }
+        { infer: SliceUpdate::ty, eval: |row, _| row.evaluate(), accuracy: Accuracy::Exact; vjp: gradient::update; flops: free }
 
     /// `size` elements from `begin` on along each dimension of `x`; where `size` is -1, all the rest. A
     /// negative `begin` counts from the end.
@@ -31,7 +33,7 @@ crate::ops! {
         since IOS15 where [T: ANY, U: INT32]
         since IOS17 where [T: ANY_17, U: INDEX]
         { infer: |row| sized_type(&row.x, &row.begin, &row.size),
-          eval: |row, _| sized(&row.x, &row.begin, &row.size), accuracy: Accuracy::Exact; flops: free }
+          eval: |row, _| sized(&row.x, &row.begin, &row.size), accuracy: Accuracy::Exact; vjp: gradient::by_size; flops: free }
 }
 
 impl SliceByIndex {

@@ -10,11 +10,11 @@ use crate::types::TensorType;
 crate::ops! {
     /// The tensor that the state `input` holds at this point of the run.
     ReadState = read_state(input: State) since IOS18
-        { infer: read_type, eval: read, accuracy: Accuracy::Exact; flops: free; [stateful] }
+        { infer: read_type, eval: read, accuracy: Accuracy::Exact; no_vjp: "a state holds what an earlier op or run wrote, and gradients do not go through it"; flops: free; [stateful] }
 
     /// Makes the state `input` hold `data` from this point of the run on.
     WriteState = write_state(input: State, data: Operand) since IOS18
-        { infer: write_type, eval: write, accuracy: Accuracy::Exact; flops: free; [stateful] }
+        { infer: write_type, eval: write, accuracy: Accuracy::Exact; no_vjp: "it has no result: what a state holds has no gradient"; flops: free; [stateful] }
 }
 
 fn read_type(row: &ReadState) -> Result<Vec<TensorType>, OpError> {

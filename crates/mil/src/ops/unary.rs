@@ -1,6 +1,6 @@
 //! Ops on single elements: absolute value, powers, exponentials, rounding, clipping.
 
-use crate::eval::{Evaluation, Numbers};
+use crate::eval::{Evaluation, Numbers, collect};
 use crate::grad::Pullback;
 use crate::ops::elementwise::{larger, smaller};
 use crate::ops::rules::{first, flat, same_as_first};
@@ -251,6 +251,6 @@ fn clip_type(row: &Clip) -> Result<Vec<TensorType>, OpError> {
 }
 
 fn logical_not(row: &LogicalNot, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
-    let negated = row.x.integers()?.into_iter().map(|x| i64::from(x == 0)).collect();
+    let negated = collect(row.x.integers()?.into_iter().map(|x| i64::from(x == 0)))?;
     Ok(vec![evaluation.tensor(DType::Bool, row.x.dims()?, Numbers::Integer(negated))?])
 }

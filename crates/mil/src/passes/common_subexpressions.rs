@@ -23,24 +23,25 @@ use crate::verify::{CONST, Verified, count};
 /// None for a program that was read or built; should the result not verify, what is wrong with it.
 pub fn common_subexpressions(program: &Verified) -> Result<Rewritten, PassError> {
     let dialect = program.program().version.dialect();
-    rewrite(program, |_, function| {
-        let mut merging = Merging::new(function, dialect);
-        let body = function.body.clone();
-        merging.block(function, &body);
-        let Merging { gone, representatives, .. } = merging;
-        if gone.is_empty() {
-            return Ok(Vec::new());
-        }
-        function.retain_ops(|id| !gone.contains(&id));
-        for output in &mut function.body.outputs {
-            if let Some(&representative) =
-                representatives.get(output).filter(|_| !merging.kept.contains(output))
-            {
-                *output = representative;
-            }
-        }
-        Ok(vec![format!("{} computed before", count(gone.len(), "op"))])
+    rewrite(program, |_, function| match merge_common(function, dialect) {
+        0 => Ok(Vec::new()),
+        merged => Ok(vec![format!("{} computed before", count(merged, "op"))]),
     })
+}
+
+/// [`common_subexpressions`] of one function; gives the number of ops left out.
+pub(crate) fn merge_common(function: &mut Function, dialect: Dialect) -> usize {
+    let mut merging = Merging::new(function, dialect);
+    let body = function.body.clone();
+    merging.block(function, &body);
+    let Merging { gone, representatives, kept, .. } = merging;
+    function.retain_ops(|id| !gone.contains(&id));
+    for output in &mut function.body.outputs {
+        if let Some(&representative) = representatives.get(output).filter(|_| !kept.contains(output)) {
+            *output = representative;
+        }
+    }
+    gone.len()
 }
 
 struct Merging {

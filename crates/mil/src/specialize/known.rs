@@ -24,18 +24,18 @@ pub(super) struct KnownValues {
 }
 
 impl KnownValues {
-    pub fn new(floats: bool) -> KnownValues {
+    pub(super) fn new(floats: bool) -> KnownValues {
         KnownValues { values: HashMap::new(), floats }
     }
 
     /// What is known of values, these included.
-    pub fn over<'a>(&'a self, facts: &'a Facts) -> impl Scope + 'a {
+    pub(super) fn over<'a>(&'a self, facts: &'a Facts) -> impl Scope + 'a {
         KnownScope { facts, known: self }
     }
 
     /// Computes the results of an op, of these types, if they follow from what is known now; in a loop that is less
     /// than before where a round changes dimensions.
-    pub fn compute(&mut self, op: &Op, row: &OpDef, operands: &Operands<'_>, types: &[Type]) {
+    pub(super) fn compute(&mut self, op: &Op, row: &OpDef, operands: &Operands<'_>, types: &[Type]) {
         op.results.iter().for_each(|result| drop(self.values.remove(result)));
         if row.stateful || row.constexpr || row.gives_list || row.blocks.is_some() || op.results.is_empty() {
             return;

@@ -42,7 +42,7 @@ pub(super) struct Token {
 
 impl Token {
     /// The token's bytes.
-    pub fn span(self) -> Span {
+    pub(super) fn span(self) -> Span {
         Span { start: self.start, end: self.end }
     }
 }

@@ -12,7 +12,7 @@ use crate::types::{DType, Opset, Type};
 use super::dialect;
 
 /// Checks the version, that functions have different names, and what the whole program declares.
-pub fn check_program(program: &Program, errors: &mut Errors) {
+pub(super) fn check_program(program: &Program, errors: &mut Errors) {
     if program.version.major != 1 {
         let message = format!("program({}) is not a version of MIL known here", program.version);
         let error = Error::in_place(ErrorKind::Version, Place::Version, message, "expected 1.x");
@@ -36,7 +36,7 @@ pub fn check_program(program: &Program, errors: &mut Errors) {
 
 /// The error if an id lies outside the function's arenas, or an op stands in two places: later checks index with ids
 /// and walk the blocks.
-pub fn check_ids(index: usize, function: &Function) -> Option<Error> {
+pub(super) fn check_ids(index: usize, function: &Function) -> Option<Error> {
     let fail = |part, message| {
         Some(Error::in_place(ErrorKind::Malformed, Place::Function(index, part), message, ""))
     };
@@ -68,7 +68,7 @@ pub fn check_ids(index: usize, function: &Function) -> Option<Error> {
 }
 
 /// Checks the opset, and every declared type against it.
-pub fn check_function(index: usize, function: &Function, errors: &mut Errors) {
+pub(super) fn check_function(index: usize, function: &Function, errors: &mut Errors) {
     let place = |part| Place::Function(index, part);
     let mut unknown_opsets = Repeated::default();
     check_opset(function.opset, place(FunctionPart::Opset), &mut unknown_opsets, errors);
@@ -176,7 +176,7 @@ fn check_type(
 }
 
 /// What is wrong with a constant.
-pub struct ConstantFault {
+pub(super) struct ConstantFault {
     /// The part of the op at fault.
     pub part: OpPart,
     /// What is wrong.
@@ -194,11 +194,18 @@ fn fault<T>(part: OpPart, message: String, label: String) -> Result<T, ConstantF
 /// # Errors
 ///
 /// When the op is not a well-formed `const`.
-pub fn check_constant(function: &Function, op: &Op) -> Result<(ValueId, Option<Arc<Tensor>>), ConstantFault> {
+pub(super) fn check_constant(
+    function: &Function,
+    op: &Op,
+) -> Result<(ValueId, Option<Arc<Tensor>>), ConstantFault> {
     let [result] = op.results.as_slice() else {
         let label = format!("bound to {}", super::count(op.results.len(), "name"));
         return fault(OpPart::Name, "a constant has one result".to_string(), label);
     };
+    if !op.blocks.is_empty() {
+        let part = OpPart::Block(0, BlockPart::Parameters);
+        return fault(part, "a constant with a nested block".to_string(), "it takes no blocks".to_string());
+    }
     if let Some((name, _)) = op.arguments.at(0) {
         let message = format!("a constant takes no argument, not even `{name}`");
         return fault(OpPart::Argument(0), message, "its value is the attribute `val`".to_string());

@@ -6,7 +6,7 @@ use crate::program::{BlobReference, Dialect, Function, Literal, LiteralValue, Pr
 use crate::types::{DType, Opset, Type};
 
 /// Reports the first place that needs a newer version, if any does: one changed number mends all of them.
-pub fn check(program: &Program, errors: &mut Errors) {
+pub(super) fn check(program: &Program, errors: &mut Errors) {
     if program.version.dialect() != Dialect::RankZero {
         return;
     }

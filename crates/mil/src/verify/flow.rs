@@ -14,25 +14,25 @@ impl FunctionCheck<'_, '_> {
     /// Checks the whole function.
     pub(super) fn body(&mut self) {
         self.block(&self.function.body, 0, &|part| match part {
-            BlockPart::Parameters => FunctionPart::Name,
+            BlockPart::Parameters | BlockPart::Outputs => FunctionPart::Name,
             BlockPart::Input(position) => FunctionPart::Input(position),
             BlockPart::InputName(position) => FunctionPart::InputName(position),
             BlockPart::Output(position) => FunctionPart::Output(position),
         });
     }
 
-    /// Checks a block, around which there are `depth` others.
-    fn block(&mut self, block: &Block, depth: usize, part: Part<'_>) {
+    /// Checks a block, around which there are `depth` others; gives whether it can yield what it does.
+    fn block(&mut self, block: &Block, depth: usize, part: Part<'_>) -> bool {
         for (position, &input) in block.inputs.iter().enumerate() {
             self.define(input, part(BlockPart::InputName(position)));
         }
         for &id in &block.ops {
             let op = self.function.op(id);
             let operands_defined = self.check_uses(id, op);
-            self.nested_blocks(id, op, depth);
+            let blocks_sound = self.nested_blocks(id, op, depth);
             if op.name == CONST {
                 self.constant(id, op);
-            } else if operands_defined {
+            } else if operands_defined && blocks_sound {
                 self.op(id, op);
             } else {
                 self.doubt(op);
@@ -41,12 +41,15 @@ impl FunctionCheck<'_, '_> {
                 self.define(result, FunctionPart::Op(id, OpPart::ResultName(position)));
             }
         }
+        let mut sound = true;
         for (position, &output) in block.outputs.iter().enumerate() {
-            self.output(output, part(BlockPart::Output(position)));
+            sound &= self.output(output, part(BlockPart::Output(position)));
         }
+        sound
     }
 
-    fn nested_blocks(&mut self, id: OpId, op: &Op, depth: usize) {
+    /// Checks the blocks of an op; gives whether they can yield what they do.
+    fn nested_blocks(&mut self, id: OpId, op: &Op, depth: usize) -> bool {
         if depth >= MAX_BLOCK_DEPTH && !op.blocks.is_empty() {
             let message = format!("blocks nest deeper than {MAX_BLOCK_DEPTH} levels");
             self.error(
@@ -55,18 +58,20 @@ impl FunctionCheck<'_, '_> {
                 message,
                 "one level too many",
             );
-            return;
+            return false;
         }
+        let mut sound = true;
         for (index, nested) in op.blocks.iter().enumerate() {
             let outside = self.order.len();
             self.names.enter_block();
-            self.block(nested, depth + 1, &|part| FunctionPart::Op(id, OpPart::Block(index, part)));
+            sound &= self.block(nested, depth + 1, &|part| FunctionPart::Op(id, OpPart::Block(index, part)));
             self.names.leave_block();
             for id in self.order.drain(outside..) {
                 self.defined.remove(&id);
                 self.inner.insert(id);
             }
         }
+        sound
     }
 
     /// Whether an op has the blocks that its row asks for, and no others; says so where not.
@@ -106,7 +111,8 @@ impl FunctionCheck<'_, '_> {
         }
     }
 
-    fn output(&mut self, id: ValueId, part: FunctionPart) {
+    /// Whether a value can be an output; says so where not.
+    fn output(&mut self, id: ValueId, part: FunctionPart) -> bool {
         let value = self.function.value(id);
         let name = &value.name;
         if self.inner.contains(&id) && !self.defined.contains(&id) {
@@ -120,7 +126,10 @@ impl FunctionCheck<'_, '_> {
             let error =
                 self.in_function(ErrorKind::OperandKind, part, message, "expected a tensor, found a state");
             self.errors.push(error.with_help("give a tensor that was read from the state"));
+        } else {
+            return true;
         }
+        false
     }
 
     /// Whether all values that an op reads are seen by it.

@@ -7,7 +7,7 @@ use crate::types::DType;
 
 /// The names that an op of the function sees, and where each is bound.
 #[derive(Default)]
-pub struct Names<'a> {
+pub(super) struct Names<'a> {
     bound: HashMap<&'a str, Place>,
     /// What the bindings of the open blocks stand in the place of, in their order.
     replaced: Vec<(&'a str, Option<Place>)>,
@@ -18,7 +18,7 @@ pub struct Names<'a> {
 impl<'a> Names<'a> {
     /// Binds a name at a place. What is wrong with it is returned: text cannot write it, Core ML takes it for a word
     /// of the language, or it is bound already.
-    pub fn bind(&mut self, name: &'a str, place: Place) -> Option<Error> {
+    pub(super) fn bind(&mut self, name: &'a str, place: Place) -> Option<Error> {
         let before = self.bound.insert(name, place);
         if !self.open.is_empty() {
             self.replaced.push((name, before));
@@ -39,12 +39,12 @@ impl<'a> Names<'a> {
     }
 
     /// Begins a block: what is bound from here on is forgotten at its end.
-    pub fn enter_block(&mut self) {
+    pub(super) fn enter_block(&mut self) {
         self.open.push(self.replaced.len());
     }
 
     /// Ends the block that was begun last.
-    pub fn leave_block(&mut self) {
+    pub(super) fn leave_block(&mut self) {
         let Some(start) = self.open.pop() else { return };
         for (name, before) in self.replaced.drain(start..).rev() {
             match before {

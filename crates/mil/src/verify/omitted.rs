@@ -14,7 +14,7 @@ use super::FunctionCheck;
 
 /// The warnings of a program so far.
 #[derive(Default)]
-pub struct Warnings {
+pub(super) struct Warnings {
     list: Errors,
     /// By the op, and the parameters that it is not given.
     omitted: Repeated<(&'static str, Vec<&'static str>)>,
@@ -22,7 +22,7 @@ pub struct Warnings {
 
 impl Warnings {
     /// All of them.
-    pub fn finish(mut self) -> Errors {
+    pub(super) fn finish(mut self) -> Errors {
         self.omitted.finish(&mut self.list);
         self.list
     }

@@ -1,8 +1,8 @@
 //! How the mistakes of a function are put into words, and which are left out.
 
 use crate::bind::NAME_ATTRIBUTE;
-use crate::error::{Error, ErrorKind, FunctionPart, OpPart, Place};
-use crate::ops::{self, OpError};
+use crate::error::{BlockPart, Error, ErrorKind, FunctionPart, OpPart, Place};
+use crate::ops::{self, BlockFault, OpError};
 use crate::program::{Argument, Dialect, Op, OpId, ValueId, Version};
 use crate::suggest::nearest;
 use crate::types::Opset;
@@ -69,14 +69,18 @@ impl FunctionCheck<'_, '_> {
             self.errors.count(error.kind);
             return;
         }
-        let part = match error.parameter.as_deref() {
-            Some(name) => match (op.arguments.position(name), op.attributes.position(name)) {
+        let of_block = error.block.map(|fault| match fault {
+            BlockFault::Parameters(index) => OpPart::Block(index, BlockPart::Parameters),
+            BlockFault::Outputs(index) => OpPart::Block(index, BlockPart::Outputs),
+        });
+        let of_parameter = error.parameter.as_deref().map(|name| {
+            match (op.arguments.position(name), op.attributes.position(name)) {
                 (Some(position), _) => OpPart::Argument(position),
                 (None, Some(position)) if name != NAME_ATTRIBUTE => OpPart::Attribute(position),
                 _ => OpPart::Name,
-            },
-            None => OpPart::Name,
-        };
+            }
+        });
+        let part = of_parameter.or(of_block).unwrap_or(OpPart::Name);
         let message = match &error.parameter {
             Some(parameter) => format!("`{}`, parameter `{parameter}`: {}", op.name, error.message),
             None => format!("`{}`: {}", op.name, error.message),

@@ -166,6 +166,11 @@ pub const CASES: &[(&str, Maker)] = &[
         let whole = call::cast(call::cast(x, "int32"), case.dtype.name());
         case.bind(call::mul(whole, x))
     }),
+    ("cast", |case| {
+        let dims = case.dims_between(0, 3);
+        let (n, x) = (case.int_input(&dims, 9), case.input(&dims));
+        case.bind(call::mul(call::cast(n, case.dtype.name()), x))
+    }),
     of_elements!(abs, Random::signed, kinked),
     of_elements!(sign, Random::signed, kinked),
     of_elements!(square, Random::signed),
@@ -177,6 +182,8 @@ pub const CASES: &[(&str, Maker)] = &[
     of_elements!(exp2, Random::signed, has_rounded_factors),
     of_elements!(sin, Random::signed),
     of_elements!(cos, Random::signed),
+    of_elements!(sinh, Random::signed),
+    of_elements!(cosh, Random::signed),
     of_elements!(erf, Random::signed, has_rounded_factors),
     of_elements!(floor, between_steps, kinked),
     of_elements!(ceil, between_steps, kinked),
@@ -192,6 +199,11 @@ pub const CASES: &[(&str, Maker)] = &[
     of_elements!(sigmoid, Random::signed),
     of_elements!(silu, Random::signed),
     of_elements!(softplus, Random::signed),
+    ("silu", |case| {
+        let dims = case.dims_between(0, 3);
+        let x = case.input_between(&dims, -7.5, 7.5);
+        case.bind(call::silu(x))
+    }),
     ("gelu", |case| {
         case.has_rounded_factors();
         let dims = case.dims_between(0, 3);
@@ -286,6 +298,3 @@ fn batch_norm(case: &mut Case) -> Result<Vec<ValueId>, BuildError> {
     }
     case.bind(op)
 }
-
-/// Ops whose gradients are still to be written.
-pub const PENDING: &[&str] = &[];

@@ -14,6 +14,7 @@ pub const CASES: &[(&str, Maker)] = &[
     ("linear", linear),
     ("conv", conv),
     ("conv", pointwise),
+    ("conv_transpose", conv_transpose),
 ];
 
 /// Products of vectors, of matrices, and of batches that broadcast.
@@ -104,5 +105,52 @@ fn pointwise(case: &mut Case) -> Result<Vec<ValueId>, BuildError> {
     case.bind(op.bias(bias))
 }
 
-/// Ops whose gradients are still to be written.
-pub const PENDING: &[&str] = &[];
+/// As `conv`; with an output shape where strides leave a choice.
+fn conv_transpose(case: &mut Case) -> Result<Vec<ValueId>, BuildError> {
+    let spatial = 1 + case.random.below(3);
+    let each = |case: &mut Case, most: usize| (0..spatial).map(|_| 1 + case.random.below(most)).collect();
+    let (kernel, strides, dilations): (Vec<usize>, Vec<usize>, Vec<usize>) =
+        (each(case, 3), each(case, 3), each(case, 2));
+    let input: Vec<usize> = each(case, if spatial == 3 { 2 } else { 3 });
+    let (groups, n) = (1 + case.random.below(3), 1 + case.random.below(2));
+    let (c_in, c_out) = (1 + case.random.below(2), 1 + case.random.below(2));
+    let weight = [vec![groups * c_in, c_out], kernel.clone()].concat();
+    let dtype = case.parameter_dtype();
+    let x = case.input(&[vec![n, groups * c_in], input.clone()].concat());
+    let weight = match case.opset < Opset::IOS17 || case.coin() {
+        true => case.constant_of(dtype, &weight, Random::signed),
+        false => case.input(&weight),
+    };
+    let integers = |values: &[usize]| values.iter().map(|&value| value as i32).collect::<Vec<_>>();
+    let op = call::conv_transpose(x, weight).groups(groups as i32);
+    let op = op.strides(integers(&strides)).dilations(integers(&dilations));
+    let full = |i: usize| {
+        (input[i] - 1) * strides[i] + (if kernel[i] > 1 { (kernel[i] - 1) * dilations[i] } else { 0 }) + 1
+    };
+    let mut output = vec![n, groups * c_out];
+    let op = match case.pick(&["valid", "same", "custom", "custom"]) {
+        "custom" => {
+            let mut pads = Vec::new();
+            for i in 0..spatial {
+                let before = case.random.below(full(i).min(3));
+                pads.extend([before, case.random.below((full(i) - before).min(2))]);
+                output.push(full(i) - pads[2 * i] - pads[2 * i + 1] + case.random.below(strides[i]));
+            }
+            op.pad_type("custom").pad(integers(&pads))
+        }
+        "same" => {
+            output.extend((0..spatial).map(|i| input[i] * strides[i] - case.random.below(strides[i])));
+            op.pad_type("same")
+        }
+        other => {
+            output.extend((0..spatial).map(|i| full(i) + case.random.below(strides[i])));
+            op.pad_type(other)
+        }
+    };
+    let op = if case.coin() { op.output_shape(integers(&output)) } else { op };
+    if case.coin() {
+        return case.bind(op);
+    }
+    let bias = case.constant_of(dtype, &[groups * c_out], Random::signed);
+    case.bind(op.bias(bias))
+}

@@ -15,7 +15,7 @@ const MAX_RANK: usize = 64;
 
 /// What elements are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub(super) enum Kind {
     Float,
     Signed,
     Unsigned,
@@ -24,7 +24,7 @@ pub enum Kind {
 
 /// What a header says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Header {
+pub(super) struct Header {
     pub kind: Kind,
     /// Bytes of an element.
     pub size: usize,
@@ -35,7 +35,7 @@ pub struct Header {
 
 impl Header {
     /// Reads the header, and leaves the reader at the array's data.
-    pub fn read(reader: &mut impl Read) -> Result<Header, NpyError> {
+    pub(super) fn read(reader: &mut impl Read) -> Result<Header, NpyError> {
         let mut start = [0; 8];
         read_exactly(reader, &mut start)?;
         let [magic @ .., major, minor] = start;
@@ -67,7 +67,7 @@ impl Header {
     }
 
     /// The header that a dictionary literal says.
-    pub fn parse(text: &[u8]) -> Result<Header, NpyError> {
+    pub(super) fn parse(text: &[u8]) -> Result<Header, NpyError> {
         let mut text = Cursor { text };
         let (mut elements, mut order, mut shape) = (None, None, None);
         text.expect(b'{')?;

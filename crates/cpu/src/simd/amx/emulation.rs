@@ -28,7 +28,7 @@ thread_local! {
 }
 
 /// Handles the signals of AMX instructions from now on. False if the system refuses.
-pub fn install() -> bool {
+pub(crate) fn install() -> bool {
     static INSTALLED: OnceLock<bool> = OnceLock::new();
     *INSTALLED.get_or_init(|| {
         // SAFETY: all zeros are a valid `sigaction`, and the handler has the signature that SA_SIGINFO asks for.

@@ -163,7 +163,7 @@ const PART: u32 = 0xffff_0000;
 /// [`super::Amx::split`]: each part is the bf16 number nearest to what is left of the number, ties away from 0; a single
 /// one is the fp16 number.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-pub fn split(numbers: Numbers<'_>, words: &mut [u32]) -> Found {
+pub(super) fn split(numbers: Numbers<'_>, words: &mut [u32]) -> Found {
     match (numbers.values, numbers.parts) {
         (Floats::F16(values), 1) => split_values::<f16, 1>(values, numbers, words),
         (Floats::F32(values), 1) => split_values::<f32, 1>(values, numbers, words),

@@ -6,25 +6,27 @@ use crate::ops::{OpError, call};
 use crate::program::ValueId;
 
 /// A convolution whose lengths are known, in `i32` as programs write them; one entry per spatial dimension.
-struct Sizes {
+pub(crate) struct Sizes {
     /// Images.
-    n: usize,
+    pub n: usize,
     /// Groups.
-    groups: usize,
+    pub groups: usize,
     /// Channels of `x` in a group.
-    c_in: usize,
+    pub c_in: usize,
     /// Channels of the result in a group.
-    c_out: usize,
+    pub c_out: usize,
     /// Lengths of `x`.
-    input: Vec<usize>,
+    pub input: Vec<usize>,
     /// Lengths of the kernel.
-    kernel: Vec<usize>,
+    pub kernel: Vec<usize>,
     /// Lengths of the result.
-    output: Vec<usize>,
-    strides: Vec<usize>,
-    dilations: Vec<usize>,
+    pub output: Vec<usize>,
+    /// Distance between neighbouring windows.
+    pub strides: Vec<usize>,
+    /// Distance between neighbouring taps.
+    pub dilations: Vec<usize>,
     /// Zeros before and after each dimension of `x`.
-    pads: Vec<(usize, usize)>,
+    pub pads: Vec<(usize, usize)>,
 }
 
 impl Sizes {
@@ -90,7 +92,8 @@ pub(super) fn conv(row: &Conv, pullback: &mut Pullback<'_>) -> Result<(), OpErro
         pullback.give(&row.x, dx)?;
     }
     if pullback.wants(&row.weight) {
-        let dw = weight_gradient(row, &sizes, dy, pullback)?;
+        let x = pullback.value(&row.x)?;
+        let dw = weight_gradient(x, &sizes, dy, pullback)?;
         pullback.give(&row.weight, dw)?;
     }
     Ok(())
@@ -196,8 +199,7 @@ fn exchanged_weight(row: &Conv, sizes: &Sizes, pullback: &mut Pullback<'_>) -> R
     let mut weight = pullback.reshape(&row.weight, &matrices)?;
     if taps > 1 {
         // In row-major order all spatial dimensions are reversed at once.
-        let flipped = call::slice_by_index(weight, [0; 4], [0; 4]).stride([1, 1, 1, -1]);
-        weight = pullback.bind(flipped.begin_mask([true; 4]).end_mask([true; 4]))?;
+        weight = pullback.bind(call::reverse(weight).axes([3]))?;
     }
     if sizes.c_in > 1 && sizes.c_out > 1 {
         weight = pullback.transpose(weight, &[0, 2, 1, 3])?;
@@ -207,17 +209,17 @@ fn exchanged_weight(row: &Conv, sizes: &Sizes, pullback: &mut Pullback<'_>) -> R
 
 /// `dW[t] = Σ_o x[o · stride + t · dilation − before] · dy[o]` over images and windows: a convolution of `x` with `dy`
 /// as its kernel, in which images and channels, and strides and dilations, change places.
-fn weight_gradient(
-    row: &Conv,
+pub(crate) fn weight_gradient(
+    x: ValueId,
     sizes: &Sizes,
     dy: ValueId,
     pullback: &mut Pullback<'_>,
 ) -> Result<ValueId, OpError> {
     let (n, groups) = (sizes.n, sizes.groups);
-    let x = pullback.reshape(&row.x, &[n, groups, sizes.c_in, sizes.input.iter().product()])?;
+    let x = pullback.reshape(x, &[n, groups, sizes.c_in, sizes.input.iter().product()])?;
     let x = pullback.transpose(x, &[2, 1, 0, 3])?;
     let x = pullback.reshape(x, &with([sizes.c_in, groups * n], &sizes.input))?;
-    let mut order: Vec<usize> = (0..row.x.rank()).collect();
+    let mut order: Vec<usize> = (0..2 + sizes.input.len()).collect();
     order.swap(0, 1);
     let kernel = pullback.transpose(dy, &order)?;
     let pads: Vec<usize> = sizes.pads.iter().flat_map(|&(before, after)| [before, after]).collect();

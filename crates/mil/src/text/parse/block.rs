@@ -63,10 +63,12 @@ impl<'s> Parser<'s> {
         block.ops = self.statements("block", reader)?;
         self.bump();
         self.expect(TokenKind::Arrow, "`->` and the block's results")?;
+        let first = self.at;
         self.expect(TokenKind::LeftParen, "`(` and the block's results")?;
         if !self.eat(TokenKind::RightParen) {
             (block.outputs, spans.outputs) = self.names_to_yield(reader)?;
         }
+        spans.results = self.span_of(first..self.at);
         self.take_comments(self.at - 1, CommentPlace::BeforeBlockResults(reader.index, id, index));
         Ok((block, spans))
     }

@@ -21,7 +21,7 @@ pub(super) struct UniqueNames<'s> {
 
 impl<'s> UniqueNames<'s> {
     /// Adds a name; if it is there already, leaves it and returns where it stands.
-    pub fn insert(&mut self, name: &'s str, span: Span) -> Option<Span> {
+    pub(super) fn insert(&mut self, name: &'s str, span: Span) -> Option<Span> {
         let known = &self.few[..self.count];
         if let Some((_, first)) = known.iter().find(|(other, _)| *other == name) {
             return Some(*first);
@@ -61,7 +61,7 @@ type Binding = (ValueId, Span);
 impl<'s> Scope<'s> {
     /// Binds a name, whether it is bound already or not: from here on it means this value. That no name is bound
     /// twice is for the verifier to say.
-    pub fn bind(&mut self, name: Name<'s>, id: ValueId) {
+    pub(super) fn bind(&mut self, name: Name<'s>, id: ValueId) {
         let before = self.bound.insert(name.text, (id, name.span));
         if !self.open.is_empty() {
             self.replaced.push((name.text, before));
@@ -69,7 +69,7 @@ impl<'s> Scope<'s> {
     }
 
     /// The value of a name, or, until [`Parser::report_unresolved`] speaks, a stand-in.
-    pub fn resolve(&mut self, name: Name<'s>) -> ValueId {
+    pub(super) fn resolve(&mut self, name: Name<'s>) -> ValueId {
         match self.bound.get(name.text) {
             Some((id, _)) => *id,
             None => {
@@ -79,17 +79,17 @@ impl<'s> Scope<'s> {
         }
     }
 
-    pub fn is_bound(&self, name: &str) -> bool {
+    pub(super) fn is_bound(&self, name: &str) -> bool {
         self.bound.contains_key(name)
     }
 
     /// Begins a block: what is bound from here on is forgotten at its end.
-    pub fn enter_block(&mut self) {
+    pub(super) fn enter_block(&mut self) {
         self.open.push((self.replaced.len(), self.unresolved.len()));
     }
 
     /// Ends the block that was begun last.
-    pub fn leave_block(&mut self) {
+    pub(super) fn leave_block(&mut self) {
         let Some((replaced, unresolved)) = self.open.pop() else { return };
         for (name, later) in &mut self.unresolved[unresolved..] {
             *later = later.or_else(|| self.bound.get(name.text).map(|(_, span)| *span));
@@ -106,12 +106,12 @@ impl<'s> Scope<'s> {
     }
 
     /// The number of blocks that are open.
-    pub fn depth(&self) -> usize {
+    pub(super) fn depth(&self) -> usize {
         self.open.len()
     }
 
     /// Says that a name would be bound, had its statement been readable.
-    pub fn lose(&mut self, name: &'s str) {
+    pub(super) fn lose(&mut self, name: &'s str) {
         self.lost.insert(name);
     }
 }

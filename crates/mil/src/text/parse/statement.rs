@@ -153,13 +153,17 @@ impl<'s> Parser<'s> {
         self.report(Error::at(ErrorKind::Syntax, first, message, label).with_help(help));
     }
 
-    /// What follows `name =`: an operand, or several in parentheses.
+    /// What follows `name =`: an operand, or any number of them in parentheses.
     fn argument(&mut self, reader: &mut FunctionReader<'s>) -> Result<Argument> {
         if self.kind() != TokenKind::LeftParen {
             return self.operand(reader);
         }
         self.bump();
         let mut items = Vec::new();
+        // The shape of a scalar has no item.
+        if self.eat(TokenKind::RightParen) {
+            return Ok(Argument::Tuple(items));
+        }
         loop {
             if self.kind() == TokenKind::LeftParen {
                 let span = self.token().span();

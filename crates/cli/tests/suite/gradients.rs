@@ -1,15 +1,11 @@
-//! Gradients of whole programs against PyTorch's in float64: every case under `tests/grad`, on every runtime. Their
-//! format is described in `tests/README.md`.
-
-#![allow(clippy::unwrap_used, clippy::panic)]
+//! Gradients of whole programs against PyTorch's in float64: every case under `tests/grad`. Their format is described
+//! in `tests/README.md`.
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anemone_cpu::Cpu;
-use anemone_mil::eval::{Interpreter, ulp};
+use anemone_mil::eval::ulp;
 use anemone_mil::grad::{Request, differentiate};
 use anemone_mil::program::{Function, Program};
 use anemone_mil::runtime::Runtime;
@@ -19,6 +15,9 @@ use anemone_mil::types::DType;
 use anemone_mil::verify::{Verified, verify};
 use anemone_mil::weights::WeightMap;
 use serde::Deserialize;
+
+use crate::common::{data_dir, files_of};
+use crate::subjects::Subject;
 
 /// A point, and what the gradients are there.
 #[derive(Deserialize)]
@@ -48,32 +47,25 @@ impl Values {
     }
 }
 
-/// Where the cases run, and by how much a gradient may be off where the largest of its tensor is `largest`.
-struct Subject {
-    name: &'static str,
-    runtime: Box<dyn Runtime>,
-    /// The element type of the program, and of what it is given.
-    dtypes: [DType; 2],
+/// How the cases are run, and by how much a gradient may be off where the largest of its tensor is `largest`.
+struct Precision {
+    /// The element type of the program.
+    dtype: DType,
+    /// That of what it is given.
+    given: DType,
     tolerance: fn(largest: f64) -> f64,
 }
 
-fn subjects() -> Vec<Subject> {
-    let exact = || Box::new(Interpreter::exact());
-    let (eval, cpu) = (|| Box::new(Interpreter::default()), || Box::new(Cpu::new().unwrap()));
-    let subject = |name, runtime, dtypes, tolerance| Subject { name, runtime, dtypes, tolerance };
-    let single: fn(f64) -> f64 = |largest| 1e-5 * largest;
-    let half: fn(f64) -> f64 = |largest| 4.0 * ulp(DType::Fp16, largest).unwrap();
+fn precisions(subject: &Subject) -> Vec<Precision> {
+    if subject.promises.exact {
+        let tolerance = |largest| 1e-9 * largest;
+        return vec![Precision { dtype: DType::Fp32, given: DType::Fp64, tolerance }];
+    }
+    let half = |largest| 4.0 * ulp(DType::Fp16, largest).unwrap();
     vec![
-        subject("exact eval", exact(), [DType::Fp32, DType::Fp64], |largest| 1e-9 * largest),
-        subject("eval, fp32", eval(), [DType::Fp32; 2], single),
-        subject("cpu, fp32", cpu(), [DType::Fp32; 2], single),
-        subject("eval, fp16", eval(), [DType::Fp16; 2], half),
-        subject("cpu, fp16", cpu(), [DType::Fp16; 2], half),
+        Precision { dtype: DType::Fp32, given: DType::Fp32, tolerance: |largest| 1e-5 * largest },
+        Precision { dtype: DType::Fp16, given: DType::Fp16, tolerance: half },
     ]
-}
-
-fn directory() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/grad")
 }
 
 fn verified(program: Program) -> Arc<Verified> {
@@ -99,8 +91,8 @@ fn run(runtime: &dyn Runtime, program: &Program, function: Function, values: &mu
 }
 
 /// The worst gradient of a case: its error as a part of the tolerance, and its name.
-fn worst(subject: &Subject, source: &str, case: &Case) -> (f64, String) {
-    let [dtype, given] = subject.dtypes;
+fn worst(runtime: &dyn Runtime, precision: &Precision, source: &str, case: &Case) -> (f64, String) {
+    let &Precision { dtype, given, tolerance } = precision;
     let program = text::parse(&source.replace("fp32", dtype.name())).unwrap().program;
     let program = verified(program);
     let of: Vec<&str> = case.cotangents.keys().map(String::as_str).collect();
@@ -110,7 +102,7 @@ fn worst(subject: &Subject, source: &str, case: &Case) -> (f64, String) {
     let cotangents = case.cotangents.iter().map(|(name, values)| (format!("d_{name}"), values.tensor(given)));
     let mut values: BTreeMap<String, Tensor> = inputs.chain(cotangents).collect();
     for function in [pair.forward, pair.backward] {
-        run(subject.runtime.as_ref(), program.program(), function, &mut values);
+        run(runtime, program.program(), function, &mut values);
     }
     let error = |(name, expected): (&String, &Values)| {
         let gradient = &values[&format!("d_{name}")];
@@ -121,40 +113,30 @@ fn worst(subject: &Subject, source: &str, case: &Case) -> (f64, String) {
         let most = errors
             .map(|(found, value)| (found - value).abs())
             .fold(0f64, |most, error| if error.is_nan() { f64::INFINITY } else { most.max(error) });
-        (most / (subject.tolerance)(largest), name.clone())
+        (most / tolerance(largest), name.clone())
     };
     case.gradients.iter().map(error).max_by(|a, b| a.0.total_cmp(&b.0)).unwrap()
 }
 
-/// Cases through ops whose gradients are still to be written.
-const PENDING: [&str; 4] = ["attention", "cross_entropy", "embedding", "lstm_cell"];
-
-#[test]
-fn gradients_are_those_of_pytorch() {
+/// Every gradient of every case is PyTorch's, within what the element type allows.
+pub fn gradients_are_those_of_pytorch(subject: &Subject) {
     let mut cases = 0;
     let mut wrong = Vec::new();
-    for entry in fs::read_dir(directory()).unwrap() {
-        let path = entry.unwrap().path();
-        if path.extension().is_none_or(|extension| extension != "mil") {
-            continue;
-        }
+    for path in files_of(&data_dir("grad"), "mil") {
         let source = fs::read_to_string(&path).unwrap();
         let values = fs::read_to_string(path.with_extension("json")).unwrap();
         let case: Case = serde_json::from_str(&values).unwrap();
         let name = path.file_stem().unwrap().to_string_lossy().into_owned();
-        if PENDING.contains(&name.as_str()) {
-            println!("{name} is not run: an op in it has no gradient yet");
-            continue;
-        }
-        for subject in subjects() {
-            let (error, gradient) = worst(&subject, &source, &case);
-            println!("{name}, {}: `{gradient}` is off by {error:.3} of what it may", subject.name);
+        for precision in precisions(subject) {
+            let (error, gradient) = worst(subject.runtime.as_ref(), &precision, &source, &case);
+            let what = format!("{name}, {}, {}: `{gradient}`", precision.dtype, subject.name);
+            println!("{what} is off by {error:.3} of what it may");
             if error > 1.0 {
-                wrong.push(format!("{name}, {}: `{gradient}`, {error:.1} times", subject.name));
+                wrong.push(format!("{what}, {error:.1} times"));
             }
         }
         cases += 1;
     }
-    assert!(cases > 0, "no case in {}", directory().display());
+    assert!(cases > 0, "no case in tests/grad");
     assert!(wrong.is_empty(), "gradients off by more than they may be:\n{}", wrong.join("\n"));
 }
