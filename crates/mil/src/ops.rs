@@ -231,6 +231,8 @@ pub struct OpDef {
     pub commutative: bool,
     /// Whether the results follow from the types of the operands alone, as dimensions do.
     pub from_types: bool,
+    /// Whether the signatures differ not only in what the op takes, but in what it means.
+    pub by_opset: bool,
     /// Whether each element of the result is computed from the elements at its place in the operands, which broadcast.
     pub elementwise: bool,
 }

@@ -27,7 +27,7 @@ crate::ops! {
         since IOS16 where [T: NUMBER, I: INDEX_16]
         since IOS17 where [T: NUMBER_17, I: INDEX_17]
         { infer: |row| row.slices().ty(), eval: |row, _| row.slices().evaluate(),
-          accuracy: Accuracy::Exact; vjp: gradient::gather; flops: free }
+          accuracy: Accuracy::Exact; vjp: gradient::gather; flops: free; [by_opset] }
 
     /// For each place of `indices`, the element of `x` there whose coordinate along `axis` is the index. In
     /// every other dimension both have the same length. Before ios17 negative indices count from the end; from then on
@@ -39,7 +39,7 @@ crate::ops! {
         since IOS16 where [T: NUMBER, I: INDEX_16]
         since IOS17 where [T: NUMBER_17, I: INDEX_17]
         { infer: |row| row.elements().ty(), eval: |row, _| row.elements().evaluate(),
-          accuracy: Accuracy::Exact; vjp: gradient::along_axis; flops: free }
+          accuracy: Accuracy::Exact; vjp: gradient::along_axis; flops: free; [by_opset] }
 
     /// For each vector along the last dimension of `indices`, the slice of `x` with these coordinates in its first
     /// dimensions. The first `batch_dims` dimensions, which `x` and `indices` share, pair slices with the vectors that
@@ -49,7 +49,7 @@ crate::ops! {
         since IOS15 where [T: NUMBER, I: INT32]
         since IOS16 where [T: NUMBER, I: INDEX_16]
         since IOS17 where [T: NUMBER_17, I: INDEX_17]
-        { infer: |row| row.ty(), eval: |row, _| row.evaluate(), accuracy: Accuracy::Exact; vjp: gradient::nd; flops: free }
+        { infer: |row| row.ty(), eval: |row, _| row.evaluate(), accuracy: Accuracy::Exact; vjp: gradient::nd; flops: free; [by_opset] }
 }
 
 /// What a `gather` asks for.

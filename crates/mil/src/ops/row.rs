@@ -47,7 +47,7 @@ pub trait Row: Sized {
 /// [`Parameter`](crate::ops::Parameter). Before a parameter, `#[since = IOS17]` says that older signatures do not have
 /// it, `#[constant_until = IOS17]` that they want a constant. Each `since … where […]` is a signature; a type variable
 /// that is another one's equal is written `U = T`. Flags in brackets at the end are `constexpr`, `stateful`,
-/// `commutative`, `from_types` and `elementwise`. A row without a gradient has the reason: `no_vjp: "…"`.
+/// `commutative`, `from_types`, `by_opset` and `elementwise`. A row without a gradient has the reason: `no_vjp: "…"`.
 #[macro_export]
 macro_rules! ops {
     ($(
@@ -255,6 +255,7 @@ pub const BLANK_ROW: OpDef = OpDef {
     stateful: false,
     commutative: false,
     from_types: false,
+    by_opset: false,
     elementwise: false,
 };
 

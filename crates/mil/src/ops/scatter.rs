@@ -24,7 +24,7 @@ crate::ops! {
         mode: String = "add", #[since = IOS17] validate_indices: bool = false)
         since IOS15 where [T: NUMBER, I: INT32]
         since IOS17 where [T: NUMBER, I: INT32]
-        { infer: |row| row.ty(), eval: Scatter::evaluate, accuracy: Accuracy::Sum(1); vjp: gradient::scatter; flops: free }
+        { infer: |row| row.ty(), eval: Scatter::evaluate, accuracy: Accuracy::Sum(1); vjp: gradient::scatter; flops: free; [by_opset] }
 
     /// As `scatter`, element by element: for each place of `indices`, the element of `data` there whose coordinate along
     /// `axis` is the index is combined with the element of `updates` at the place.
@@ -32,7 +32,7 @@ crate::ops! {
         mode: String = "add", #[since = IOS17] validate_indices: bool = false)
         since IOS15 where [T: NUMBER, I: INT32]
         since IOS17 where [T: NUMBER, I: INT32]
-        { infer: |row| row.ty(), eval: ScatterAlongAxis::evaluate, accuracy: Accuracy::Sum(1); vjp: gradient::along_axis; flops: free }
+        { infer: |row| row.ty(), eval: ScatterAlongAxis::evaluate, accuracy: Accuracy::Sum(1); vjp: gradient::along_axis; flops: free; [by_opset] }
 
     /// As `scatter`, for slices that vectors name: each vector along the last dimension of `indices` holds the coordinates
     /// of a slice of `data` in its first dimensions.
@@ -40,7 +40,7 @@ crate::ops! {
         mode: String = "add", #[since = IOS17] validate_indices: bool = false)
         since IOS15 where [T: NUMBER, I: INT32]
         since IOS17 where [T: NUMBER, I: INT32]
-        { infer: |row| row.ty(), eval: ScatterNd::evaluate, accuracy: Accuracy::Sum(1); vjp: gradient::nd; flops: free }
+        { infer: |row| row.ty(), eval: ScatterNd::evaluate, accuracy: Accuracy::Sum(1); vjp: gradient::nd; flops: free; [by_opset] }
 }
 
 /// How an update combines with the element that is there.

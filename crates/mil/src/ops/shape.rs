@@ -16,7 +16,7 @@ crate::ops! {
         since IOS15 where [T: ANY, U: INT32]
         since IOS17 where [T: ANY_17, U: INDEX]
         { infer: reshaped_type, eval: |row, _| reshaped(&row.x, reshaped_type(row)), accuracy: Accuracy::Exact; vjp: gradient::reshape;
-          flops: free }
+          flops: free; [by_opset] }
 
     /// The dimensions of `x` in another order: dimension `i` of the result is dimension `perm[i]` of `x`.
     Transpose = transpose(x: Operand[T], perm: Vec<i32>)

@@ -90,7 +90,7 @@ crate::ops! {
     Clip = clip(x: Operand[T], alpha: f64[T], beta: f64[T])
         since IOS15 where [T: FLOAT]
         since IOS17 where [T: FLOAT]
-        { infer: clip_type, eval: clip, accuracy: Accuracy::Exact; vjp: gradient::clip; [elementwise] }
+        { infer: clip_type, eval: clip, accuracy: Accuracy::Exact; vjp: gradient::clip; [elementwise, by_opset] }
 
     /// Whether `x` is false.
     LogicalNot = logical_not(x: Operand[T]) since IOS15 where [T: BOOL]

@@ -16,7 +16,7 @@ const FIRST_WITH_SCALARS: Opset = Opset::IOS18;
 
 /// Writes a program as another version does: 1.0 types scalars as tensors of rank 0, binds every literal in an argument
 /// by a `const`, and has the opsets up to ios17; 1.3 has bare scalars, and the opsets from ios18 on. Functions in other
-/// opsets move to the nearest.
+/// opsets move to the nearest; an op that would mean something else there keeps its own.
 ///
 /// # Errors
 ///
@@ -69,6 +69,7 @@ fn move_opsets(function: &mut Function, dialect: Dialect) {
         Dialect::RankZero => NEWEST_WITHOUT_SCALARS,
         Dialect::Scalar => Opset(u16::MAX),
     };
+    let before = function.opset;
     function.opset = match dialect {
         Dialect::RankZero => function.opset.min(newest),
         Dialect::Scalar => function.opset.max(FIRST_WITH_SCALARS),
@@ -76,8 +77,19 @@ fn move_opsets(function: &mut Function, dialect: Dialect) {
     let opset = function.opset;
     let ids: Vec<OpId> = function.walk().map(|(id, _)| id).collect();
     for id in ids {
-        let own = &mut function.ops[id.index()].opset;
-        *own = own.map(|own| own.min(newest)).filter(|own| *own != opset);
+        let op = &mut function.ops[id.index()];
+        let own = op.opset.unwrap_or(before);
+        // Where the meaning would change the op keeps its opset; otherwise only one of its own that there is.
+        let kept = if means_another(&op.name, own, opset) { Some(own) } else { op.opset };
+        op.opset = kept.map(|own| own.min(newest)).filter(|own| *own != opset);
+    }
+}
+
+/// Whether an op means something else in another opset.
+fn means_another(op: &str, own: Opset, other: Opset) -> bool {
+    match (ops::lookup(op, own), ops::lookup(op, other)) {
+        (Some(own), Some(other)) => own.by_opset && own.since != other.since,
+        _ => false,
     }
 }
 
