@@ -412,7 +412,7 @@ impl Run<'_> {
         let tensors = tensors.map_err(|error| op_error(function, id, error))?;
         for ((&held, tensor), &value) in results.iter().zip(tensors).zip(&op.results) {
             // Kernels rely on the sizes that were planned.
-            specialized.check_result(value, tensor.shape())?;
+            specialized.check_result(value, &tensor)?;
             self.buffers.held[held] = Some(tensor);
         }
         Ok(())
@@ -490,7 +490,7 @@ impl RunBlocks for Blocks<'_> {
         self.evaluation.charge_elements(*elements)?;
         let specialized = body.constants.specialized();
         for (&id, value) in specialized.input_ids.iter().zip(&inputs) {
-            specialized.check_result(id, value.shape()).map_err(within_block)?;
+            specialized.check_result(id, value).map_err(within_block)?;
         }
         let Some(captured) = &self.captured[block] else {
             return Err(within_block(RuntimeError::Interface(

@@ -133,7 +133,7 @@ impl FunctionBuilder {
         if let Some(error) = verify::check_arguments(&added, row, opset, &operands).into_iter().next() {
             return Err(fail(error));
         }
-        let types = (row.infer)(&operands).map_err(fail)?;
+        let types = row.result_types(&operands, &[]).map_err(fail)?;
         if types.len() != names.len() {
             let message = format!("it has {}", verify::count(types.len(), "result"));
             return Err(fail(OpError::new(ErrorKind::DeclaredType, None, message)));
@@ -193,8 +193,12 @@ impl FunctionBuilder {
     }
 
     /// A type as this dialect writes it.
-    fn written(&self, ty: TensorType) -> Type {
-        if ty.shape.rank() == 0 { self.dialect.scalar_type(ty.dtype) } else { Type::Tensor(ty) }
+    fn written(&self, ty: Type) -> Type {
+        match ty {
+            Type::Tensor(ty) if ty.shape.rank() == 0 => self.dialect.scalar_type(ty.dtype),
+            Type::List(element, length) => Type::List(Box::new(self.written(*element)), length),
+            ty => ty,
+        }
     }
 
     /// What an op is given, in the order of the parameters' names. Values come first, since numbers follow their types.

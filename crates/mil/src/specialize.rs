@@ -11,7 +11,7 @@ use crate::passes::remove_dead_code;
 use crate::program::{BlobReference, Function, Literal, LiteralValue, Op, OpId, Program, Value, ValueId};
 use crate::runtime::{Port, RuntimeError};
 use crate::tensor::Tensor;
-use crate::types::{Dim, Shape, TensorType, Type};
+use crate::types::{DType, Dim, Shape, TensorType, Type};
 use crate::verify::{CONST, Findings, Verified};
 use crate::weights::WeightSource;
 
@@ -125,27 +125,29 @@ impl Specialized {
         }
     }
 
-    /// Refuses a value that does not have the type that the function declares for it.
+    /// Refuses a value that does not have the type that the function declares for it. Where an arithmetic keeps more
+    /// digits than are declared, floating-point values are fp64.
     ///
     /// # Errors
     ///
     /// When element type or dimensions are others.
-    pub fn check_result(&self, id: ValueId, dims: &[usize]) -> Result<(), RuntimeError> {
-        let declared = self.ty(id);
-        let fits = |ty: &TensorType| {
-            ty.shape.rank() == dims.len()
-                && ty.shape.0.iter().zip(dims).all(|(dim, &length)| dim.agrees_with(Dim::from(length)))
+    pub fn check_result(&self, id: ValueId, value: &Tensor) -> Result<(), RuntimeError> {
+        let fits = |declared: &TensorType| {
+            let kept = value.dtype() == DType::Fp64 && declared.dtype.is_float();
+            let dims = declared.shape.0.iter().zip(value.shape());
+            (value.dtype() == declared.dtype || kept)
+                && declared.shape.rank() == value.shape().len()
+                && dims.into_iter().all(|(dim, &length)| dim.agrees_with(Dim::from(length)))
         };
-        if declared.as_ref().is_some_and(fits) {
+        if self.ty(id).as_ref().is_some_and(fits) {
             return Ok(());
         }
-        let value = self.function().value(id);
-        Err(RuntimeError::Interface(format!(
-            "`{}` has the shape {}, but it is declared as {}",
-            value.name,
-            Shape::known(dims),
-            value.ty
-        )))
+        let Value { name, ty } = self.function().value(id);
+        let value = match ty {
+            Type::List(..) => Type::list_of(value.ty()),
+            _ => Type::Tensor(value.ty()),
+        };
+        Err(RuntimeError::Interface(format!("`{name}` is {value}, but it is declared as {ty}")))
     }
 
     /// The row of an op; `None` for `const`, which has none.

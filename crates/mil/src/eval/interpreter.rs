@@ -139,7 +139,7 @@ impl Frame<'_> {
             let Some(row) = self.specialized.row(id) else { continue };
             let results = self.results(id, row, evaluation)?;
             for (&value, tensor) in self.specialized.function().op(id).results.iter().zip(results) {
-                self.specialized.check_result(value, tensor.shape())?;
+                self.specialized.check_result(value, &tensor)?;
                 self.values.insert(value, tensor);
             }
         }
@@ -192,7 +192,7 @@ impl RunBlocks for Blocks<'_, '_> {
         let ops = block.ops.iter().filter(|id| self.frame.specialized.row(**id).is_some());
         self.evaluation.charge_overhead(ops.count() as u64)?;
         for (&id, value) in block.inputs.iter().zip(inputs) {
-            self.frame.specialized.check_result(id, value.shape()).map_err(within_block)?;
+            self.frame.specialized.check_result(id, &value).map_err(within_block)?;
             self.frame.values.insert(id, value);
         }
         self.frame.run(block, self.evaluation).map_err(within_block)
