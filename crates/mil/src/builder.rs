@@ -150,6 +150,10 @@ impl FunctionBuilder {
         if row.constexpr {
             results.iter().for_each(|&id| self.facts.set_constant(id, None));
         }
+        if let Some(&first) = results.first() {
+            let bound = Literal::string(self.dialect, self.function.value(first).name.clone());
+            added.attributes.insert(NAME_ATTRIBUTE, bound);
+        }
         added.results.clone_from(&results);
         self.push(added);
         Ok(results)

@@ -33,7 +33,7 @@ use crate::bind;
 use crate::builder::{BuildError, FunctionBuilder};
 use crate::ops::{Gradient, OpError};
 use crate::passes;
-use crate::program::{Function, OpId, ValueId};
+use crate::program::{Argument, Function, OpId, ValueId};
 use crate::tensor::Tensor;
 use crate::types::Type;
 use crate::verify::{CONST, Verified};
@@ -155,6 +155,11 @@ pub fn differentiate(program: &Verified, function: &str, request: &Request<'_>) 
     let position = position.ok_or_else(|| GradError::NoFunction(function.to_string()))?;
     let version = program.program().version;
     let mut function = program.program().functions[position].clone();
+    // Dimensions that the declarations leave open, and the type rules know.
+    let facts = program.facts(position);
+    for (index, value) in function.values.iter_mut().enumerate() {
+        value.ty = facts.ty(ValueId(index as u32)).clone();
+    }
     remove_what_is_not_named(&mut function, request);
     passes::bind_literals(&mut function, version.dialect());
     function.compact();
@@ -165,11 +170,7 @@ pub fn differentiate(program: &Verified, function: &str, request: &Request<'_>) 
     let Joint { builder, cotangents, .. } = joint;
     let own_outputs = builder.function().body.outputs.clone();
     let mut function = builder.finish(own_outputs.iter().chain(&gradients).copied());
-    let renamed = names
-        .wrt
-        .iter()
-        .zip(&gradients)
-        .map(|(&wrt, &gradient)| (gradient, format!("{GRADIENT_PREFIX}{}", function.value(wrt).name)));
+    let renamed = names.wrt.iter().zip(&gradients).map(|(wrt, &gradient)| (gradient, names.gradient(*wrt)));
     function.rename_all(renamed.collect(), version.dialect());
     // What the rules build twice, or what the function computes already, is computed once.
     passes::merge_common(&mut function, version.dialect());
@@ -192,9 +193,16 @@ struct Names {
     of: Vec<ValueId>,
     wrt: Vec<ValueId>,
     constant: HashSet<ValueId>,
+    /// The names of the gradients, by what they are gradients of.
+    gradients: HashMap<ValueId, String>,
 }
 
 impl Names {
+    /// The name of the gradient of a result, or of what is differentiated by.
+    fn gradient(&self, of: ValueId) -> String {
+        self.gradients.get(&of).cloned().unwrap_or_default()
+    }
+
     fn of(function: &mut Function, request: &Request<'_>) -> Result<Names, GradError> {
         let of = outputs(function, &request.of)?;
         let variables = variables(function);
@@ -211,7 +219,11 @@ impl Names {
             )));
         }
         let constant = request.constant.iter().map(|name| named(function, name));
-        let names = Names { constant: constant.collect::<Result<_, _>>()?, of, wrt };
+        let constant = constant.collect::<Result<_, _>>()?;
+        let named =
+            of.iter().chain(&wrt).map(|&id| (id, format!("{GRADIENT_PREFIX}{}", function.value(id).name)));
+        let gradients = named.collect();
+        let names = Names { constant, of, wrt, gradients };
         free_names(function, &names)?;
         Ok(names)
     }
@@ -298,12 +310,7 @@ fn variable(
 
 /// Makes the names of the gradients free: what is computed on the way gives them up; inputs and results keep theirs.
 fn free_names(function: &mut Function, names: &Names) -> Result<(), GradError> {
-    let wanted: HashSet<String> = names
-        .of
-        .iter()
-        .chain(&names.wrt)
-        .map(|&id| format!("{GRADIENT_PREFIX}{}", function.value(id).name))
-        .collect();
+    let wanted: HashSet<&String> = names.gradients.values().collect();
     let mut taken: HashSet<String> = function.values.iter().map(|value| value.name.clone()).collect();
     let kept: HashSet<ValueId> = function.body.inputs.iter().chain(&function.body.outputs).copied().collect();
     for index in 0..function.values.len() {
@@ -340,22 +347,14 @@ struct Joint {
 impl Joint {
     fn new(function: Function, version: crate::program::Version, names: &Names) -> Joint {
         let active = active(&function, names);
-        let cotangent_types: Vec<(String, Type)> = names
-            .of
-            .iter()
-            .map(|&id| {
-                (format!("{GRADIENT_PREFIX}{}", function.value(id).name), function.value(id).ty.clone())
-            })
-            .collect();
+        let cotangent_types: Vec<(String, Type)> =
+            names.of.iter().map(|&id| (names.gradient(id), function.value(id).ty.clone())).collect();
         let inputs = function.body.inputs.clone();
         let mut builder = FunctionBuilder::resume(function, version);
         let cotangents: Vec<ValueId> =
             cotangent_types.into_iter().map(|(name, ty)| builder.input(&name, ty)).collect();
         builder.set_inputs(inputs);
-        let wrt =
-            names.wrt.iter().map(|&id| format!("{GRADIENT_PREFIX}{}", builder.function().value(id).name));
-        let wrt: Vec<String> = wrt.collect();
-        wrt.into_iter().for_each(|name| builder.reserve(name));
+        names.wrt.iter().for_each(|&wrt| builder.reserve(names.gradient(wrt)));
         let gradients = HashMap::new();
         let mut joint = Joint { builder, cotangents, gradients, active };
         for (&of, &cotangent) in names.of.iter().zip(&joint.cotangents) {
@@ -384,7 +383,7 @@ impl Joint {
         for gradient in names.wrt.iter().filter_map(|wrt| self.gradients.get(wrt)) {
             *shared.entry(*gradient).or_default() += 1;
         }
-        names.wrt.iter().map(|&wrt| self.gradient_of(wrt, &shared)).collect()
+        names.wrt.iter().map(|&wrt| self.gradient_of(wrt, names, &shared)).collect()
     }
 
     fn group<'a>(&self, group: &Group<'a>) -> Result<(Vec<ValueId>, ValueId, &'a GroupRule<'a>), GradError> {
@@ -430,6 +429,14 @@ impl Joint {
         if !op.blocks.is_empty() {
             return Err(no_gradient("what blocks do depends on the run"));
         }
+        // A plain number is no operand to the rule, which can give it nothing.
+        let plain = |(name, argument): (&str, &Argument)| {
+            let number = row.parameter(name).is_some_and(|parameter| parameter.kind.dtypes.is_some());
+            (number && argument.values().any(|id| self.active.contains(&id))).then(|| name.to_string())
+        };
+        if let Some(name) = op.arguments.iter().find_map(plain) {
+            return Err(no_gradient(&format!("its parameter `{name}` is a plain number to it")));
+        }
         let rule = match row.gradient {
             Gradient::Rule(rule) => rule,
             Gradient::None(reason) => return Err(no_gradient(reason)),
@@ -445,8 +452,13 @@ impl Joint {
 
     /// The gradient of what was asked for, bound to a value of its own; zeros where no result depends on it.
     /// `shared` says of how many each gradient is.
-    fn gradient_of(&mut self, wrt: ValueId, shared: &HashMap<ValueId, usize>) -> Result<ValueId, GradError> {
-        let name = format!("{GRADIENT_PREFIX}{}", self.builder.function().value(wrt).name);
+    fn gradient_of(
+        &mut self,
+        wrt: ValueId,
+        names: &Names,
+        shared: &HashMap<ValueId, usize>,
+    ) -> Result<ValueId, GradError> {
+        let name = names.gradient(wrt);
         let taken = |id: &ValueId| self.cotangents.contains(id);
         match self.gradients.get(&wrt).copied() {
             Some(id) if !taken(&id) && shared.get(&id) == Some(&1) => Ok(id),
@@ -478,6 +490,9 @@ fn active(function: &Function, names: &Names) -> HashSet<ValueId> {
         let float = |id: &&ValueId| function.value(**id).ty.dtype().is_some_and(|dtype| dtype.is_float());
         let results = op.results.iter().filter(float).filter(|id| !names.constant.contains(id));
         active.extend(results.copied().collect::<Vec<_>>());
+        // What is written to a state is read from it again.
+        let is_state = |id: &ValueId| matches!(function.value(*id).ty, Type::State(_));
+        active.extend(op.reads().filter(is_state).collect::<Vec<_>>());
     }
     active
 }

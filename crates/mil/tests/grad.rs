@@ -287,3 +287,63 @@ fn gradients_do_not_overflow_where_the_op_does_not() {
     let layer_norm = "layer_norm(x = x, axes = tensor<int32, [1]>([0]), epsilon = fp16(0.0009765625))";
     assert!(fp16_gradient(layer_norm, &far).iter().all(|value| value.abs() < 1e-6));
 }
+
+/// Why a function cannot be differentiated.
+fn refusal(function: &str, wrt: &[&str]) -> String {
+    differentiate(&parsed(function), "main", &Request::all(wrt)).unwrap_err().to_string()
+}
+
+#[test]
+fn dimensions_that_declarations_leave_open_and_rules_know_are_known() {
+    let function = "func main<ios18>(tensor<fp32, [3]> x) {
+        tensor<fp32, [?]> z = tile(reps = tensor<int32, [1]>([2]), x = x)[name = string(\"z\")];
+    } -> (z);";
+    let pair = differentiate(&parsed(function), "main", &Request::all(&["x"])).unwrap();
+    let d_z = Tensor::vector(vec![1.0f32, 2.0, 3.0, 10.0, 20.0, 30.0]);
+    assert_eq!(run(&pair.backward, &[d_z])[0].to_f64().unwrap(), [11.0, 22.0, 33.0]);
+    let padded = "func main<ios18>(tensor<fp32, [3]> x) {
+        tensor<fp32, [?]> z = pad(mode = string(\"reflect\"), pad = tensor<int32, [2]>([1, 1]), x = x)[name = string(\"z\")];
+    } -> (z);";
+    assert!(differentiate(&parsed(padded), "main", &Request::all(&["x"])).is_ok());
+}
+
+#[test]
+fn what_may_be_broadcast_over_unknown_dimensions_is_refused() {
+    let function = "func main<ios18>(tensor<fp32, [?]> x, tensor<fp32, [?]> y) {
+        tensor<fp32, [?]> z = add(x = x, y = y)[name = string(\"z\")];
+    } -> (z);";
+    assert!(refusal(function, &["x"]).contains("must be known"));
+}
+
+#[test]
+fn gradients_do_not_vanish_in_states_and_plain_numbers() {
+    let state = "func main<ios18>(tensor<fp32, [2]> x, state<tensor<fp32, [2]>> s) {
+        tensor<fp32, [2]> v = mul(x = x, y = x)[name = string(\"v\")];
+        write_state(data = v, input = s)[name = string(\"w\")];
+        tensor<fp32, [2]> r = read_state(input = s)[name = string(\"r\")];
+        tensor<fp32, [2]> z = exp(x = r)[name = string(\"z\")];
+    } -> (z);";
+    assert!(refusal(state, &["x"]).contains("no gradient goes through this op"));
+    let epsilon = "func main<ios18>(tensor<fp32, [2]> x) {
+        fp32 e = const()[name = string(\"e\"), val = fp32(0.5)];
+        tensor<fp32, [2]> l = log(epsilon = e, x = x)[name = string(\"l\")];
+    } -> (l);";
+    assert!(refusal(epsilon, &["x", "e"]).contains("`epsilon` is a plain number"));
+    assert!(differentiate(&parsed(epsilon), "main", &Request::all(&["x"])).is_ok());
+}
+
+#[test]
+fn gradients_are_named_after_what_was_asked_for() {
+    let function = "func main<ios18>(tensor<fp32, [2]> x) {
+        tensor<fp32, [2]> d_x = const()[name = string(\"d_x\"), val = tensor<fp32, [2]>([1.0, 2.0])];
+        tensor<fp32, [2]> d_d_x_ = exp(x = x)[name = string(\"d_d_x_\")];
+        tensor<fp32, [2]> z = mul(x = d_d_x_, y = d_x)[name = string(\"z\")];
+    } -> (z, d_d_x_);";
+    let request = Request { of: vec!["z"], ..Request::all(&["x", "d_x"]) };
+    let backward = differentiate(&parsed(function), "main", &request).unwrap().backward;
+    let names = backward.body.outputs.iter().map(|&id| backward.value(id).name.clone());
+    assert_eq!(names.collect::<Vec<_>>(), ["d_x", "d_d_x"]);
+    let mut program = Program::new(Version::V1_3);
+    program.functions.push(backward);
+    assert!(verify::verify(program).is_ok());
+}

@@ -109,6 +109,17 @@ impl<'a> Pullback<'a> {
         })
     }
 
+    /// The dimensions of a value.
+    ///
+    /// # Errors
+    ///
+    /// When it is no tensor, or one is not known.
+    pub fn dims_of(&self, id: ValueId) -> Result<Vec<usize>, OpError> {
+        let ty = self.ty(id)?;
+        let name = &self.builder.function().value(id).name;
+        ty.shape.to_known().ok_or_else(|| unknown(&format!("`{name}`, {ty},")))
+    }
+
     /// Binds an op of the gradient, to be used more than once.
     ///
     /// # Errors
@@ -149,13 +160,14 @@ impl<'a> Pullback<'a> {
     /// The sum of a gradient over the dimensions along which the operand was repeated.
     fn unbroadcast(&mut self, gradient: ValueId, operand: &Operand) -> Result<ValueId, OpError> {
         let (from, to) = (self.ty(gradient)?.shape, operand.shape());
-        if from == *to {
+        // Two dimensions that are not known may differ all the same.
+        if from == *to && from.to_known().is_some() {
             return Ok(gradient);
         }
         let missing = from.rank().checked_sub(to.rank()).ok_or_else(|| unknown("a gradient"))?;
         let mut axes: Vec<i32> = (0..missing as i32).collect();
         for (i, (&have, &want)) in from.0[missing..].iter().zip(&to.0).enumerate() {
-            if have != want {
+            if have != want || have.known().is_none() {
                 if have.known().is_none() || want.known().is_none() {
                     return Err(unknown(&format!("an operand, {}, that may be broadcast", operand.ty)));
                 }

@@ -11,8 +11,8 @@ pub(super) fn tile(row: &Tile, pullback: &mut Pullback<'_>) -> Result<(), OpErro
         return Ok(());
     }
     let (dims, dy) = (pullback.dims(&row.x)?, pullback.dy()?);
-    let repeated = pullback.ty(dy)?.shape.to_known().unwrap_or_default();
-    if dims.contains(&0) || repeated.len() != dims.len() {
+    let repeated = pullback.dims_of(dy)?;
+    if dims.contains(&0) {
         return Ok(());
     }
     // A dimension that is repeated is two: how often, and what is repeated.
@@ -44,7 +44,7 @@ pub(super) fn pad(row: &Pad, pullback: &mut Pullback<'_>) -> Result<(), OpError>
     if dims.contains(&0) {
         return Ok(());
     }
-    let mut left = pullback.ty(dx)?.shape.to_known().unwrap_or_default();
+    let mut left = pullback.dims_of(dx)?;
     for (axis, &(before, after)) in amounts.iter().enumerate() {
         let edges = Edges { axis, before: before as usize, length: dims[axis], after: after as usize };
         dx = edges.folded(dx, &left, padding, pullback)?;
