@@ -7,7 +7,7 @@ use std::fmt;
 
 use anemone_mil::bind::{self, Facts};
 use anemone_mil::ops::{self, OpDef, Operands};
-use anemone_mil::program::{Function, Literal, LiteralValue, Op, ValueId};
+use anemone_mil::program::{Function, Literal, LiteralValue, Op, OpId, ValueId};
 use anemone_mil::types::TensorType;
 use anemone_mil::verify::CONST;
 use serde::Serialize;
@@ -21,6 +21,8 @@ pub(crate) struct Flops {
     pub complete: bool,
     /// Ops with a `?` among the dimensions that decide.
     pub ops_of_unknown_size: usize,
+    /// Ops in nested blocks, which the run decides how often to run.
+    pub ops_in_blocks: usize,
     /// Ops that are not known here, by name.
     pub unknown_ops: BTreeSet<String>,
 }
@@ -35,6 +37,9 @@ impl fmt::Display for Flops {
         if self.ops_of_unknown_size > 0 {
             reasons.push(format!("{} ops have unknown dimensions", self.ops_of_unknown_size));
         }
+        if self.ops_in_blocks > 0 {
+            reasons.push(format!("ops in nested blocks, run as the data decides: {}", self.ops_in_blocks));
+        }
         if !self.unknown_ops.is_empty() {
             let names: Vec<&str> = self.unknown_ops.iter().map(String::as_str).collect();
             reasons.push(format!("not known: {}", names.join(", ")));
@@ -47,7 +52,13 @@ impl fmt::Display for Flops {
 pub(crate) fn flops(function: &Function) -> Flops {
     let facts = Facts::of(function);
     let mut flops = Flops { complete: true, ..Flops::default() };
-    for (_, op) in function.walk().filter(|(_, op)| op.name != CONST) {
+    let in_body: HashSet<OpId> = function.body.ops.iter().copied().collect();
+    for (id, op) in function.walk().filter(|(_, op)| op.name != CONST) {
+        if !in_body.contains(&id) {
+            flops.ops_in_blocks += 1;
+            flops.complete = false;
+            continue;
+        }
         let Some(row) = ops::lookup(&op.name, op.opset.unwrap_or(function.opset)) else {
             flops.unknown_ops.insert(op.name.clone());
             flops.complete = false;

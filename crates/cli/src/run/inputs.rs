@@ -98,6 +98,9 @@ impl<'a> Inputs<'a> {
                     states.push(value.name.clone());
                     given_states.extend(file.map(|&file| (value.name.as_str(), file)));
                 }
+                (ty, _) if ty.as_tensor().is_none() => {
+                    return Err(InputError::NotAnArray { name: value.name.clone(), ty: ty.clone() });
+                }
                 (_, Some(file)) => inputs.push((value, *file)),
                 (_, None) => missing.push(value.name.clone()),
             }

@@ -435,3 +435,26 @@ fn paths_need_not_be_utf8() {
     let resumed = of("train", &[flag("--resume"), &within("trained")]);
     assert_eq!(resumed, trained);
 }
+
+#[test]
+fn a_list_is_neither_given_nor_written() {
+    let source = r#"program(1.3)
+{
+    func taken<ios18>(list<fp32, 2> ls) {
+            int32 n = list_length(ls = ls);
+        } -> (n);
+    func given<ios18>() {
+            list<tensor<fp32, [2]>, 1> ls = make_list(dynamic_length = bool(false), elem_shape = (int32(2)));
+        } -> (ls);
+}
+"#;
+    let place = Place::new();
+    let (file, out) = (place.file("lists.mil", source), place.text("out"));
+    for runtime in ["cpu", "eval"] {
+        let run = ["run", &file, "--output", &out, "--runtime", runtime, "--function"];
+        let of = |function| anemone(run.iter().copied().chain([function]));
+        of("taken").failed(1, &["`ls` is list<fp32, 2>, which no .npy file can hold"]);
+        of("given").failed(1, &["`ls` is list<tensor<fp32, [2]>, 1>, and only tensors"]);
+        assert!(!place.path("out").exists());
+    }
+}

@@ -103,3 +103,32 @@ fn the_graph_goes_into_a_file() {
     let run = run.failed(1, &["cannot write", &format!("the directory {missing} does not exist")]);
     assert!(!run.stderr.contains(".graph.dot"), "{}", run.stderr);
 }
+
+#[test]
+fn nested_blocks_are_drawn_within_their_op_and_not_counted_as_run_once() {
+    let source = r#"program(1.3)
+{
+    func main<ios18>(bool p, tensor<fp32, [4]> x) {
+            tensor<fp32, [4]> y = cond(pred = p)
+                () { tensor<fp32, [4]> a = add(x = x, y = x); } -> (a)
+                () { } -> (x);
+            tensor<fp32, [4]> z = add(x = y, y = x);
+        } -> (z);
+}
+"#;
+    let place = Place::new();
+    let (file, dot) = (place.file("cond.mil", source), place.text("cond.dot"));
+    let run = anemone(["show", &file, "--dot", &dot]).ended(0);
+    assert!(
+        run.stdout.contains("unknown, at least 4 (ops in nested blocks, run as the data decides: 1)"),
+        "{}",
+        run.stdout
+    );
+    let graph = fs::read_to_string(&dot).unwrap();
+    let within = graph.split_once("subgraph cluster_f0_op0_0 {").expect("the first block's box").1;
+    let within = within.split_once('}').expect("the end of the box").0;
+    assert!(within.contains(r#"label="cond: true";"#), "{graph}");
+    assert!(within.contains(r#"f0_op1 [label="add\na", shape=box];"#), "{graph}");
+    assert!(graph.contains(r#"f0_op1 -> f0_op0_0_out0 [label="fp32 [4]"];"#), "{graph}");
+    assert!(graph.contains(r#"f0_in1 -> f0_op0_1_out0 [label="fp32 [4]"];"#), "{graph}");
+}
