@@ -1,0 +1,8 @@
+//! Apple's Neural Engine: what it accepts, what it computes, and the engine itself.
+//!
+//! Everything here comes from measurements that others published; each rule names its sources and how far to trust them.
+
+#![warn(unreachable_pub)]
+
+pub mod chips;
+pub mod rules;
