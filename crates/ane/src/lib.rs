@@ -6,4 +6,6 @@
 
 pub mod arithmetic;
 pub mod chips;
+pub mod report;
 pub mod rules;
+pub mod simulator;

@@ -57,7 +57,7 @@ struct Tables {
 
 static TABLES: LazyLock<Tables> = LazyLock::new(|| {
     let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
-    // The second half of an octave's table is never read: 16 steps of 1/16 reach from m to 2m.
+    // Of 33 samples 16 steps reach from m to 2m; the others are never read.
     let octaves = |function: fn(f64) -> f64| {
         [Table::new(1.0, 1.0 / 16.0, function), Table::new(2.0, 1.0 / 8.0, function)]
     };
@@ -133,7 +133,7 @@ fn by_octave(tables: &[Table; 2], x: f64, sign: i32) -> f64 {
 }
 
 /// How far a function's table is from the function.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy)]
 pub struct Published {
     /// The op.
     pub op: &'static str,
@@ -190,15 +190,29 @@ mod tests {
 
     #[test]
     fn errors_are_the_published_ones() {
-        for published in &PUBLISHED {
+        for published in PUBLISHED {
             let measured = published.measured();
-            println!("{} {measured:.4e} published {:.4e}", published.op, published.error);
+            println!("{:<8} here {measured:.3e}, published {:.3e}", published.op, published.error);
+            // The others are no worse, but for exp, where the rounding of its argument is a guess.
+            let bounds = match published.op {
+                "sigmoid" | "tanh" | "erf" | "silu" | "gelu" => 0.9..=1.1,
+                "exp" => 0.8..=1.2,
+                _ => 0.0..=1.0,
+            };
+            assert!(bounds.contains(&(measured / published.error)), "{}: {measured}", published.op);
         }
-        for published in
-            PUBLISHED.iter().filter(|published| ["sigmoid", "tanh", "erf"].contains(&published.op))
-        {
-            let measured = published.measured();
-            assert!((measured / published.error - 1.0).abs() <= 0.1, "{}: {measured}", published.op);
+    }
+
+    #[test]
+    fn ends_and_octaves_meet() {
+        assert_eq!(value("sigmoid", 100.0), value("sigmoid", 8.0));
+        assert_eq!(value("tanh", -9.0).map(|y| -y), value("tanh", 4.0));
+        assert_eq!((value("gelu", -5.0), value("silu", 20.0)), (Some(0.0), Some(20.0)));
+        for (x, root) in [(4.0, 2.0), (0.25, 0.5), (2f64.powi(-24), 2f64.powi(-12)), (16384.0, 128.0)] {
+            assert_eq!((value("sqrt", x), value("rsqrt", x)), (Some(root), Some(1.0 / root)));
         }
+        assert_eq!((value("log", 1.0), value("inverse", -4.0)), (Some(0.0), Some(-0.25)));
+        assert_eq!((value("exp2", -3.0), value("exp", 0.0)), (Some(0.125), Some(1.0)));
+        assert_eq!((value("log", 0.0), value("sqrt", -1.0), value("tanh", f64::NAN)), (None, None, None));
     }
 }
