@@ -4,5 +4,6 @@
 
 #![warn(unreachable_pub)]
 
+pub mod arithmetic;
 pub mod chips;
 pub mod rules;
