@@ -6,4 +6,5 @@
 
 pub mod arithmetic;
 pub mod chips;
+pub mod legalize;
 pub mod rules;
