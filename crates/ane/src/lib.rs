@@ -5,4 +5,5 @@
 #![warn(unreachable_pub)]
 
 pub mod chips;
+pub mod device;
 pub mod rules;
