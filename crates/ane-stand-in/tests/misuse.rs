@@ -198,9 +198,7 @@ fn cases() -> Vec<Case> {
         }),
         ("a null place of a release", Misuse::NullPlace, |_| call!(e5rt_buffer_object_release(null_mut()))),
         ("a null object", Misuse::NullObject, |_| call!(e5rt_execution_stream_execute_sync(null_mut()))),
-        ("a release of null", Misuse::NullObject, |_| {
-            call!(e5rt_execution_stream_release(&mut null_mut()))
-        }),
+        ("a release of null", Misuse::NullObject, |_| call!(e5rt_execution_stream_release(&mut null_mut()))),
         ("a null string", Misuse::NullText, |s| {
             call!(e5rt_program_library_retain_program_function(s.library, null(), &mut null_mut()))
         }),
@@ -305,7 +303,8 @@ fn cases() -> Vec<Case> {
         }),
         ("a program without its weights", Misuse::Compilation(none()), |s| {
             let weight = r#"tensor<fp16, [1, 40]> w = const()[name = string("w"), val = tensor<fp16, [1, 40]>(BLOBFILE(path = string("@model_path/w.bin"), offset = uint64(64)))]; "#;
-            let program = PROGRAM.replace("tensor<fp16, [1, 40]> y", &format!("{weight}tensor<fp16, [1, 40]> y"));
+            let program =
+                PROGRAM.replace("tensor<fp16, [1, 40]> y", &format!("{weight}tensor<fp16, [1, 40]> y"));
             s.compile_text(&program.replace("y = x)", "y = w)"))
         }),
         ("a compilation right after one that failed", Misuse::TooSoon, |s| {
@@ -327,12 +326,16 @@ fn cases() -> Vec<Case> {
             ok!(e5rt_e5_compiler_options_set_custom_ane_compiler_options(s.options, h13));
             ok!(e5rt_e5_compiler_compile(s.compiler, model.as_ptr(), s.options, &mut library));
             ok!(e5rt_program_library_retain_program_function(library, c"main".as_ptr(), &mut function));
-            ok!(e5rt_precompiled_compute_op_create_options_create_with_program_function(&mut options, function));
-            ok!(e5rt_precompiled_compute_op_create_options_set_operation_name(options, c"f".as_ptr()));
-            let status = call!(e5rt_execution_stream_operation_create_precompiled_compute_operation_with_options(
-                &mut operation,
-                options
+            ok!(e5rt_precompiled_compute_op_create_options_create_with_program_function(
+                &mut options,
+                function
             ));
+            ok!(e5rt_precompiled_compute_op_create_options_set_operation_name(options, c"f".as_ptr()));
+            let status =
+                call!(e5rt_execution_stream_operation_create_precompiled_compute_operation_with_options(
+                    &mut operation,
+                    options
+                ));
             ok!(e5rt_precompiled_compute_op_create_options_release(&mut options));
             ok!(e5rt_program_function_release(&mut function));
             ok!(e5rt_program_library_release(&mut library));
@@ -341,19 +344,31 @@ fn cases() -> Vec<Case> {
         ("an operation without a name", Misuse::NoName, |s| {
             let [mut options, mut operation] = [null_mut(); 2];
             let function = s.function;
-            ok!(e5rt_precompiled_compute_op_create_options_create_with_program_function(&mut options, function));
-            let status = call!(e5rt_execution_stream_operation_create_precompiled_compute_operation_with_options(
-                &mut operation,
-                options
+            ok!(e5rt_precompiled_compute_op_create_options_create_with_program_function(
+                &mut options,
+                function
             ));
+            let status =
+                call!(e5rt_execution_stream_operation_create_precompiled_compute_operation_with_options(
+                    &mut operation,
+                    options
+                ));
             ok!(e5rt_precompiled_compute_op_create_options_release(&mut options));
             status
         }),
         ("an output for an input", Misuse::UnknownPort(none()), |s| {
-            call!(e5rt_execution_stream_operation_retain_input_port(s.operation, c"y".as_ptr(), &mut null_mut()))
+            call!(e5rt_execution_stream_operation_retain_input_port(
+                s.operation,
+                c"y".as_ptr(),
+                &mut null_mut()
+            ))
         }),
         ("an output that there is not", Misuse::UnknownPort(none()), |s| {
-            call!(e5rt_execution_stream_operation_retain_output_port(s.operation, c"z".as_ptr(), &mut null_mut()))
+            call!(e5rt_execution_stream_operation_retain_output_port(
+                s.operation,
+                c"z".as_ptr(),
+                &mut null_mut()
+            ))
         }),
         ("a buffer of 0 bytes", Misuse::BufferSize(0), |_| {
             call!(e5rt_buffer_object_alloc(&mut null_mut(), 0, 0))

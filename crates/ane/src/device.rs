@@ -24,6 +24,9 @@ pub mod e5rt;
 mod engine;
 mod packing;
 mod program;
+mod system;
+#[cfg(test)]
+mod tests;
 
 pub use budget::{Budget, Clock, SystemClock};
 pub use engine::{Engine, Options, Weights};

@@ -9,16 +9,16 @@
 //! behind a lock. A process that has been forked must not go on with the interface; nothing here forks.
 #![allow(unsafe_code)] // Every call into the library is foreign code.
 
-use std::env;
-use std::ffi::{CString, OsString, c_char, c_int, c_void};
+use std::ffi::{CString, c_char, c_int, c_void};
 use std::mem::ManuallyDrop;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::ptr::null_mut;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anemone_mil::runtime::Port;
 
 use super::packing::{buffer_bytes, size_bytes};
+use super::system::{library, load_reason, path_text, status, text};
 use super::{Bound, Compiled, DeviceError, Interface, Source};
 
 /// Names a library with e5rt's functions, instead of the system's.
@@ -192,22 +192,12 @@ impl E5rt {
     ///
     /// Without a library on a system that is no Mac, or when it does not load or lacks a function.
     pub fn load(path: Option<&Path>) -> Result<E5rt, DeviceError> {
-        let named = path.map_or_else(|| env::var_os(LIBRARY_VARIABLE), |path| Some(OsString::from(path)));
-        let path = match named.filter(|name| !name.is_empty()) {
-            Some(name) => PathBuf::from(name),
-            None if cfg!(target_os = "macos") => PathBuf::from(FRAMEWORK),
-            None => return Err(DeviceError::NeedsMac),
-        };
+        let path = library(path, FRAMEWORK, LIBRARY_VARIABLE)?;
         // SAFETY: what a library does when it is loaded is up to whoever names it.
         let library = unsafe { libloading::Library::new(&path) }
-            .map_err(|error| DeviceError::Load { library: path.clone(), reason: reason(&error) })?;
+            .map_err(|error| DeviceError::Load { library: path.clone(), reason: load_reason(&error) })?;
         Ok(E5rt { functions: Box::leak(Box::new(Functions::find(library, &path)?)) })
     }
-}
-
-/// The system's own words, which stand in the error's source.
-fn reason(error: &libloading::Error) -> String {
-    std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string)
 }
 
 impl Interface for E5rt {
@@ -395,22 +385,4 @@ impl Bound for Operation {
         // SAFETY: as in `input`; the bytes change only in `run`, which borrows `self` alone.
         unsafe { std::slice::from_raw_parts(*data, *bytes) }
     }
-}
-
-/// What a call returned, of which nothing is known but that it is not 0.
-fn status(error: &DeviceError) -> String {
-    match error {
-        DeviceError::Call { call, status } => format!("`{call}` returns {status}"),
-        other => other.to_string(),
-    }
-}
-
-fn text(text: &str) -> Result<CString, DeviceError> {
-    let error = || DeviceError::Unsupported(format!("{text:?} holds a character that C strings cannot"));
-    CString::new(text).map_err(|_| error())
-}
-
-fn path_text(path: &Path) -> Result<CString, DeviceError> {
-    let error = || DeviceError::Files(format!("{} is not UTF-8", path.display()));
-    text(path.to_str().ok_or_else(error)?)
 }

@@ -20,7 +20,9 @@ pub(super) fn size_bytes(name: &str, ty: &TensorType) -> Result<usize, DeviceErr
         DType::Int8 | DType::UInt8 => 1,
         DType::Fp32 | DType::Int32 | DType::UInt32 => 4,
         _ => {
-            return Err(DeviceError::Unsupported(format!("`{name}` is {ty}, which no buffer of it can hold")));
+            return Err(DeviceError::Unsupported(format!(
+                "`{name}` is {ty}, which no buffer of it can hold"
+            )));
         }
     };
     let bytes = ty.shape.elements().and_then(|elements| elements.checked_mul(width));
