@@ -6,5 +6,6 @@
 
 pub mod arithmetic;
 pub mod chips;
+pub mod device;
 pub mod legalize;
 pub mod rules;
