@@ -5,4 +5,5 @@
 #![warn(unreachable_pub)]
 
 pub mod chips;
+pub mod ranges;
 pub mod rules;
