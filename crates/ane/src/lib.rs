@@ -8,4 +8,5 @@ pub mod arithmetic;
 pub mod chips;
 pub mod device;
 pub mod legalize;
+pub mod ranges;
 pub mod rules;
