@@ -6,6 +6,9 @@
 
 pub mod arithmetic;
 pub mod chips;
+pub mod device;
+pub mod legalize;
+pub mod ranges;
 pub mod report;
 pub mod rules;
 pub mod simulator;

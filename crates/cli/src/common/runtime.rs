@@ -1,5 +1,9 @@
 //! The runtimes that `--runtime` names.
 
+use std::sync::Arc;
+
+use anemone_ane::device::e5rt::E5rt;
+use anemone_ane::device::{self, Engine};
 use anemone_cpu::{Cpu, Options};
 use anemone_mil::eval::Interpreter;
 use anemone_mil::linear_cross_entropy::{Classifier, LOGITS_BYTES, LossOptions};
@@ -14,6 +18,7 @@ use super::Failure;
 pub(crate) enum RuntimeName {
     Cpu,
     Eval,
+    Ane,
 }
 
 /// A runtime, and what a measurement should say of it.
@@ -66,6 +71,15 @@ impl RuntimeName {
             RuntimeName::Eval => {
                 let runtime = Box::new(Interpreter::default());
                 Ok(Opened { runtime, threads: 1, path: "interpreter".to_string() })
+            }
+            RuntimeName::Ane => {
+                let options = device::Options {
+                    fallback: Some(Arc::new(Cpu::with_options(options)?)),
+                    warn: Arc::new(|warning| eprintln!("warning: {warning}")),
+                    ..device::Options::default()
+                };
+                let engine = Engine::new(Box::new(E5rt::load(None)?), options);
+                Ok(Opened { runtime: Box::new(engine), threads: 1, path: "e5rt".to_string() })
             }
         }
     }

@@ -49,6 +49,11 @@ pub fn run(
 }
 
 impl Outcome {
+    /// The results in order, with their names.
+    pub fn results(&self) -> impl Iterator<Item = (&str, &Tensor)> {
+        self.results.iter().map(|(name, tensor)| (name.as_str(), tensor))
+    }
+
     /// Whether two runs gave the same, bit for bit but for those of NaN; the error names what differs.
     pub fn same(&self, other: &Outcome) -> Result<(), String> {
         let pairs = [(&self.results, &other.results), (&self.states, &other.states)];

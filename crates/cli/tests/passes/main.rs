@@ -1,5 +1,5 @@
 //! Passes: what they make of the programs in `tests/passes`, and that they change no result, there and for random
-//! programs of every op.
+//! programs of every op. And that what random programs give lies within the bounds that are known of it.
 //!
 //! `cargo test` makes a few hundred random programs. Ten thousand:
 //!
@@ -12,6 +12,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+#[path = "../common/bounds.rs"]
+mod bounds;
 #[path = "../common/mod.rs"]
 mod common;
 
@@ -20,3 +22,4 @@ mod files;
 mod fragments;
 mod generator;
 mod programs;
+mod ranges;

@@ -21,9 +21,10 @@ use crate::fragments::Fragments;
 use crate::generator::{self, Sample};
 
 /// How many programs `cargo test` makes.
-const DEFAULT_PROGRAMS: u64 = 400;
+pub const DEFAULT_PROGRAMS: u64 = 400;
 
-fn number(name: &str, default: u64) -> u64 {
+/// The number that an environment variable holds.
+pub fn number(name: &str, default: u64) -> u64 {
     env::var(name).map_or(default, |text| text.parse().expect(name))
 }
 

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+#[path = "../common/bounds.rs"]
+mod bounds;
 mod cases;
 #[path = "../common/mod.rs"]
 mod common;
@@ -12,6 +14,7 @@ mod not_run;
 mod ops;
 #[path = "../../../cpu/tests/common/paths.rs"]
 mod paths;
+mod ranges;
 mod rmsnorm;
 mod subjects;
 

@@ -49,16 +49,7 @@ impl<'a> Convolution<'a> {
     /// When shapes and parameters do not fit together.
     pub fn of(row: &'a Conv) -> Result<Convolution<'a>, OpError> {
         let (x, weight) = (&row.x, &row.weight);
-        if !(3..=5).contains(&x.rank()) {
-            return Err(
-                OpError::rule("x", "must have rank 3 to 5: [n, C_in, *D]").found(format!("found {}", x.ty))
-            );
-        }
-        if weight.rank() != x.rank() {
-            return Err(OpError::rule("weight", format!("must have the rank of `x`, {}", x.rank()))
-                .found(format!("found {}", weight.ty)));
-        }
-        let spatial = x.rank() - 2;
+        let spatial = spatial_rank(x, weight)?;
         let strides = per_dimension("strides", row.strides.as_deref(), spatial)?;
         let dilations = per_dimension("dilations", row.dilations.as_deref(), spatial)?;
         let groups = check_channels(row)?;
@@ -106,6 +97,19 @@ fn check_channels(row: &Conv) -> Result<u64, OpError> {
             .found(format!("found {}", bias.shape())));
     }
     Ok(groups)
+}
+
+/// The number of spatial dimensions of `x`, `[n, C_in, *D]`, and of a weight of the same rank.
+pub(super) fn spatial_rank(x: &Operand, weight: &Operand) -> Result<usize, OpError> {
+    if !(3..=5).contains(&x.rank()) {
+        let error = OpError::rule("x", "must have rank 3 to 5: [n, C_in, *D]");
+        return Err(error.found(format!("found {}", x.ty)));
+    }
+    if weight.rank() != x.rank() {
+        return Err(OpError::rule("weight", format!("must have the rank of `x`, {}", x.rank()))
+            .found(format!("found {}", weight.ty)));
+    }
+    Ok(x.rank() - 2)
 }
 
 /// A parameter with one positive entry per spatial dimension; 1 everywhere by default.

@@ -1,0 +1,44 @@
+//! Bounds through ops that move elements, and put a few others beside them.
+
+use anemone_mil::types::Dim;
+
+use super::{Interval, Site};
+
+/// What an op that moves elements gives; `None` for other ops.
+pub(super) fn range(site: &Site<'_>) -> Option<Interval> {
+    let text = |parameter: &str| {
+        let operand = site.operand(parameter)?;
+        operand.value.as_ref()?.as_slice::<String>()?.first().map(String::as_str)
+    };
+    match site.op.name.as_str() {
+        "identity" | "reshape" | "transpose" | "expand_dims" | "squeeze" | "reverse" | "slice_by_index"
+        | "slice_by_size" | "split" | "tile" | "gather" | "gather_along_axis" | "gather_nd" => {
+            site.parameter("x")
+        }
+        "concat" | "stack" => site.parameter("values"),
+        "band_part" => site.parameter("x").map(|x| x.hull(Interval::ZERO)),
+        "pad" => {
+            let x = site.parameter("x")?;
+            // An input of which nothing is taken still has its range.
+            let constant = text("mode").is_none_or(|mode| mode == "constant");
+            let added = site.parameter("constant_val").unwrap_or(Interval::ZERO);
+            Some(if constant { x.hull(added) } else { x })
+        }
+        "slice_update" => Some(site.parameter("x")?.hull(site.parameter("update")?)),
+        "scatter" | "scatter_along_axis" | "scatter_nd" => {
+            let replaces = text("mode").is_some_and(|mode| matches!(mode, "update" | "max" | "min"));
+            replaces.then_some(site.parameter("data")?.hull(site.parameter("updates")?))
+        }
+        "fill" => Some(site.parameter("value").unwrap_or(Interval::ZERO)),
+        "one_hot" => {
+            let on = site.parameter("on_value").unwrap_or(Interval::point(1.0));
+            Some(on.hull(site.parameter("off_value").unwrap_or(Interval::ZERO)))
+        }
+        "shape" => {
+            let lengths = site.operand("x")?.shape().0.iter().copied().map(Dim::known);
+            let known: Option<Vec<u64>> = lengths.collect();
+            Some(Interval::around(known?.into_iter().map(|length| length as f64)))
+        }
+        _ => None,
+    }
+}

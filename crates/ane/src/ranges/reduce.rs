@@ -1,0 +1,135 @@
+//! Bounds through reductions and normalisations.
+
+use anemone_mil::ops::{
+    BatchNorm, CumSum, LayerNorm, Operand, ReduceArgmax, ReduceLogSumExp, ReduceMax, ReduceMean, ReduceMin,
+    ReduceProd, ReduceSum, ReduceSumSquare, Reduction, Row,
+};
+use anemone_mil::types::Dim;
+
+use super::elementwise::squared;
+use super::{Interval, Site};
+
+/// What a reduction or normalisation gives; `None` for other ops.
+pub(super) fn range(site: &Site<'_>) -> Option<Interval> {
+    match site.op.name.as_str() {
+        "reduce_sum" => reduced::<ReduceSum>(site).map(|(x, count)| x.summed(count)),
+        "reduce_sum_square" => reduced::<ReduceSumSquare>(site).map(|(x, count)| squared(x).summed(count)),
+        "reduce_mean" => mean(site),
+        "reduce_max" => reduced::<ReduceMax>(site).map(|(x, _)| x),
+        "reduce_min" => reduced::<ReduceMin>(site).map(|(x, _)| x),
+        "reduce_prod" => reduced::<ReduceProd>(site).map(|(x, count)| product(x, count)),
+        "reduce_log_sum_exp" if site.dtype()?.is_float() => {
+            let (x, count) = reduced::<ReduceLogSumExp>(site)?;
+            let high = count.map_or(f64::INFINITY, |count| x.high + (count.max(1) as f64).ln());
+            Some(Interval::new(x.low, high).widened(x.largest() + 1.0))
+        }
+        "reduce_argmax" => {
+            let row = site.bound::<ReduceArgmax>()?;
+            let axis = usize::try_from(row.axis)
+                .ok()
+                .or_else(|| row.x.rank().checked_sub(usize::try_from(row.axis.unsigned_abs()).ok()?))?;
+            let length = row.x.shape().0.get(axis)?.known()?;
+            Some(Interval::new(0.0, length.saturating_sub(1) as f64))
+        }
+        "cumsum" => cumulative(site),
+        "softmax" => Some(Interval::UNIT),
+        "layer_norm" => layer_norm(site),
+        "batch_norm" => batch_norm(site),
+        _ => None,
+    }
+}
+
+/// How many elements of the operand fall to each result of the reduction, where dimensions say.
+pub(super) fn terms<R: Row + Reduction>(row: &R) -> Option<u64> {
+    let dims = &row.x().shape().0;
+    let mut lengths = row.axes().ok()?.into_iter().map(|axis| dims[axis].known());
+    lengths.try_fold(1u64, |count, length| count.checked_mul(length?))
+}
+
+/// What is reduced, and how many elements fall to each result.
+fn reduced<R: Row + Reduction>(site: &Site<'_>) -> Option<(Interval, Option<u64>)> {
+    let row = site.bound::<R>()?;
+    Some((site.range(row.x()), terms(&row)))
+}
+
+/// Between the least and the largest, but for the roundings of the sum; of integers rounded toward zero.
+fn mean(site: &Site<'_>) -> Option<Interval> {
+    let (x, _) = reduced::<ReduceMean>(site)?;
+    if !site.dtype()?.is_float() {
+        return Some(x.hull(Interval::ZERO));
+    }
+    let wider = x.widened(x.largest());
+    let low = if x.low >= 0.0 { wider.low.max(0.0) } else { wider.low };
+    let high = if x.high <= 0.0 { wider.high.min(0.0) } else { wider.high };
+    Some(Interval::new(low, high))
+}
+
+/// The product of so many numbers of an interval.
+fn product(x: Interval, count: Option<u64>) -> Interval {
+    let Some(count) = count else {
+        return if x.low >= 0.0 { Interval::new(0.0, f64::INFINITY) } else { Interval::ALL };
+    };
+    let power = |x: f64| x.powf(count as f64);
+    let product = if x.low >= 0.0 { x.rising(power) } else { Interval::symmetric(power(x.largest())) };
+    let slack = 1e-9 * product.largest();
+    let low = if x.low >= 0.0 { (product.low - slack).max(0.0) } else { product.low - slack };
+    Interval::new(low, product.high + slack)
+}
+
+/// Sums of one to all the elements along an axis, or of none to all but one.
+fn cumulative(site: &Site<'_>) -> Option<Interval> {
+    let row = site.bound::<CumSum>()?;
+    let x = site.range(&row.x);
+    let axis = if row.axis < 0 { row.x.rank().checked_sub(1)? } else { usize::try_from(row.axis).ok()? };
+    let all = x.summed(row.x.shape().0.get(axis)?.known());
+    Some(all.hull(x).hull(if row.exclusive { Interval::ZERO } else { x }))
+}
+
+/// Of `n` elements, one lies at most `√n` standard deviations from their mean.
+fn layer_norm(site: &Site<'_>) -> Option<Interval> {
+    let row = site.bound::<LayerNorm>()?;
+    if row.shift() < 0.0 || row.shift().is_nan() {
+        return None;
+    }
+    let (axes, _) = row.split_axes().ok()?;
+    let dims = &row.x.shape().0;
+    let mut lengths = axes.iter().map(|&axis| dims[axis].known());
+    let count = lengths.try_fold(1u64, |count, length| count.checked_mul(length?))?;
+    let normal = Interval::symmetric((count as f64).sqrt());
+    let parameter = |parameter: Option<&Operand>| parameter.map(|operand| site.range(operand));
+    let scaled = parameter(row.gamma.as_deref()).map_or(normal, |gamma| normal.times(gamma));
+    let beta = parameter(row.beta.as_deref()).unwrap_or(Interval::ZERO);
+    let magnitude = scaled.largest() + beta.largest();
+    Some(scaled.plus(beta).widened(magnitude))
+}
+
+/// Channel by channel, `gamma · (x − mean) / √(variance + epsilon) + beta`.
+fn batch_norm(site: &Site<'_>) -> Option<Interval> {
+    let row = site.bound::<BatchNorm>()?;
+    let x = site.range(&row.x);
+    let values = |operand: Option<&Operand>, default: f64| match operand {
+        Some(operand) => operand.floats().ok(),
+        None => Some(vec![default]),
+    };
+    let (mean, variance) = (values(Some(&row.mean), 0.0)?, values(Some(&row.variance), 1.0)?);
+    let (gamma, beta) = (values(row.gamma.as_deref(), 1.0)?, values(row.beta.as_deref(), 0.0)?);
+    let of = |values: &[f64], channel: usize| values.get(channel).or(values.first()).copied();
+    let channels = match row.x.shape().0.get(1)? {
+        Dim::Known(channels) => usize::try_from(*channels).ok()?,
+        Dim::Unknown => mean.len(),
+    };
+    let mut all: Option<Interval> = None;
+    for channel in 0..channels.min(mean.len()) {
+        let deviation = (of(&variance, channel)? + row.shift()).sqrt();
+        if deviation.is_nan() || deviation == 0.0 {
+            return None;
+        }
+        let (gamma, beta) = (of(&gamma, channel)?, Interval::point(of(&beta, channel)?));
+        let mean = Interval::point(of(&mean, channel)?);
+        let scaled = x.plus(mean.negated()).times(Interval::point(gamma / deviation));
+        let one = scaled.plus(beta);
+        let one = one.widened(scaled.largest() + beta.largest());
+        all = Some(all.map_or(one, |all| all.hull(one)));
+    }
+    all
+}
