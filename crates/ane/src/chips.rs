@@ -109,6 +109,12 @@ impl Chips {
         Chips(self.0 | other.0)
     }
 
+    /// Those of this set that are not in the other.
+    #[must_use]
+    pub const fn without(self, other: Chips) -> Chips {
+        Chips(self.0 & !other.0)
+    }
+
     /// Whether there are none.
     pub const fn is_empty(self) -> bool {
         self.0 == 0

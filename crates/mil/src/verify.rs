@@ -26,7 +26,7 @@ pub use blobs::verify_blobs;
 use names::Names;
 pub use names::{is_identifier, is_reserved};
 use omitted::Warnings;
-pub(crate) use omitted::omitted;
+pub use omitted::{Omission, omitted};
 
 /// A program that every check accepts, with the row of each op and what is known of each value.
 #[derive(Debug, Clone)]

@@ -67,15 +67,23 @@ pub enum ErrorKind {
     Overflow,
     /// A parameter that may be left out here, but not everywhere.
     OmittedParameter,
+    /// What a backend's rule of this number refuses or warns of.
+    Numbered(u8),
 }
 
 impl ErrorKind {
-    /// The kind as a word for programs, such as `unknown-op`.
+    /// The kind as a word for programs, such as `unknown-op`; of a numbered rule, `R17`.
     ///
     /// ```
-    /// assert_eq!(anemone_mil::error::ErrorKind::UnknownOp.code(), "unknown-op");
+    /// use anemone_mil::error::ErrorKind;
+    ///
+    /// assert_eq!(ErrorKind::UnknownOp.code(), "unknown-op");
+    /// assert_eq!(ErrorKind::Numbered(17).code(), "R17");
     /// ```
     pub fn code(self) -> String {
+        if let ErrorKind::Numbered(number) = self {
+            return format!("R{number}");
+        }
         let mut code = String::new();
         for letter in format!("{self:?}").chars() {
             if letter.is_ascii_uppercase() && !code.is_empty() {

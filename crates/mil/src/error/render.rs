@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
-use super::{Error, Errors, Severity, Span, Spans};
+use super::{Error, ErrorKind, Errors, Severity, Span, Spans};
 
 impl Errors {
     /// The errors as text for people, in the order of the source: each with its line, a caret under the place,
@@ -27,7 +27,11 @@ fn render_one(error: &Error, span: Option<Span>, label: &str, name: &str, lines:
         Severity::Error => Level::ERROR,
         Severity::Warning => Level::WARNING,
     };
-    let mut group = Group::with_title(level.primary_title(error.message.as_str()));
+    let title = level.primary_title(error.message.as_str());
+    let mut group = Group::with_title(match error.kind {
+        ErrorKind::Numbered(_) => title.id(error.kind.code()),
+        _ => title,
+    });
     let excerpt = span.map(|span| Excerpt::around(lines, span));
     if let Some(excerpt) = &excerpt {
         let annotation = AnnotationKind::Primary.span(excerpt.span.clone()).label(label);
@@ -143,7 +147,7 @@ impl<'a> Excerpt<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::{ErrorKind, MAX_ERRORS};
+    use crate::error::MAX_ERRORS;
 
     fn rendered(source: &str, start: usize, end: usize) -> String {
         let error = Error::at(ErrorKind::Syntax, Span::new(start, end), "wrong", "here");

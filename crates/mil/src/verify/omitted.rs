@@ -65,7 +65,7 @@ impl FunctionCheck<'_, '_> {
 }
 
 /// What Core ML wants written for a parameter that may be left out.
-pub(crate) struct Omission {
+pub struct Omission {
     dtype: DType,
     /// A scalar as text writes it, and how many of them a vector holds; none for a scalar.
     number: &'static str,
@@ -73,8 +73,8 @@ pub(crate) struct Omission {
 }
 
 impl Omission {
-    /// The default as a literal.
-    fn literal(&self, dialect: Dialect) -> String {
+    /// The default as text writes it.
+    pub fn literal(&self, dialect: Dialect) -> String {
         match self.count {
             None => format!("{}({})", dialect.scalar_type(self.dtype), self.number),
             Some(count) => {
@@ -84,7 +84,7 @@ impl Omission {
     }
 
     /// The default as a tensor.
-    pub(crate) fn tensor(&self) -> Option<Tensor> {
+    pub fn tensor(&self) -> Option<Tensor> {
         let dims: Vec<usize> = self.count.into_iter().collect();
         let count = self.count.unwrap_or(1);
         match self.dtype {
@@ -99,7 +99,7 @@ impl Omission {
 }
 
 /// The parameters that an op relies on a default of, though Core ML wants them written, as the compiler orders them.
-pub(crate) fn omitted(row: &OpDef, operands: &Operands<'_>) -> Vec<(&'static str, Omission)> {
+pub fn omitted(row: &OpDef, operands: &Operands<'_>) -> Vec<(&'static str, Omission)> {
     let absent = row
         .parameters
         .iter()
