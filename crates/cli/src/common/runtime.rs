@@ -1,9 +1,5 @@
 //! The runtimes that `--runtime` names.
 
-use std::sync::Arc;
-
-use anemone_ane::device::e5rt::E5rt;
-use anemone_ane::device::{self, Engine};
 use anemone_cpu::{Cpu, Options};
 use anemone_mil::eval::Interpreter;
 use anemone_mil::linear_cross_entropy::{Classifier, LOGITS_BYTES, LossOptions};
@@ -12,6 +8,7 @@ use anemone_mil::types::DType;
 use clap::ValueEnum;
 
 use super::Failure;
+use super::engine::{EngineFlags, WeightsName};
 
 /// A runtime, by name. Its variants have no doc comments: those would spread over `--help`, one line per value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -73,13 +70,8 @@ impl RuntimeName {
                 Ok(Opened { runtime, threads: 1, path: "interpreter".to_string() })
             }
             RuntimeName::Ane => {
-                let options = device::Options {
-                    fallback: Some(Arc::new(Cpu::with_options(options)?)),
-                    warn: Arc::new(|warning| eprintln!("warning: {warning}")),
-                    ..device::Options::default()
-                };
-                let engine = Engine::new(Box::new(E5rt::load(None)?), options);
-                Ok(Opened { runtime: Box::new(engine), threads: 1, path: "e5rt".to_string() })
+                let runtime = Box::new(EngineFlags::default().open(WeightsName::default(), None)?);
+                Ok(Opened { runtime, threads: 1, path: "engine".to_string() })
             }
         }
     }
