@@ -167,8 +167,9 @@ pub fn legalize(
 }
 
 /// Whether a pass mends a rule of one of these chips.
-fn is_wanted(_pass: &Pass, _chips: Chips) -> bool {
-    true
+fn is_wanted(pass: &Pass, chips: Chips) -> bool {
+    let rules = pass.rules.iter().filter_map(|&number| rules::find(number));
+    rules.into_iter().any(|rule| !rule.chips.and(chips).is_empty())
 }
 
 /// Goes on with what a pass made.
