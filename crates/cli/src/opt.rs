@@ -295,7 +295,11 @@ impl Work<'_> {
         let listed = errors.listed().iter().cloned().map(Error::as_warning);
         listed.chain(warnings.listed().iter().cloned()).for_each(|warning| all.push(warning));
         if !all.is_empty() {
-            output.message(all.render(&self.source.path.display().to_string(), &self.source.text, &self.spans));
+            output.message(all.render(
+                &self.source.path.display().to_string(),
+                &self.source.text,
+                &self.spans,
+            ));
         }
     }
 
