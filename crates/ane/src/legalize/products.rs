@@ -1,7 +1,7 @@
 //! Matrix products and convolutions that are too large for a chip.
 
 use anemone_mil::builder::{FunctionBuilder, Input};
-use anemone_mil::ops::{Conv, Convolution, Linear, MatrixProduct, Matmul, Operand, call};
+use anemone_mil::ops::{Conv, Convolution, Linear, Matmul, MatrixProduct, Operand, call};
 use anemone_mil::passes::{PassError, Rewritten, Site, replace_ops};
 use anemone_mil::verify::{Verified, count};
 
@@ -28,8 +28,7 @@ pub(super) fn conv_to_matmul(program: &Verified, _: Chips) -> Result<Rewritten, 
 
 fn as_matmul(site: Site<'_>, build: &mut FunctionBuilder, row: &Conv) -> Replacement {
     let Ok(convolution) = Convolution::of(row) else { return Ok(None) };
-    let (Some(x), Some(w), Some(result)) =
-        (dims(&row.x.ty), dims(&row.weight.ty), dims(&convolution.result))
+    let (Some(x), Some(w), Some(result)) = (dims(&row.x.ty), dims(&row.weight.ty), dims(&convolution.result))
     else {
         return Ok(None);
     };
@@ -192,7 +191,9 @@ fn channel_tiles(site: Site<'_>, build: &mut FunctionBuilder, row: &Conv, limits
     let (name, lengths) = (site.name(), tiles(given));
     let weights = cut(site, build, &format!("{name}_w"), &row.weight, 0, &lengths)?;
     let biases = match &row.bias {
-        Some(bias) => cut(site, build, &format!("{name}_b"), bias, 0, &lengths)?.into_iter().map(Some).collect(),
+        Some(bias) => {
+            cut(site, build, &format!("{name}_b"), bias, 0, &lengths)?.into_iter().map(Some).collect()
+        }
         None => vec![None; weights.len()],
     };
     let mut parts = Vec::with_capacity(lengths.len());
