@@ -20,6 +20,7 @@ mod command {
     mod rules;
     mod run;
     mod show;
+    mod simulator;
     mod train;
     mod usage;
 }
