@@ -9,7 +9,6 @@ use anemone_ane::legalize;
 use anemone_ane::rules::{self, Finding};
 use anemone_mil::error::{Error, Errors, Spans};
 use anemone_mil::passes::{self, PassError, Rewritten, Unbaked};
-use anemone_mil::program::Program;
 use anemone_mil::tensor::Tensor;
 use anemone_mil::text::{self, Comments};
 use anemone_mil::types::TensorType;
@@ -20,7 +19,7 @@ use serde::Serialize;
 
 use crate::common::files::{self, refuse_overwriting, serialize_path};
 use crate::common::source::Source;
-use crate::common::{Failure, Output, npy};
+use crate::common::{Failure, Output, npy, weight_files};
 
 mod flags;
 mod store;
@@ -104,7 +103,7 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let arrays = unbaked_arrays(args, &unbaked, &weights, output)?;
     let read = args.inputs.iter().filter_map(GivenInput::file).chain([args.file.clone()]);
     let read: Vec<PathBuf> =
-        read.chain(weights.opened()).chain(referred_to(&source.program, &weights)).collect();
+        read.chain(weights.opened()).chain(weight_files::referred_to(&source.program, weights.directory())).collect();
     refuse_overwriting(arrays.iter().map(|(file, _)| file), &read)?;
     let mut program = program.into_program();
     match &args.out {
@@ -130,7 +129,7 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
             write_arrays(args, &arrays)?;
             store::large_constants(&mut program, &source.program, out, &read, output)?;
             files::replace(out, text::write_with_comments(&program, &comments).as_bytes())?;
-            store::tell_of_weights_elsewhere(&program, out, weights.directory(), output);
+            weight_files::tell_of_weights_elsewhere(&program, out, weights.directory(), output);
             let line = Line { file: out, changes: &changes, text: None };
             output.result(format_args!("{}: {}", out.display(), summary(&changes)), &line);
         }
@@ -314,12 +313,6 @@ impl Work<'_> {
             other => other.into(),
         }
     }
-}
-
-/// The weight files that a program refers to.
-fn referred_to(program: &Program, weights: &WeightDirectory) -> Vec<PathBuf> {
-    let paths = store::blob_paths(program);
-    paths.filter_map(|path| Some(weights.directory().join(store::below_model_path(path)?))).collect()
 }
 
 /// Where the values of constants go that became inputs; without a directory they are only told of.
