@@ -4,6 +4,11 @@
 
 #![warn(unreachable_pub)]
 
+pub mod arithmetic;
 pub mod chips;
+pub mod device;
+pub mod legalize;
 pub mod ranges;
+pub mod report;
 pub mod rules;
+pub mod simulator;

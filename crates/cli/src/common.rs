@@ -2,6 +2,7 @@
 
 pub(crate) mod config;
 pub(crate) mod cost;
+pub(crate) mod engine;
 pub(crate) mod failure;
 pub(crate) mod files;
 pub(crate) mod findings;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anemone_cpu::Options;
-use anemone_mil::runtime::{Executable, RuntimeError};
+use anemone_mil::runtime::{Executable, Runtime, RuntimeError};
 use anemone_mil::tensor::Tensor;
 use anemone_mil::types::{DType, TensorType};
 use anemone_mil::weights::{BlobError, WeightDirectory};
@@ -14,6 +14,7 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 use serde::Serialize;
 use thiserror::Error;
 
+use crate::common::engine::{EngineFlags, WeightsName};
 use crate::common::files::{self, refuse_overwriting, serialize_path};
 use crate::common::runtime::RuntimeName;
 use crate::common::source::Source;
@@ -43,6 +44,8 @@ pub(crate) struct Args {
     /// What runs the program
     #[arg(long, value_enum, value_name = "RUNTIME", default_value = "cpu")]
     runtime: RuntimeName,
+    #[command(flatten)]
+    engine: EngineFlags,
 }
 
 /// What is wrong with the weights or the outputs that are asked for.
@@ -90,7 +93,10 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
         Some(directory) => files::weights(directory)?,
         None => WeightDirectory::new(args.file.parent().unwrap_or(Path::new(""))),
     };
-    let runtime = args.runtime.open(Options::default())?.runtime;
+    let runtime: Box<dyn Runtime> = match args.runtime {
+        RuntimeName::Ane => Box::new(args.engine.open(WeightsName::default(), None)?),
+        other => other.open(Options::default())?.runtime,
+    };
     let types: Vec<TensorType> = tensors.iter().map(Tensor::ty).collect();
     let start = Instant::now();
     let prepared = runtime.prepare(&verified, &function.name, &types, &weights);

@@ -2,6 +2,7 @@
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use anemone_cpu::Options;
@@ -9,10 +10,12 @@ use anemone_lm::config::{MAX_DIMENSION, MAX_STEPS};
 use anemone_lm::head::{HeadKind, Runtimes};
 use anemone_lm::log::Record;
 use anemone_lm::run::{DataSource, Observer, Run, RunError, Summary, written_files};
+use anemone_mil::runtime::Runtime;
 use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use thiserror::Error;
 
+use crate::common::engine::{EngineFlags, WeightsName};
 use crate::common::files::{FileError, refuse_overwriting};
 use crate::common::flags::{DtypeName, HeadName, count};
 use crate::common::runtime::RuntimeName;
@@ -25,6 +28,12 @@ const DEFAULT_OUT: &str = "anemone-out";
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum TokenizerName {
     Bytes,
+}
+
+/// What runs on the runtime that was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Offload {
+    Head,
 }
 
 /// Flags of `train`. Those that shape a run cannot be given when it is resumed: it goes on as it began.
@@ -76,6 +85,18 @@ pub(crate) struct Args {
     /// What runs the programs; a resumed run goes on only on the one it began on
     #[arg(long, value_enum, default_value = "cpu")]
     runtime: RuntimeName,
+    /// What that runtime computes; the rest is the CPU's
+    #[arg(long, value_enum, default_value = "head")]
+    offload: Offload,
+    #[command(flatten)]
+    engine: EngineFlags,
+    /// Where weights are, for `--runtime ane`: inputs of the programs, or baked into them, which are then compiled anew at each step
+    #[arg(long, value_enum, default_value = "inputs")]
+    weights: WeightsName,
+    /// Compilations after which a run with `--runtime ane` goes on in a new process [default: 119]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    #[arg(value_parser = count::<u32, 1, { u32::MAX as u64 }>)]
+    compilations: Option<u32>,
     /// Directory for checkpoint, log and curve [default: anemone-out]
     #[arg(long, value_name = "DIR", conflicts_with = "resume")]
     out: Option<PathBuf>,
@@ -102,6 +123,9 @@ enum TrainError {
     /// A runtime that does not compute the classifier and its loss in one.
     #[error("the runtime {} does not offer `--head fused`; those that do: {}", .0.name(), RuntimeName::with_fused_head())]
     NoFusedHead(RuntimeName),
+    /// A run that should go on in a new process, which cannot be started.
+    #[error("the run in {dir} must go on in a new process, which cannot be started: {1}; use `--resume {dir}`", dir = .0.display())]
+    NoNewProcess(PathBuf, std::io::Error),
 }
 
 /// Trains, or goes on with training.
@@ -110,8 +134,21 @@ enum TrainError {
 ///
 /// When a setting, the data or a file is unusable, or training fails.
 pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
+    match train(args, output)? {
+        None => Ok(()),
+        // All that the run had open is closed by now.
+        Some(directory) => go_on(args, &directory, output),
+    }
+}
+
+/// Trains to the end, or until the runtime can do no more in this process; gives the run's directory then.
+fn train(args: &Args, output: &Output) -> Result<Option<PathBuf>, Failure> {
     let TokenizerName::Bytes = args.tokenizer;
-    let head = args.runtime.open(Options::default())?.runtime;
+    let Offload::Head = args.offload;
+    let head: Box<dyn Runtime> = match args.runtime {
+        RuntimeName::Ane => Box::new(args.engine.open(args.weights, args.compilations)?),
+        other => other.open(Options::default())?.runtime,
+    };
     let products = RuntimeName::Cpu.open(Options::default())?.runtime;
     let runtimes = Runtimes { head: head.as_ref(), products: products.as_ref() };
     let mut run = match &args.resume {
@@ -136,9 +173,49 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let mut progress = Progress::new(output, trainer.steps_done(), train.steps);
     let summary = run.finish(runtimes, &mut progress);
     progress.bar.finish_and_clear();
-    let summary = summary?;
-    output.result(describe(&summary), &summary);
-    Ok(())
+    match summary {
+        Err(RunError::Exhausted { reason, .. }) => {
+            output.detail(format_args!("{reason}"));
+            let directory = args.resume.as_deref().or(args.out.as_deref());
+            Ok(Some(directory.unwrap_or(Path::new(DEFAULT_OUT)).to_owned()))
+        }
+        summary => {
+            let summary = summary?;
+            output.result(describe(&summary), &summary);
+            Ok(None)
+        }
+    }
+}
+
+/// Goes on with a run in a new process, which takes this one's place.
+fn go_on(args: &Args, directory: &Path, output: &Output) -> Result<(), Failure> {
+    output.finish()?;
+    let failed = |error: std::io::Error| TrainError::NoNewProcess(directory.to_owned(), error);
+    let mut command = Command::new(std::env::current_exe().map_err(failed)?);
+    command.args(["train", "--resume"]).arg(directory).args(output.arguments());
+    command.args(["--runtime".to_string(), args.runtime.name()]).args(args.engine.arguments());
+    if let Some(weights) = args.weights.to_possible_value() {
+        command.args(["--weights", weights.get_name()]);
+    }
+    if let Some(limit) = args.compilations {
+        command.args(["--compilations".to_string(), limit.to_string()]);
+    }
+    if let Some(log) = &args.log {
+        command.arg("--log").arg(log);
+    }
+    Err(failed(replace_process(&mut command)).into())
+}
+
+/// Returns only when the system refuses.
+#[cfg(unix)]
+fn replace_process(command: &mut Command) -> std::io::Error {
+    std::os::unix::process::CommandExt::exec(command)
+}
+
+/// Where no process can take another's place, the user starts the next.
+#[cfg(not(unix))]
+fn replace_process(_: &mut Command) -> std::io::Error {
+    std::io::ErrorKind::Unsupported.into()
 }
 
 fn create(args: &Args, runtimes: Runtimes<'_>) -> Result<Run, Failure> {

@@ -11,6 +11,7 @@
 //! It remembers where the log is, and the loss of its last step, by which the log is known to be the run's own.
 
 mod directory;
+mod steps;
 
 use std::path::{Path, PathBuf};
 
@@ -19,14 +20,13 @@ use thiserror::Error;
 
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::config::Config;
-use crate::curve::{Curve, CurveError};
+use crate::curve::CurveError;
 use crate::data::{DataError, Dataset, bigram_cross_entropy};
 use crate::files::{FileError, make_directory, refuse_overwriting, serialize_path};
-use crate::generate::{SampleError, Sampler};
+use crate::generate::SampleError;
 use crate::head::Runtimes;
-use crate::log::{self, Log, LogError, Record};
-use crate::random::Random;
-use crate::tokenizer::{BYTE_VOCAB, Tokenizer, TokenizerError};
+use crate::log::{Log, LogError, Record};
+use crate::tokenizer::{Tokenizer, TokenizerError};
 use crate::train::{TrainError, Trainer};
 use directory::{CHECKPOINT, CURVE, LOG, RunDirectory};
 
@@ -94,6 +94,14 @@ pub enum RunError {
         /// The one given.
         given: &'static str,
     },
+    /// The runtime can do no more in this process. The run is saved; another process can resume it.
+    #[error("{reason}; the run is saved after step {step}, and another process can resume it")]
+    Exhausted {
+        /// The steps done.
+        step: u64,
+        /// What is used up.
+        reason: String,
+    },
     /// The data files are not what they were when the run began.
     #[error("the data have changed since the run began, so it cannot be resumed; begin another run on them")]
     ChangedData,
@@ -158,8 +166,8 @@ pub struct Summary {
     pub sample: String,
 }
 
-/// Length of the closing sample, in tokens.
-const SAMPLE_TOKENS: usize = 240;
+/// The checkpoint's key of a step that is done, but not in the log yet.
+const PENDING: &str = "pending";
 
 /// A run, ready to take its next step.
 pub struct Run {
@@ -170,6 +178,10 @@ pub struct Run {
     /// What every checkpoint says of the run beside the trainer's state, in the form of its metadata.
     origin: Checkpoint,
     bigram: f64,
+    /// A step that is done, but not validated yet, nor in the log: the process before could do no more.
+    pending: Option<Record>,
+    /// The loss of the last step in the log.
+    last_loss: f64,
 }
 
 /// The checkpoint's path in a run's directory.
@@ -264,7 +276,8 @@ impl Run {
         let remembered = directory.log_to_remember(&log_path)?;
         let origin = origin(runtimes.head.name(), &source, fingerprint, &remembered)?;
         let log = Log::create(&log_path)?;
-        Ok(Run { trainer, directory, log, log_path, origin, bigram })
+        let (pending, last_loss) = (None, f64::NAN);
+        Ok(Run { trainer, directory, log, log_path, origin, bigram, pending, last_loss })
     }
 
     /// The run whose checkpoint `directory` holds, ready for its next step. Its configuration and data are the
@@ -302,9 +315,17 @@ impl Run {
         let trainer = Trainer::resume(config, data, runtimes, &checkpoint)?;
         let remembered = directory.log_to_remember(&log_path)?;
         let origin = origin(given, &source, fingerprint, &remembered)?;
-        let last_loss = if trainer.steps_done() == 0 { f64::NAN } else { checkpoint.get("last_loss")? };
-        let log = Log::resume(&log_path, trainer.steps_done(), last_loss)?;
-        Ok(Run { trainer, directory, log, log_path, origin, bigram })
+        let pending: Option<Record> = match checkpoint.metadata.contains_key(PENDING) {
+            true => Some(checkpoint.get(PENDING)?),
+            false => None,
+        };
+        if pending.as_ref().is_some_and(|record| record.step != trainer.steps_done()) {
+            return Err(TrainError::State("its pending step is not the last").into());
+        }
+        let logged = trainer.steps_done() - u64::from(pending.is_some());
+        let last_loss = if logged == 0 { f64::NAN } else { checkpoint.get("last_loss")? };
+        let log = Log::resume(&log_path, logged, last_loss)?;
+        Ok(Run { trainer, directory, log, log_path, origin, bigram, pending, last_loss })
     }
 
     /// The trainer.
@@ -315,82 +336,5 @@ impl Run {
     /// Cross entropy of the byte-bigram model on the validation text, in nats per byte.
     pub fn bigram_cross_entropy(&self) -> f64 {
         self.bigram
-    }
-
-    /// Takes the steps that are left, with validation and checkpoints at their intervals and at the end.
-    ///
-    /// # Errors
-    /// Training fails, or a file cannot be written; the last checkpoint is then still whole.
-    pub fn finish(
-        &mut self,
-        runtimes: Runtimes<'_>,
-        observer: &mut dyn Observer,
-    ) -> Result<Summary, RunError> {
-        let train = self.trainer.config().train.clone();
-        let due =
-            |interval: u64, step: u64| step == train.steps || interval > 0 && step.is_multiple_of(interval);
-        let mut validation_loss = None;
-        while self.trainer.steps_done() < train.steps {
-            let mut record = self.trainer.step()?;
-            if due(train.validation_interval, record.step) {
-                record.val_loss = Some(self.trainer.validation_loss()?);
-            }
-            validation_loss = record.val_loss;
-            self.log.append(&record)?;
-            observer.step(&record, train.steps);
-            if due(train.checkpoint_interval, record.step) {
-                self.save(record.loss, observer)?;
-            }
-        }
-        let validation_loss = match validation_loss {
-            Some(loss) => loss,
-            // A finished run that was resumed: nothing was left to do.
-            None => self.trainer.validation_loss()?,
-        };
-        Ok(Summary {
-            steps: self.trainer.steps_done(),
-            validation_loss,
-            bigram_cross_entropy: self.bigram,
-            checkpoint: checkpoint_path(self.directory.path()),
-            log: self.log_path.clone(),
-            curve: self.draw_curve()?,
-            sample: self.sample(runtimes)?,
-        })
-    }
-
-    fn save(&mut self, last_loss: f64, observer: &mut dyn Observer) -> Result<(), RunError> {
-        let mut checkpoint = self.trainer.checkpoint()?;
-        checkpoint.metadata.extend(self.origin.metadata.clone());
-        checkpoint.set("last_loss", &last_loss)?;
-        let path = checkpoint_path(self.directory.path());
-        self.log.sync()?;
-        checkpoint.write(&path)?;
-        self.draw_curve()?;
-        observer.checkpoint(self.trainer.steps_done(), &path);
-        Ok(())
-    }
-
-    fn draw_curve(&self) -> Result<PathBuf, RunError> {
-        let path = self.directory.path().join(CURVE);
-        let config = self.trainer.config();
-        let title = format!(
-            "V = {}, D = {}, {} tokens per step, {}",
-            config.model.vocab,
-            config.model.dim,
-            config.train.positions(),
-            config.train.dtype.name()
-        );
-        Curve::from_records(&title, &log::read(&self.log_path)?, Some(self.bigram)).write(&path)?;
-        Ok(path)
-    }
-
-    fn sample(&self, runtimes: Runtimes<'_>) -> Result<String, RunError> {
-        let sampler = Sampler::new(1.0, 1.0)?;
-        let mut random = Random::new(self.trainer.config().train.seed);
-        let prompt = Tokenizer::Bytes.encode(b"\n")?;
-        let tokens = self.trainer.generate(&prompt, SAMPLE_TOKENS, sampler, &mut random, runtimes)?;
-        // A model wider than the tokenizer may pick a token that stands for no byte.
-        let bytes: Vec<u32> = tokens.into_iter().filter(|&token| (token as usize) < BYTE_VOCAB).collect();
-        Ok(String::from_utf8_lossy(&Tokenizer::Bytes.decode(&bytes)?).into_owned())
     }
 }

@@ -19,7 +19,7 @@ mod arithmetic;
 mod interpreter;
 mod numbers;
 
-pub use arithmetic::{Arithmetic, Declared, Exact, Sums};
+pub use arithmetic::{Arithmetic, Declared, Exact, Factor, OpInFunction, Product, Start, Sums};
 pub use interpreter::Interpreter;
 pub use numbers::Numbers;
 

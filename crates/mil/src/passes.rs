@@ -24,6 +24,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+use crate::builder::BuildError;
 use crate::error::ErrorKind;
 use crate::error::Errors;
 use crate::program::{Function, IdMap, Program};
@@ -38,16 +39,19 @@ mod dead_code;
 mod dialect;
 mod flexible;
 mod fold_constants;
+mod replace;
 mod specialize;
 mod unbake;
 
 pub use bake::{bake, store_constants};
-pub use bind_literals::bind_literals;
+pub use bind_literals::{bind_literals, bind_literals_if};
 pub use common_subexpressions::common_subexpressions;
 pub(crate) use common_subexpressions::merge_common;
 pub use dead_code::{dead_code, remove_dead_code};
 pub use dialect::dialect;
+pub use flexible::forget_inputs;
 pub use fold_constants::{FOLD_BUDGET, FOLD_WEIGHTS_BUDGET, fold_constants};
+pub use replace::{Site, Sites, replace_ops};
 pub use specialize::specialize;
 pub use unbake::{Unbaked, unbake};
 
@@ -79,6 +83,9 @@ pub enum PassError {
         /// Why.
         error: BlobError,
     },
+    /// An op that a pass would add and that refuses what it is given.
+    #[error(transparent)]
+    Build(#[from] BuildError),
     /// What would come out does not verify.
     #[error("{}", .0.errors)]
     Unsound(Box<Unsound>),
@@ -95,8 +102,13 @@ pub struct Unsound {
     pub ids: Vec<IdMap>,
 }
 
-/// Edits the functions of a program one by one; `edit` says what it changes.
-fn rewrite(
+/// Edits the functions of a program one by one, compacts and verifies them; `edit` is given the position of a function,
+/// and says what it changes there, without the function's name.
+///
+/// # Errors
+///
+/// Those of `edit`, and [`PassError::Unsound`] where the result does not verify.
+pub fn rewrite(
     program: &Verified,
     mut edit: impl FnMut(usize, &mut Function) -> Result<Vec<String>, PassError>,
 ) -> Result<Rewritten, PassError> {

@@ -51,6 +51,22 @@ pub enum RuntimeError {
         /// What it lacks.
         reason: String,
     },
+    /// A device, or the system's way to it, that fails.
+    #[error("the runtime {runtime} fails: {reason}")]
+    Failed {
+        /// The backend's name.
+        runtime: &'static str,
+        /// How.
+        reason: String,
+    },
+    /// Something of which a backend gives each process only so much is used up; another process can go on.
+    #[error("the runtime {runtime} can do no more in this process: {reason}")]
+    Exhausted {
+        /// The backend's name.
+        runtime: &'static str,
+        /// What is used up.
+        reason: String,
+    },
 }
 
 /// An error of an op in a block, as one of the op that has the block.

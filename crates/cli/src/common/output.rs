@@ -89,6 +89,16 @@ impl Output {
         }
     }
 
+    /// The flags that ask for this way of printing.
+    pub(crate) fn arguments(&self) -> Vec<&'static str> {
+        let verbosity = match self.verbosity {
+            Verbosity::Quiet => Some("--quiet"),
+            Verbosity::Normal => None,
+            Verbosity::Verbose => Some("--verbose"),
+        };
+        self.json.then_some("--json").into_iter().chain(verbosity).collect()
+    }
+
     /// Whether messages are wanted.
     pub(crate) fn has_messages(&self) -> bool {
         self.verbosity >= Verbosity::Normal
@@ -120,4 +130,9 @@ impl Output {
 /// Standard error that cannot be written to leaves nobody to tell.
 fn say(text: impl Display) {
     let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+/// Says, in whatever way results are printed, that they come about otherwise than was asked for.
+pub(crate) fn warning(text: &str) {
+    say(format_args!("warning: {text}"));
 }

@@ -8,12 +8,14 @@ use anemone_mil::types::DType;
 use clap::ValueEnum;
 
 use super::Failure;
+use super::engine::{EngineFlags, WeightsName};
 
 /// A runtime, by name. Its variants have no doc comments: those would spread over `--help`, one line per value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum RuntimeName {
     Cpu,
     Eval,
+    Ane,
 }
 
 /// A runtime, and what a measurement should say of it.
@@ -66,6 +68,10 @@ impl RuntimeName {
             RuntimeName::Eval => {
                 let runtime = Box::new(Interpreter::default());
                 Ok(Opened { runtime, threads: 1, path: "interpreter".to_string() })
+            }
+            RuntimeName::Ane => {
+                let runtime = Box::new(EngineFlags::default().open(WeightsName::default(), None)?);
+                Ok(Opened { runtime, threads: 1, path: "engine".to_string() })
             }
         }
     }

@@ -271,3 +271,19 @@ fn weights_that_are_at_hand_count_with_their_values() {
         anemone(["check", "--chip", "m4", "--range", "x=-40..40", "--weights", &directory, &file]).ended(0);
     assert!(known.stderr.contains("may add up to 40000, past 32752"), "{}", known.stderr);
 }
+
+#[test]
+fn the_head_breaks_no_rule_where_it_is_small() {
+    let place = Place::new();
+    for (dialect, chips) in [("1.0", &["m1", "m2"][..]), ("1.3", &["m3", "m4", "m5", "m6"])] {
+        let (out, dialect) = (place.text(dialect), ["--dialect", dialect]);
+        let sizes = ["--vocab", "256", "--dim", "64", "--seq", "16", "--out", &out];
+        anemone([&["emit", "head"][..], &dialect, &sizes].concat()).ended(0);
+        let names = ["final_rmsnorm", "classifier_forward", "softmax", "classifier_backward"];
+        let files: Vec<String> = names.map(|name| format!("{out}/{name}.mil")).to_vec();
+        for chip in chips {
+            let flags = ["check", "--warnings-are-errors", "--chip", chip].map(String::from);
+            anemone(flags.iter().chain(&files)).ended(0);
+        }
+    }
+}

@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+use crate::eval::{collect, room};
+use crate::ops::{OpError, Operands};
+use crate::program::{Function, Op};
 use crate::tensor::{Data, Tensor, TensorError};
 use crate::types::DType;
 
@@ -28,10 +31,26 @@ pub trait Arithmetic: fmt::Debug + Send + Sync {
     }
 
     /// The value of an op that computes element by element from one operand, where it is not the exact one: from a table,
-    /// say.
+    /// say. What the op adds to its operand first (`epsilon`) is in `x`.
     fn function(&self, _op: &str, _dtype: DType, _x: f64) -> Option<f64> {
         None
     }
+
+    /// Is told of an op that has no blocks before it is computed from these operands, and may change their values, but not
+    /// their types.
+    fn begin(&self, _at: OpInFunction<'_>, _operands: &mut Operands<'_>) {}
+
+    /// Is told of an op's results, and may change their values, but not their types.
+    fn end(&self, _at: OpInFunction<'_>, _operands: &Operands<'_>, _results: &mut [Tensor]) {}
+}
+
+/// An op that is being computed.
+#[derive(Debug, Clone, Copy)]
+pub struct OpInFunction<'a> {
+    /// The op.
+    pub op: &'a Op,
+    /// The function that it is part of.
+    pub function: &'a Function,
 }
 
 /// A way to add up.
@@ -41,6 +60,89 @@ pub trait Sums {
 
     /// `Σ x[i]` for a result of an element type, as a reduction does it.
     fn of_elements(&self, dtype: DType, x: &[f64]) -> f64;
+
+    /// A product of matrices, row-major; one sum after the other, unless an arithmetic knows a faster way to the same
+    /// numbers.
+    ///
+    /// # Errors
+    ///
+    /// When there is no memory for it.
+    fn of_matrices(&self, product: &Product<'_>) -> Result<Vec<f64>, OpError> {
+        product.sum_by_sum(|start, x, y| self.of_products(product.dtype, start, x, y))
+    }
+}
+
+/// A product of matrices, `m × k` by `k × n`: `start[i, j] + Σ x[i, l]·y[l, j]`.
+#[derive(Debug, Clone, Copy)]
+pub struct Product<'a> {
+    /// The result's element type.
+    pub dtype: DType,
+    /// The left factor.
+    pub x: Factor<'a>,
+    /// The right factor.
+    pub y: Factor<'a>,
+    /// `m`, `k` and `n`.
+    pub sizes: [usize; 3],
+    /// What the sums begin with.
+    pub start: Start<'a>,
+}
+
+impl Product<'_> {
+    /// The product, each sum added up by `add` from where it begins and its two lines of factors.
+    ///
+    /// # Errors
+    ///
+    /// When there is no memory for it.
+    pub fn sum_by_sum(&self, add: impl Fn(f64, &[f64], &[f64]) -> f64) -> Result<Vec<f64>, OpError> {
+        let [m, k, n] = self.sizes;
+        let x = self.x.lines(m, k, !self.x.transposed)?;
+        let y = self.y.lines(n, k, self.y.transposed)?;
+        let mut sums = room(m * n)?;
+        for i in 0..m {
+            let sum = |j: usize| add(self.start.at(i, j), &x[i * k..(i + 1) * k], &y[j * k..(j + 1) * k]);
+            sums.extend((0..n).map(sum));
+        }
+        Ok(sums)
+    }
+}
+
+/// A factor of a [`Product`].
+#[derive(Debug, Clone, Copy)]
+pub struct Factor<'a> {
+    /// The values, row-major.
+    pub values: &'a [f64],
+    /// Whether the matrix stands in memory with its dimensions the other way round.
+    pub transposed: bool,
+}
+
+impl Factor<'_> {
+    /// The lines along which sums go, one after the other.
+    fn lines(self, lines: usize, k: usize, together: bool) -> Result<Vec<f64>, OpError> {
+        let at = |index: usize| if together { index } else { index % k * lines + index / k };
+        collect((0..lines * k).map(|index| self.values[at(index)]))
+    }
+}
+
+/// What the sums of a [`Product`] begin with.
+#[derive(Debug, Clone, Copy)]
+pub enum Start<'a> {
+    /// Zero.
+    Zero,
+    /// A number for each row.
+    Rows(&'a [f64]),
+    /// A number for each column.
+    Columns(&'a [f64]),
+}
+
+impl Start<'_> {
+    /// What the sum of this row and column begins with.
+    pub fn at(self, row: usize, column: usize) -> f64 {
+        match self {
+            Start::Zero => 0.0,
+            Start::Rows(numbers) => numbers[row],
+            Start::Columns(numbers) => numbers[column],
+        }
+    }
 }
 
 /// The declared arithmetic: every op's result is computed in f64 and rounded once to its type, to nearest even.

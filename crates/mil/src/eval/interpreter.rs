@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::bind::{self, Scope};
 use crate::constants::ReplaceableConstants;
-use crate::eval::{Arithmetic, Budget, Declared, Evaluation, Exact};
+use crate::eval::{Arithmetic, Budget, Declared, Evaluation, Exact, OpInFunction};
 use crate::ops::{OpDef, OpError, Operand, RunBlocks};
 use crate::program::{BlobReference, Block, OpId, ValueId};
 use crate::runtime::{ConstantHandle, Executable, Port, Runtime, RuntimeError, check_inputs, within_block};
@@ -160,8 +160,14 @@ impl Frame<'_> {
             operands.iter_mut().for_each(|operand| operand.value = keep(operand.value.take()));
             operands
         });
-        let results = operands.and_then(|operands| match row.blocks {
-            None => Ok(row.apply(&operands, evaluation)?.into_iter().map(Arc::new).collect()),
+        let results = operands.and_then(|mut operands| match row.blocks {
+            None => {
+                let at = OpInFunction { op, function };
+                evaluation.arithmetic().begin(at, &mut operands);
+                let mut results = row.apply(&operands, evaluation)?;
+                evaluation.arithmetic().end(at, &operands, &mut results);
+                Ok(results.into_iter().map(Arc::new).collect())
+            }
             Some(rules) => {
                 (rules.eval)(&operands, &mut Blocks { frame: self, blocks: &op.blocks, evaluation })
             }

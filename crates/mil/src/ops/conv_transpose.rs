@@ -1,7 +1,7 @@
 //! Transposed convolution.
 
 use crate::eval::{Evaluation, Numbers, room};
-use crate::ops::convolution::{Volume, per_dimension, steps, volume};
+use crate::ops::convolution::{Volume, per_dimension, spatial_rank, steps, volume};
 use crate::ops::{Accuracy, FLOAT, OpError, Operand, rules};
 use crate::tensor::Tensor;
 use crate::types::{Dim, Shape, TensorType};
@@ -39,15 +39,7 @@ struct Transposed {
 impl Transposed {
     fn of(row: &ConvTranspose) -> Result<Transposed, OpError> {
         let (x, weight) = (&row.x, &row.weight);
-        if !(3..=5).contains(&x.rank()) {
-            let error = OpError::rule("x", "must have rank 3 to 5: [n, C_in, *D]");
-            return Err(error.found(format!("found {}", x.ty)));
-        }
-        if weight.rank() != x.rank() {
-            return Err(OpError::rule("weight", format!("must have the rank of `x`, {}", x.rank()))
-                .found(format!("found {}", weight.ty)));
-        }
-        let spatial = x.rank() - 2;
+        let spatial = spatial_rank(x, weight)?;
         let strides = per_dimension("strides", row.strides.as_deref(), spatial)?;
         let dilations = per_dimension("dilations", row.dilations.as_deref(), spatial)?;
         let (groups, c_out) = channels(row)?;

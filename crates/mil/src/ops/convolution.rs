@@ -1,6 +1,6 @@
 //! Convolution.
 
-use crate::eval::{Evaluation, Numbers, filled, room};
+use crate::eval::{Evaluation, Factor, Numbers, Product, Start, Sums, filled, room};
 use crate::ops::matmul::sum_flops;
 use crate::ops::{Accuracy, FLOAT, OpError, Operand, rules};
 use crate::tensor::Tensor;
@@ -49,16 +49,7 @@ impl<'a> Convolution<'a> {
     /// When shapes and parameters do not fit together.
     pub fn of(row: &'a Conv) -> Result<Convolution<'a>, OpError> {
         let (x, weight) = (&row.x, &row.weight);
-        if !(3..=5).contains(&x.rank()) {
-            return Err(
-                OpError::rule("x", "must have rank 3 to 5: [n, C_in, *D]").found(format!("found {}", x.ty))
-            );
-        }
-        if weight.rank() != x.rank() {
-            return Err(OpError::rule("weight", format!("must have the rank of `x`, {}", x.rank()))
-                .found(format!("found {}", weight.ty)));
-        }
-        let spatial = x.rank() - 2;
+        let spatial = spatial_rank(x, weight)?;
         let strides = per_dimension("strides", row.strides.as_deref(), spatial)?;
         let dilations = per_dimension("dilations", row.dilations.as_deref(), spatial)?;
         let groups = check_channels(row)?;
@@ -106,6 +97,19 @@ fn check_channels(row: &Conv) -> Result<u64, OpError> {
             .found(format!("found {}", bias.shape())));
     }
     Ok(groups)
+}
+
+/// The number of spatial dimensions of `x`, `[n, C_in, *D]`, and of a weight of the same rank.
+pub(super) fn spatial_rank(x: &Operand, weight: &Operand) -> Result<usize, OpError> {
+    if !(3..=5).contains(&x.rank()) {
+        let error = OpError::rule("x", "must have rank 3 to 5: [n, C_in, *D]");
+        return Err(error.found(format!("found {}", x.ty)));
+    }
+    if weight.rank() != x.rank() {
+        return Err(OpError::rule("weight", format!("must have the rank of `x`, {}", x.rank()))
+            .found(format!("found {}", weight.ty)));
+    }
+    Ok(x.rank() - 2)
 }
 
 /// A parameter with one positive entry per spatial dimension; 1 everywhere by default.
@@ -238,6 +242,10 @@ impl Convolution<'_> {
         let (input_size, output_size) = (input.iter().product::<usize>(), output.iter().product::<usize>());
         let mut sums = filled(dims.iter().product(), 0.0)?;
         if let Some(own) = evaluation.arithmetic().sums() {
+            if self.is_matrix_product(&weight_dims[2..]) {
+                sums = self.multiply(own, (&x, &weight, &bias), &dims, weight_dims[1])?;
+                return Ok(vec![evaluation.tensor(self.result.dtype, &dims, Numbers::Float(sums))?]);
+            }
             let add = |start: f64, x: &[f64], w: &[f64]| own.of_products(self.result.dtype, start, x, w);
             sums = self.sum_windows(&x, &weight, &bias, &dims, add)?;
             return Ok(vec![evaluation.tensor(self.result.dtype, &dims, Numbers::Float(sums))?]);
@@ -262,6 +270,37 @@ impl Convolution<'_> {
             }
         }
         Ok(vec![evaluation.tensor(self.result.dtype, &dims, Numbers::Float(sums))?])
+    }
+
+    /// Whether every window is one position, so that images are multiplied by the weight as matrices.
+    fn is_matrix_product(&self, kernel: &[usize]) -> bool {
+        let unpadded = self.pads.iter().all(|pad| *pad == Some((0, 0)));
+        unpadded && kernel.iter().all(|&taps| taps == 1) && self.strides.iter().all(|&stride| stride == 1)
+    }
+
+    /// The result as products of matrices, `weight · x` for each image and group.
+    fn multiply(
+        &self,
+        sums: &dyn Sums,
+        (x, weight, bias): (&[f64], &[f64], &[f64]),
+        dims: &[usize],
+        k: usize,
+    ) -> Result<Vec<f64>, OpError> {
+        let groups = usize::try_from(self.groups).unwrap_or(1);
+        let (m, n) = (dims[1] / groups, dims[2..].iter().product::<usize>());
+        let mut all = room(dims.iter().product())?;
+        for index in 0..dims[0] * groups {
+            let group = index % groups;
+            let factor = |values, transposed| Factor { values, transposed };
+            all.extend(sums.of_matrices(&Product {
+                dtype: self.result.dtype,
+                x: factor(&weight[group * m * k..][..m * k], false),
+                y: factor(&x[index * k * n..][..k * n], false),
+                sizes: [m, k, n],
+                start: Start::Rows(&bias[group * m..][..m]),
+            })?);
+        }
+        Ok(all)
     }
 
     /// Every element of the result, added up by `add` from the bias and what its window meets: elements of `x` and of

@@ -1,7 +1,7 @@
 //! Matrix products: `matmul` and `linear`.
 
 use crate::error::ErrorKind;
-use crate::eval::{Evaluation, Numbers, filled, room};
+use crate::eval::{Evaluation, Factor, Numbers, Product, Start, Sums, filled, room};
 use crate::ops::rules::{self, broadcast, broadcast_positions};
 use crate::ops::{Accuracy, Constant, NUMBER, OpError, Operand};
 use crate::tensor::Tensor;
@@ -225,6 +225,13 @@ struct Matrices<'a, T> {
     transposed: bool,
 }
 
+impl Matrices<'_, f64> {
+    /// The matrix at a position, of this size.
+    fn factor(&self, at: usize, size: usize) -> Factor<'_> {
+        Factor { values: &self.values[at * size..][..size], transposed: self.transposed }
+    }
+}
+
 /// `sums[i, j] += Σ_k x[i, k] y[k, j]`, with the innermost loop along rows of memory.
 fn multiply<T: Term>(sums: &mut [T], x: &[T], y: &[T], [m, k, n]: [usize; 3], x_t: bool, y_t: bool) {
     for i in 0..m {
@@ -268,35 +275,30 @@ fn multiply_all<T: Term>(
     Ok(sums)
 }
 
-/// As [`multiply_all`], each sum added up by `add` from where it starts and its two rows of factors.
+/// As [`multiply_all`], in the arithmetic's way to add up.
 fn sum_all(
     x: &Matrices<'_, f64>,
     y: &Matrices<'_, f64>,
-    bias: Option<&[f64]>,
-    [m, k, n]: [usize; 3],
-    batches: usize,
-    add: impl Fn(f64, &[f64], &[f64]) -> f64,
+    (dtype, start): (DType, Start<'_>),
+    sizes: [usize; 3],
+    sums: &dyn Sums,
 ) -> Result<Vec<f64>, OpError> {
-    /// The lines of a matrix along which sums go, one after the other.
-    fn lines(matrix: &[f64], lines: usize, k: usize, along_rows: bool) -> Vec<f64> {
-        if along_rows {
-            return matrix.to_vec();
-        }
-        (0..lines).flat_map(|line| (0..k).map(move |l| matrix[l * lines + line])).collect()
+    let [m, k, n] = sizes;
+    if let ([x_at], [y_at]) = (&x.at[..], &y.at[..]) {
+        return sums.of_matrices(&Product {
+            dtype,
+            x: x.factor(*x_at, m * k),
+            y: y.factor(*y_at, k * n),
+            sizes,
+            start,
+        });
     }
-    let mut sums = room(batches * m * n)?;
-    for batch in 0..batches {
-        let x = lines(&x.values[x.at[batch] * m * k..][..m * k], m, k, !x.transposed);
-        let y = lines(&y.values[y.at[batch] * k * n..][..k * n], n, k, y.transposed);
-        for i in 0..m {
-            let row = (0..n).map(|j| {
-                let start = bias.map_or(0.0, |bias| bias[j]);
-                add(start, &x[i * k..(i + 1) * k], &y[j * k..(j + 1) * k])
-            });
-            sums.extend(row);
-        }
+    let mut all = room(x.at.len() * m * n)?;
+    for (&x_at, &y_at) in x.at.iter().zip(&y.at) {
+        let (x, y) = (x.factor(x_at, m * k), y.factor(y_at, k * n));
+        all.extend(sums.of_matrices(&Product { dtype, x, y, sizes, start })?);
     }
-    Ok(sums)
+    Ok(all)
 }
 
 impl MatrixProduct<'_> {
@@ -336,10 +338,8 @@ impl MatrixProduct<'_> {
                 Numbers::Float(match sums {
                     None => multiply_all(&x, &y, bias.as_deref(), [m, k, n], batches)?,
                     Some(sums) => {
-                        let add = |start: f64, x: &[f64], y: &[f64]| {
-                            sums.of_products(self.result.dtype, start, x, y)
-                        };
-                        sum_all(&x, &y, bias.as_deref(), [m, k, n], batches, add)?
+                        let start = bias.as_deref().map_or(Start::Zero, Start::Columns);
+                        sum_all(&x, &y, (self.result.dtype, start), [m, k, n], sums)?
                     }
                 })
             }

@@ -103,9 +103,22 @@ pub(super) fn map<R: Row>(
     evaluation: &Evaluation,
     function: impl Fn(f64) -> f64,
 ) -> Result<Vec<Tensor>, OpError> {
+    map_shifted(row, evaluation, 0.0, function)
+}
+
+/// Applies a function to the sum of each element and a number.
+fn map_shifted<R: Row>(
+    row: &R,
+    evaluation: &Evaluation,
+    shift: f64,
+    function: impl Fn(f64) -> f64,
+) -> Result<Vec<Tensor>, OpError> {
     let x = first(row)?;
     let mut values = x.floats()?;
     let (arithmetic, dtype) = (evaluation.arithmetic(), x.dtype());
+    if shift != 0.0 {
+        values.iter_mut().for_each(|value| *value += shift);
+    }
     for value in &mut values {
         *value = arithmetic.function(R::BASE.name, dtype, *value).unwrap_or_else(|| function(*value));
     }
@@ -173,18 +186,15 @@ impl Log {
 }
 
 fn rsqrt(row: &Rsqrt, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
-    let epsilon = row.shift();
-    map(row, evaluation, |x| 1.0 / (x + epsilon).sqrt())
+    map_shifted(row, evaluation, row.shift(), |x| 1.0 / x.sqrt())
 }
 
 fn inverse(row: &Inverse, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
-    let epsilon = row.shift();
-    map(row, evaluation, |x| 1.0 / (x + epsilon))
+    map_shifted(row, evaluation, row.shift(), f64::recip)
 }
 
 fn log(row: &Log, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
-    let epsilon = row.shift();
-    map(row, evaluation, |x| (x + epsilon).ln())
+    map_shifted(row, evaluation, row.shift(), f64::ln)
 }
 
 fn exp(row: &Exp, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {

@@ -13,7 +13,7 @@ pub fn bind_literals(function: &mut Function, dialect: Dialect) -> usize {
 }
 
 /// As [`bind_literals`], for the literals in arguments of ops that `chosen` accepts.
-pub(super) fn bind_literals_if(
+pub fn bind_literals_if(
     function: &mut Function,
     dialect: Dialect,
     chosen: impl Fn(&Op, &Literal) -> bool,

@@ -14,9 +14,7 @@ use crate::verify::{CONST, Verified, count};
 /// None for a program that was read or built; should the result not verify, what is wrong with it.
 pub fn dead_code(program: &Verified) -> Result<Rewritten, PassError> {
     rewrite(program, |_, function| {
-        let opset = function.opset;
-        // What an op that is not known does is not known either.
-        let live = function.live(|op| has_effect(op, opset) || !is_known(op, opset));
+        let live = needed(function);
         let dead = function.walk().filter(|(id, _)| !live[id.index()]).count();
         function.retain_ops(|id| live[id.index()]);
         Ok(if dead == 0 {
@@ -25,6 +23,13 @@ pub fn dead_code(program: &Verified) -> Result<Rewritten, PassError> {
             vec![format!("{} left out that nothing needs", count(dead, "op"))]
         })
     })
+}
+
+/// For each op of a function whether the pass keeps it.
+pub(super) fn needed(function: &Function) -> Vec<bool> {
+    let opset = function.opset;
+    // What an op that is not known does is not known either.
+    function.live(|op| has_effect(op, opset) || !is_known(op, opset))
 }
 
 fn is_known(op: &Op, opset: Opset) -> bool {

@@ -8,7 +8,7 @@ use crate::program::{Function, Literal, LiteralValue};
 const FLEXIBLE_SHAPES: &str = "FlexibleShapeInformation";
 
 /// Takes inputs out of what a function says of flexible shapes; where nothing is left, all of it.
-pub(super) fn forget_inputs(function: &mut Function, names: &HashSet<String>) {
+pub fn forget_inputs(function: &mut Function, names: &HashSet<String>) {
     let Some(Literal { value, .. }) = function.attributes.get_mut(FLEXIBLE_SHAPES) else { return };
     if !forget(value, names) {
         function.attributes.remove(FLEXIBLE_SHAPES);

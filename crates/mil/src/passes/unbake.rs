@@ -35,20 +35,13 @@ pub fn unbake(
     bind_literals(function, dialect);
     let chosen = if names.is_empty() { in_blob_files(function) } else { named(function, names)? };
     let mut free = FreeNames::of(function);
-    let mut seen = HashSet::new();
-    let repeated: HashSet<&String> =
-        function.values.iter().map(|value| &value.name).filter(|name| !seen.insert(*name)).collect();
-    let repeated: HashSet<String> = repeated.into_iter().cloned().collect();
     let mut unbaked = Vec::with_capacity(chosen.len());
     for &id in &chosen {
         let op = function.op(id);
         let (Some(&result), Some(value)) = (op.results.first(), op.attributes.get("val").cloned()) else {
             continue;
         };
-        // An input is seen everywhere, what a nested block binds only there.
-        if repeated.contains(&function.value(result).name) {
-            function.values[result.index()].name = free.free(&function.value(result).name);
-        }
+        make_name_unique(function, result, &mut free);
         function.body.inputs.push(result);
         unbaked.push(Unbaked { name: function.value(result).name.clone(), value });
     }
@@ -61,22 +54,53 @@ pub fn unbake(
     Ok((finish(changed, changes)?, unbaked))
 }
 
-/// The constants with these names.
+/// Renames what has the name of a value that becomes an input: an input is seen everywhere, what a nested block binds only
+/// there. What the function itself binds keeps its name, which others may know.
+fn make_name_unique(function: &mut Function, input: ValueId, free: &mut FreeNames) {
+    let name = function.value(input).name.clone();
+    let has_name = |function: &Function, id: ValueId| id != input && function.value(id).name == name;
+    if bound_by_function(function).any(|id| has_name(function, id)) {
+        function.values[input.index()].name = free.free(&name);
+        return;
+    }
+    for (index, value) in function.values.iter_mut().enumerate() {
+        if index != input.index() && value.name == name {
+            value.name = free.free(&name);
+        }
+    }
+}
+
+/// The values that a function binds outside nested blocks.
+fn bound_by_function(function: &Function) -> impl Iterator<Item = ValueId> {
+    let results = function.body.ops.iter().flat_map(|&id| &function.op(id).results);
+    function.body.inputs.iter().chain(results).copied()
+}
+
+/// The constants with these names: where the function binds one itself, that; otherwise those of nested blocks.
 fn named(function: &Function, names: &[&str]) -> Result<Vec<OpId>, PassError> {
-    let constants: Vec<(OpId, &str)> = function
+    let outside: HashSet<ValueId> = bound_by_function(function).collect();
+    let constants: Vec<(OpId, ValueId, &str)> = function
         .walk()
         .filter(|(_, op)| op.name == CONST)
-        .filter_map(|(id, op)| Some((id, function.value(*op.results.first()?).name.as_str())))
+        .filter_map(|(id, op)| op.results.first().map(|&result| (id, result, &*function.value(result).name)))
         .collect();
+    let mut found_outside = HashSet::new();
     for (position, name) in names.iter().enumerate() {
-        if !constants.iter().any(|(_, found)| found == name) {
-            return Err(unknown_name("constant", name, constants.iter().map(|(_, name)| *name)));
+        if !constants.iter().any(|(_, _, found)| found == name) {
+            return Err(unknown_name("constant", name, constants.iter().map(|(_, _, name)| *name)));
         }
         if names[..position].contains(name) {
             return Err(PassError::Request(format!("the constant `{name}` is named twice")));
         }
+        if constants.iter().any(|(_, result, found)| found == name && outside.contains(result)) {
+            found_outside.insert(*name);
+        }
     }
-    Ok(constants.into_iter().filter(|(_, name)| names.contains(name)).map(|(id, _)| id).collect())
+    let asked = |&(id, result, name): &(OpId, ValueId, &str)| {
+        let here = outside.contains(&result) || !found_outside.contains(name);
+        (here && names.contains(&name)).then_some(id)
+    };
+    Ok(constants.iter().filter_map(asked).collect())
 }
 
 /// The constants that blob files keep, but for those that an op needs as constants.

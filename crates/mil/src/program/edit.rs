@@ -15,6 +15,24 @@ pub struct IdMap {
 }
 
 impl IdMap {
+    /// The map of a function that nothing is changed of.
+    pub fn identity(function: &Function) -> IdMap {
+        let ids = |length: usize| 0..u32::try_from(length).unwrap_or(u32::MAX);
+        IdMap {
+            values: ids(function.values.len()).map(|id| Some(ValueId(id))).collect(),
+            ops: ids(function.ops.len()).map(|id| Some(OpId(id))).collect(),
+        }
+    }
+
+    /// What became of the ids where another change followed, of which `next` is the map.
+    #[must_use]
+    pub fn then(&self, next: &IdMap) -> IdMap {
+        IdMap {
+            values: self.values.iter().map(|id| id.and_then(|id| next.value(id))).collect(),
+            ops: self.ops.iter().map(|id| id.and_then(|id| next.op(id))).collect(),
+        }
+    }
+
     /// The new id of a value.
     pub fn value(&self, old: ValueId) -> Option<ValueId> {
         self.values.get(old.index()).copied().flatten()

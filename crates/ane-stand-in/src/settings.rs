@@ -1,0 +1,33 @@
+//! How the library behaves, from the environment.
+
+use std::env;
+use std::time::Duration;
+
+use anemone_ane::chips::Chip;
+
+/// How the library behaves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// The chip that it stands for: `ANEMONE_STAND_IN_CHIP`, m4 by default.
+    pub chip: Chip,
+    /// How long after a failed compilation others fail: `ANEMONE_STAND_IN_RECOVERY_MS`, 20 by default.
+    pub recovery: Duration,
+    /// The compilations that succeed in a process: `ANEMONE_STAND_IN_COMPILATIONS`, 119 by default.
+    pub compilations: u32,
+    /// The run that fails, counted from 1: `ANEMONE_STAND_IN_FAIL_RUN`, none by default.
+    pub fail_run: Option<u64>,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        let variable = |name: &str| env::var(format!("ANEMONE_STAND_IN_{name}")).ok();
+        let number = |name: &str| variable(name).and_then(|value| value.parse::<u64>().ok());
+        let chip = variable("CHIP").and_then(|name| name.parse().ok());
+        Settings {
+            chip: chip.unwrap_or(Chip::M4),
+            recovery: Duration::from_millis(number("RECOVERY_MS").unwrap_or(20)),
+            compilations: number("COMPILATIONS").and_then(|limit| limit.try_into().ok()).unwrap_or(119),
+            fail_run: number("FAIL_RUN"),
+        }
+    }
+}

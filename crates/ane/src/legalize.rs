@@ -1,0 +1,235 @@
+//! Legalisation: programs that a chip refuses, or gets wrong, made into ones that compute the same and that it takes.
+//!
+//! Each [`Pass`] mends what one rule, or a few, are about; [`legalize`] applies those of a chip's rules until nothing
+//! changes, and checks what came out. Where dimensions are too long for a chip, products are cut into tiles, and what
+//! reads them computes tile by tile, up to inputs and outputs, which become several: `logits_0`, `logits_1`, …
+
+use anemone_mil::eval::Budget;
+use anemone_mil::passes::{self, PassError, Rewritten};
+use anemone_mil::program::{IdMap, Version};
+use anemone_mil::verify::Verified;
+use anemone_mil::weights::WeightSource;
+
+use crate::chips::{Chip, Chips};
+use crate::rules::{self, Finding};
+
+mod arithmetic;
+mod attention;
+mod build;
+mod functions;
+mod limits;
+mod parameters;
+mod ports;
+mod products;
+mod tiles;
+
+/// A pass for the engine.
+#[derive(Debug, Clone, Copy)]
+pub struct Pass {
+    /// Its name.
+    pub name: &'static str,
+    /// The numbers of the rules that it mends.
+    pub rules: &'static [u8],
+    /// What it does.
+    pub what: &'static str,
+    apply: fn(&Verified, Chips) -> Result<Rewritten, PassError>,
+}
+
+impl Pass {
+    /// Applies it, whether a chip's rules ask for it or not; limits are those of all these chips together.
+    ///
+    /// # Errors
+    ///
+    /// When an op that is to be added is not in the function's opset, or the result does not verify.
+    pub fn apply(&self, program: &Verified, chips: Chips) -> Result<Rewritten, PassError> {
+        (self.apply)(program, chips)
+    }
+}
+
+/// Every pass for the engine, in the order in which [`legalize`] applies them.
+pub static PASSES: &[Pass] = &[
+    Pass {
+        name: "named-parameters",
+        rules: &[16, 21, 50],
+        what: "every parameter written, as a constant with a name",
+        apply: parameters::named_parameters,
+    },
+    Pass {
+        name: "attention",
+        rules: &[17],
+        what: "attention with a mask written out",
+        apply: attention::attention,
+    },
+    Pass {
+        name: "reduce-mean",
+        rules: &[23],
+        what: "`reduce_mean` as a sum times 1/n",
+        apply: arithmetic::reduce_mean,
+    },
+    Pass {
+        name: "roots",
+        rules: &[18],
+        what: "roots of what reductions give as powers",
+        apply: arithmetic::roots,
+    },
+    Pass {
+        name: "epsilons",
+        rules: &[19],
+        what: "`rsqrt`, `log` and `inverse` with their `epsilon`",
+        apply: arithmetic::epsilons,
+    },
+    Pass { name: "square", rules: &[39], what: "`square` as a product", apply: arithmetic::square },
+    Pass { name: "gelu", rules: &[22], what: "`gelu` written out", apply: functions::gelu },
+    Pass {
+        name: "softplus",
+        rules: &[37],
+        what: "`softplus` kept from overflowing",
+        apply: functions::softplus,
+    },
+    Pass { name: "round", rules: &[36], what: "`round` with `floor`", apply: functions::round },
+    Pass {
+        name: "scalar-factors",
+        rules: &[35],
+        what: "scalars that what was rounded is multiplied by, in full shape",
+        apply: arithmetic::scalar_factors,
+    },
+    Pass {
+        name: "zero-factors",
+        rules: &[38],
+        what: "a reduction times 0 as a difference",
+        apply: arithmetic::zero_factors,
+    },
+    Pass {
+        name: "cumsum",
+        rules: &[28],
+        what: "`cumsum` as a product with a triangle of ones",
+        apply: functions::cumsum,
+    },
+    Pass {
+        name: "layer-norm",
+        rules: &[40],
+        what: "gamma and beta of long rows applied apart",
+        apply: arithmetic::layer_norm,
+    },
+    Pass {
+        name: "conv-to-matmul",
+        rules: &[4],
+        what: "1×1 convolutions of 32000 channels or more as matrix products",
+        apply: products::conv_to_matmul,
+    },
+    Pass {
+        name: "conv-bias",
+        rules: &[20],
+        what: "the bias of a convolution added apart",
+        apply: arithmetic::conv_bias,
+    },
+    Pass {
+        name: "linear-to-matmul",
+        rules: &[1, 2, 3],
+        what: "`linear` as `matmul` where it must be cut",
+        apply: products::linear_to_matmul,
+    },
+    Pass {
+        name: "output-tiles",
+        rules: &[1, 2, 5],
+        what: "rows, columns and channels of products in tiles",
+        apply: products::output_tiles,
+    },
+    Pass {
+        name: "inner-tiles",
+        rules: &[1, 2, 3],
+        what: "sums of products in tiles, with partial sums",
+        apply: products::inner_tiles,
+    },
+    Pass {
+        name: "several-inputs",
+        rules: &[1, 2],
+        what: "an input that is too long as several",
+        apply: ports::several_inputs,
+    },
+    Pass {
+        name: "tiles-onward",
+        rules: &[1, 2],
+        what: "what reads a value that is too long computed tile by tile",
+        apply: tiles::tiles_onward,
+    },
+    Pass {
+        name: "several-outputs",
+        rules: &[1, 2, 16],
+        what: "an output that is too long, and joined from tiles, as those",
+        apply: ports::several_outputs,
+    },
+];
+
+/// The pass of a name.
+pub fn pass(name: &str) -> Option<&'static Pass> {
+    PASSES.iter().find(|pass| pass.name == name)
+}
+
+/// What [`legalize`] made of a program.
+#[derive(Debug, Clone)]
+pub struct Legalized {
+    /// The program, and what was changed.
+    pub rewritten: Rewritten,
+    /// Where it still does not keep a rule.
+    pub findings: Vec<Finding>,
+}
+
+/// The most rounds of all passes; each ends something that the next may go on from.
+const ROUNDS: usize = 16;
+/// What may be computed of constants: tiles of weights that are the largest a program may have.
+const FOLDING: Budget = Budget { elements: 1 << 32, work: 1 << 34 };
+
+/// Applies the passes for the rules of these chips until nothing changes, and says what is left. What is cut off a
+/// constant becomes a constant, too, if its value stands in the program or `weights` are given; else an op cuts it.
+///
+/// # Errors
+///
+/// Those of [`Pass::apply`], and when a weight cannot be read.
+pub fn legalize(
+    program: &Verified,
+    chips: Chips,
+    weights: Option<&dyn WeightSource>,
+) -> Result<Legalized, PassError> {
+    let ids = program.program().functions.iter().map(IdMap::identity).collect();
+    let mut all = Rewritten { program: program.clone(), ids, changes: Vec::new() };
+    let wanted = PASSES.iter().filter(|pass| is_wanted(pass, chips));
+    for _ in 0..ROUNDS {
+        let before = all.changes.len();
+        for pass in wanted.clone() {
+            let next = pass.apply(&all.program, chips)?;
+            follow(&mut all, Some(pass.name), next);
+        }
+        if all.changes.len() == before {
+            break;
+        }
+        let folded = passes::fold_constants(&all.program, weights, FOLDING)?;
+        follow(&mut all, None, folded);
+    }
+    let next = passes::dead_code(&all.program)?;
+    follow(&mut all, Some("dead-code"), next);
+    if !chips.and(Chips::until(Chip::M2)).is_empty() && all.program.program().version > Version::V1_0 {
+        // Where the older dialect lacks an op, the rule stays unkept, and is among the findings.
+        match passes::dialect(&all.program, Version::V1_0) {
+            Err(PassError::Unsound(_)) => {}
+            other => follow(&mut all, Some("dialect"), other?),
+        }
+    }
+    let findings = rules::check(&all.program, chips);
+    Ok(Legalized { rewritten: all, findings })
+}
+
+/// Whether a pass mends a rule of one of these chips.
+fn is_wanted(pass: &Pass, chips: Chips) -> bool {
+    let rules = pass.rules.iter().filter_map(|&number| rules::find(number));
+    rules.into_iter().any(|rule| !rule.chips.and(chips).is_empty())
+}
+
+/// Goes on with what a pass made.
+fn follow(all: &mut Rewritten, pass: Option<&str>, next: Rewritten) {
+    all.ids = all.ids.iter().zip(&next.ids).map(|(before, after)| before.then(after)).collect();
+    all.program = next.program;
+    if let Some(pass) = pass {
+        all.changes.extend(next.changes.into_iter().map(|change| format!("{pass}: {change}")));
+    }
+}

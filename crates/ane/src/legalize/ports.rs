@@ -1,0 +1,96 @@
+//! Inputs and outputs that are too long become several.
+
+use std::collections::HashSet;
+
+use anemone_mil::builder::FunctionBuilder;
+use anemone_mil::ops::call;
+use anemone_mil::passes::{PassError, Rewritten, Sites, forget_inputs, rewrite};
+use anemone_mil::program::{FreeNames, Function, ValueId};
+use anemone_mil::types::{Dim, Type};
+use anemone_mil::verify::Verified;
+
+use super::build::{axis, joined_value};
+use super::limits::{Limits, tiles};
+use crate::chips::Chips;
+
+/// Makes several inputs of one that is too long, which are joined to what it was (R2). They are named after it, with
+/// numbers, and stand in its place.
+pub(super) fn several_inputs(program: &Verified, chips: Chips) -> Result<Rewritten, PassError> {
+    let limits = Limits::of(chips);
+    let dialect = program.program().version.dialect();
+    rewrite(program, |_, function| {
+        let mut changes = Vec::new();
+        for input in function.body.inputs.clone() {
+            let Type::Tensor(ty) = function.value(input).ty.clone() else { continue };
+            let Some(along) = limits.exceeded(&ty) else { continue };
+            let length = ty.shape.0[along].known().and_then(|length| usize::try_from(length).ok());
+            let Some(lengths) = length.map(tiles) else { continue };
+            let name = function.value(input).name.clone();
+            let (outputs, first) = (function.body.outputs.clone(), function.body.ops.first().copied());
+            let mut inputs = function.body.inputs.clone();
+            let taken = std::mem::replace(function, Function::new("", function.opset));
+            let mut build = FunctionBuilder::resume(taken, program.program().version);
+            build.insert_before(first);
+            let parts: Vec<ValueId> = lengths
+                .iter()
+                .enumerate()
+                .map(|(part, &length)| {
+                    let mut ty = ty.clone();
+                    ty.shape.0[along] = Dim::Known(u64::try_from(length).unwrap_or(0));
+                    build.input(&format!("{name}_{part}"), ty)
+                })
+                .collect();
+            let joined = call::concat(parts.clone(), axis(along)).interleave(false);
+            let joined = build.bind(&name, joined)?;
+            *function = build.finish(outputs);
+            let at = inputs.iter().position(|&id| id == input).unwrap_or(inputs.len());
+            inputs.splice(at..=at, parts);
+            function.body.inputs = inputs;
+            function.replace_uses(input, joined);
+            let giver = function.walk().find(|(_, op)| op.results.contains(&joined)).map(|(id, _)| id);
+            if let Some(giver) = giver {
+                function.rename_result(giver, joined, name.clone(), dialect);
+            }
+            forget_inputs(function, &HashSet::from([name.clone()]));
+            changes.push(format!("the input `{name}` became {} (R2)", lengths.len()));
+        }
+        Ok(changes)
+    })
+}
+
+/// Gives the parts of an output that is too long and was joined from them, named after it, with numbers (R2, R16).
+pub(super) fn several_outputs(program: &Verified, chips: Chips) -> Result<Rewritten, PassError> {
+    let limits = Limits::of(chips);
+    let dialect = program.program().version.dialect();
+    rewrite(program, |index, function| {
+        let sites = Sites::of(program, index);
+        let mut names = FreeNames::of(function);
+        let mut changes = Vec::new();
+        for output in function.body.outputs.clone() {
+            let Some(ty) = function.value(output).ty.as_tensor() else { continue };
+            let Some(parts) = joined_value(&sites, output) else { continue };
+            let taken = parts.values.iter().any(|part| function.body.outputs.contains(part));
+            if !limits.exceeded_at(&ty.shape, parts.axis) || taken {
+                continue;
+            }
+            let name = function.value(output).name.clone();
+            for (position, &part) in parts.values.iter().enumerate() {
+                let wanted = format!("{name}_{position}");
+                let giver = function.walk().find(|(_, op)| op.results.contains(&part)).map(|(id, _)| id);
+                if let Some(giver) = giver.filter(|_| function.value(part).name != wanted) {
+                    function.rename_result(giver, part, names.free(&wanted), dialect);
+                }
+            }
+            let all = function.body.outputs.iter().flat_map(|&id| match id == output {
+                true => parts.values.clone(),
+                false => vec![id],
+            });
+            function.body.outputs = all.collect();
+            changes.push(format!("the output `{name}` became {} (R2, R16)", parts.values.len()));
+        }
+        if !changes.is_empty() {
+            anemone_mil::passes::remove_dead_code(function);
+        }
+        Ok(changes)
+    })
+}

@@ -1,0 +1,131 @@
+//! The engine without the engine: a runtime with its arithmetic and its limits.
+
+use std::sync::Arc;
+
+use anemone_mil::error::{FunctionPart, Place, Severity};
+use anemone_mil::eval::Interpreter;
+use anemone_mil::program::Function;
+use anemone_mil::runtime::{Executable, Runtime, RuntimeError};
+use anemone_mil::specialize::specialize;
+use anemone_mil::types::TensorType;
+use anemone_mil::verify::Verified;
+use anemone_mil::weights::WeightSource;
+
+use crate::arithmetic::Engine;
+use crate::chips::Chip;
+use crate::report::Report;
+use crate::rules::{self, Effect, Finding};
+
+/// The simulator of a chip's engine.
+///
+/// What a measured rule refuses on the chip, or leaves to the CPU, is an error that cites the rule. What it computes
+/// wrongly is computed so, where that is known. All else that rules say of a program is a warning in the [`Report`],
+/// beside what happened to the numbers.
+#[derive(Debug)]
+pub struct Simulator {
+    chip: Chip,
+    has_rules: bool,
+    report: Arc<Report>,
+}
+
+impl Simulator {
+    /// The name that `--runtime` knows it by.
+    pub const NAME: &str = "ane-sim";
+
+    /// The simulator of a chip.
+    pub fn new(chip: Chip) -> Simulator {
+        Simulator { chip, has_rules: true, report: Arc::default() }
+    }
+
+    /// The chip's arithmetic alone: every program runs, whatever the rules say.
+    pub fn without_rules(chip: Chip) -> Simulator {
+        Simulator { has_rules: false, ..Simulator::new(chip) }
+    }
+
+    /// The chip.
+    pub fn chip(&self) -> Chip {
+        self.chip
+    }
+
+    /// What happened in the programs it prepared; it goes on being written while they run.
+    pub fn report(&self) -> &Arc<Report> {
+        &self.report
+    }
+
+    /// The warnings for a function with its types settled.
+    ///
+    /// # Errors
+    ///
+    /// When it does not keep a rule that the chip insists on.
+    fn check(&self, program: &Verified, function: usize) -> Result<Vec<String>, RuntimeError> {
+        let findings = rules::check(program, self.chip.into());
+        let here = findings.iter().filter(|finding| match finding.place {
+            Place::Function(index, _) => index == function,
+            _ => true,
+        });
+        let (refused, warnings): (Vec<&Finding>, Vec<&Finding>) =
+            here.partition(|finding| is_refused(finding));
+        let say = |finding: &&Finding| describe(finding, &program.program().functions[function]);
+        match refused.first() {
+            None => Ok(warnings.iter().map(say).collect()),
+            Some(first) => {
+                let more = match refused.len() {
+                    1 => String::new(),
+                    2 => "; 1 more rule or place is refused".to_string(),
+                    count => format!("; {} more rules or places are refused", count - 1),
+                };
+                let reason = format!("{}; instead: {}{more}", say(first), first.help());
+                Err(RuntimeError::Unsupported { runtime: Simulator::NAME, reason })
+            }
+        }
+    }
+}
+
+/// Whether a finding keeps a program from running on the engine alone.
+fn is_refused(finding: &Finding) -> bool {
+    let direct = finding.rule.interfaces.e5rt || finding.rule.interfaces.in_memory;
+    let lost = matches!(finding.rule.effect, Effect::Refused | Effect::OnCpu);
+    direct && lost && finding.severity() == Severity::Error
+}
+
+/// A finding in one sentence: the rule, the place, what is found, and what happens.
+fn describe(finding: &Finding, function: &Function) -> String {
+    let place = match finding.place {
+        Place::Function(_, FunctionPart::Op(id, _)) => {
+            let op = function.op(id);
+            let name = op.results.first().map_or("", |&result| &function.value(result).name);
+            format!("`{name}`, {}: ", op.name)
+        }
+        _ => String::new(),
+    };
+    format!("{}: {place}{}; {}", finding.rule, finding.message, finding.consequence())
+}
+
+/// What reports call a function: its name and its outputs, for most are named `main`.
+fn name_of(function: &Function) -> String {
+    let outputs = function.body.outputs.iter().map(|&id| function.value(id).name.as_str());
+    format!("{} → {}", function.name, outputs.collect::<Vec<_>>().join(", "))
+}
+
+impl Runtime for Simulator {
+    fn name(&self) -> &'static str {
+        Simulator::NAME
+    }
+
+    fn prepare(
+        &self,
+        program: &Arc<Verified>,
+        function: &str,
+        inputs: &[TensorType],
+        weights: &dyn WeightSource,
+    ) -> Result<Box<dyn Executable>, RuntimeError> {
+        let settled = specialize(program, function, inputs)?;
+        let Some((index, found)) = settled.program().function(function) else {
+            return Interpreter::default().prepare(program, function, inputs, weights);
+        };
+        let warnings = if self.has_rules { self.check(&settled, index)? } else { Vec::new() };
+        let report = self.report.add(name_of(found), warnings);
+        let arithmetic = Arc::new(Engine::new(self.chip, report));
+        Interpreter { arithmetic, ..Interpreter::default() }.prepare(program, function, inputs, weights)
+    }
+}

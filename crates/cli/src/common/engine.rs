@@ -1,0 +1,98 @@
+//! How the engine is used, where `--runtime ane` asks for it.
+
+use std::env;
+use std::ffi::OsString;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anemone_ane::device::e5rt::E5rt;
+use anemone_ane::device::{Budget, Engine, Interface, Options, Weights};
+use anemone_cpu::{Cpu, Options as CpuOptions};
+use clap::ValueEnum;
+
+use super::Failure;
+use super::output::warning;
+
+/// The private ways in to the engine.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum InterfaceName {
+    #[default]
+    E5rt,
+    InMemory,
+}
+
+/// What runs programs that the engine does not take.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Fallback {
+    #[default]
+    Cpu,
+    None,
+}
+
+/// Where weights are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum WeightsName {
+    #[default]
+    Inputs,
+    Baked,
+}
+
+/// Flags of the engine. Each has a default, so that a command without them uses [`EngineFlags::default`].
+#[derive(Debug, Clone, Copy, Default, clap::Args)]
+pub(crate) struct EngineFlags {
+    /// Way in to the engine, for `--runtime ane`: the C interface, or the Objective-C one, which needs no files
+    #[arg(long, value_enum, default_value = "e5rt", value_name = "INTERFACE")]
+    interface: InterfaceName,
+    /// What runs a program that the engine does not take, with `--runtime ane`: the CPU, with a warning, or nothing, with an error
+    #[arg(long, value_enum, default_value = "cpu", value_name = "RUNTIME")]
+    fallback: Fallback,
+}
+
+/// Says how many milliseconds after a failed compilation the next one waits, if not [`Options::RECOVERY`].
+const RECOVERY_VARIABLE: &str = "ANEMONE_ANE_RECOVERY_MS";
+
+impl EngineFlags {
+    /// The engine.
+    ///
+    /// # Errors
+    ///
+    /// When there is no way in to it here.
+    pub(crate) fn open(self, weights: WeightsName, limit: Option<u32>) -> Result<Engine, Failure> {
+        let interface: Box<dyn Interface> = match self.interface {
+            InterfaceName::E5rt => Box::new(E5rt::load(None)?),
+            InterfaceName::InMemory => {
+                return Err(Failure::new(
+                    "the interface in-memory is not offered yet; use `--interface e5rt`",
+                ));
+            }
+        };
+        let fallback: Option<Arc<dyn anemone_mil::runtime::Runtime>> = match self.fallback {
+            Fallback::Cpu => Some(Arc::new(Cpu::with_options(CpuOptions::default())?)),
+            Fallback::None => None,
+        };
+        let recovery = env::var(RECOVERY_VARIABLE).ok().and_then(|value| value.parse().ok());
+        let options = Options {
+            weights: match weights {
+                WeightsName::Inputs => Weights::Inputs,
+                WeightsName::Baked => Weights::Baked,
+            },
+            budget: Budget::of_process(limit.unwrap_or(Budget::COMPILATIONS)),
+            recovery: recovery.map_or(Options::RECOVERY, Duration::from_millis),
+            fallback,
+            warn: Arc::new(|text| warning(text)),
+            ..Options::default()
+        };
+        Ok(Engine::new(interface, options))
+    }
+
+    /// The flags again, for another process.
+    pub(crate) fn arguments(self) -> Vec<OsString> {
+        let interface = self.interface.to_possible_value();
+        let fallback = self.fallback.to_possible_value();
+        let flag = |name: &str, value: Option<clap::builder::PossibleValue>| {
+            value.map(|value| [OsString::from(name), OsString::from(value.get_name())])
+        };
+        let flags = [flag("--interface", interface), flag("--fallback", fallback)];
+        flags.into_iter().flatten().flatten().collect()
+    }
+}

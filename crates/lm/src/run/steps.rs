@@ -1,0 +1,137 @@
+//! The steps of a run, its checkpoints, and its end.
+
+use std::path::PathBuf;
+
+use anemone_mil::runtime::RuntimeError;
+
+use super::directory::CURVE;
+use super::{Observer, PENDING, Run, RunError, Summary, checkpoint_path};
+use crate::curve::Curve;
+use crate::generate::Sampler;
+use crate::head::{HeadError, Runtimes};
+use crate::log::{self, Record};
+use crate::random::Random;
+use crate::tokenizer::{BYTE_VOCAB, Tokenizer};
+use crate::train::TrainError;
+
+/// Length of the closing sample, in tokens.
+const SAMPLE_TOKENS: usize = 240;
+
+impl Run {
+    /// Takes the steps that are left, with validation and checkpoints at their intervals and at the end.
+    ///
+    /// # Errors
+    /// Training fails, or a file cannot be written; the last checkpoint is then still whole. A runtime that can do no
+    /// more in this process leaves a checkpoint of the last step: [`RunError::Exhausted`], unless this process took no
+    /// step at all, so that another would not either.
+    pub fn finish(
+        &mut self,
+        runtimes: Runtimes<'_>,
+        observer: &mut dyn Observer,
+    ) -> Result<Summary, RunError> {
+        let begun = (self.trainer.steps_done(), self.pending.is_some());
+        match self.to_the_end(runtimes, observer) {
+            Err(RunError::Train(error)) => match exhausted(&error) {
+                Some(reason) if begun != (self.trainer.steps_done(), self.pending.is_some()) => {
+                    self.save(observer)?;
+                    Err(RunError::Exhausted { step: self.trainer.steps_done(), reason })
+                }
+                _ => Err(error.into()),
+            },
+            other => other,
+        }
+    }
+
+    fn to_the_end(
+        &mut self,
+        runtimes: Runtimes<'_>,
+        observer: &mut dyn Observer,
+    ) -> Result<Summary, RunError> {
+        let train = self.trainer.config().train.clone();
+        let due =
+            |interval: u64, step: u64| step == train.steps || interval > 0 && step.is_multiple_of(interval);
+        let mut validation_loss = None;
+        while self.pending.is_some() || self.trainer.steps_done() < train.steps {
+            if self.pending.is_none() {
+                self.pending = Some(self.trainer.step()?);
+            }
+            let step = self.trainer.steps_done();
+            let validation = match due(train.validation_interval, step) {
+                true => Some(self.trainer.validation_loss()?),
+                false => None,
+            };
+            validation_loss = validation;
+            let Some(record) = self.pending.take() else { continue };
+            let record = Record { val_loss: validation, ..record };
+            self.log.append(&record)?;
+            self.last_loss = record.loss;
+            observer.step(&record, train.steps);
+            if due(train.checkpoint_interval, step) {
+                self.save(observer)?;
+            }
+        }
+        let validation_loss = match validation_loss {
+            Some(loss) => loss,
+            // A finished run that was resumed: nothing was left to do.
+            None => self.trainer.validation_loss()?,
+        };
+        Ok(Summary {
+            steps: self.trainer.steps_done(),
+            validation_loss,
+            bigram_cross_entropy: self.bigram,
+            checkpoint: checkpoint_path(self.directory.path()),
+            log: self.log_path.clone(),
+            curve: self.draw_curve()?,
+            sample: self.sample(runtimes)?,
+        })
+    }
+
+    fn save(&mut self, observer: &mut dyn Observer) -> Result<(), RunError> {
+        let mut checkpoint = self.trainer.checkpoint()?;
+        checkpoint.metadata.extend(self.origin.metadata.clone());
+        checkpoint.set("last_loss", &self.last_loss)?;
+        if let Some(record) = &self.pending {
+            checkpoint.set(PENDING, record)?;
+        }
+        let path = checkpoint_path(self.directory.path());
+        self.log.sync()?;
+        checkpoint.write(&path)?;
+        self.draw_curve()?;
+        observer.checkpoint(self.trainer.steps_done(), &path);
+        Ok(())
+    }
+
+    fn draw_curve(&self) -> Result<PathBuf, RunError> {
+        let path = self.directory.path().join(CURVE);
+        let config = self.trainer.config();
+        let title = format!(
+            "V = {}, D = {}, {} tokens per step, {}",
+            config.model.vocab,
+            config.model.dim,
+            config.train.positions(),
+            config.train.dtype.name()
+        );
+        Curve::from_records(&title, &log::read(&self.log_path)?, Some(self.bigram)).write(&path)?;
+        Ok(path)
+    }
+
+    fn sample(&self, runtimes: Runtimes<'_>) -> Result<String, RunError> {
+        let sampler = Sampler::new(1.0, 1.0)?;
+        let mut random = Random::new(self.trainer.config().train.seed);
+        let prompt = Tokenizer::Bytes.encode(b"\n")?;
+        let tokens = self.trainer.generate(&prompt, SAMPLE_TOKENS, sampler, &mut random, runtimes)?;
+        // A model wider than the tokenizer may pick a token that stands for no byte.
+        let bytes: Vec<u32> = tokens.into_iter().filter(|&token| (token as usize) < BYTE_VOCAB).collect();
+        Ok(String::from_utf8_lossy(&Tokenizer::Bytes.decode(&bytes)?).into_owned())
+    }
+}
+
+/// What a runtime has used up, if that is why training fails.
+fn exhausted(error: &TrainError) -> Option<String> {
+    match error {
+        TrainError::Head(HeadError::Runtime(error @ RuntimeError::Exhausted { .. })) => {
+            Some(error.to_string())
+        }
+        _ => None,
+    }
+}
