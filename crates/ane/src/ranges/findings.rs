@@ -112,14 +112,31 @@ impl Judge<'_> {
             let bad_operand = ids.iter().any(|id| spoilt[id.index()]);
             let fp16 = op.results.first().is_some_and(|&result| self.is_fp16(result));
             let faults = if bad_operand || !fp16 { Vec::new() } else { self.faults(&judged) };
-            // What follows from a fault is not reported, unless the op bounds it again.
+            // What follows from a fault is not reported, unless the op bounds it again; nor what a factor makes that
+            // is there to keep it small.
             let bad = op.results.first().is_some_and(|&result| {
-                !faults.is_empty() || (bad_operand && !self.bounds.because_of(result).is_empty())
+                let open = !self.bounds.because_of(result).is_empty();
+                !faults.is_empty() || (open && (bad_operand || self.normalises(&judged)))
             });
             op.results.iter().for_each(|result| spoilt[result.index()] = bad);
             for (number, message) in faults {
                 self.push(findings, number, &judged, &message, &ids);
             }
+        }
+    }
+
+    /// Whether the op divides by what is computed, or gives a power that others are scaled by. Such a divisor follows the
+    /// values that it divides, as in a normalisation; bounds, which do not see that, say little of the quotient.
+    fn normalises(&self, judged: &Judged<'_>) -> bool {
+        let computed = |parameter| judged.operand(parameter).is_some_and(|operand| !operand.constant);
+        match judged.op.name.as_str() {
+            "rsqrt" | "inverse" | "exp2" => computed("x"),
+            "real_div" | "floor_div" => computed("y"),
+            "pow" => {
+                computed("x")
+                    && judged.operand("y").and_then(|y| self.known(y)).is_none_or(|range| range.low < 0.0)
+            }
+            _ => false,
         }
     }
 
