@@ -126,11 +126,10 @@ pub(super) fn inner_tiles(program: &Verified, chips: Chips) -> Result<Rewritten,
         let (name, lengths) = (site.name(), tiles(length));
         let xs = cut(site, build, &format!("{name}_x"), &row.x, x_axis, &lengths)?;
         let ys = cut(site, build, &format!("{name}_y"), &row.y, y_axis, &lengths)?;
-        let part = format!("{name}_part");
         let mut parts = Vec::with_capacity(lengths.len());
         for (x, y) in xs.into_iter().zip(ys) {
             let product = call::matmul(x, y).transpose_x(row.transpose_x).transpose_y(row.transpose_y);
-            parts.push(build.bind(&part, product)?);
+            parts.push(build.bind(&format!("{name}_part_{}", parts.len()), product)?);
         }
         Ok(sum(build, name, parts)?.map(|sum| vec![sum]))
     };
@@ -152,14 +151,14 @@ pub(super) fn output_tiles(program: &Verified, chips: Chips) -> Result<Rewritten
         let Some((dimension, length)) = too_long(&product, &limits) else { return Ok(None) };
         let rank = product.result.shape.rank();
         let (name, lengths) = (site.name(), tiles(length));
-        let tile = format!("{name}_0");
+        let tile = |part: usize| format!("{name}_{part}");
         let mut parts = Vec::with_capacity(lengths.len());
         let result_axis = match axes(&product, dimension) {
             (Some(axis), None) if row.y.rank() > 1 || rank > 0 => {
                 for x in cut(site, build, &format!("{name}_x"), &row.x, axis, &lengths)? {
                     let product = call::matmul(x, &row.y);
                     let product = product.transpose_x(row.transpose_x).transpose_y(row.transpose_y);
-                    parts.push(build.bind(&tile, product)?);
+                    parts.push(build.bind(&tile(parts.len()), product)?);
                 }
                 rank - 1 - usize::from(row.y.rank() > 1)
             }
@@ -167,7 +166,7 @@ pub(super) fn output_tiles(program: &Verified, chips: Chips) -> Result<Rewritten
                 for y in cut(site, build, &format!("{name}_y"), &row.y, axis, &lengths)? {
                     let product = call::matmul(&row.x, y);
                     let product = product.transpose_x(row.transpose_x).transpose_y(row.transpose_y);
-                    parts.push(build.bind(&tile, product)?);
+                    parts.push(build.bind(&tile(parts.len()), product)?);
                 }
                 rank - 1
             }
@@ -198,7 +197,8 @@ fn channel_tiles(site: Site<'_>, build: &mut FunctionBuilder, row: &Conv, limits
     };
     let mut parts = Vec::with_capacity(lengths.len());
     for (weight, bias) in weights.into_iter().zip(biases) {
-        parts.push(build.bind(&format!("{name}_0"), conv_with(row, weight, bias.map(Input::from)))?);
+        let tile = format!("{name}_{}", parts.len());
+        parts.push(build.bind(&tile, conv_with(row, weight, bias.map(Input::from)))?);
     }
     Ok(Some(vec![join(build, name, parts, 1)?]))
 }

@@ -19,4 +19,5 @@ mod execute;
 mod files;
 mod fragments;
 mod generator;
+mod legalize;
 mod programs;
