@@ -89,11 +89,17 @@ impl Interfaces {
     pub const IN_MEMORY: Interfaces = Interfaces { e5rt: false, ..Interfaces::DIRECT };
 }
 
+impl Interfaces {
+    /// Their names.
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
+        let all = [(self.e5rt, "e5rt"), (self.in_memory, "in-memory"), (self.core_ml, "core-ml")];
+        all.into_iter().filter(|(is, _)| *is).map(|(_, name)| name)
+    }
+}
+
 impl fmt::Display for Interfaces {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let all = [(self.e5rt, "e5rt"), (self.in_memory, "in-memory"), (self.core_ml, "core-ml")];
-        let names: Vec<&str> = all.iter().filter(|(is, _)| *is).map(|(_, name)| *name).collect();
-        f.write_str(&names.join(", "))
+        f.write_str(&self.names().collect::<Vec<&str>>().join(", "))
     }
 }
 
@@ -185,12 +191,17 @@ impl Finding {
         let Rule { confidence, effect, sources, .. } = self.rule;
         let chips = if self.chips == Chips::ALL { "all chips".to_string() } else { self.chips.to_string() };
         let values = if self.by_values { ", for some values," } else { "" };
-        format!("{effect}{values} on {chips} ({confidence}: {sources})")
+        let interfaces = match self.rule.interfaces {
+            Interfaces::ALL => "",
+            Interfaces::IN_MEMORY => " through the in-memory interface",
+            _ => " without Core ML",
+        };
+        format!("{effect}{values} on {chips}{interfaces} ({confidence}: {sources})")
     }
 }
 
-/// The places where a program does not keep a rule of one of these chips, in the program's order. Of one rule there is
-/// at most one finding for each place and effect, with all its chips.
+/// The places where a program does not keep a rule of one of these chips, in the program's order. What is found at a
+/// place is one finding with all its chips.
 pub fn check(program: &Verified, chips: Chips) -> Vec<Finding> {
     let mut findings = Vec::new();
     for function in 0..program.program().functions.len() {

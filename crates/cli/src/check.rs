@@ -1,8 +1,11 @@
-//! `anemone check`: are these programs sound, and their weights there?
+//! `anemone check`: are these programs sound, their weights there, and would the engine take them?
 
 use std::path::{Path, PathBuf};
 
-use anemone_mil::verify::count;
+use anemone_ane::chips::Chips;
+use anemone_ane::rules;
+use anemone_mil::error::{ErrorKind, Errors};
+use anemone_mil::verify::{count, verify_known};
 use anemone_mil::weights::WeightDirectory;
 use serde::Serialize;
 
@@ -20,6 +23,9 @@ pub(crate) struct Args {
     /// Also check the weights: the directory that `@model_path` stands for (default: weights are not read)
     #[arg(long, value_name = "DIR")]
     weights: Option<PathBuf>,
+    /// Also check the engine's rules: of m1, m2, m3, m4, m5 or m6, or of all of them (`anemone rules` lists them)
+    #[arg(long, value_name = "CHIP")]
+    chip: Option<Chips>,
     /// Fail for warnings as for errors
     #[arg(long)]
     warnings_are_errors: bool,
@@ -44,7 +50,7 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let mut failed = 0;
     for path in &args.files {
         let sound = match Source::read(path) {
-            Ok(source) => check(&source, weights.as_ref(), args.warnings_are_errors, output),
+            Ok(source) => check(&source, weights.as_ref(), args, output),
             Err(error) => {
                 findings::source_error(path, &error, output);
                 false
@@ -63,38 +69,44 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
 }
 
 /// Whether a program, and its weights where they are asked for, are sound.
-fn check(
-    source: &Source,
-    weights: Option<&WeightDirectory>,
-    warnings_are_errors: bool,
-    output: &Output,
-) -> bool {
-    let result = source.verify().and_then(|verified| match weights {
-        Some(weights) => source.verify_blobs(weights).map(|()| verified),
-        None => Ok(verified),
-    });
-    match result {
-        Ok(verified) => {
-            let all = &verified.program().functions;
-            let (functions, ops) = (all.len(), all.iter().map(operations).sum());
-            let text = format!(
-                "{}: ok, {}, {}",
-                source.path.display(),
-                count(functions, "function"),
-                count(ops, "op")
-            );
-            let mut warnings = source.warnings.clone();
-            warnings.extend(verified.warnings());
-            let sound = warnings.is_empty() || !warnings_are_errors;
-            findings::warnings(source, &warnings, sound, output);
-            if sound {
-                output.result(text, &Line { file: &source.path, ok: true, functions, ops });
-            }
-            sound
+fn check(source: &Source, weights: Option<&WeightDirectory>, args: &Args, output: &Output) -> bool {
+    let (mut warnings, mut errors) = (source.warnings.clone(), Errors::default());
+    // The rules name ops that are not known otherwise.
+    let verified = match (source.verify(), args.chip) {
+        (Ok(verified), _) => Some(verified),
+        (Err(found), Some(_)) => {
+            errors = found;
+            verify_known(source.program.clone()).ok()
         }
-        Err(errors) => {
-            findings::mistakes(&source.path, &source.text, &source.spans, &errors, output);
-            false
+        (Err(found), None) => {
+            errors = found;
+            None
         }
+    };
+    if let Some(verified) = &verified {
+        warnings.extend(verified.warnings());
+        if let Some(chips) = args.chip {
+            // R21 and R50 say it.
+            warnings = warnings.without(ErrorKind::OmittedParameter);
+            let (refused, doubtful) = rules::as_errors(&rules::check(verified, chips));
+            errors.extend(&refused);
+            warnings.extend(&doubtful);
+        }
+    } else {
+        warnings = Errors::default();
     }
+    if let (true, Some(Err(found))) =
+        (verified.is_some(), weights.map(|weights| source.verify_blobs(weights)))
+    {
+        errors.extend(&found);
+    }
+    let sound = findings::all(source, &warnings, &errors, args.warnings_are_errors, output);
+    if sound {
+        let all = &source.program.functions;
+        let (functions, ops) = (all.len(), all.iter().map(operations).sum());
+        let text =
+            format!("{}: ok, {}, {}", source.path.display(), count(functions, "function"), count(ops, "op"));
+        output.result(text, &Line { file: &source.path, ok: true, functions, ops });
+    }
+    sound
 }

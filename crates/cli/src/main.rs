@@ -14,6 +14,7 @@ mod emit;
 mod fmt;
 mod grad;
 mod opt;
+mod rules;
 mod run;
 mod show;
 mod train;
@@ -69,8 +70,10 @@ subcommands! {
     Bench = bench,
     /// Print programs as Apple's compiler would
     Fmt = fmt,
-    /// Verify programs, and the weights they refer to
+    /// Verify programs, the weights they refer to, and the engine's rules
     Check = check,
+    /// List what is known of the engine's limits: each rule with its chips, confidence and source
+    Rules = rules,
     /// Rewrite a program: settle its types, leave out what is not needed, fold, bake, change the dialect
     Opt = opt,
     /// Write programs, and the weights they refer to

@@ -17,6 +17,7 @@ mod command {
     mod grad;
     mod opt;
     mod overwriting;
+    mod rules;
     mod run;
     mod show;
     mod train;

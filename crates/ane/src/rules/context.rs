@@ -116,6 +116,11 @@ impl<'a> Site<'a> {
         self.scene.giver(operand.id?)
     }
 
+    /// Whether an operand is a constant, or what an op that decompresses constants gives, which may be one not known.
+    pub fn is_constant(&self, operand: &Operand) -> bool {
+        operand.constant || self.giver(operand).is_some_and(|op| op.name.starts_with("constexpr_"))
+    }
+
     /// What is known of the value of an argument of an op, whether its row is known or not.
     pub fn constant(&self, op: &'a Op, parameter: &str) -> Option<&'a Tensor> {
         match op.arguments.get(parameter)? {
@@ -174,25 +179,34 @@ impl Report<'_> {
         self.found_on(Chips::ALL, part, message);
     }
 
+    /// As [`Report::found`], with what to write instead.
+    pub fn found_with_help(&mut self, part: FunctionPart, message: impl Into<String>, help: String) {
+        self.push(Chips::ALL, self.place(part), message.into(), Some(help), false);
+    }
+
     /// On these chips, of all that it is about, the rule is not kept here.
     pub fn found_on(&mut self, chips: Chips, part: FunctionPart, message: impl Into<String>) {
-        self.push(chips, Place::Function(self.function, part), message.into(), false);
+        self.push(chips, self.place(part), message.into(), None, false);
     }
 
     /// On these chips the rule is not kept here for some values, which the text does not say.
     pub fn found_for_values(&mut self, chips: Chips, part: FunctionPart, message: impl Into<String>) {
-        self.push(chips, Place::Function(self.function, part), message.into(), true);
+        self.push(chips, self.place(part), message.into(), None, true);
     }
 
     /// The rule is not kept by the program as a whole, at this place.
     pub fn found_in_program(&mut self, place: Place, message: impl Into<String>) {
-        self.push(Chips::ALL, place, message.into(), false);
+        self.push(Chips::ALL, place, message.into(), None, false);
     }
 
-    fn push(&mut self, chips: Chips, place: Place, message: String, by_values: bool) {
+    fn place(&self, part: FunctionPart) -> Place {
+        Place::Function(self.function, part)
+    }
+
+    fn push(&mut self, chips: Chips, place: Place, message: String, help: Option<String>, by_values: bool) {
         let (rule, chips) = (self.rule, self.chips.and(chips));
         if !chips.is_empty() {
-            self.findings.push(Finding { rule, chips, place, message, help: None, by_values });
+            self.findings.push(Finding { rule, chips, place, message, help, by_values });
         }
     }
 }

@@ -12,15 +12,22 @@ use super::{Report, Scene, Site};
 use crate::chips::{Chip, Chips};
 
 /// The rows, inner dimension and columns of the matrix product that an op is.
-fn product(site: &Site<'_>) -> Option<[(&'static str, Dim); 3]> {
+fn product(site: &Site<'_>) -> Option<[(Axis, Dim); 3]> {
     let named = |product: &MatrixProduct<'_>| {
-        [("rows", product.m), ("terms in each sum", product.k), ("columns", product.n)]
+        [(Axis::Rows, product.m), (Axis::Inner, product.k), (Axis::Columns, product.n)]
     };
     if let Some(row) = site.bound::<Matmul>() {
         return MatrixProduct::of_matmul(&row).ok().as_ref().map(named);
     }
     let row = site.bound::<Linear>()?;
     MatrixProduct::of_linear(&row).ok().as_ref().map(named)
+}
+
+/// An axis of a matrix product.
+enum Axis {
+    Rows,
+    Inner,
+    Columns,
 }
 
 /// The longest of some dimensions that is longer than `most`.
@@ -32,13 +39,18 @@ fn longest<N>(dimensions: impl IntoIterator<Item = (N, Dim)>, most: u64) -> Opti
 /// Reports the axis of a matrix product that is longer than `most`.
 fn check_product(
     site: &Site<'_>,
-    product: [(&str, Dim); 3],
+    product: [(Axis, Dim); 3],
     most: u64,
     chips: Chips,
     report: &mut Report<'_>,
 ) {
-    if let Some((what, length)) = longest(product, most) {
-        let message = format!("this `{}` has {length} {what}, more than {most}", site.name());
+    if let Some((axis, length)) = longest(product, most) {
+        let what = match axis {
+            Axis::Rows => format!("{length} rows"),
+            Axis::Inner => format!("an inner dimension of {length}"),
+            Axis::Columns => format!("{length} columns"),
+        };
+        let message = format!("this `{}` has {what}, more than {most}", site.name());
         report.found_on(chips, site.here(), message);
     }
 }
@@ -90,14 +102,19 @@ pub(super) fn spatial_and_matrix_axes(scene: &Scene<'_>, report: &mut Report<'_>
     }
 }
 
-/// R2: on older chips R1 says less of spatial axes and those of products.
+/// R2: on older chips of channels, on newer ones of every axis.
 pub(super) fn any_axis(scene: &Scene<'_>, report: &mut Report<'_>) {
     const MOST: u64 = 65536;
-    let (older, newer) = (Chips::until(Chip::M3), Chips::since(Chip::M4));
+    const CHANNELS: usize = 1;
+    let newer = Chips::since(Chip::M4);
     for_values(scene, |name, shape, part| {
-        let channels = Shape(shape.0.iter().copied().take(2).collect());
-        check_axes((name, &channels, part), 1.., MOST, older, report);
-        check_axes((name, shape, part), 0.., MOST, newer, report);
+        let channels = shape.0.get(CHANNELS).and_then(|dim| dim.known());
+        match channels.filter(|&channels| channels > MOST) {
+            Some(channels) => {
+                report.found(part, format!("`{name}` has {channels} channels, more than {MOST}"));
+            }
+            None => check_axes((name, shape, part), 0.., MOST, newer, report),
+        }
     });
     for site in scene.sites() {
         if let Some(product) = product(&site) {
@@ -119,13 +136,11 @@ pub(super) fn any_axis(scene: &Scene<'_>, report: &mut Report<'_>) {
 /// R3.
 pub(super) fn inner_dimension(site: &Site<'_>, report: &mut Report<'_>) {
     const MOST: u64 = 32768;
-    if let Some(product) = product(site) {
-        let inner = product[1].1;
-        if let Some(length) = inner.known().filter(|&length| length > MOST) {
-            let message =
-                format!("the inner dimension of this `{}` is {length}, more than {MOST}", site.name());
-            report.found(site.here(), message);
-        }
+    if let Some([_, (_, Dim::Known(length)), _]) = product(site)
+        && length > MOST
+    {
+        let message = format!("this `{}` has an inner dimension of {length}, more than {MOST}", site.name());
+        report.found(site.here(), message);
     }
 }
 
@@ -200,20 +215,21 @@ pub(super) fn kernel(site: &Site<'_>, report: &mut Report<'_>) {
         Some(&[height, width]) => (height, width),
         _ => return,
     };
-    let most = |chip: Chip| match (height, width) {
-        (1, _) if chip == Chip::M1 => 13,
-        (1, _) => 15,
-        (_, 1) => 31,
-        _ if height == width => 16,
-        _ => u64::MAX,
+    let (form, most_on_m1, most) = match (height, width) {
+        (1, _) => ("1×K", 13, 15),
+        (_, 1) => ("K×1", 31, 31),
+        _ if height == width => ("K×K", 16, 16),
+        _ => return,
     };
-    let too_small: Vec<Chip> = report.chips().iter().filter(|&chip| height.max(width) > most(chip)).collect();
-    for most_there in [13, 15, 31, 16] {
-        let chips: Vec<Chip> = too_small.iter().copied().filter(|&chip| most(chip) == most_there).collect();
-        let message =
-            format!("this kernel is {height}×{width}, and of this form the longest is {most_there}");
-        report.found_on(Chips::of(&chips), site.argument("weight"), message);
-    }
+    let longest = height.max(width);
+    let chips = match longest {
+        _ if longest > most => Chips::ALL,
+        _ if longest > most_on_m1 => Chip::M1.into(),
+        _ => return,
+    };
+    let on_m1 = if most_on_m1 < most { format!(", on m1 {most_on_m1}") } else { String::new() };
+    let message = format!("this kernel is {height}×{width}; of the form {form} the longest is {most}{on_m1}");
+    report.found_on(chips, site.argument("weight"), message);
 }
 
 /// R33.
@@ -239,17 +255,19 @@ pub(super) fn layer_norm(site: &Site<'_>, report: &mut Report<'_>) {
         return;
     }
     let Some(length) = given.filter_map(|operand| operand.shape().elements()).max() else { return };
-    for (chips, least) in [(Chips::until(Chip::M2), 1024), (Chip::M5.into(), 10240)] {
-        if length >= least {
-            let message = format!("gamma or beta of this `layer_norm` vary over {length} elements");
-            report.found_on(chips, site.here(), format!("{message}, not fewer than {least}"));
-        }
-    }
+    let fails = [(Chips::until(Chip::M2), 1024), (Chip::M5.into(), 10240)].into_iter();
+    let chips =
+        fails.filter(|&(_, least)| length >= least).fold(Chips::NONE, |all, (chips, _)| all.or(chips));
+    report.found_on(
+        chips,
+        site.here(),
+        format!("gamma or beta of this `layer_norm` vary over {length} elements"),
+    );
 }
 
 /// R44.
 pub(super) fn batch_of_computed_weight(site: &Site<'_>, report: &mut Report<'_>) {
-    let Some(row) = site.bound::<Conv>().filter(|row| !row.weight.constant) else { return };
+    let Some(row) = site.bound::<Conv>().filter(|row| !site.is_constant(&row.weight)) else { return };
     if let Some(batch) = row.x.shape().0.first().and_then(|dim| dim.known()).filter(|&batch| batch > 1) {
         report.found(site.argument("weight"), format!("this weight is computed, and the batch is {batch}"));
     }

@@ -8,7 +8,7 @@ use crate::chips::Chip;
 
 /// R25.
 pub(super) fn computed_weight(site: &Site<'_>, report: &mut Report<'_>) {
-    if site.bound::<Conv>().is_some_and(|row| !row.weight.constant) {
+    if site.bound::<Conv>().is_some_and(|row| !site.is_constant(&row.weight)) {
         report.found(site.argument("weight"), "this weight is no constant, and is ignored");
     }
 }
@@ -57,7 +57,7 @@ pub(super) fn round(site: &Site<'_>, report: &mut Report<'_>) {
     }
 }
 
-/// R37: one whose operand is cut to 10 at most is right.
+/// R37: one whose operand is cut to 10 at most, by a scalar, is right.
 pub(super) fn softplus(site: &Site<'_>, report: &mut Report<'_>) {
     /// Below where the first of the tables that were measured fails.
     const MOST: f64 = 10.4;
@@ -70,8 +70,8 @@ pub(super) fn softplus(site: &Site<'_>, report: &mut Report<'_>) {
             return Some(row.beta);
         }
         let row = giver.bound::<Minimum>()?;
-        let bounds = [&row.x, &row.y].into_iter().filter_map(|operand| operand.value.as_ref()?.to_f64());
-        bounds.filter_map(|values| values.into_iter().reduce(f64::max)).reduce(f64::min)
+        let bound = [&row.x, &row.y].into_iter().find(|operand| is_scalar(operand))?;
+        bound.value.as_ref()?.to_f64()?.first().copied()
     };
     let most = site.operand("x").and_then(cut_to);
     if most.is_none_or(|most| most > MOST) {

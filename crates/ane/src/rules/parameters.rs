@@ -1,7 +1,7 @@
 //! Which parameters ops must be given, may not be given, and how.
 
 use anemone_mil::program::Argument;
-use anemone_mil::verify::omitted;
+use anemone_mil::verify::{Omission, omitted};
 
 use super::{Report, Site};
 
@@ -21,10 +21,23 @@ fn unnamed<'n>(site: &Site<'_>, names: impl IntoIterator<Item = &'n str>) -> Vec
 }
 
 /// The parameters that the op leaves to their defaults, though Core ML's loader wants them written.
-fn left_out(site: &Site<'_>) -> Vec<&'static str> {
+fn left_out(site: &Site<'_>) -> Vec<(&'static str, Omission)> {
     let row = site.row.filter(|row| !row.constexpr);
-    let omitted = row.map(|row| omitted(row, &site.operands)).unwrap_or_default();
-    omitted.into_iter().map(|(name, _)| name).collect()
+    row.map(|row| omitted(row, &site.operands)).unwrap_or_default()
+}
+
+/// Reports the parameters that are left out, with their defaults.
+fn report_left_out(site: &Site<'_>, report: &mut Report<'_>) {
+    let left_out = left_out(site);
+    if left_out.is_empty() {
+        return;
+    }
+    let names: Vec<&str> = left_out.iter().map(|(name, _)| *name).collect();
+    let dialect = site.scene.program.version.dialect();
+    let defaults: Vec<String> =
+        left_out.iter().map(|(name, default)| format!("`{name} = {}`", default.literal(dialect))).collect();
+    let message = format!("`{}` is not given {}", site.name(), quoted(&names));
+    report.found_with_help(site.here(), message, format!("bind by `const`: {}", defaults.join(", ")));
 }
 
 /// R16.
@@ -67,10 +80,7 @@ pub(super) fn named_constants(site: &Site<'_>, report: &mut Report<'_>) {
     if !PRODUCTS.contains(&site.name()) {
         return;
     }
-    let left_out = left_out(site);
-    if !left_out.is_empty() {
-        report.found(site.here(), format!("`{}` is not given {}", site.name(), quoted(&left_out)));
-    }
+    report_left_out(site, report);
     let inline = unnamed(site, site.op.arguments.iter().map(|(name, _)| name));
     if !inline.is_empty() {
         let message =
@@ -81,8 +91,7 @@ pub(super) fn named_constants(site: &Site<'_>, report: &mut Report<'_>) {
 
 /// R50: of conv and matmul R21 says it. What no name may be, the verifier refuses.
 pub(super) fn all_present(site: &Site<'_>, report: &mut Report<'_>) {
-    let left_out = left_out(site);
-    if !left_out.is_empty() && !PRODUCTS.contains(&site.name()) {
-        report.found(site.here(), format!("`{}` is not given {}", site.name(), quoted(&left_out)));
+    if !PRODUCTS.contains(&site.name()) {
+        report_left_out(site, report);
     }
 }

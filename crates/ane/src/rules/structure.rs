@@ -1,7 +1,9 @@
 //! What a program is as a whole: its version, its inputs and outputs, what it leaves unused.
 
+use std::collections::HashSet;
+
 use anemone_mil::error::{FunctionPart, OpPart, Place};
-use anemone_mil::program::Version;
+use anemone_mil::program::{ValueId, Version};
 
 use super::{Report, Scene};
 
@@ -62,7 +64,8 @@ pub(super) fn dialect(scene: &Scene<'_>, report: &mut Report<'_>) {
 /// R47.
 pub(super) fn passed_through(scene: &Scene<'_>, report: &mut Report<'_>) {
     let body = &scene.function.body;
-    for (position, output) in body.outputs.iter().enumerate().filter(|(_, id)| body.inputs.contains(id)) {
+    let inputs: HashSet<ValueId> = body.inputs.iter().copied().collect();
+    for (position, output) in body.outputs.iter().enumerate().filter(|(_, id)| inputs.contains(id)) {
         let message = format!("the output `{}` is an input", scene.function.value(*output).name);
         report.found(FunctionPart::Output(position), message);
     }

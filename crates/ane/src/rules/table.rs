@@ -191,7 +191,7 @@ rules! {
     39: "`square` beside an activation does not compile when the width mod 128 is over 64"
         on [Chips::of(&[M5])] by ALL => Refused, Measured "F"
         instead "write `mul(x, x)`"
-        check Ops(unsupported::square_beside_activation);
+        check Functions(unsupported::square_beside_activation);
     40: "`layer_norm` with a gamma and beta that vary fails for D from 1024 on (M1, M2) or about 10240 (M5)"
         on [Chips::of(&[M1, M2, M5])] by ALL => Refused, Reported "F"
         instead "normalise without gamma and beta; then `mul` and `add`"

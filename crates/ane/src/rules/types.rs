@@ -22,9 +22,11 @@ pub(super) fn integers(scene: &Scene<'_>, report: &mut Report<'_>) {
         }
     }
     for (id, op) in scene.ops() {
-        for (position, &result) in
-            op.results.iter().enumerate().filter(|(_, id)| !scene.facts.is_constant(**id))
-        {
+        for (position, &result) in op.results.iter().enumerate() {
+            // Indices that come with the values of a `topk`, and nothing uses, are not computed with.
+            if scene.facts.is_constant(result) || scene.uses.is_empty(result) {
+                continue;
+            }
             if let Some(dtype) = wide(result) {
                 let part = FunctionPart::Op(id, OpPart::Result(position));
                 report.found(part, format!("`{}` is computed in {dtype}", op.name));

@@ -1,13 +1,14 @@
 //! Ops that a chip, or the compiler behind one of the ways in, does not take.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::LazyLock;
 
+use anemone_mil::error::{FunctionPart, OpPart};
 use anemone_mil::ops::{Mul, Operand};
-use anemone_mil::program::{Argument, Op};
+use anemone_mil::program::{Argument, Op, ValueId};
 use anemone_mil::tensor::Tensor;
 
-use super::{Report, Site};
+use super::{Report, Scene, Site};
 use crate::chips::{Chip, Chips};
 
 /// Whether an op reduces.
@@ -15,13 +16,15 @@ fn is_reduction(op: &Op) -> bool {
     op.name.starts_with("reduce_")
 }
 
-/// R18: constants may have been added or multiplied between.
+/// R18: constants may have been added or multiplied between, in a few steps.
 pub(super) fn root_of_reduction(site: &Site<'_>, report: &mut Report<'_>) {
+    const STEPS: usize = 4;
     if !["rsqrt", "sqrt"].contains(&site.name()) {
         return;
     }
     let mut value = site.operand("x").and_then(|x| x.id);
-    while let Some(giver) = value.and_then(|id| site.scene.giver_site(id)) {
+    for _ in 0..=STEPS {
+        let Some(giver) = value.and_then(|id| site.scene.giver_site(id)) else { return };
         if is_reduction(giver.op) {
             return report.found(site.here(), format!("this `{}` is of a reduction", site.name()));
         }
@@ -153,18 +156,22 @@ const ACTIVATIONS: [&str; 18] = [
 ];
 
 /// R39: beside means that one reads the other, or both the same value.
-pub(super) fn square_beside_activation(site: &Site<'_>, report: &mut Report<'_>) {
-    let Some(x) = site.operand("x").filter(|_| site.name() == "square") else { return };
-    let Some(width) = x.shape().0.last().and_then(|dim| dim.known()) else { return };
-    let function = site.scene.function;
+pub(super) fn square_beside_activation(scene: &Scene<'_>, report: &mut Report<'_>) {
     let is_activation = |op: &Op| ACTIVATIONS.contains(&op.name.as_str());
-    let readers = x.id.iter().chain(&site.op.results).flat_map(|&id| site.scene.uses.ops(id));
-    let beside =
-        site.giver(x).into_iter().chain(readers.map(|&id| function.op(id))).find(|op| is_activation(op));
-    if let Some(op) = beside.filter(|_| width % 128 > 64) {
-        let message =
-            format!("this `square` is beside a `{}`, and {width} mod 128 is {}", op.name, width % 128);
-        report.found(site.here(), message);
+    let activations = scene.ops().filter(|(_, op)| is_activation(op));
+    let beside: HashMap<ValueId, &str> = activations
+        .flat_map(|(_, op)| op.reads().chain(op.results.iter().copied()).map(|id| (id, op.name.as_str())))
+        .collect();
+    for (id, op) in scene.ops().filter(|(_, op)| op.name == "square") {
+        let activation = op.reads().chain(op.results.iter().copied()).find_map(|id| beside.get(&id));
+        let width = op.reads().find_map(|id| scene.held(id)?.shape.0.last()?.known());
+        if let (Some(activation), Some(width)) = (activation, width)
+            && width % 128 > 64
+        {
+            let message =
+                format!("this `square` is beside `{activation}`, and {width} mod 128 is {}", width % 128);
+            report.found(FunctionPart::Op(id, OpPart::Name), message);
+        }
     }
 }
 
@@ -191,7 +198,7 @@ fn sweep() -> impl Iterator<Item = Swept> {
     })
 }
 
-/// Ops of whose forms other rules say more: R15, R27, R14 and R42.
+/// Ops of whose forms other rules say more: R15, R27 and R42.
 const SAID_ELSEWHERE: [&str; 4] = ["cast", "gather", "read_state", "write_state"];
 
 /// R51: where R28 says it too, it is measured.

@@ -68,21 +68,31 @@ pub(crate) fn mistakes(path: &Path, text: &str, spans: &Spans, errors: &Errors, 
     output.json(&Failed { file: path, ok: false, errors: errors.len() });
 }
 
-/// Reports warnings of a program; they are errors of one that is not sound for them.
-pub(crate) fn warnings(source: &Source, warnings: &Errors, sound: bool, output: &Output) {
-    if warnings.is_empty() {
-        return;
+/// Reports what was found in a program; gives whether it is sound, which it is in spite of warnings unless these are
+/// errors.
+pub(crate) fn all(
+    source: &Source,
+    warnings: &Errors,
+    errors: &Errors,
+    warnings_are_errors: bool,
+    output: &Output,
+) -> bool {
+    for (found, fatal) in [(warnings, warnings_are_errors), (errors, true)] {
+        if found.is_empty() {
+            continue;
+        }
+        let rendered = source.render(found);
+        match fatal {
+            true => output.failure(&Failure::Program(rendered)),
+            false => output.message(rendered),
+        }
+        list(&source.path, &source.text, &source.spans, found, output);
     }
-    let rendered = source.render(warnings);
-    if sound {
-        output.message(rendered);
-    } else {
-        output.failure(&Failure::Program(rendered));
+    let errors = errors.len() + if warnings_are_errors { warnings.len() } else { 0 };
+    if errors > 0 {
+        output.json(&Failed { file: &source.path, ok: false, errors });
     }
-    list(&source.path, &source.text, &source.spans, warnings, output);
-    if !sound {
-        output.json(&Failed { file: &source.path, ok: false, errors: warnings.len() });
-    }
+    errors == 0
 }
 
 /// A line of JSON for each.

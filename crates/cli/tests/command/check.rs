@@ -152,3 +152,81 @@ fn warnings_are_shown_and_leave_the_status_alone() {
     let sound = place.file("sound.mil", LINEAR);
     anemone(["check", "--warnings-are-errors", &sound]).ended(0);
 }
+
+/// A classifier's backward with 20000 words, and a parameter that is left out.
+const BACKWARD: &str = r#"program(1.3)
+{
+    func main<ios18>(tensor<fp16, [20000, 16]> dlogits, tensor<fp16, [64, 20000]> embed) {
+            bool no = const()[name = string("no"), val = bool(false)];
+            tensor<fp16, [64, 16]> dx = matmul(transpose_x = no, transpose_y = no, x = embed, y = dlogits)[name = string("dx")];
+            tensor<fp16, [64, 16]> p = softmax(x = dx)[name = string("p")];
+        } -> (p);
+}
+"#;
+
+#[test]
+fn a_chips_rules_are_checked_where_it_is_named() {
+    let place = Place::new();
+    let file = place.file("backward.mil", BACKWARD);
+    anemone(["check", &file]).ended(0);
+    let run = anemone(["check", "--chip", "m2", &file]).failed(1, &["1 of 1 file failed"]);
+    assert_eq!(run.stdout, "");
+    for part in [
+        "error[R1]: this `matmul` has an inner dimension of 20000, more than 16384\n",
+        "backward.mil:5:41\n",
+        "^^^^^^ refused on m2 (measured: F)\n",
+        "= help: cut that axis in tiles of at most 16384",
+        "warning[R30]: this is `program(1.3)`\n",
+        "warning[R50]: `softmax` is not given `axis`\n",
+    ] {
+        assert!(run.stderr.contains(part), "{part}\n{}", run.stderr);
+    }
+    // Without a chip the verifier says it.
+    assert!(!run.stderr.contains("warning: `softmax`"), "{}", run.stderr);
+    let json = anemone(["check", "--json", "--chip", "all", &file]).ended(1).json();
+    let of_r1 = json.iter().find(|finding| finding["code"] == "R1").unwrap();
+    assert_eq!((of_r1["line"].as_u64(), of_r1["column"].as_u64()), (Some(5), Some(41)));
+    assert_eq!((&of_r1["severity"], &of_r1["file"]), (&json!("error"), &json!(file)));
+    assert_eq!(of_r1["label"], "refused on m1, m2, m3 (measured: F)");
+    assert!(of_r1["help"].as_str().unwrap().starts_with("cut that axis"), "{of_r1}");
+    assert_eq!(*json.last().unwrap(), json!({"file": file, "ok": false, "errors": 1}));
+}
+
+#[test]
+fn rules_that_are_not_measured_warn() {
+    let place = Place::new();
+    let file = place.file("backward.mil", BACKWARD);
+    let run = anemone(["check", "--chip", "m4", &file]).ended(0);
+    assert_eq!(run.stdout, format!("{file}: ok, 1 function, 2 ops\n"));
+    assert!(run.stderr.contains("warning[R50]"), "{}", run.stderr);
+    let strict = anemone(["check", "--json", "--chip", "m4", "--warnings-are-errors", &file]);
+    assert_eq!(*strict.ended(1).json().last().unwrap(), json!({"file": file, "ok": false, "errors": 1}));
+    anemone(["check", "--chip", "m7", &file])
+        .failed(2, &["`m7` is no chip; there are m1, m2, m3, m4, m5, m6, or all"]);
+}
+
+#[test]
+fn rules_about_ops_that_are_not_known_are_checked_beside() {
+    let place = Place::new();
+    let call = "tensor<fp16, [1, 3]> y, tensor<int32, [1, 3]> at = topk(k = int32(3), x = x);\n";
+    let file = place.file("topk.mil", program([call.to_string()]));
+    let run = anemone(["check", "--chip", "m5", &file]).ended(1);
+    assert!(run.stderr.contains("error: unknown op `topk`"), "{}", run.stderr);
+    assert!(run.stderr.contains("error[R49]: this `topk` has k = 3\n"), "{}", run.stderr);
+}
+
+#[test]
+fn the_head_breaks_no_rule_where_it_is_small() {
+    let place = Place::new();
+    for (dialect, chips) in [("1.0", &["m1", "m2"][..]), ("1.3", &["m3", "m4", "m5", "m6"])] {
+        let (out, dialect) = (place.text(dialect), ["--dialect", dialect]);
+        let sizes = ["--vocab", "256", "--dim", "64", "--seq", "16", "--out", &out];
+        anemone([&["emit", "head"][..], &dialect, &sizes].concat()).ended(0);
+        let names = ["final_rmsnorm", "classifier_forward", "softmax", "classifier_backward"];
+        let files: Vec<String> = names.map(|name| format!("{out}/{name}.mil")).to_vec();
+        for chip in chips {
+            let flags = ["check", "--warnings-are-errors", "--chip", chip].map(String::from);
+            anemone(flags.iter().chain(&files)).ended(0);
+        }
+    }
+}

@@ -18,7 +18,9 @@ fn unread<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Run {
 fn is_no_error() {
     let place = Place::new();
     let file = place.file("linear.mil", LINEAR);
-    for arguments in [&["fmt", &file][..], &["fmt", "--check", &file], &["check", &file], &["show", &file]] {
+    for arguments in
+        [&["fmt", &file][..], &["fmt", "--check", &file], &["check", &file], &["show", &file], &["rules"]]
+    {
         for json in [&[][..], &["--json"]] {
             assert_eq!(unread([json, arguments].concat()).ended(0).stderr, "");
         }

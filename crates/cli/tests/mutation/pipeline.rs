@@ -2,6 +2,8 @@
 
 use std::sync::{Arc, OnceLock};
 
+use anemone_ane::chips::Chips;
+use anemone_ane::rules;
 use anemone_cpu::{Cpu, Options};
 use anemone_mil::error::{Errors, Spans};
 use anemone_mil::eval::{Budget, Interpreter};
@@ -52,6 +54,9 @@ pub fn exercise(source: &str, weights: &dyn WeightSource) -> Stage {
         }
     };
     render_warnings(verified.warnings(), source, &parsed.spans);
+    let (refused, doubtful) = rules::as_errors(&rules::check(&verified, Chips::ALL));
+    render_warnings(&refused, source, &parsed.spans);
+    render_warnings(&doubtful, source, &parsed.spans);
     if let Err(errors) = verify_blobs(verified.program(), weights) {
         render(&errors, source, &parsed.spans);
     }

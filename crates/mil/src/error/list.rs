@@ -61,6 +61,15 @@ impl Errors {
         }
     }
 
+    /// All but those of this kind.
+    #[must_use]
+    pub fn without(&self, kind: ErrorKind) -> Errors {
+        let mut others = self.clone();
+        others.listed.retain(|error| error.kind != kind);
+        others.counts.remove(&kind);
+        others
+    }
+
     /// Counts an error that is not listed.
     pub(crate) fn count(&mut self, kind: ErrorKind) {
         *self.counts.entry(kind).or_default() += 1;

@@ -73,8 +73,8 @@ pub struct Omission {
 }
 
 impl Omission {
-    /// The default as a literal.
-    fn literal(&self, dialect: Dialect) -> String {
+    /// The default as text writes it.
+    pub fn literal(&self, dialect: Dialect) -> String {
         match self.count {
             None => format!("{}({})", dialect.scalar_type(self.dtype), self.number),
             Some(count) => {
