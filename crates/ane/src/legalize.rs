@@ -63,6 +63,12 @@ pub static PASSES: &[Pass] = &[
         apply: attention::attention,
     },
     Pass {
+        name: "zero-factors",
+        rules: &[38],
+        what: "a reduction times 0 as a difference",
+        apply: arithmetic::zero_factors,
+    },
+    Pass {
         name: "reduce-mean",
         rules: &[23],
         what: "`reduce_mean` as a sum times 1/n",
@@ -96,12 +102,6 @@ pub static PASSES: &[Pass] = &[
         apply: arithmetic::scalar_factors,
     },
     Pass {
-        name: "zero-factors",
-        rules: &[38],
-        what: "a reduction times 0 as a difference",
-        apply: arithmetic::zero_factors,
-    },
-    Pass {
         name: "cumsum",
         rules: &[28],
         what: "`cumsum` as a product with a triangle of ones",
@@ -120,9 +120,15 @@ pub static PASSES: &[Pass] = &[
         apply: ports::several_inputs,
     },
     Pass {
+        name: "tiles-onward",
+        rules: &[1, 2],
+        what: "what reads a value that is too long computed tile by tile",
+        apply: tiles::tiles_onward,
+    },
+    Pass {
         name: "conv-to-matmul",
-        rules: &[4],
-        what: "1×1 convolutions of 32000 channels or more as matrix products",
+        rules: &[4, 25, 44],
+        what: "1×1 convolutions of 32000 channels or more, or of computed weights, as matrix products",
         apply: products::conv_to_matmul,
     },
     Pass {
@@ -148,12 +154,6 @@ pub static PASSES: &[Pass] = &[
         rules: &[1, 2, 3],
         what: "sums of products in tiles, with partial sums",
         apply: products::inner_tiles,
-    },
-    Pass {
-        name: "tiles-onward",
-        rules: &[1, 2],
-        what: "what reads a value that is too long computed tile by tile",
-        apply: tiles::tiles_onward,
     },
     Pass {
         name: "several-outputs",

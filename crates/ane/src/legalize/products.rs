@@ -14,7 +14,7 @@ const MANY_CHANNELS: i32 = 32000;
 /// With as many channels taken, [`MANY_CHANNELS`] given crash (R5).
 const WIDE: i32 = 2048;
 
-/// Makes matrix products of 1×1 convolutions that take 32000 channels or more (R4).
+/// Makes matrix products of 1×1 convolutions that take 32000 channels or more, or whose weight is computed (R4, R25, R44).
 pub(super) fn conv_to_matmul(program: &Verified, _: Chips) -> Result<Rewritten, PassError> {
     replace_ops(
         program,
@@ -22,7 +22,10 @@ pub(super) fn conv_to_matmul(program: &Verified, _: Chips) -> Result<Rewritten, 
             Some(row) => as_matmul(site, build, &row),
             None => Ok(None),
         },
-        |number| format!("{} made matrix products (R4)", count(number, "convolution")),
+        |number| match number {
+            1 => "1 convolution made a matrix product (R4, R25, R44)".to_string(),
+            number => format!("{number} convolutions made matrix products (R4, R25, R44)"),
+        },
     )
 }
 
@@ -36,7 +39,7 @@ fn as_matmul(site: Site<'_>, build: &mut FunctionBuilder, row: &Conv) -> Replace
         && convolution.strides.iter().all(|&stride| stride == 1)
         && convolution.pads.iter().all(|&pad| pad == Some((0, 0)))
         && convolution.groups == 1;
-    if !is_pointwise || w[1] < MANY_CHANNELS {
+    if !is_pointwise || w[1] < MANY_CHANNELS && row.weight.constant {
         return Ok(None);
     }
     let name = site.name();
@@ -174,9 +177,11 @@ pub(super) fn output_tiles(program: &Verified, chips: Chips) -> Result<Rewritten
         };
         Ok(Some(vec![join(build, name, parts, result_axis)?]))
     };
-    replace_ops(program, replace, |number| {
-        format!("what {} give cut into tiles (R1, R2, R5)", count(number, "product"))
-    })
+    replace_ops(program, replace, |number| format!("what {} cut into tiles (R1, R2, R5)", gives(number)))
+}
+
+fn gives(number: usize) -> String {
+    if number == 1 { "1 product gives".to_string() } else { format!("{number} products give") }
 }
 
 fn channel_tiles(site: Site<'_>, build: &mut FunctionBuilder, row: &Conv, limits: &Limits) -> Replacement {

@@ -21,9 +21,9 @@ use crate::fragments::Fragments;
 use crate::generator::{self, Sample};
 
 /// How many programs `cargo test` makes.
-const DEFAULT_PROGRAMS: u64 = 400;
+pub const DEFAULT_PROGRAMS: u64 = 400;
 
-fn number(name: &str, default: u64) -> u64 {
+pub fn number(name: &str, default: u64) -> u64 {
     env::var(name).map_or(default, |text| text.parse().expect(name))
 }
 
@@ -169,7 +169,7 @@ fn same(before: &[Result<Outcome, String>], after: &[Result<Outcome, String>]) -
 }
 
 /// Whether a program verifies, all its ops known, and is the same when it is printed and read.
-fn sound(program: &Verified) -> Result<(), String> {
+pub fn sound(program: &Verified) -> Result<(), String> {
     verify(program.program().clone()).map_err(|errors| errors.to_string())?;
     let printed = text::write(program.program());
     let parsed = text::parse(&printed).map_err(|errors| format!("printed, it is refused: {errors}"))?;
