@@ -18,6 +18,7 @@ mod command {
     mod opt;
     mod overwriting;
     mod rules;
+    mod reduce;
     mod run;
     mod show;
     mod train;
