@@ -21,6 +21,7 @@ mod command {
     mod reduce;
     mod run;
     mod show;
+    mod simulator;
     mod train;
     mod usage;
 }
