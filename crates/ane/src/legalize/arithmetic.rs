@@ -44,5 +44,7 @@ pub(super) fn conv_bias(program: &Verified, _: Chips) -> Result<Rewritten, PassE
         let bias = build.bind(&format!("{name}_b"), call::reshape(bias, shape))?;
         Ok(Some(vec![build.bind(name, call::add(product, bias))?]))
     };
-    replace_ops(program, replace, |number| format!("the bias of {} added apart (R20)", count(number, "`conv`")))
+    replace_ops(program, replace, |number| {
+        format!("the bias of {} added apart (R20)", count(number, "`conv`"))
+    })
 }

@@ -1,7 +1,7 @@
 //! Matrix products and convolutions that are too large for a chip.
 
 use anemone_mil::builder::{FunctionBuilder, Input};
-use anemone_mil::ops::{Conv, Convolution, Linear, MatrixProduct, Matmul, Operand, call};
+use anemone_mil::ops::{Conv, Convolution, Linear, Matmul, MatrixProduct, Operand, call};
 use anemone_mil::passes::{PassError, Rewritten, Site, replace_ops};
 use anemone_mil::verify::{Verified, count};
 
@@ -16,20 +16,35 @@ const WIDE: i32 = 2048;
 
 /// Makes matrix products of 1×1 convolutions that take 32000 channels or more (R4).
 pub(super) fn conv_to_matmul(program: &Verified, _: Chips) -> Result<Rewritten, PassError> {
+    convolutions_to_products(program, "R4", |row| {
+        row.weight
+            .shape()
+            .0
+            .get(1)
+            .and_then(|dim| dim.known())
+            .is_some_and(|taken| taken >= MANY_CHANNELS as u64)
+    })
+}
+
+/// Makes matrix products of the 1×1 convolutions that are `wanted`, as a rule asks for.
+pub(crate) fn convolutions_to_products(
+    program: &Verified,
+    rule: &str,
+    wanted: impl Fn(&Conv) -> bool,
+) -> Result<Rewritten, PassError> {
     replace_ops(
         program,
         |site, build| match site.bound::<Conv>() {
-            Some(row) => as_matmul(site, build, &row),
-            None => Ok(None),
+            Some(row) if wanted(&row) => as_matmul(site, build, &row),
+            _ => Ok(None),
         },
-        |number| format!("{} made matrix products (R4)", count(number, "convolution")),
+        |number| format!("{} made matrix products ({rule})", count(number, "convolution")),
     )
 }
 
 fn as_matmul(site: Site<'_>, build: &mut FunctionBuilder, row: &Conv) -> Replacement {
     let Ok(convolution) = Convolution::of(row) else { return Ok(None) };
-    let (Some(x), Some(w), Some(result)) =
-        (dims(&row.x.ty), dims(&row.weight.ty), dims(&convolution.result))
+    let (Some(x), Some(w), Some(result)) = (dims(&row.x.ty), dims(&row.weight.ty), dims(&convolution.result))
     else {
         return Ok(None);
     };
@@ -37,7 +52,7 @@ fn as_matmul(site: Site<'_>, build: &mut FunctionBuilder, row: &Conv) -> Replace
         && convolution.strides.iter().all(|&stride| stride == 1)
         && convolution.pads.iter().all(|&pad| pad == Some((0, 0)))
         && convolution.groups == 1;
-    if !is_pointwise || w[1] < MANY_CHANNELS {
+    if !is_pointwise {
         return Ok(None);
     }
     let name = site.name();
@@ -192,7 +207,9 @@ fn channel_tiles(site: Site<'_>, build: &mut FunctionBuilder, row: &Conv, limits
     let (name, lengths) = (site.name(), tiles(given));
     let weights = cut(site, build, &format!("{name}_w"), &row.weight, 0, &lengths)?;
     let biases = match &row.bias {
-        Some(bias) => cut(site, build, &format!("{name}_b"), bias, 0, &lengths)?.into_iter().map(Some).collect(),
+        Some(bias) => {
+            cut(site, build, &format!("{name}_b"), bias, 0, &lengths)?.into_iter().map(Some).collect()
+        }
         None => vec![None; weights.len()],
     };
     let mut parts = Vec::with_capacity(lengths.len());

@@ -1,9 +1,7 @@
 //! Values that are too long: what reads joined tiles computes tile by tile.
 
 use anemone_mil::builder::{AnyCall, BuildError, FunctionBuilder, Input};
-use anemone_mil::ops::{
-    Operand, ReduceMax, ReduceMin, ReduceSum, Reshape, Softmax, Split, Transpose, call,
-};
+use anemone_mil::ops::{Operand, ReduceMax, ReduceMin, ReduceSum, Reshape, Softmax, Split, Transpose, call};
 use anemone_mil::passes::{PassError, Rewritten, Site, replace_ops};
 use anemone_mil::program::{Argument, ValueId};
 use anemone_mil::types::Shape;
@@ -31,9 +29,7 @@ pub(super) fn tiles_onward(program: &Verified, chips: Chips) -> Result<Rewritten
         let parts = each(site, build, &tiles, along, &lengths)?;
         parts.map(|parts| Ok(vec![join(build, site.name(), parts, along)?])).transpose()
     };
-    replace_ops(program, replace, |number| {
-        format!("{} computed tile by tile (R1, R2)", count(number, "op"))
-    })
+    replace_ops(program, replace, |number| format!("{} computed tile by tile (R1, R2)", count(number, "op")))
 }
 
 /// The tiles of an operand that is too long.
@@ -47,9 +43,12 @@ fn read_tiles(site: Site<'_>, limits: &Limits) -> Option<Joined> {
 /// What a `split` gives that cuts in the places where tiles were joined.
 fn split_again(site: Site<'_>, row: &Split, tiles: &Joined) -> Option<Vec<ValueId>> {
     let along = position(row.axis, row.x.rank())?;
-    let lengths: Option<Vec<i32>> = site.op().results.iter().map(|&result| {
-        i32::try_from(site.ty_of(result)?.shape.0.get(along)?.known()?).ok()
-    }).collect();
+    let lengths: Option<Vec<i32>> = site
+        .op()
+        .results
+        .iter()
+        .map(|&result| i32::try_from(site.ty_of(result)?.shape.0.get(along)?.known()?).ok())
+        .collect();
     // An output keeps its name, which a tile has not.
     let yielded = site.op().results.iter().any(|&result| site.is_yielded(result));
     (!yielded && tiles.are(along, &lengths?)).then(|| tiles.values.clone())
@@ -63,14 +62,16 @@ fn softmax(site: Site<'_>, build: &mut FunctionBuilder, row: &Softmax, tiles: &J
         let each = |build: &mut FunctionBuilder, &tile: &ValueId| {
             build.bind(&format!("{name}_0"), call::softmax(tile).axis(row.axis))
         };
-        let parts: Vec<ValueId> = tiles.values.iter().map(|tile| each(build, tile)).collect::<Result<_, _>>()?;
+        let parts: Vec<ValueId> =
+            tiles.values.iter().map(|tile| each(build, tile)).collect::<Result<_, _>>()?;
         return Ok(Some(vec![join(build, name, parts, tiles.axis)?]));
     }
     let over = vec![axis(along)];
     let largest = |build: &mut FunctionBuilder, tile: ValueId| {
         build.bind(&format!("{name}_max"), call::reduce_max(tile).axes(over.clone()).keep_dims(true))
     };
-    let most: Vec<ValueId> = tiles.values.iter().map(|&tile| largest(build, tile)).collect::<Result<_, _>>()?;
+    let most: Vec<ValueId> =
+        tiles.values.iter().map(|&tile| largest(build, tile)).collect::<Result<_, _>>()?;
     let most = combine(build, &format!("{name}_largest"), most, |build, name, x, y| {
         build.bind(name, call::maximum(x, y))
     })?;
@@ -86,9 +87,9 @@ fn softmax(site: Site<'_>, build: &mut FunctionBuilder, row: &Softmax, tiles: &J
         exps.push(exp);
     }
     let Some(total) = sum(build, &format!("{name}_total"), sums)? else { return Ok(None) };
-    let parts = exps.into_iter().map(|exp| {
-        build.bind(&format!("{name}_0"), call::mul(call::real_div(exp, total), scale))
-    });
+    let parts = exps
+        .into_iter()
+        .map(|exp| build.bind(&format!("{name}_0"), call::mul(call::real_div(exp, total), scale)));
     let parts: Vec<ValueId> = parts.collect::<Result<_, _>>()?;
     Ok(Some(vec![join(build, name, parts, along)?]))
 }
@@ -112,7 +113,8 @@ fn reduction(
     let Some(x) = site.values("x").next().and_then(|x| site.ty_of(x)) else { return Ok(None) };
     let (name, rank) = (site.name(), x.shape.rank());
     let all: Vec<i32> = (0..rank).map(axis).collect();
-    let Some(axes) = axes.unwrap_or(all).into_iter().map(|axis| position(axis, rank)).collect::<Option<Vec<_>>>()
+    let Some(axes) =
+        axes.unwrap_or(all).into_iter().map(|axis| position(axis, rank)).collect::<Option<Vec<_>>>()
     else {
         return Ok(None);
     };
@@ -182,7 +184,8 @@ fn each(
 ) -> Result<Option<Vec<ValueId>>, BuildError> {
     let name = format!("{}_0", site.name());
     if let Some(row) = site.bound::<Transpose>() {
-        let each = tiles.values.iter().map(|&tile| build.bind(&name, call::transpose(tile, row.perm.clone())));
+        let each =
+            tiles.values.iter().map(|&tile| build.bind(&name, call::transpose(tile, row.perm.clone())));
         return each.collect::<Result<_, _>>().map(Some);
     }
     if site.bound::<Reshape>().is_some() {
@@ -204,9 +207,9 @@ fn each(
         operands.push((parameter.name, tiles_of(site, build, *value, from_end, lengths)?));
     }
     let each = (0..lengths.len()).map(|tile| {
-        let inputs = operands.iter().map(|(parameter, values)| {
-            (*parameter, Input::Value(values[tile.min(values.len() - 1)]))
-        });
+        let inputs = operands
+            .iter()
+            .map(|(parameter, values)| (*parameter, Input::Value(values[tile.min(values.len() - 1)])));
         build.bind(&name, AnyCall::named(row.name, inputs))
     });
     each.collect::<Result<_, _>>().map(Some)
