@@ -14,7 +14,9 @@ use crate::chips::{Chip, Chips};
 use crate::rules::{self, Finding};
 
 mod arithmetic;
+mod attention;
 mod build;
+mod functions;
 mod limits;
 mod parameters;
 mod ports;
@@ -56,10 +58,61 @@ pub static PASSES: &[Pass] = &[
         apply: parameters::named_parameters,
     },
     Pass {
+        name: "attention",
+        rules: &[17],
+        what: "attention with a mask written out",
+        apply: attention::attention,
+    },
+    Pass {
         name: "reduce-mean",
         rules: &[23],
         what: "`reduce_mean` as a sum times 1/n",
         apply: arithmetic::reduce_mean,
+    },
+    Pass {
+        name: "roots",
+        rules: &[18],
+        what: "roots of what reductions give as powers",
+        apply: arithmetic::roots,
+    },
+    Pass {
+        name: "epsilons",
+        rules: &[19],
+        what: "`rsqrt`, `log` and `inverse` with their `epsilon`",
+        apply: arithmetic::epsilons,
+    },
+    Pass { name: "square", rules: &[39], what: "`square` as a product", apply: arithmetic::square },
+    Pass { name: "gelu", rules: &[22], what: "`gelu` written out", apply: functions::gelu },
+    Pass {
+        name: "softplus",
+        rules: &[37],
+        what: "`softplus` kept from overflowing",
+        apply: functions::softplus,
+    },
+    Pass { name: "round", rules: &[36], what: "`round` with `floor`", apply: functions::round },
+    Pass {
+        name: "scalar-factors",
+        rules: &[35],
+        what: "scalars that what was rounded is multiplied by, in full shape",
+        apply: arithmetic::scalar_factors,
+    },
+    Pass {
+        name: "zero-factors",
+        rules: &[38],
+        what: "a reduction times 0 as a difference",
+        apply: arithmetic::zero_factors,
+    },
+    Pass {
+        name: "cumsum",
+        rules: &[28],
+        what: "`cumsum` as a product with a triangle of ones",
+        apply: functions::cumsum,
+    },
+    Pass {
+        name: "layer-norm",
+        rules: &[40],
+        what: "gamma and beta of long rows applied apart",
+        apply: arithmetic::layer_norm,
     },
     Pass {
         name: "conv-to-matmul",
@@ -170,8 +223,9 @@ pub fn legalize(
 }
 
 /// Whether a pass mends a rule of one of these chips.
-fn is_wanted(_pass: &Pass, _chips: Chips) -> bool {
-    true
+fn is_wanted(pass: &Pass, chips: Chips) -> bool {
+    let rules = pass.rules.iter().filter_map(|&number| rules::find(number));
+    rules.into_iter().any(|rule| !rule.chips.and(chips).is_empty())
 }
 
 /// Goes on with what a pass made.

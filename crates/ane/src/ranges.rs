@@ -3,7 +3,7 @@
 //! Intervals are propagated from the inputs, whose ranges are stated or assumed ([`Assumptions`]), and from the values of
 //! constants, through every op. A bound holds of the values that [the interpreter](anemone_mil::eval) computes, each
 //! rounded once to its element type; it is not the least one, since what an op makes of its operands is bounded as if they
-//! had nothing to do with each other (but for the few cases that [`elementwise`] knows). What an op without a rule
+//! had nothing to do with each other (but for a few cases, such as `x − reduce_max(x)`). What an op without a rule
 //! here gives is bounded by its type alone.
 
 use std::collections::HashMap;
@@ -21,12 +21,14 @@ use anemone_mil::weights::WeightSource;
 
 mod assumptions;
 mod elementwise;
+mod findings;
 mod interval;
 mod moves;
 mod products;
 mod reduce;
 
 pub use assumptions::{Assumptions, NamedRange, RangeError};
+pub use findings::refine;
 pub use interval::Interval;
 pub use products::Product;
 

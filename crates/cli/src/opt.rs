@@ -1,16 +1,20 @@
 //! `anemone opt`: rewrites a program.
 
+use std::mem::discriminant;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anemone_mil::error::Spans;
+use anemone_ane::chips::Chips;
+use anemone_ane::legalize;
+use anemone_ane::rules::{self, Finding};
+use anemone_mil::error::{Error, Errors, Spans};
 use anemone_mil::passes::{self, PassError, Rewritten, Unbaked};
 use anemone_mil::program::Program;
 use anemone_mil::tensor::Tensor;
 use anemone_mil::text::{self, Comments};
 use anemone_mil::types::TensorType;
 use anemone_mil::verify::{Verified, verify_known};
-use anemone_mil::weights::WeightDirectory;
+use anemone_mil::weights::{WeightDirectory, WeightSource};
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use serde::Serialize;
 
@@ -28,9 +32,12 @@ use flags::{Given, GivenInput, PassName};
 pub(crate) struct Args {
     /// Program to rewrite; its comments are kept
     file: PathBuf,
-    /// Pass to apply, one flag for each, in this order: specialize, dead-code, common-subexpressions, fold-constants, bake, unbake, dialect=1.0 or dialect=1.3
+    /// Pass to apply, one flag for each, in this order: specialize, dead-code, common-subexpressions, fold-constants, bake, unbake, dialect=1.0 or dialect=1.3; for the engine legalize, or a single one of its passes
     #[arg(long = "pass", value_name = "NAME", required = true)]
     passes: Vec<PassName>,
+    /// For legalize the chip that the program is to run on: m1 to m6, or all (default for its single passes: all)
+    #[arg(long, value_name = "CHIP")]
+    chip: Option<Chips>,
     /// For specialize the type of an input, such as `x=fp16[1,64]`; for bake its value; a value's type is for both
     #[arg(long = "input", value_name = "NAME=DTYPE[D,…]|FILE.npy", value_parser = OsStringValueParser::new().try_map(GivenInput::parse))]
     inputs: Vec<GivenInput>,
@@ -43,7 +50,7 @@ pub(crate) struct Args {
     /// Function that specialize, bake and unbake change (default: the only one, or `main`); other passes change all
     #[arg(long, value_name = "NAME")]
     function: Option<String>,
-    /// Directory that `@model_path` stands for; fold-constants reads weights only if it is given (default for unbake: the program's)
+    /// Directory that `@model_path` stands for; fold-constants and legalize read weights only if it is given (default for unbake: the program's)
     #[arg(long, value_name = "DIR")]
     weights: Option<PathBuf>,
     /// File for the program; constants that passes make of 64 KiB or more go into STEM.weights.bin beside it (default: standard output, with all constants)
@@ -138,25 +145,31 @@ fn summary(changes: &[String]) -> String {
 impl Args {
     /// Checks that flags are given for passes that are, and to passes what they need.
     fn check(&self) -> Result<(), Failure> {
-        let has = |name: PassName| self.passes.contains(&name);
+        let has = |name: &PassName| self.passes.iter().any(|pass| discriminant(pass) == discriminant(name));
         let refuse = |flag: &str, passes: &str| {
             Err(Failure::new(format!("`{flag}` is for {passes}, which is not among the passes")))
         };
         let types = self.inputs.iter().any(|input| input.file().is_none());
         let values = self.inputs.iter().any(|input| input.file().is_some());
-        if types && !has(PassName::Specialize) {
+        if types && !has(&PassName::Specialize) {
             return refuse("--input NAME=DTYPE[D,…]", "`--pass specialize`");
         }
-        if values && !has(PassName::Bake) && !has(PassName::Specialize) {
+        if values && !has(&PassName::Bake) && !has(&PassName::Specialize) {
             return refuse("--input NAME=FILE.npy", "`--pass bake`");
         }
-        if !values && has(PassName::Bake) {
+        if !values && has(&PassName::Bake) {
             return Err(Failure::new("`--pass bake` needs the value of an input: `--input NAME=FILE.npy`"));
         }
-        if !self.constants.is_empty() && !has(PassName::Unbake) {
+        if !self.constants.is_empty() && !has(&PassName::Unbake) {
             return refuse("--constant", "`--pass unbake`");
         }
-        if self.arrays.is_some() && !has(PassName::Unbake) {
+        if self.chip.is_none() && has(&PassName::Legalize) {
+            return Err(Failure::new("`--pass legalize` needs the chip: `--chip m4`, for example"));
+        }
+        if self.chip.is_some() && !self.passes.iter().any(|pass| pass.is_for_chips()) {
+            return refuse("--chip", "`--pass legalize`");
+        }
+        if self.arrays.is_some() && !has(&PassName::Unbake) {
             return refuse("--arrays", "`--pass unbake`");
         }
         Ok(())
@@ -211,11 +224,15 @@ struct Work<'a> {
 
 impl Work<'_> {
     fn apply(&mut self, pass: PassName, output: &Output) -> Result<(), Failure> {
-        let rewritten = self.rewritten(pass).map_err(|error| self.failure(error))?;
+        let (rewritten, findings) = match pass {
+            PassName::Legalize => self.legalized().map_err(|error| self.failure(error))?,
+            pass => (self.rewritten(pass).map_err(|error| self.failure(error))?, Vec::new()),
+        };
         let Rewritten { program, ids, changes } = rewritten;
         self.comments = self.comments.follow(self.program.program(), &ids);
         self.spans = self.spans.follow(self.program.program(), program.program(), &ids);
         self.program = program;
+        self.tell_of(&findings, output);
         if changes.is_empty() {
             output.detail(format_args!("{pass}: nothing to change"));
         }
@@ -258,6 +275,31 @@ impl Work<'_> {
                 Ok(rewritten)
             }
             PassName::Dialect(version) => passes::dialect(program, version),
+            PassName::Engine(pass) => pass.apply(program, self.args.chip.unwrap_or(Chips::ALL)),
+            PassName::Legalize => self.legalized().map(|(rewritten, _)| rewritten),
+        }
+    }
+
+    /// The program as it is for chips, and where it does not keep their rules.
+    fn legalized(&self) -> Result<(Rewritten, Vec<Finding>), PassError> {
+        let weights = self.args.weights.as_ref().map(|_| self.weights as &dyn WeightSource);
+        let chips = self.args.chip.unwrap_or(Chips::ALL);
+        let legalized = legalize::legalize(&self.program, chips, weights)?;
+        Ok((legalized.rewritten, legalized.findings))
+    }
+
+    /// Warns of what legalisation could not mend.
+    fn tell_of(&self, findings: &[Finding], output: &Output) {
+        let (errors, warnings) = rules::as_errors(findings);
+        let mut all = Errors::default();
+        let listed = errors.listed().iter().cloned().map(Error::as_warning);
+        listed.chain(warnings.listed().iter().cloned()).for_each(|warning| all.push(warning));
+        if !all.is_empty() {
+            output.message(all.render(
+                &self.source.path.display().to_string(),
+                &self.source.text,
+                &self.spans,
+            ));
         }
     }
 

@@ -116,6 +116,11 @@ impl<'a> Site<'a> {
         self.scene.giver(operand.id?)
     }
 
+    /// Whether an operand is a constant, or what an op that decompresses constants gives, which may be one not known.
+    pub fn is_constant(&self, operand: &Operand) -> bool {
+        operand.constant || self.giver(operand).is_some_and(|op| op.name.starts_with("constexpr_"))
+    }
+
     /// What is known of the value of an argument of an op, whether its row is known or not.
     pub fn constant(&self, op: &'a Op, parameter: &str) -> Option<&'a Tensor> {
         match op.arguments.get(parameter)? {

@@ -267,7 +267,7 @@ pub(super) fn layer_norm(site: &Site<'_>, report: &mut Report<'_>) {
 
 /// R44.
 pub(super) fn batch_of_computed_weight(site: &Site<'_>, report: &mut Report<'_>) {
-    let Some(row) = site.bound::<Conv>().filter(|row| !row.weight.constant) else { return };
+    let Some(row) = site.bound::<Conv>().filter(|row| !site.is_constant(&row.weight)) else { return };
     if let Some(batch) = row.x.shape().0.first().and_then(|dim| dim.known()).filter(|&batch| batch > 1) {
         report.found(site.argument("weight"), format!("this weight is computed, and the batch is {batch}"));
     }

@@ -8,7 +8,7 @@ use crate::chips::Chip;
 
 /// R25.
 pub(super) fn computed_weight(site: &Site<'_>, report: &mut Report<'_>) {
-    if site.bound::<Conv>().is_some_and(|row| !row.weight.constant) {
+    if site.bound::<Conv>().is_some_and(|row| !site.is_constant(&row.weight)) {
         report.found(site.argument("weight"), "this weight is no constant, and is ignored");
     }
 }

@@ -240,4 +240,20 @@ rules! {
         on [Chips::ALL] by DIRECT => Refused, Reported "F, whose measurement is of one form of each op"
         instead "write it with other ops, or compute it on the host"
         check Ops(unsupported::refused_in_sweep);
+    52: "the products of a convolution or matrix product add up to less than 32752 at every step"
+        on [Chips::ALL] by ALL => SilentlyWrong, Measured "S on M4, M6; F on M2, M5"
+        instead "scale an operand by a power of two before, and the result after"
+        check Elsewhere(RANGES);
+    53: "the exponents of two factors add up to more than -17, or their product is dropped"
+        on [Chips::ALL] by ALL => SilentlyWrong, Measured "S on M4, M6"
+        instead "scale the smaller factor by a power of two before, and the result after"
+        check Elsewhere(RANGES);
+    54: "`reduce_sum` adds up in fp16, which has no odd numbers above 2048"
+        on [Chips::ALL] by ALL => SilentlyWrong, Reported "F"
+        instead "write the sum as a matmul with ones, which adds up exactly"
+        check Elsewhere(RANGES);
+    55: "results are at most 65504, the largest number of fp16"
+        on [Chips::ALL] by ALL => SilentlyWrong, Measured "S"
+        instead "scale the operands, or clip them"
+        check Elsewhere(RANGES);
 }

@@ -198,7 +198,7 @@ fn sweep() -> impl Iterator<Item = Swept> {
     })
 }
 
-/// Ops of whose forms other rules say more: R15, R27, R14 and R42.
+/// Ops of whose forms other rules say more: R15, R27 and R42.
 const SAID_ELSEWHERE: [&str; 4] = ["cast", "gather", "read_state", "write_state"];
 
 /// R51: where R28 says it too, it is measured.

@@ -5,12 +5,13 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use anemone_ane::legalize::{self, PASSES, Pass};
 use anemone_mil::program::Version;
 use anemone_mil::types::{DType, Shape, TensorType};
 use clap_lex::OsStrExt;
 
 /// A pass.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub(super) enum PassName {
     Specialize,
     DeadCode,
@@ -19,10 +20,14 @@ pub(super) enum PassName {
     Bake,
     Unbake,
     Dialect(Version),
+    /// All passes for the engine, until nothing changes.
+    Legalize,
+    /// One of them.
+    Engine(&'static Pass),
 }
 
 impl PassName {
-    const ALL: [PassName; 8] = [
+    const ALL: [PassName; 9] = [
         PassName::Specialize,
         PassName::DeadCode,
         PassName::CommonSubexpressions,
@@ -31,7 +36,18 @@ impl PassName {
         PassName::Unbake,
         PassName::Dialect(Version::V1_0),
         PassName::Dialect(Version::V1_3),
+        PassName::Legalize,
     ];
+
+    /// Every pass.
+    fn all() -> impl Iterator<Item = PassName> {
+        PassName::ALL.into_iter().chain(PASSES.iter().map(PassName::Engine))
+    }
+
+    /// Whether it is for the engine, and so for chips.
+    pub(super) fn is_for_chips(self) -> bool {
+        matches!(self, PassName::Legalize | PassName::Engine(_))
+    }
 
     /// Whether it changes the function that is asked for, and no other.
     pub(super) fn changes_one_function(self) -> bool {
@@ -49,6 +65,8 @@ impl fmt::Display for PassName {
             PassName::Bake => f.write_str("bake"),
             PassName::Unbake => f.write_str("unbake"),
             PassName::Dialect(version) => write!(f, "dialect={version}"),
+            PassName::Legalize => f.write_str("legalize"),
+            PassName::Engine(pass) => f.write_str(pass.name),
         }
     }
 }
@@ -57,8 +75,11 @@ impl FromStr for PassName {
     type Err = String;
 
     fn from_str(text: &str) -> Result<PassName, String> {
+        if let Some(pass) = legalize::pass(text) {
+            return Ok(PassName::Engine(pass));
+        }
         PassName::ALL.into_iter().find(|pass| pass.to_string() == text).ok_or_else(|| {
-            let names = PassName::ALL.map(|pass| pass.to_string());
+            let names: Vec<String> = PassName::all().map(|pass| pass.to_string()).collect();
             format!("there is no such pass; there are {}", names.join(", "))
         })
     }
@@ -155,8 +176,9 @@ mod tests {
 
     #[test]
     fn passes_have_names() {
-        for pass in PassName::ALL {
-            assert_eq!(pass.to_string().parse(), Ok(pass));
+        for pass in PassName::all() {
+            let again = pass.to_string().parse::<PassName>().unwrap();
+            assert_eq!(again.to_string(), pass.to_string());
         }
         assert!("dialect=2.0".parse::<PassName>().unwrap_err().contains("dialect=1.3"));
     }

@@ -214,3 +214,19 @@ fn rules_about_ops_that_are_not_known_are_checked_beside() {
     assert!(run.stderr.contains("error: unknown op `topk`"), "{}", run.stderr);
     assert!(run.stderr.contains("error[R49]: this `topk` has k = 3\n"), "{}", run.stderr);
 }
+
+#[test]
+fn the_head_breaks_no_rule_where_it_is_small() {
+    let place = Place::new();
+    for (dialect, chips) in [("1.0", &["m1", "m2"][..]), ("1.3", &["m3", "m4", "m5", "m6"])] {
+        let (out, dialect) = (place.text(dialect), ["--dialect", dialect]);
+        let sizes = ["--vocab", "256", "--dim", "64", "--seq", "16", "--out", &out];
+        anemone([&["emit", "head"][..], &dialect, &sizes].concat()).ended(0);
+        let names = ["final_rmsnorm", "classifier_forward", "softmax", "classifier_backward"];
+        let files: Vec<String> = names.map(|name| format!("{out}/{name}.mil")).to_vec();
+        for chip in chips {
+            let flags = ["check", "--warnings-are-errors", "--chip", chip].map(String::from);
+            anemone(flags.iter().chain(&files)).ended(0);
+        }
+    }
+}
