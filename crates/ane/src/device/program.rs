@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use anemone_mil::ops::Conv;
 use anemone_mil::passes::{PassError, Rewritten, bind_literals, unbake};
-use anemone_mil::program::{BlobReference, Function, Literal, LiteralValue, OpId, Program, ValueId};
+use anemone_mil::program::{BlobReference, Function, Literal, LiteralValue, Op, OpId, Program, ValueId};
 use anemone_mil::runtime::{Port, RuntimeError};
 use anemone_mil::specialize::Specialized;
 use anemone_mil::tensor::Tensor;
@@ -196,6 +196,14 @@ fn checked(program: Program) -> Result<Verified, DeviceError> {
 fn constants(function: &Function) -> Vec<(OpId, ValueId)> {
     let ops = function.walk().filter(|(_, op)| op.name == CONST);
     ops.filter_map(|(id, op)| Some((id, *op.results.first()?))).collect()
+}
+
+/// The constants of a function that stand in files.
+pub(super) fn weights_in_files(function: &Function) -> impl Iterator<Item = ValueId> {
+    let is_blob =
+        |op: &Op| matches!(op.attributes.get("val"), Some(Literal { value: LiteralValue::Blob(_), .. }));
+    let ops = function.walk().filter(move |(_, op)| op.name == CONST && is_blob(op));
+    ops.filter_map(|(_, op)| op.results.first().copied())
 }
 
 fn set_value(function: &mut Function, op: OpId, value: LiteralValue) {
