@@ -12,13 +12,14 @@ mod command {
     mod check;
     mod closed_output;
     mod emit;
+    mod engine;
     mod fmt;
     mod foreign;
     mod grad;
     mod opt;
     mod overwriting;
-    mod rules;
     mod reduce;
+    mod rules;
     mod run;
     mod show;
     mod simulator;

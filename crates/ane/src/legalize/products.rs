@@ -16,16 +16,24 @@ const WIDE: i32 = 2048;
 
 /// Makes matrix products of 1×1 convolutions that take 32000 channels or more, or whose weight is computed (R4, R25, R44).
 pub(super) fn conv_to_matmul(program: &Verified, _: Chips) -> Result<Rewritten, PassError> {
+    let many =
+        |row: &Conv| row.weight.shape().0.get(1).and_then(|dim| dim.known()) >= Some(MANY_CHANNELS as u64);
+    convolutions_to_products(program, "R4, R25, R44", |row| many(row) || !row.weight.constant)
+}
+
+/// Makes matrix products of the 1×1 convolutions that are `wanted`, as a rule asks for.
+pub(crate) fn convolutions_to_products(
+    program: &Verified,
+    rule: &str,
+    wanted: impl Fn(&Conv) -> bool,
+) -> Result<Rewritten, PassError> {
     replace_ops(
         program,
         |site, build| match site.bound::<Conv>() {
-            Some(row) => as_matmul(site, build, &row),
-            None => Ok(None),
+            Some(row) if wanted(&row) => as_matmul(site, build, &row),
+            _ => Ok(None),
         },
-        |number| match number {
-            1 => "1 convolution made a matrix product (R4, R25, R44)".to_string(),
-            number => format!("{number} convolutions made matrix products (R4, R25, R44)"),
-        },
+        |number| format!("{} made matrix products ({rule})", count(number, "convolution")),
     )
 }
 
@@ -39,7 +47,7 @@ fn as_matmul(site: Site<'_>, build: &mut FunctionBuilder, row: &Conv) -> Replace
         && convolution.strides.iter().all(|&stride| stride == 1)
         && convolution.pads.iter().all(|&pad| pad == Some((0, 0)))
         && convolution.groups == 1;
-    if !is_pointwise || w[1] < MANY_CHANNELS && row.weight.constant {
+    if !is_pointwise {
         return Ok(None);
     }
     let name = site.name();
