@@ -15,6 +15,7 @@ pub(crate) mod random;
 pub(crate) mod runtime;
 pub(crate) mod simulator;
 pub(crate) mod source;
+pub(crate) mod weight_files;
 
 pub(crate) use failure::Failure;
 pub(crate) use output::{Output, Verbosity};

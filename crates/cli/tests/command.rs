@@ -12,11 +12,13 @@ mod command {
     mod check;
     mod closed_output;
     mod emit;
+    mod engine;
     mod fmt;
     mod foreign;
     mod grad;
     mod opt;
     mod overwriting;
+    mod reduce;
     mod rules;
     mod run;
     mod show;
