@@ -19,8 +19,10 @@ mod command {
     mod opt;
     mod overwriting;
     mod rules;
+    mod reduce;
     mod run;
     mod show;
+    mod simulator;
     mod train;
     mod usage;
 }
