@@ -18,8 +18,8 @@ mod command {
     mod grad;
     mod opt;
     mod overwriting;
-    mod rules;
     mod reduce;
+    mod rules;
     mod run;
     mod show;
     mod simulator;

@@ -31,12 +31,16 @@ fn thousand_ops() -> String {
         };
         let (x, y) = (name(1), name(2 + op * 7 % 5));
         let call = match op {
-            617 => format!("cumsum(axis = int32(1), exclusive = bool(false), reverse = bool(false), x = {x})"),
+            617 => {
+                format!("cumsum(axis = int32(1), exclusive = bool(false), reverse = bool(false), x = {x})")
+            }
             _ => format!("{}(x = {x}, y = {y})", ["add", "sub", "mul", "maximum"][op * op % 4]),
         };
         writeln!(body, "            {ty} v{op} = {call}[name = string(\"v{op}\")];").unwrap();
     }
-    format!("program(1.3)\n{{\n    func main<ios18>({ty} x) {{\n{body}        }} -> (v999, v998, v500);\n}}\n")
+    format!(
+        "program(1.3)\n{{\n    func main<ios18>({ty} x) {{\n{body}        }} -> (v999, v998, v500);\n}}\n"
+    )
 }
 
 #[test]
