@@ -16,8 +16,10 @@ const WIDE: i32 = 2048;
 
 /// Makes matrix products of 1×1 convolutions that take 32000 channels or more, or whose weight is computed (R4, R25, R44).
 pub(super) fn conv_to_matmul(program: &Verified, _: Chips) -> Result<Rewritten, PassError> {
-    let many =
-        |row: &Conv| row.weight.shape().0.get(1).and_then(|dim| dim.known()) >= Some(MANY_CHANNELS as u64);
+    let many = |row: &Conv| {
+        let taken = row.weight.shape().0.get(1).and_then(|dim| dim.known());
+        taken.is_some_and(|taken| taken >= MANY_CHANNELS as u64)
+    };
     convolutions_to_products(program, "R4, R25, R44", |row| many(row) || !row.weight.constant)
 }
 
@@ -33,7 +35,10 @@ pub(crate) fn convolutions_to_products(
             Some(row) if wanted(&row) => as_matmul(site, build, &row),
             _ => Ok(None),
         },
-        |number| format!("{} made matrix products ({rule})", count(number, "convolution")),
+        |number| match number {
+            1 => format!("1 convolution made a matrix product ({rule})"),
+            number => format!("{number} convolutions made matrix products ({rule})"),
+        },
     )
 }
 
