@@ -23,6 +23,9 @@ mod ports;
 mod products;
 mod tiles;
 
+pub(crate) use parameters::named_parameters;
+pub(crate) use products::convolutions_to_products;
+
 /// A pass for the engine.
 #[derive(Debug, Clone, Copy)]
 pub struct Pass {

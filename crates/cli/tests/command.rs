@@ -12,6 +12,7 @@ mod command {
     mod check;
     mod closed_output;
     mod emit;
+    mod engine;
     mod fmt;
     mod foreign;
     mod grad;

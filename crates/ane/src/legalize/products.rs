@@ -16,13 +16,29 @@ const WIDE: i32 = 2048;
 
 /// Makes matrix products of 1×1 convolutions that take 32000 channels or more (R4).
 pub(super) fn conv_to_matmul(program: &Verified, _: Chips) -> Result<Rewritten, PassError> {
+    convolutions_to_products(program, "R4", |row| {
+        row.weight
+            .shape()
+            .0
+            .get(1)
+            .and_then(|dim| dim.known())
+            .is_some_and(|taken| taken >= MANY_CHANNELS as u64)
+    })
+}
+
+/// Makes matrix products of the 1×1 convolutions that are `wanted`, as a rule asks for.
+pub(crate) fn convolutions_to_products(
+    program: &Verified,
+    rule: &str,
+    wanted: impl Fn(&Conv) -> bool,
+) -> Result<Rewritten, PassError> {
     replace_ops(
         program,
         |site, build| match site.bound::<Conv>() {
-            Some(row) => as_matmul(site, build, &row),
-            None => Ok(None),
+            Some(row) if wanted(&row) => as_matmul(site, build, &row),
+            _ => Ok(None),
         },
-        |number| format!("{} made matrix products (R4)", count(number, "convolution")),
+        |number| format!("{} made matrix products ({rule})", count(number, "convolution")),
     )
 }
 
@@ -36,7 +52,7 @@ fn as_matmul(site: Site<'_>, build: &mut FunctionBuilder, row: &Conv) -> Replace
         && convolution.strides.iter().all(|&stride| stride == 1)
         && convolution.pads.iter().all(|&pad| pad == Some((0, 0)))
         && convolution.groups == 1;
-    if !is_pointwise || w[1] < MANY_CHANNELS {
+    if !is_pointwise {
         return Ok(None);
     }
     let name = site.name();
