@@ -102,8 +102,10 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let Work { program, comments, unbaked, changes, .. } = work;
     let arrays = unbaked_arrays(args, &unbaked, &weights, output)?;
     let read = args.inputs.iter().filter_map(GivenInput::file).chain([args.file.clone()]);
-    let read: Vec<PathBuf> =
-        read.chain(weights.opened()).chain(weight_files::referred_to(&source.program, weights.directory())).collect();
+    let read: Vec<PathBuf> = read
+        .chain(weights.opened())
+        .chain(weight_files::referred_to(&source.program, weights.directory()))
+        .collect();
     refuse_overwriting(arrays.iter().map(|(file, _)| file), &read)?;
     let mut program = program.into_program();
     match &args.out {

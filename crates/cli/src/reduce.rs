@@ -74,7 +74,8 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let program = verify_known(source.program.clone());
     let program = program.map_err(|errors| Failure::Program(source.render(&errors)))?;
     let directory = args.file.parent().unwrap_or(Path::new(""));
-    let read = std::iter::once(args.file.clone()).chain(weight_files::referred_to(&source.program, directory));
+    let read =
+        std::iter::once(args.file.clone()).chain(weight_files::referred_to(&source.program, directory));
     refuse_overwriting([&args.out], &read.collect::<Vec<_>>())?;
     let trial = Trial::new(args, &source.program, directory)?;
     match trial.outcome(program.program())? {
@@ -89,7 +90,11 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
         if interesting {
             // What was reached is there even if the work is interrupted.
             files::replace(&args.out, text::write(candidate.program()).as_bytes())?;
-            output.detail(format_args!("{} after {}", count(size(candidate), "op"), count(trial.runs.get(), "run")));
+            output.detail(format_args!(
+                "{} after {}",
+                count(size(candidate), "op"),
+                count(trial.runs.get(), "run")
+            ));
         }
         Ok::<bool, Failure>(interesting)
     })?;
@@ -129,7 +134,8 @@ impl<'a> Trial<'a> {
     /// A directory in which the weight files are found where the program's are.
     fn new(args: &'a Args, program: &Program, directory: &Path) -> Result<Trial<'a>, Failure> {
         let own = TempDir::with_prefix("anemone-reduce-").map_err(ReduceError::Directory)?;
-        let directory = std::path::absolute(if directory.as_os_str().is_empty() { Path::new(".") } else { directory })?;
+        let directory =
+            std::path::absolute(if directory.as_os_str().is_empty() { Path::new(".") } else { directory })?;
         let mut linked = std::collections::HashSet::new();
         for path in weight_files::blob_paths(program).filter_map(weight_files::below_model_path) {
             let Some(first) = Path::new(path).components().next() else { continue };
@@ -149,7 +155,8 @@ impl<'a> Trial<'a> {
     fn outcome(&self, program: &Program) -> Result<Outcome, Failure> {
         self.runs.set(self.runs.get() + 1);
         files::replace(&self.candidate, text::write(program).as_bytes())?;
-        let (name, arguments) = self.args.command.split_first().ok_or_else(|| Failure::new("no COMMAND is given"))?;
+        let (name, arguments) =
+            self.args.command.split_first().ok_or_else(|| Failure::new("no COMMAND is given"))?;
         let mut command = Command::new(name);
         command.args(arguments).arg(&self.candidate);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -201,7 +208,8 @@ fn end_group(child: &mut Child) {
     #[cfg(unix)]
     if let Ok(group) = i32::try_from(child.id()) {
         // If it is gone by itself, there is nothing to end.
-        let _ = nix::sys::signal::killpg(nix::unistd::Pid::from_raw(group), nix::sys::signal::Signal::SIGKILL);
+        let _ =
+            nix::sys::signal::killpg(nix::unistd::Pid::from_raw(group), nix::sys::signal::Signal::SIGKILL);
     }
     let _ = child.kill();
 }

@@ -76,7 +76,11 @@ where
     }
 
     /// As [`Reduction::take`], for a change of one function; none where `edit` finds nothing to change.
-    fn take_edited(&mut self, index: usize, edit: impl FnOnce(&mut Function) -> Option<()>) -> Result<bool, E> {
+    fn take_edited(
+        &mut self,
+        index: usize,
+        edit: impl FnOnce(&mut Function) -> Option<()>,
+    ) -> Result<bool, E> {
         let mut candidate = self.program().clone();
         match edit(&mut candidate.functions[index]) {
             Some(()) => self.take(candidate),
@@ -189,7 +193,9 @@ where
                 let id = id.0;
                 let value = function.ops[id.index()].attributes.get_mut("val")?;
                 let zeros = zeros(&value.ty)?;
-                if value.value == zeros || matches!(&value.value, LiteralValue::Tensor(t) if !t.dtype().is_float()) {
+                if value.value == zeros
+                    || matches!(&value.value, LiteralValue::Tensor(t) if !t.dtype().is_float())
+                {
                     return None;
                 }
                 value.value = zeros;
