@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use anemone_ane::chips::Chips;
+use anemone_ane::ranges::{self, Assumptions, NamedRange};
 use anemone_ane::rules;
 use anemone_mil::error::{ErrorKind, Errors};
 use anemone_mil::verify::{count, verify_known};
-use anemone_mil::weights::WeightDirectory;
+use anemone_mil::weights::{WeightDirectory, WeightSource};
 use serde::Serialize;
 
 use crate::common::cost::operations;
@@ -26,6 +27,10 @@ pub(crate) struct Args {
     /// Also check the engine's rules: of m1, m2, m3, m4, m5 or m6, or of all of them (`anemone rules` lists them)
     #[arg(long, value_name = "CHIP")]
     chip: Option<Chips>,
+    /// What an input's elements are among, to bound what is computed from them; again for each input (default: -10..10,
+    /// and for integers anything)
+    #[arg(long, value_name = "NAME=LO..HI", requires = "chip")]
+    range: Vec<NamedRange>,
     /// Fail for warnings as for errors
     #[arg(long)]
     warnings_are_errors: bool,
@@ -47,10 +52,11 @@ struct Line<'a> {
 /// When a file cannot be read, or a program or its weights are not sound.
 pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let weights = args.weights.as_deref().map(files::weights).transpose()?;
+    let assumptions = Assumptions::new(&args.range).map_err(|error| Failure::new(error.to_string()))?;
     let mut failed = 0;
     for path in &args.files {
         let sound = match Source::read(path) {
-            Ok(source) => check(&source, weights.as_ref(), args, output),
+            Ok(source) => check(&source, weights.as_ref(), &assumptions, args, output),
             Err(error) => {
                 findings::source_error(path, &error, output);
                 false
@@ -69,7 +75,17 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
 }
 
 /// Whether a program, and its weights where they are asked for, are sound.
-fn check(source: &Source, weights: Option<&WeightDirectory>, args: &Args, output: &Output) -> bool {
+fn check(
+    source: &Source,
+    weights: Option<&WeightDirectory>,
+    assumptions: &Assumptions,
+    args: &Args,
+    output: &Output,
+) -> bool {
+    if let Err(error) = assumptions.verify(&source.program) {
+        output.failure(&Failure::new(format!("{}: {error}", source.path.display())));
+        return false;
+    }
     let (mut warnings, mut errors) = (source.warnings.clone(), Errors::default());
     // The rules name ops that are not known otherwise.
     let verified = match (source.verify(), args.chip) {
@@ -88,7 +104,10 @@ fn check(source: &Source, weights: Option<&WeightDirectory>, args: &Args, output
         if let Some(chips) = args.chip {
             // R21 and R50 say it.
             warnings = warnings.without(ErrorKind::OmittedParameter);
-            let (refused, doubtful) = rules::as_errors(&rules::check(verified, chips));
+            let found = rules::check(verified, chips);
+            let blobs = weights.map(|weights| weights as &dyn WeightSource);
+            let found = ranges::refine(found, verified, chips, assumptions, blobs);
+            let (refused, doubtful) = rules::as_errors(&found);
             errors.extend(&refused);
             warnings.extend(&doubtful);
         }

@@ -13,6 +13,7 @@ pub(crate) mod npy;
 pub(crate) mod output;
 pub(crate) mod random;
 pub(crate) mod runtime;
+pub(crate) mod simulator;
 pub(crate) mod source;
 pub(crate) mod weight_files;
 

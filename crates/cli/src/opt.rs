@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anemone_ane::chips::Chips;
-use anemone_ane::legalize;
-use anemone_ane::rules::{self, Finding};
+use anemone_ane::legalize::{self, Legalized};
+use anemone_ane::rules;
 use anemone_mil::error::{Error, Errors, Spans};
 use anemone_mil::passes::{self, PassError, Rewritten, Unbaked};
 use anemone_mil::tensor::Tensor;
@@ -225,15 +225,20 @@ struct Work<'a> {
 
 impl Work<'_> {
     fn apply(&mut self, pass: PassName, output: &Output) -> Result<(), Failure> {
-        let (rewritten, findings) = match pass {
-            PassName::Legalize => self.legalized().map_err(|error| self.failure(error))?,
-            pass => (self.rewritten(pass).map_err(|error| self.failure(error))?, Vec::new()),
+        let (rewritten, legalized) = match pass {
+            PassName::Legalize => {
+                let legalized = self.legalized().map_err(|error| self.failure(error))?;
+                (legalized.rewritten.clone(), Some(legalized))
+            }
+            pass => (self.rewritten(pass).map_err(|error| self.failure(error))?, None),
         };
         let Rewritten { program, ids, changes } = rewritten;
         self.comments = self.comments.follow(self.program.program(), &ids);
         self.spans = self.spans.follow(self.program.program(), program.program(), &ids);
         self.program = program;
-        self.tell_of(&findings, output);
+        if let Some(legalized) = legalized {
+            self.tell_of(&legalized, output);
+        }
         if changes.is_empty() {
             output.detail(format_args!("{pass}: nothing to change"));
         }
@@ -277,21 +282,19 @@ impl Work<'_> {
             }
             PassName::Dialect(version) => passes::dialect(program, version),
             PassName::Engine(pass) => pass.apply(program, self.args.chip.unwrap_or(Chips::ALL)),
-            PassName::Legalize => self.legalized().map(|(rewritten, _)| rewritten),
+            PassName::Legalize => self.legalized().map(|legalized| legalized.rewritten),
         }
     }
 
-    /// The program as it is for chips, and where it does not keep their rules.
-    fn legalized(&self) -> Result<(Rewritten, Vec<Finding>), PassError> {
+    /// The program as chips take it, and where it still does not keep their rules.
+    fn legalized(&self) -> Result<Legalized, PassError> {
         let weights = self.args.weights.as_ref().map(|_| self.weights as &dyn WeightSource);
-        let chips = self.args.chip.unwrap_or(Chips::ALL);
-        let legalized = legalize::legalize(&self.program, chips, weights)?;
-        Ok((legalized.rewritten, legalized.findings))
+        legalize::legalize(&self.program, self.args.chip.unwrap_or(Chips::ALL), weights)
     }
 
     /// Warns of what legalisation could not mend.
-    fn tell_of(&self, findings: &[Finding], output: &Output) {
-        let (errors, warnings) = rules::as_errors(findings);
+    fn tell_of(&self, legalized: &Legalized, output: &Output) {
+        let (errors, warnings) = rules::as_errors(&legalized.findings);
         let mut all = Errors::default();
         let listed = errors.listed().iter().cloned().map(Error::as_warning);
         listed.chain(warnings.listed().iter().cloned()).for_each(|warning| all.push(warning));
@@ -300,6 +303,11 @@ impl Work<'_> {
                 &self.source.path.display().to_string(),
                 &self.source.text,
                 &self.spans,
+            ));
+        }
+        for name in &legalized.unread {
+            output.message(format_args!(
+                "`{name}` is in a weight file, which is read only with `--weights`: ops cut or reshape it"
             ));
         }
     }

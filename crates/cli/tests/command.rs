@@ -18,9 +18,11 @@ mod command {
     mod grad;
     mod opt;
     mod overwriting;
+    mod reduce;
     mod rules;
     mod run;
     mod show;
+    mod simulator;
     mod train;
     mod usage;
 }

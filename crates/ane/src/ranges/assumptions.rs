@@ -182,3 +182,35 @@ fn inputs(program: &Program) -> String {
         names => format!("there are {}{more}", names.join(", ")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(text: &str) -> String {
+        text.parse::<NamedRange>().map_or_else(|error| error.to_string(), |range| range.range.to_string())
+    }
+
+    #[test]
+    fn a_range_has_a_name_and_two_numbers_in_order() {
+        assert_eq!(message("x=-1..1"), "±1");
+        assert_eq!(message("x=-inf..1e4"), "-inf..10000");
+        assert_eq!(message("x = 0 .. 0"), "0..0");
+        let form = "is no range of an input; write NAME=LO..HI, such as x=-1..1";
+        for text in ["", "x", "x=1", "x=1,2", "=0..1", "0..1"] {
+            assert_eq!(message(text), format!("`{text}` {form}"));
+        }
+        assert_eq!(message("x=a..1"), "`a` in `x=a..1` is no number");
+        assert_eq!(message("x=0..NaN"), "`NaN` in `x=0..NaN` is no number");
+        assert_eq!(message("x=0...1"), "0..0.1");
+        assert_eq!(message("x=1..-1"), "`x=1..-1` holds nothing: its first number is larger than its second");
+    }
+
+    #[test]
+    fn a_range_is_cut_to_what_the_type_holds() {
+        assert_eq!(within(Interval::new(-1e9, 1.0), DType::Fp16), Some(Interval::new(-65504.0, 1.0)));
+        assert_eq!(within(Interval::new(0.5, f64::INFINITY), DType::Int8), Some(Interval::new(1.0, 127.0)));
+        assert_eq!(within(Interval::new(0.2, 0.8), DType::Int32), None);
+        assert_eq!(within(Interval::new(1e5, 1e6), DType::Fp16), None);
+    }
+}

@@ -106,19 +106,37 @@ impl Judge<'_> {
     fn function(&self, findings: &mut Vec<Finding>) {
         let mut spoilt = vec![false; self.of().values.len()];
         for (id, op) in self.of().walk() {
-            let Some(judged) = self.judged(id, op).filter(|_| op.blocks.is_empty()) else { continue };
+            let plain = |judged: &Judged<'_>| judged.row.blocks.is_none() && !judged.row.constexpr;
+            let Some(judged) = self.judged(id, op).filter(plain) else { continue };
             let ids = judged.ids();
             let bad_operand = ids.iter().any(|id| spoilt[id.index()]);
             let fp16 = op.results.first().is_some_and(|&result| self.is_fp16(result));
             let faults = if bad_operand || !fp16 { Vec::new() } else { self.faults(&judged) };
-            // What follows from a fault is not reported, unless the op bounds it again.
+            // What follows from a fault is not reported, unless the op bounds it again; nor what a factor makes that
+            // is there to keep it small.
             let bad = op.results.first().is_some_and(|&result| {
-                !faults.is_empty() || (bad_operand && !self.bounds.because_of(result).is_empty())
+                let open = !self.bounds.because_of(result).is_empty();
+                !faults.is_empty() || (open && (bad_operand || self.normalises(&judged)))
             });
             op.results.iter().for_each(|result| spoilt[result.index()] = bad);
             for (number, message) in faults {
                 self.push(findings, number, &judged, &message, &ids);
             }
+        }
+    }
+
+    /// Whether the op divides by what is computed, or gives a power that others are scaled by. Such a divisor follows the
+    /// values that it divides, as in a normalisation; bounds, which do not see that, say little of the quotient.
+    fn normalises(&self, judged: &Judged<'_>) -> bool {
+        let computed = |parameter| judged.operand(parameter).is_some_and(|operand| !operand.constant);
+        match judged.op.name.as_str() {
+            "rsqrt" | "inverse" | "exp2" => computed("x"),
+            "real_div" | "floor_div" => computed("y"),
+            "pow" => {
+                computed("x")
+                    && judged.operand("y").and_then(|y| self.known(y)).is_none_or(|range| range.low < 0.0)
+            }
+            _ => false,
         }
     }
 
@@ -208,7 +226,7 @@ impl Judge<'_> {
         let least = self.known(judged.operand("x")?)?.low + shift;
         let name = &judged.op.name;
         (least < LEAST_LOGARITHM)
-            .then(|| (41, format!("this `{name}` may be of {least:e}, below 2^-17·1.05 = 8.01e-6")))
+            .then(|| (41, format!("this `{name}` may be of {}, below 2^-17·1.05 = 8.01e-6", shown(least))))
     }
 
     /// A result that passes what fp16 holds, where no operand does; not by a divisor near zero.
@@ -268,24 +286,25 @@ impl Judge<'_> {
                 inputs.push(*id);
             }
         }
-        let [first, ..] = inputs.as_slice() else { return ", whatever the inputs hold".to_string() };
+        if inputs.is_empty() {
+            return ", whatever the inputs hold".to_string();
+        }
         let named = |&id: &ValueId| {
             let (range, stated) = self.input(id);
             let assumed = if stated { "" } else { "assumed " };
-            format!("`{}`, {assumed}within {range}", self.of().value(id).name)
+            format!("`{}` ({assumed}within {range})", self.of().value(id).name)
         };
         let mut names: Vec<String> = inputs.iter().take(MOST).map(named).collect();
         if inputs.len() > MOST {
             names.push("others".to_string());
         }
-        let all_stated = inputs.iter().all(|&id| self.input(id).1);
-        let hint = if all_stated {
-            String::new()
-        } else {
-            let unstated = inputs.iter().find(|&&id| !self.input(id).1).unwrap_or(first);
-            format!(" (`--range {}=LO..HI` to say otherwise)", self.of().value(*unstated).name)
+        let last = names.pop().unwrap_or_default();
+        let names = if names.is_empty() { last } else { format!("{} and {last}", names.join(", ")) };
+        let hint = match inputs.iter().find(|&&id| !self.input(id).1) {
+            Some(&id) => format!("; `--range {}=LO..HI` says otherwise", self.of().value(id).name),
+            None => String::new(),
         };
-        format!(", because of {}{hint}", names.join(", and "))
+        format!(", because of {names}{hint}")
     }
 }
 
@@ -294,7 +313,11 @@ fn exponent(value: f64) -> i32 {
     (value.log2().floor() as i32).max(LEAST_EXPONENT)
 }
 
-/// A large number for people.
+/// A number for people: an integer that is not too large, or three digits and the exponent.
 fn shown(value: f64) -> String {
-    if value < 1e6 { format!("{value:.0}") } else { format!("{value:.1e}") }
+    if value.abs() < 1e6 && (value.fract() == 0.0 || value.abs() >= 1000.0) {
+        format!("{value:.0}")
+    } else {
+        format!("{value:.2e}")
+    }
 }

@@ -84,7 +84,8 @@ fn matrix(site: &Site<'_>, product: &MatrixProduct<'_>) -> Option<Product> {
         None => (*y, *x, known(x, inner(x, !product.transpose_x))),
     };
     let terms = Terms { data: site.range(data), weight: site.range(weight), count: k.known(), some: false };
-    Some(terms.product(sums, bias.map(|bias| site.range(bias))))
+    let product = terms.product(sums, bias.map(|bias| site.range(bias)));
+    Some(Product { factors: (site.range(x).largest(), site.range(y).largest()), ..product })
 }
 
 fn conv(site: &Site<'_>) -> Option<Product> {

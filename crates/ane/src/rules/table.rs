@@ -31,7 +31,7 @@ macro_rules! rules {
 /// The device layer keeps these, whatever the program.
 const DEVICE: &str = "the device layer keeps it";
 /// These depend on the values that a program computes.
-const RANGES: &str = "the bounds on values tell, and the simulator";
+const RANGES: &str = "`check --chip` tells by bounds on values, and the simulator";
 /// These are about how fast a program is.
 const PLAN: &str = "the plan counts it";
 
@@ -250,7 +250,7 @@ rules! {
         check Elsewhere(RANGES);
     54: "`reduce_sum` adds up in fp16, which has no odd numbers above 2048"
         on [Chips::ALL] by ALL => SilentlyWrong, Reported "F"
-        instead "write the sum as a matmul with ones, which adds up exactly"
+        instead "write the sum as a matmul with ones, whose accumulators are wider"
         check Elsewhere(RANGES);
     55: "results are at most 65504, the largest number of fp16"
         on [Chips::ALL] by ALL => SilentlyWrong, Measured "S"

@@ -1,6 +1,7 @@
 //! `anemone check`.
 
 use anemone_mil::tensor::Tensor;
+use anemone_mil::types::DType;
 use anemone_mil::weights::write_blob_file;
 
 use serde_json::json;
@@ -199,8 +200,9 @@ fn rules_that_are_not_measured_warn() {
     let run = anemone(["check", "--chip", "m4", &file]).ended(0);
     assert_eq!(run.stdout, format!("{file}: ok, 1 function, 2 ops\n"));
     assert!(run.stderr.contains("warning[R50]"), "{}", run.stderr);
+    assert!(run.stderr.contains("warning[R52]"), "{}", run.stderr);
     let strict = anemone(["check", "--json", "--chip", "m4", "--warnings-are-errors", &file]);
-    assert_eq!(*strict.ended(1).json().last().unwrap(), json!({"file": file, "ok": false, "errors": 1}));
+    assert_eq!(*strict.ended(1).json().last().unwrap(), json!({"file": file, "ok": false, "errors": 2}));
     anemone(["check", "--chip", "m7", &file])
         .failed(2, &["`m7` is no chip; there are m1, m2, m3, m4, m5, m6, or all"]);
 }
@@ -213,6 +215,61 @@ fn rules_about_ops_that_are_not_known_are_checked_beside() {
     let run = anemone(["check", "--chip", "m5", &file]).ended(1);
     assert!(run.stderr.contains("error: unknown op `topk`"), "{}", run.stderr);
     assert!(run.stderr.contains("error[R49]: this `topk` has k = 3\n"), "{}", run.stderr);
+}
+
+#[test]
+fn ranges_of_inputs_tell_where_numbers_may_go_wrong() {
+    let place = Place::new();
+    let file = place.file("backward.mil", BACKWARD);
+    let check = |ranges: &[&str], status| {
+        let flags = ranges.iter().flat_map(|range| ["--range", range]);
+        let arguments = ["check", "--chip", "m4", &file].into_iter().chain(flags);
+        anemone(arguments.collect::<Vec<_>>()).ended(status)
+    };
+    let assumed = check(&[], 0).stderr;
+    let message = "the products of this `matmul` may add up to 2.00e6, past 32752, because of `embed` (assumed within ±10) \
+        and `dlogits` (assumed within ±10); `--range embed=LO..HI` says otherwise\n";
+    assert!(assumed.contains(&format!("warning[R52]: {message}")), "{assumed}");
+    let stated = check(&["dlogits=-1..1", "embed=-0.5..0.5"], 0).stderr;
+    assert!(!stated.contains("R52"), "{stated}");
+
+    for (ranges, message) in [
+        (&["x=-1..1"][..], "no function has an input `x`; there are dlogits, embed"),
+        (&["embed=0..1", "embed=0..2"], "the range of `embed` is given twice"),
+        (&["embed=1e5..1e6"], "`embed` is fp16, which holds no number of 100000..1000000"),
+    ] {
+        let run = check(ranges, 1);
+        assert!(run.stderr.contains(message), "{}", run.stderr);
+        assert_eq!(run.stdout, "");
+    }
+    for (range, message) in [
+        ("embed", "`embed` is no range of an input; write NAME=LO..HI, such as x=-1..1"),
+        ("embed=0..nan", "`nan` in `embed=0..nan` is no number"),
+        ("embed=2..1", "holds nothing: its first number is larger than its second"),
+    ] {
+        assert!(check(&[range], 2).stderr.contains(message));
+    }
+    anemone(["check", "--range", "embed=0..1", &file]).failed(2, &["--chip"]);
+}
+
+#[test]
+fn weights_that_are_at_hand_count_with_their_values() {
+    let place = Place::new();
+    let blob = r#"BLOBFILE(path = string("@model_path/w.bin"), offset = uint64(64))"#;
+    let text = format!(
+        "tensor<fp16, [2, 4]> w = const()[name = string(\"w\"), val = tensor<fp16, [2, 4]>({blob})];\n\
+         tensor<fp16, [1, 2]> y = linear(weight = w, x = x);\n"
+    );
+    let file = place.file("linear.mil", program([text]));
+    let weights = [1.0, -2.0, 0.5, 0.25, 1000.0, 0.0, 0.0, 0.0];
+    let weights = Tensor::from_f64(DType::Fp16, &[2, 4], &weights).unwrap();
+    write_blob_file(place.path("w.bin"), |writer| writer.append(&weights)).unwrap();
+    let unknown = anemone(["check", "--chip", "m4", &file]).ended(0);
+    assert!(!unknown.stderr.contains("R52"), "{}", unknown.stderr);
+    let directory = place.text("");
+    let known =
+        anemone(["check", "--chip", "m4", "--range", "x=-40..40", "--weights", &directory, &file]).ended(0);
+    assert!(known.stderr.contains("may add up to 40000, past 32752"), "{}", known.stderr);
 }
 
 #[test]
