@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use anemone_ane::chips::{Chip, Chips};
-use anemone_ane::rules::{self, Confidence, Effect};
+use anemone_ane::chips::Chip;
+use anemone_ane::simulator::Simulator;
 use anemone_mil::eval::Interpreter;
 use anemone_mil::runtime::{Executable, Port, Runtime};
 use anemone_mil::tensor::{Data, Tensor};
@@ -27,8 +27,8 @@ pub(crate) struct Compiled {
     runtime: Arc<dyn Runtime>,
     /// Whether it is for the chip that the library stands for.
     runs_here: bool,
-    /// What the compilation itself made ready, until an operation takes it: (function, executable).
-    ready: Mutex<Vec<(String, Box<dyn Executable>)>>,
+    /// What the compilation itself made ready, until an operation takes it.
+    ready: Mutex<Vec<Ready>>,
 }
 
 /// The names that the compiler has for chips; any other name is silently the machine's own chip.
@@ -71,35 +71,42 @@ fn try_compile(path: &Path, mask: u64, chip: Chip, runs_here: bool) -> Result<Co
     };
     let program = text::parse(&source).map_err(|errors| refused(&errors))?.program;
     let program = Arc::new(verify(program).map_err(|errors| refused(&errors))?);
-    let broken = rules::check(&program, Chips::of(&[chip])).into_iter().find(|finding| {
-        let refuses = matches!(finding.rule.effect, Effect::Refused | Effect::OnCpu);
-        refuses && finding.rule.interfaces.e5rt && finding.rule.confidence == Confidence::Measured
-    });
-    let runtime = match broken {
-        None => engine(chip),
-        // What the engine does not take runs elsewhere, if it may.
-        Some(_) if mask != ENGINE => Arc::new(Interpreter::default()),
-        Some(finding) => {
-            return Err(Misuse::Compilation(format!("R{}: {}", finding.rule.number, finding.message)));
-        }
-    };
     let directory = path.parent().unwrap_or(Path::new("")).to_owned();
+    let simulator: Arc<dyn Runtime> = Arc::new(Simulator::new(chip));
+    let compiled = prepare(&program, &simulator, &directory);
+    // What the engine does not take runs elsewhere, if it may.
+    let (runtime, ready) = match compiled {
+        Err(_) if mask != ENGINE => {
+            let elsewhere: Arc<dyn Runtime> = Arc::new(Interpreter::default());
+            let ready = prepare(&program, &elsewhere, &directory)?;
+            (elsewhere, ready)
+        }
+        compiled => (simulator, compiled?),
+    };
+    Ok(Compiled { program, directory, runtime, runs_here, ready: Mutex::new(ready) })
+}
+
+/// A function that is ready to run, with its name.
+type Ready = (String, Box<dyn Executable>);
+
+/// Makes every function of a program ready to run.
+fn prepare(
+    program: &Arc<Verified>,
+    runtime: &Arc<dyn Runtime>,
+    directory: &Path,
+) -> Result<Vec<Ready>, Misuse> {
+    let refused = |error: &dyn ToString| Misuse::Compilation(error.to_string());
     let mut ready = Vec::new();
     for function in &program.program().functions {
         let inputs: Option<Vec<TensorType>> =
             function.body.inputs.iter().map(|&id| known(&function.value(id).ty)).collect();
         let unknown = || refused(&format!("`{}` has inputs of unknown size, or states", function.name));
         let inputs = inputs.ok_or_else(unknown)?;
-        let weights = WeightDirectory::new(&directory);
-        let executable = runtime.prepare(&program, &function.name, &inputs, &weights);
+        let weights = WeightDirectory::new(directory);
+        let executable = runtime.prepare(program, &function.name, &inputs, &weights);
         ready.push((function.name.clone(), executable.map_err(|error| refused(&error))?));
     }
-    Ok(Compiled { program, directory, runtime, runs_here, ready: Mutex::new(ready) })
-}
-
-/// What computes as the engine of a chip does.
-fn engine(_chip: Chip) -> Arc<dyn Runtime> {
-    Arc::new(Interpreter::default())
+    Ok(ready)
 }
 
 fn known(ty: &Type) -> Option<TensorType> {
@@ -147,6 +154,10 @@ pub(crate) fn run(state: &mut State, id: Id) -> Result<(), Misuse> {
     state.runs += 1;
     if state.settings.fail_run == Some(state.runs) {
         return Err(Misuse::Run("the settings say so".to_string()));
+    }
+    if state.settings.interrupt_run == Some(state.runs) {
+        // SAFETY: raising a signal asks for nothing; what it does is up to the process.
+        unsafe { libc::raise(libc::SIGINT) };
     }
     let (ports, buffers) = {
         let Operation { executable, inputs, outputs, .. } = state.operation(id)?;

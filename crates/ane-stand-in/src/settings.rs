@@ -16,6 +16,8 @@ pub struct Settings {
     pub compilations: u32,
     /// The run that fails, counted from 1: `ANEMONE_STAND_IN_FAIL_RUN`, none by default.
     pub fail_run: Option<u64>,
+    /// The run during which the process gets an interrupt signal: `ANEMONE_STAND_IN_INTERRUPT_RUN`, none by default.
+    pub interrupt_run: Option<u64>,
 }
 
 impl Default for Settings {
@@ -28,6 +30,7 @@ impl Default for Settings {
             recovery: Duration::from_millis(number("RECOVERY_MS").unwrap_or(20)),
             compilations: number("COMPILATIONS").and_then(|limit| limit.try_into().ok()).unwrap_or(119),
             fail_run: number("FAIL_RUN"),
+            interrupt_run: number("INTERRUPT_RUN"),
         }
     }
 }

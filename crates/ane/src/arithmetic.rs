@@ -77,7 +77,7 @@ impl Arithmetic for Engine {
         if rounded.try_reserve_exact(values.len()).is_err() {
             return Err(TensorError::Memory(TensorType::new(dtype, dims)));
         }
-        values.par_iter().map(|&value| self.narrow(value)).collect_into_vec(&mut rounded);
+        values.par_iter().with_min_len(4096).map(|&value| self.narrow(value)).collect_into_vec(&mut rounded);
         Tensor::new(dtype, dims, Data::F16(rounded))
     }
 

@@ -143,6 +143,9 @@ pub enum DeviceError {
         /// How many there are.
         limit: u32,
     },
+    /// The user wants an end.
+    #[error("interrupted")]
+    Interrupted,
     /// The directory for a program cannot be written.
     #[error("a program for the engine cannot be written to a temporary directory: {0}")]
     Files(String),

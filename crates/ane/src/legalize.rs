@@ -4,10 +4,12 @@
 //! changes, and checks what came out. Where dimensions are too long for a chip, products are cut into tiles, and what
 //! reads them computes tile by tile, up to inputs and outputs, which become several: `logits_0`, `logits_1`, …
 
+use std::collections::HashSet;
+
 use anemone_mil::eval::Budget;
 use anemone_mil::passes::{self, PassError, Rewritten};
-use anemone_mil::program::{IdMap, Version};
-use anemone_mil::verify::Verified;
+use anemone_mil::program::{IdMap, OpId, ValueId, Version};
+use anemone_mil::verify::{CONST, Verified};
 use anemone_mil::weights::WeightSource;
 
 use crate::chips::{Chip, Chips};
@@ -22,6 +24,9 @@ mod parameters;
 mod ports;
 mod products;
 mod tiles;
+
+pub(crate) use parameters::named_parameters;
+pub(crate) use products::convolutions_to_products;
 
 /// A pass for the engine.
 #[derive(Debug, Clone, Copy)]
@@ -61,6 +66,12 @@ pub static PASSES: &[Pass] = &[
         apply: attention::attention,
     },
     Pass {
+        name: "zero-factors",
+        rules: &[38],
+        what: "a reduction times 0 as a difference",
+        apply: arithmetic::zero_factors,
+    },
+    Pass {
         name: "reduce-mean",
         rules: &[23],
         what: "`reduce_mean` as a sum times 1/n",
@@ -94,12 +105,6 @@ pub static PASSES: &[Pass] = &[
         apply: arithmetic::scalar_factors,
     },
     Pass {
-        name: "zero-factors",
-        rules: &[38],
-        what: "a reduction times 0 as a difference",
-        apply: arithmetic::zero_factors,
-    },
-    Pass {
         name: "cumsum",
         rules: &[28],
         what: "`cumsum` as a product with a triangle of ones",
@@ -112,9 +117,21 @@ pub static PASSES: &[Pass] = &[
         apply: arithmetic::layer_norm,
     },
     Pass {
+        name: "several-inputs",
+        rules: &[1, 2],
+        what: "an input that is too long as several",
+        apply: ports::several_inputs,
+    },
+    Pass {
+        name: "tiles-onward",
+        rules: &[1, 2],
+        what: "what reads a value that is too long computed tile by tile",
+        apply: tiles::tiles_onward,
+    },
+    Pass {
         name: "conv-to-matmul",
-        rules: &[4],
-        what: "1×1 convolutions of 32000 channels or more as matrix products",
+        rules: &[4, 25, 44],
+        what: "1×1 convolutions of 32000 channels or more, or of computed weights, as matrix products",
         apply: products::conv_to_matmul,
     },
     Pass {
@@ -142,18 +159,6 @@ pub static PASSES: &[Pass] = &[
         apply: products::inner_tiles,
     },
     Pass {
-        name: "several-inputs",
-        rules: &[1, 2],
-        what: "an input that is too long as several",
-        apply: ports::several_inputs,
-    },
-    Pass {
-        name: "tiles-onward",
-        rules: &[1, 2],
-        what: "what reads a value that is too long computed tile by tile",
-        apply: tiles::tiles_onward,
-    },
-    Pass {
         name: "several-outputs",
         rules: &[1, 2, 16],
         what: "an output that is too long, and joined from tiles, as those",
@@ -173,6 +178,8 @@ pub struct Legalized {
     pub rewritten: Rewritten,
     /// Where it still does not keep a rule.
     pub findings: Vec<Finding>,
+    /// The constants in weight files that were not read, so that ops cut or reshape them in every run.
+    pub unread: Vec<String>,
 }
 
 /// The most rounds of all passes; each ends something that the next may go on from.
@@ -206,6 +213,11 @@ pub fn legalize(
         let folded = passes::fold_constants(&all.program, weights, FOLDING)?;
         follow(&mut all, None, folded);
     }
+    if !all.changes.is_empty() {
+        // Tiles have constants alike, and each its own.
+        let next = passes::common_subexpressions(&all.program)?;
+        follow(&mut all, Some("common-subexpressions"), next);
+    }
     let next = passes::dead_code(&all.program)?;
     follow(&mut all, Some("dead-code"), next);
     if !chips.and(Chips::until(Chip::M2)).is_empty() && all.program.program().version > Version::V1_0 {
@@ -216,7 +228,28 @@ pub fn legalize(
         }
     }
     let findings = rules::check(&all.program, chips);
-    Ok(Legalized { rewritten: all, findings })
+    let unread = unread(&all.program);
+    Ok(Legalized { rewritten: all, findings, unread })
+}
+
+/// The constants in weight files that ops compute with which take nothing else that is not constant.
+fn unread(program: &Verified) -> Vec<String> {
+    let mut names = Vec::new();
+    for (index, function) in program.program().functions.iter().enumerate() {
+        let facts = program.facts(index);
+        let in_files = function.walk().filter(|(_, op)| op.name == CONST).flat_map(|(_, op)| &op.results);
+        let in_files: HashSet<ValueId> =
+            in_files.copied().filter(|&id| facts.constant(id).is_none()).collect();
+        let folds = |id: OpId| program.row(index, id).is_some_and(|row| !row.constexpr);
+        for (_, op) in function.walk().filter(|(id, _)| folds(*id)) {
+            if op.reads().all(|read| facts.is_constant(read)) {
+                let read = op.reads().filter(|read| in_files.contains(read));
+                names.extend(read.map(|id| function.value(id).name.clone()));
+            }
+        }
+    }
+    names.dedup();
+    names
 }
 
 /// Whether a pass mends a rule of one of these chips.

@@ -94,11 +94,20 @@ pub struct OpEvents {
     pub events: Events,
 }
 
+/// What a rule warns of in a program.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Warning {
+    /// The rule: `R11`.
+    pub rule: String,
+    /// Where, what, and what happens, in a sentence without its full stop.
+    pub message: String,
+}
+
 /// The events of one program, over all runs.
 #[derive(Debug, Default)]
 pub struct ProgramReport {
     name: String,
-    warnings: Vec<String>,
+    warnings: Vec<Warning>,
     /// In the order in which something first happened in them.
     ops: Mutex<Vec<OpEvents>>,
     /// Those of the report that it is part of.
@@ -120,7 +129,7 @@ impl ProgramReport {
     }
 
     /// What its rules warn of.
-    pub fn warnings(&self) -> &[String] {
+    pub fn warnings(&self) -> &[Warning] {
         &self.warnings
     }
 
@@ -164,7 +173,7 @@ pub struct ProgramEvents {
     /// The program's name.
     pub program: String,
     /// What its rules warn of.
-    pub warnings: Vec<String>,
+    pub warnings: Vec<Warning>,
     /// The ops in which something happened, the first one first.
     pub ops: Vec<OpEvents>,
 }
@@ -188,7 +197,7 @@ impl Report {
     }
 
     /// Adds a program, by its name and what its rules warn of.
-    pub(crate) fn add(&self, name: String, warnings: Vec<String>) -> Arc<ProgramReport> {
+    pub(crate) fn add(&self, name: String, warnings: Vec<Warning>) -> Arc<ProgramReport> {
         let firsts = self.firsts.clone();
         let program = Arc::new(ProgramReport { name, warnings, firsts, ..ProgramReport::default() });
         lock(&self.programs).push(program.clone());
@@ -197,7 +206,8 @@ impl Report {
 }
 
 impl fmt::Display for Report {
-    /// A line for each kind of event, with the first op in which it happened; then the programs op by op.
+    /// A line for each kind of event, with the first op in which it happened; then the programs op by op, and each rule
+    /// that warns, with the first place where it does.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let firsts = lock(&self.firsts).clone();
         for ((name, total), first) in self.total().named().into_iter().zip(firsts) {
@@ -207,15 +217,26 @@ impl fmt::Display for Report {
             }
             writeln!(f)?;
         }
-        for program in self.programs() {
-            for warning in &program.warnings {
-                writeln!(f, "{}: {warning}", program.program)?;
-            }
+        let programs = self.programs();
+        for program in &programs {
             for op in &program.ops {
                 let counts = op.events.named().into_iter().filter(|(_, count)| *count > 0);
                 let counts: Vec<String> = counts.map(|(name, count)| format!("{count} {name}")).collect();
                 writeln!(f, "{}: `{}`, {}: {}", program.program, op.value, op.op, counts.join(", "))?;
             }
+        }
+        let mut warnings: Vec<(&ProgramEvents, &Warning, usize)> = Vec::new();
+        for (program, warning) in
+            programs.iter().flat_map(|p| p.warnings.iter().map(move |warning| (p, warning)))
+        {
+            match warnings.iter_mut().find(|(_, known, _)| known.rule == warning.rule) {
+                Some((_, _, count)) => *count += 1,
+                None => warnings.push((program, warning, 0)),
+            }
+        }
+        for (program, Warning { rule, message }, more) in warnings {
+            let more = if more == 0 { String::new() } else { format!("; likewise {more} more times") };
+            writeln!(f, "warning: {rule}: {}: {message}{more}", program.program)?;
         }
         Ok(())
     }

@@ -13,7 +13,7 @@ use anemone_mil::weights::WeightSource;
 
 use crate::arithmetic::Engine;
 use crate::chips::Chip;
-use crate::report::Report;
+use crate::report::{Report, Warning};
 use crate::rules::{self, Effect, Finding};
 
 /// The simulator of a chip's engine.
@@ -57,7 +57,7 @@ impl Simulator {
     /// # Errors
     ///
     /// When it does not keep a rule that the chip insists on.
-    fn check(&self, program: &Verified, function: usize) -> Result<Vec<String>, RuntimeError> {
+    fn check(&self, program: &Verified, function: usize) -> Result<Vec<Warning>, RuntimeError> {
         let findings = rules::check(program, self.chip.into());
         let here = findings.iter().filter(|finding| match finding.place {
             Place::Function(index, _) => index == function,
@@ -67,14 +67,18 @@ impl Simulator {
             here.partition(|finding| is_refused(finding));
         let say = |finding: &&Finding| describe(finding, &program.program().functions[function]);
         match refused.first() {
-            None => Ok(warnings.iter().map(say).collect()),
+            None => {
+                let warning =
+                    |finding: &&Finding| Warning { rule: finding.rule.to_string(), message: say(finding) };
+                Ok(warnings.iter().map(warning).collect())
+            }
             Some(first) => {
                 let more = match refused.len() {
                     1 => String::new(),
                     2 => "; 1 more rule or place is refused".to_string(),
                     count => format!("; {} more rules or places are refused", count - 1),
                 };
-                let reason = format!("{}; instead: {}{more}", say(first), first.help());
+                let reason = format!("{}: {}; instead: {}{more}", first.rule, say(first), first.help());
                 Err(RuntimeError::Unsupported { runtime: Simulator::NAME, reason })
             }
         }
@@ -88,7 +92,7 @@ fn is_refused(finding: &Finding) -> bool {
     direct && lost && finding.severity() == Severity::Error
 }
 
-/// A finding in one sentence: the rule, the place, what is found, and what happens.
+/// A finding in one sentence: the place, what is found, and what happens.
 fn describe(finding: &Finding, function: &Function) -> String {
     let place = match finding.place {
         Place::Function(_, FunctionPart::Op(id, _)) => {
@@ -98,7 +102,7 @@ fn describe(finding: &Finding, function: &Function) -> String {
         }
         _ => String::new(),
     };
-    format!("{}: {place}{}; {}", finding.rule, finding.message, finding.consequence())
+    format!("{place}{}; {}", finding.message, finding.consequence())
 }
 
 /// What reports call a function: its name and its outputs, for most are named `main`.

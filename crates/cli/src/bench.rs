@@ -24,6 +24,7 @@ use serde::Serialize;
 use crate::common::flags::{DtypeName, HeadDimensions};
 use crate::common::random::normal;
 use crate::common::runtime::RuntimeName;
+use crate::common::simulator::SimulatorFlags;
 use crate::common::{Failure, Output, cost, memory};
 
 /// Flags of `bench`.
@@ -51,6 +52,8 @@ struct HeadArgs {
     /// What runs the programs
     #[arg(long, value_enum, value_name = "RUNTIME", default_value = "cpu")]
     runtime: RuntimeName,
+    #[command(flatten)]
+    simulator: SimulatorFlags,
     /// Timed runs of each piece of work, after one that is not timed
     #[arg(long, value_name = "N", default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     repeats: u32,
@@ -119,7 +122,10 @@ impl<'a> Bench<'a> {
             rayon::ThreadPoolBuilder::new().num_threads(count).build_global()?;
         }
         let options = Options { threads, path: args.path, exact_products: args.exact_products };
-        let opened = args.runtime.open(options)?;
+        let mut opened = args.runtime.open(options)?;
+        if args.runtime == RuntimeName::AneSim {
+            opened.runtime = Box::new(args.simulator.open());
+        }
         let (threads, path) = (opened.threads, opened.path);
         Ok(Bench { args, head, runtime: opened.runtime, threads, path, output })
     }

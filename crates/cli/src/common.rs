@@ -13,7 +13,9 @@ pub(crate) mod npy;
 pub(crate) mod output;
 pub(crate) mod random;
 pub(crate) mod runtime;
+pub(crate) mod simulator;
 pub(crate) mod source;
+pub(crate) mod weight_files;
 
 pub(crate) use failure::Failure;
 pub(crate) use output::{Output, Verbosity};

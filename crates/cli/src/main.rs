@@ -15,6 +15,7 @@ mod emit;
 mod fmt;
 mod grad;
 mod opt;
+mod reduce;
 mod rules;
 mod run;
 mod show;
@@ -83,6 +84,8 @@ subcommands! {
     Emit = emit,
     /// Differentiate a program: write forward.mil and backward.mil
     Grad = grad,
+    /// Shrink a program while a command succeeds: why does a compiler refuse it?
+    Reduce = reduce,
     /// Run a program on arrays in .npy files
     Run = run,
     /// Describe a program: inputs, outputs, operations, parameters, FLOPs and bytes

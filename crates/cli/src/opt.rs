@@ -5,11 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anemone_ane::chips::Chips;
-use anemone_ane::legalize;
-use anemone_ane::rules::{self, Finding};
+use anemone_ane::legalize::{self, Legalized};
+use anemone_ane::rules;
 use anemone_mil::error::{Error, Errors, Spans};
 use anemone_mil::passes::{self, PassError, Rewritten, Unbaked};
-use anemone_mil::program::Program;
 use anemone_mil::tensor::Tensor;
 use anemone_mil::text::{self, Comments};
 use anemone_mil::types::TensorType;
@@ -20,7 +19,7 @@ use serde::Serialize;
 
 use crate::common::files::{self, refuse_overwriting, serialize_path};
 use crate::common::source::Source;
-use crate::common::{Failure, Output, npy};
+use crate::common::{Failure, Output, npy, weight_files};
 
 mod flags;
 mod store;
@@ -103,8 +102,10 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let Work { program, comments, unbaked, changes, .. } = work;
     let arrays = unbaked_arrays(args, &unbaked, &weights, output)?;
     let read = args.inputs.iter().filter_map(GivenInput::file).chain([args.file.clone()]);
-    let read: Vec<PathBuf> =
-        read.chain(weights.opened()).chain(referred_to(&source.program, &weights)).collect();
+    let read: Vec<PathBuf> = read
+        .chain(weights.opened())
+        .chain(weight_files::referred_to(&source.program, weights.directory()))
+        .collect();
     refuse_overwriting(arrays.iter().map(|(file, _)| file), &read)?;
     let mut program = program.into_program();
     match &args.out {
@@ -130,7 +131,7 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
             write_arrays(args, &arrays)?;
             store::large_constants(&mut program, &source.program, out, &read, output)?;
             files::replace(out, text::write_with_comments(&program, &comments).as_bytes())?;
-            store::tell_of_weights_elsewhere(&program, out, weights.directory(), output);
+            weight_files::tell_of_weights_elsewhere(&program, out, weights.directory(), output);
             let line = Line { file: out, changes: &changes, text: None };
             output.result(format_args!("{}: {}", out.display(), summary(&changes)), &line);
         }
@@ -224,15 +225,20 @@ struct Work<'a> {
 
 impl Work<'_> {
     fn apply(&mut self, pass: PassName, output: &Output) -> Result<(), Failure> {
-        let (rewritten, findings) = match pass {
-            PassName::Legalize => self.legalized().map_err(|error| self.failure(error))?,
-            pass => (self.rewritten(pass).map_err(|error| self.failure(error))?, Vec::new()),
+        let (rewritten, legalized) = match pass {
+            PassName::Legalize => {
+                let legalized = self.legalized().map_err(|error| self.failure(error))?;
+                (legalized.rewritten.clone(), Some(legalized))
+            }
+            pass => (self.rewritten(pass).map_err(|error| self.failure(error))?, None),
         };
         let Rewritten { program, ids, changes } = rewritten;
         self.comments = self.comments.follow(self.program.program(), &ids);
         self.spans = self.spans.follow(self.program.program(), program.program(), &ids);
         self.program = program;
-        self.tell_of(&findings, output);
+        if let Some(legalized) = legalized {
+            self.tell_of(&legalized, output);
+        }
         if changes.is_empty() {
             output.detail(format_args!("{pass}: nothing to change"));
         }
@@ -276,21 +282,19 @@ impl Work<'_> {
             }
             PassName::Dialect(version) => passes::dialect(program, version),
             PassName::Engine(pass) => pass.apply(program, self.args.chip.unwrap_or(Chips::ALL)),
-            PassName::Legalize => self.legalized().map(|(rewritten, _)| rewritten),
+            PassName::Legalize => self.legalized().map(|legalized| legalized.rewritten),
         }
     }
 
-    /// The program as it is for chips, and where it does not keep their rules.
-    fn legalized(&self) -> Result<(Rewritten, Vec<Finding>), PassError> {
+    /// The program as chips take it, and where it still does not keep their rules.
+    fn legalized(&self) -> Result<Legalized, PassError> {
         let weights = self.args.weights.as_ref().map(|_| self.weights as &dyn WeightSource);
-        let chips = self.args.chip.unwrap_or(Chips::ALL);
-        let legalized = legalize::legalize(&self.program, chips, weights)?;
-        Ok((legalized.rewritten, legalized.findings))
+        legalize::legalize(&self.program, self.args.chip.unwrap_or(Chips::ALL), weights)
     }
 
     /// Warns of what legalisation could not mend.
-    fn tell_of(&self, findings: &[Finding], output: &Output) {
-        let (errors, warnings) = rules::as_errors(findings);
+    fn tell_of(&self, legalized: &Legalized, output: &Output) {
+        let (errors, warnings) = rules::as_errors(&legalized.findings);
         let mut all = Errors::default();
         let listed = errors.listed().iter().cloned().map(Error::as_warning);
         listed.chain(warnings.listed().iter().cloned()).for_each(|warning| all.push(warning));
@@ -299,6 +303,11 @@ impl Work<'_> {
                 &self.source.path.display().to_string(),
                 &self.source.text,
                 &self.spans,
+            ));
+        }
+        for name in &legalized.unread {
+            output.message(format_args!(
+                "`{name}` is in a weight file, which is read only with `--weights`: ops cut or reshape it"
             ));
         }
     }
@@ -314,12 +323,6 @@ impl Work<'_> {
             other => other.into(),
         }
     }
-}
-
-/// The weight files that a program refers to.
-fn referred_to(program: &Program, weights: &WeightDirectory) -> Vec<PathBuf> {
-    let paths = store::blob_paths(program);
-    paths.filter_map(|path| Some(weights.directory().join(store::below_model_path(path)?))).collect()
 }
 
 /// Where the values of constants go that became inputs; without a directory they are only told of.

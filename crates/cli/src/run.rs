@@ -17,6 +17,7 @@ use thiserror::Error;
 use crate::common::engine::{EngineFlags, WeightsName};
 use crate::common::files::{self, refuse_overwriting, serialize_path};
 use crate::common::runtime::RuntimeName;
+use crate::common::simulator::{SimulatorFlags, SimulatorReport};
 use crate::common::source::Source;
 use crate::common::{Failure, Output, npy};
 
@@ -46,6 +47,11 @@ pub(crate) struct Args {
     runtime: RuntimeName,
     #[command(flatten)]
     engine: EngineFlags,
+    #[command(flatten)]
+    simulator: SimulatorFlags,
+    /// Print what went wrong with the numbers on the simulated engine: overflows, dropped products, values flushed to zero
+    #[arg(long, requires = "chip")]
+    report: bool,
 }
 
 /// What is wrong with the weights or the outputs that are asked for.
@@ -93,8 +99,14 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
         Some(directory) => files::weights(directory)?,
         None => WeightDirectory::new(args.file.parent().unwrap_or(Path::new(""))),
     };
+    let mut report = None;
     let runtime: Box<dyn Runtime> = match args.runtime {
         RuntimeName::Ane => Box::new(args.engine.open(WeightsName::default(), None)?),
+        RuntimeName::AneSim => {
+            let simulator = args.simulator.open();
+            report = args.report.then(|| SimulatorReport::of(&simulator));
+            Box::new(simulator)
+        }
         other => other.open(Options::default())?.runtime,
     };
     let types: Vec<TensorType> = tensors.iter().map(Tensor::ty).collect();
@@ -120,6 +132,9 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let states = inputs.states().iter().filter_map(|name| Some((name.as_str(), executable.state(name)?)));
     for (file, (name, tensor)) in files.iter().zip(names.zip(&results).chain(states)) {
         write(file, name, tensor, output)?;
+    }
+    if let Some(report) = report {
+        report.print(output);
     }
     Ok(())
 }

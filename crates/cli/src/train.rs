@@ -19,6 +19,7 @@ use crate::common::engine::{EngineFlags, WeightsName};
 use crate::common::files::{FileError, refuse_overwriting};
 use crate::common::flags::{DtypeName, HeadName, count};
 use crate::common::runtime::RuntimeName;
+use crate::common::simulator::{SimulatorFlags, SimulatorReport};
 use crate::common::{Failure, Output, config};
 
 /// The directory that a run writes to unless told otherwise.
@@ -90,6 +91,8 @@ pub(crate) struct Args {
     offload: Offload,
     #[command(flatten)]
     engine: EngineFlags,
+    #[command(flatten)]
+    simulator: SimulatorFlags,
     /// Where weights are, for `--runtime ane`: inputs of the programs, or baked into them, which are then compiled anew at each step
     #[arg(long, value_enum, default_value = "inputs")]
     weights: WeightsName,
@@ -145,8 +148,14 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
 fn train(args: &Args, output: &Output) -> Result<Option<PathBuf>, Failure> {
     let TokenizerName::Bytes = args.tokenizer;
     let Offload::Head = args.offload;
+    let mut report = None;
     let head: Box<dyn Runtime> = match args.runtime {
         RuntimeName::Ane => Box::new(args.engine.open(args.weights, args.compilations)?),
+        RuntimeName::AneSim => {
+            let simulator = args.simulator.open();
+            report = Some(SimulatorReport::of(&simulator));
+            Box::new(simulator)
+        }
         other => other.open(Options::default())?.runtime,
     };
     let products = RuntimeName::Cpu.open(Options::default())?.runtime;
@@ -182,6 +191,9 @@ fn train(args: &Args, output: &Output) -> Result<Option<PathBuf>, Failure> {
         summary => {
             let summary = summary?;
             output.result(describe(&summary), &summary);
+            if let Some(report) = report {
+                report.print(output);
+            }
             Ok(None)
         }
     }

@@ -11,15 +11,19 @@ mod command {
     mod bench;
     mod check;
     mod closed_output;
+    mod device_report;
     mod emit;
+    mod engine;
     mod fmt;
     mod foreign;
     mod grad;
     mod opt;
     mod overwriting;
+    mod reduce;
     mod rules;
     mod run;
     mod show;
+    mod simulator;
     mod train;
     mod usage;
 }

@@ -1,6 +1,7 @@
 //! The engine as a runtime.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anemone_mil::constants::ReplaceableConstants;
@@ -14,7 +15,7 @@ use anemone_mil::weights::{WeightMap, WeightSource};
 use super::budget::{Budget, Clock, SystemClock};
 use super::compiler::{Compiler, Loaded};
 use super::packing::{pack, unpack};
-use super::program::{DeviceProgram, specialize, with_values};
+use super::program::{DeviceProgram, specialize, weights_in_files, with_values};
 use super::{Bound, DeviceError, Interface};
 
 /// Where a program's weights are.
@@ -40,6 +41,8 @@ pub struct Options {
     pub clock: Arc<dyn Clock>,
     /// What runs the programs that the engine does not take; without it they are errors.
     pub fallback: Option<Arc<dyn Runtime>>,
+    /// Once true, compilations and runs end with an error: so that whoever asks for an end leaves nothing unreleased.
+    pub interrupted: Arc<AtomicBool>,
     /// Who is told that a program is run by [`Options::fallback`], and why.
     pub warn: Arc<dyn Fn(&str) + Send + Sync>,
 }
@@ -57,6 +60,7 @@ impl Default for Options {
             recovery: Options::RECOVERY,
             clock: Arc::new(SystemClock::default()),
             fallback: None,
+            interrupted: Arc::default(),
             warn: Arc::new(|_| {}),
         }
     }
@@ -70,6 +74,13 @@ pub struct Engine {
 struct Shared {
     compiler: Compiler,
     options: Options,
+}
+
+impl Shared {
+    /// An error, once the user wants an end.
+    fn go_on(&self) -> Result<(), DeviceError> {
+        if self.options.interrupted.load(Ordering::Relaxed) { Err(DeviceError::Interrupted) } else { Ok(()) }
+    }
 }
 
 impl Engine {
@@ -152,9 +163,10 @@ struct Prepared {
 }
 
 impl Prepared {
-    /// Whether the program has constants in files that [`Executable::set_constant`] could replace.
+    /// Whether weights that [`Executable::set_constant`] can replace are part of the program.
     fn has_baked_weights(&self, device: &DeviceProgram) -> bool {
-        device.files.iter().any(|(_, id)| self.constants.handle_of(*id).is_some())
+        let is_baked = |id| self.constants.handle_of(id).is_some() && !device.weights.contains(&id);
+        weights_in_files(self.specialized.function()).any(is_baked)
     }
 
     fn value(&self, id: anemone_mil::program::ValueId) -> Option<Arc<Tensor>> {
@@ -168,12 +180,13 @@ impl Prepared {
                 self.place = place;
                 Ok(())
             }
-            Err(error @ DeviceError::Exhausted { .. }) => Err(error.into()),
+            Err(error @ (DeviceError::Exhausted { .. } | DeviceError::Interrupted)) => Err(error.into()),
             Err(error) => self.fall_back(error),
         }
     }
 
     fn on_engine(&self) -> Result<Place, DeviceError> {
+        self.shared.go_on()?;
         let Some(device) = &self.device else { return Ok(Place::Nowhere) };
         let values = device.files.iter().filter_map(|(_, id)| self.value(*id)).collect();
         let loaded = self.shared.compiler.compile(device, values)?;
@@ -251,7 +264,8 @@ impl Executable for Prepared {
         }
         match &mut self.place {
             Place::Device { bound, .. } => {
-                Ok(Prepared::run_on_engine(bound.as_mut(), &self.specialized.outputs, inputs, outputs)?)
+                Prepared::run_on_engine(bound.as_mut(), &self.specialized.outputs, inputs, outputs)?;
+                Ok(self.shared.go_on()?)
             }
             Place::Elsewhere(executable) => executable.run(inputs, outputs),
             Place::Nowhere => Err(RuntimeError::Interface("the function is not loaded".to_string())),

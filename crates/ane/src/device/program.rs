@@ -6,8 +6,9 @@ use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anemone_mil::passes::{bind_literals, unbake};
-use anemone_mil::program::{BlobReference, Function, Literal, LiteralValue, OpId, Program, ValueId};
+use anemone_mil::ops::Conv;
+use anemone_mil::passes::{PassError, Rewritten, bind_literals, unbake};
+use anemone_mil::program::{BlobReference, Function, Literal, LiteralValue, Op, OpId, Program, ValueId};
 use anemone_mil::runtime::{Port, RuntimeError};
 use anemone_mil::specialize::Specialized;
 use anemone_mil::tensor::Tensor;
@@ -15,6 +16,9 @@ use anemone_mil::text;
 use anemone_mil::types::{TensorType, Type};
 use anemone_mil::verify::{CONST, Verified, verify, verify_known};
 use anemone_mil::weights::{ALIGNMENT, BlobError, BlobWriter, MODEL_PATH, WeightSource};
+
+use crate::chips::Chips;
+use crate::legalize::{convolutions_to_products, named_parameters};
 
 use super::engine::Weights;
 use super::{DeviceError, packing};
@@ -81,24 +85,25 @@ impl DeviceProgram {
             let message = format!("`{}` is a state, which the engine's compiler refuses (R42)", state.name);
             return Err(DeviceError::Unsupported(message));
         }
-        let alone = checked(specialized.program.program().clone())?;
         let function = specialized.function().name.clone();
-        let names = match weights {
-            Weights::Baked => Vec::new(),
-            Weights::Inputs => replaceable(&alone),
-        };
-        let (mut program, ids) = if names.is_empty() {
-            (alone.into_program(), None)
-        } else {
-            let names: Vec<&str> = names.iter().map(String::as_str).collect();
-            let unbaked = unbake(&alone, &function, &names);
-            let (rewritten, _) = unbaked.map_err(|error| DeviceError::Unsupported(error.to_string()))?;
-            (rewritten.program.into_program(), rewritten.ids.into_iter().next())
-        };
-        let old = |new: ValueId| match &ids {
-            None => Some(new),
-            Some(ids) => ids.values.iter().position(|id| *id == Some(new)).map(|old| ValueId(old as u32)),
-        };
+        let mut rewriting = Rewriting::of(specialized)?;
+        if weights == Weights::Inputs {
+            // The engine is reported to ignore a convolution's weight that is an input.
+            let wanted = |row: &Conv| row.weight.id.is_some_and(|id| is_large(rewriting.function(), id));
+            let products = convolutions_to_products(&rewriting.program, "R25", wanted);
+            rewriting.take(products)?;
+            let names = replaceable(&rewriting.program);
+            if !names.is_empty() {
+                let names: Vec<&str> = names.iter().map(String::as_str).collect();
+                let unbaked = unbake(&rewriting.program, &function, &names);
+                rewriting.take(unbaked.map(|(rewritten, _)| rewritten))?;
+            }
+        }
+        let named = named_parameters(&rewriting.program, Chips::NONE);
+        rewriting.take(named)?;
+        let Rewriting { program, ids } = rewriting;
+        let mut program = program.into_program();
+        let old = |new: ValueId| ids.iter().position(|id| *id == Some(new)).map(|old| ValueId(old as u32));
         let taken = specialized.inputs.len();
         let weights: Vec<ValueId> =
             program.functions[0].body.inputs.iter().skip(taken).filter_map(|&id| old(id)).collect();
@@ -149,6 +154,33 @@ impl DeviceProgram {
     }
 }
 
+/// A program that passes rewrite, and what its first function's values have become.
+struct Rewriting {
+    program: Verified,
+    /// By the ids of the specialized function.
+    ids: Vec<Option<ValueId>>,
+}
+
+impl Rewriting {
+    fn of(specialized: &Specialized) -> Result<Rewriting, DeviceError> {
+        let program = checked(specialized.program.program().clone())?;
+        let ids = (0..specialized.function().values.len()).map(|id| Some(ValueId(id as u32))).collect();
+        Ok(Rewriting { program, ids })
+    }
+
+    fn function(&self) -> &Function {
+        &self.program.program().functions[0]
+    }
+
+    fn take(&mut self, rewritten: Result<Rewritten, PassError>) -> Result<(), DeviceError> {
+        let rewritten = rewritten.map_err(|error| DeviceError::Unsupported(error.to_string()))?;
+        let map = &rewritten.ids[0];
+        self.ids.iter_mut().for_each(|id| *id = id.and_then(|id| map.value(id)));
+        self.program = rewritten.program;
+        Ok(())
+    }
+}
+
 fn write_blob(file: File, value: &Tensor) -> Result<(), BlobError> {
     let mut writer = BlobWriter::new(BufWriter::new(file))?;
     writer.append(value)?;
@@ -164,6 +196,14 @@ fn checked(program: Program) -> Result<Verified, DeviceError> {
 fn constants(function: &Function) -> Vec<(OpId, ValueId)> {
     let ops = function.walk().filter(|(_, op)| op.name == CONST);
     ops.filter_map(|(id, op)| Some((id, *op.results.first()?))).collect()
+}
+
+/// The constants of a function that stand in files.
+pub(super) fn weights_in_files(function: &Function) -> impl Iterator<Item = ValueId> {
+    let is_blob =
+        |op: &Op| matches!(op.attributes.get("val"), Some(Literal { value: LiteralValue::Blob(_), .. }));
+    let ops = function.walk().filter(move |(_, op)| op.name == CONST && is_blob(op));
+    ops.filter_map(|(_, op)| op.results.first().copied())
 }
 
 fn set_value(function: &mut Function, op: OpId, value: LiteralValue) {
@@ -197,16 +237,23 @@ fn replaceable(program: &Verified) -> Vec<String> {
     }
     let mut counts: HashMap<&str, usize> = HashMap::new();
     function.values.iter().for_each(|value| *counts.entry(value.name.as_str()).or_default() += 1);
-    let chosen = constants(function).into_iter().filter(|(id, result)| {
-        let large = match function.op(*id).attributes.get("val") {
-            Some(Literal { value: LiteralValue::Blob(_), .. }) => true,
-            Some(literal) => literal.as_tensor().is_some_and(|tensor| tensor.len() > IN_TEXT),
-            None => false,
-        };
-        let ty = function.value(*result).ty.as_tensor();
-        let fits = ty.is_some_and(|ty| ty.dtype.is_float() && packing::size_bytes("", &ty).is_ok());
+    let chosen = constants(function).into_iter().filter(|(_, result)| {
         // A name that is bound twice does not say which constant is meant.
-        large && fits && !fixed.contains(result) && counts[function.value(*result).name.as_str()] == 1
+        !fixed.contains(result)
+            && is_large(function, *result)
+            && counts[function.value(*result).name.as_str()] == 1
     });
     chosen.map(|(_, result)| function.value(result).name.clone()).collect()
+}
+
+/// Whether a constant is one of floating point that stands in a file, or is too large for the text.
+fn is_large(function: &Function, constant: ValueId) -> bool {
+    let ty = function.value(constant).ty.as_tensor();
+    let fits = ty.is_some_and(|ty| ty.dtype.is_float() && packing::size_bytes("", &ty).is_ok());
+    let op = function.walk().find(|(_, op)| op.name == CONST && op.results.first() == Some(&constant));
+    fits && match op.and_then(|(_, op)| op.attributes.get("val")) {
+        Some(Literal { value: LiteralValue::Blob(_), .. }) => true,
+        Some(literal) => literal.as_tensor().is_some_and(|tensor| tensor.len() > IN_TEXT),
+        None => false,
+    }
 }

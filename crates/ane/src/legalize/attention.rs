@@ -3,6 +3,7 @@
 use anemone_mil::builder::FunctionBuilder;
 use anemone_mil::ops::call;
 use anemone_mil::passes::{PassError, Rewritten, Site, replace_ops};
+use anemone_mil::tensor::Tensor;
 use anemone_mil::types::DType;
 use anemone_mil::verify::Verified;
 
@@ -38,8 +39,8 @@ fn written_out(site: Site<'_>, build: &mut FunctionBuilder) -> Replacement {
     let scores = build.bind(&format!("{name}_scores"), scores)?;
     let mask = match mask_ty.dtype {
         DType::Bool => {
-            let [zero, nothing] = [0.0, f64::NEG_INFINITY]
-                .map(|number| anemone_mil::tensor::Tensor::from_f64(ty.dtype, &[], &[number]));
+            let [zero, nothing] =
+                [0.0, f64::NEG_INFINITY].map(|number| Tensor::from_f64(ty.dtype, &[], &[number]));
             let (Ok(zero), Ok(nothing)) = (zero, nothing) else { return Ok(None) };
             build.bind(&format!("{name}_mask"), call::select(mask, zero, nothing))?
         }
@@ -49,4 +50,66 @@ fn written_out(site: Site<'_>, build: &mut FunctionBuilder) -> Replacement {
     let weights = build.bind(&format!("{name}_weights"), call::softmax(masked).axis(-1))?;
     let product = call::matmul(weights, value).transpose_x(false).transpose_y(false);
     Ok(Some(vec![build.bind(name, product)?]))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use anemone_mil::eval::Interpreter;
+    use anemone_mil::runtime::{Runtime, allocate_outputs};
+    use anemone_mil::tensor::Tensor;
+    use anemone_mil::text;
+    use anemone_mil::types::DType;
+    use anemone_mil::verify::{verify, verify_known};
+    use anemone_mil::weights::WeightMap;
+
+    use crate::chips::Chips;
+    use crate::legalize::pass;
+
+    /// Attention of two positions to three, with this mask.
+    fn attended(dtype: &str, mask: Tensor) -> Vec<f64> {
+        let source = format!(
+            r#"program(1.3)
+{{
+    func main<ios18>(tensor<fp32, [1, 2, 2]> q, tensor<fp32, [1, 3, 2]> k, tensor<fp32, [1, 3, 1]> v, tensor<{dtype}, [1, 2, 3]> m) {{
+            tensor<fp32, [1, 2, 1]> y = scaled_dot_product_attention(attn_mask = m, key = k, query = q, value = v)[name = string("y")];
+        }} -> (y);
+}}
+"#
+        );
+        let program = verify_known(text::parse(&source).unwrap().program).unwrap();
+        let rewritten = pass("attention").unwrap().apply(&program, Chips::ALL).unwrap();
+        assert_eq!(
+            rewritten.changes,
+            ["`main`: 1 `scaled_dot_product_attention` with a mask written out (R17)"]
+        );
+        // Every op is known now.
+        let program = Arc::new(verify(rewritten.program.into_program()).unwrap());
+        let tensor = |dims: &[usize], values: &[f64]| Tensor::from_f64(DType::Fp32, dims, values).unwrap();
+        let inputs = [
+            tensor(&[1, 2, 2], &[1.0, -0.5, 0.25, 2.0]),
+            tensor(&[1, 3, 2], &[0.5, 1.0, -1.0, 0.75, 2.0, 0.0]),
+            tensor(&[1, 3, 1], &[1.0, 2.0, -3.0]),
+            mask,
+        ];
+        let types: Vec<_> = inputs.iter().map(Tensor::ty).collect();
+        let main = Interpreter::default().prepare(&program, "main", &types, &WeightMap::default());
+        let mut main = main.unwrap();
+        let mut outputs = allocate_outputs(main.as_ref()).unwrap();
+        main.run(&inputs.each_ref(), &mut outputs).unwrap();
+        outputs[0].to_f64().unwrap()
+    }
+
+    /// The expected values are those of the definition, computed in Python's floats.
+    #[test]
+    fn a_mask_is_added_or_shuts_out() {
+        let close = |found: Vec<f64>, expected: [f64; 2]| {
+            assert!(found.iter().zip(expected).all(|(x, y)| (x - y).abs() < 1e-5), "{found:?}");
+        };
+        let added = Tensor::from_f64(DType::Fp32, &[1, 2, 3], &[0.0, -1.0, 0.5, 1.0, 0.0, -2.0]).unwrap();
+        close(attended("fp32", added), [-2.407_164_011_5, 1.111_237_532_2]);
+        let chosen = Tensor::from_values(&[1, 2, 3], vec![true, false, true, true, true, false]).unwrap();
+        close(attended("bool", chosen), [-2.217_718_730_0, 1.350_072_979_8]);
+    }
 }

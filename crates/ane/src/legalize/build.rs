@@ -108,7 +108,7 @@ pub(super) fn combine(
     mut values: Vec<ValueId>,
     mut two: impl FnMut(&mut FunctionBuilder, &str, ValueId, ValueId) -> Result<ValueId, BuildError>,
 ) -> Result<Option<ValueId>, BuildError> {
-    let inner = format!("{name}_sum");
+    let inner = format!("{name}_pair");
     while values.len() > 1 {
         let base = if values.len() == 2 { name } else { &inner };
         let mut next = Vec::with_capacity(values.len().div_ceil(2));

@@ -4,7 +4,7 @@ use anemone_mil::builder::FunctionBuilder;
 use anemone_mil::ops::{Clip, CumSum, Gelu, Minimum, Operand, Round, Softplus, call};
 use anemone_mil::passes::{PassError, Rewritten, Site, replace_ops};
 use anemone_mil::tensor::Tensor;
-use anemone_mil::verify::{Verified, count};
+use anemone_mil::verify::Verified;
 
 use super::build::{Replacement, axis, dims, position};
 use crate::chips::Chips;
@@ -103,7 +103,7 @@ pub(super) fn cumsum(program: &Verified, _: Chips) -> Result<Rewritten, PassErro
         None => Ok(None),
     };
     replace_ops(program, replace, |number| {
-        format!("{} written as {} with a triangle of ones (R28)", count(number, "`cumsum`"), "products")
+        format!("{number} `cumsum` written as products with a triangle of ones (R28)")
     })
 }
 

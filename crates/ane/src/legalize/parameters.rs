@@ -13,7 +13,7 @@ use crate::chips::Chips;
 
 /// Gives every op the parameters that it leaves to their defaults, and binds what is written in place, all as constants
 /// with names (R16, R21, R50).
-pub(super) fn named_parameters(program: &Verified, _: Chips) -> Result<Rewritten, PassError> {
+pub(crate) fn named_parameters(program: &Verified, _: Chips) -> Result<Rewritten, PassError> {
     let version = program.program().version;
     rewrite(program, |index, function| {
         let opset = function.opset;

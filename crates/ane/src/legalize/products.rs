@@ -14,15 +14,26 @@ const MANY_CHANNELS: i32 = 32000;
 /// With as many channels taken, [`MANY_CHANNELS`] given crash (R5).
 const WIDE: i32 = 2048;
 
-/// Makes matrix products of 1×1 convolutions that take 32000 channels or more (R4).
+/// Makes matrix products of 1×1 convolutions that take 32000 channels or more, or whose weight is computed (R4, R25, R44).
 pub(super) fn conv_to_matmul(program: &Verified, _: Chips) -> Result<Rewritten, PassError> {
+    let many =
+        |row: &Conv| row.weight.shape().0.get(1).and_then(|dim| dim.known()) >= Some(MANY_CHANNELS as u64);
+    convolutions_to_products(program, "R4, R25, R44", |row| many(row) || !row.weight.constant)
+}
+
+/// Makes matrix products of the 1×1 convolutions that are `wanted`, as a rule asks for.
+pub(crate) fn convolutions_to_products(
+    program: &Verified,
+    rule: &str,
+    wanted: impl Fn(&Conv) -> bool,
+) -> Result<Rewritten, PassError> {
     replace_ops(
         program,
         |site, build| match site.bound::<Conv>() {
-            Some(row) => as_matmul(site, build, &row),
-            None => Ok(None),
+            Some(row) if wanted(&row) => as_matmul(site, build, &row),
+            _ => Ok(None),
         },
-        |number| format!("{} made matrix products (R4)", count(number, "convolution")),
+        |number| format!("{} made matrix products ({rule})", count(number, "convolution")),
     )
 }
 
@@ -36,7 +47,7 @@ fn as_matmul(site: Site<'_>, build: &mut FunctionBuilder, row: &Conv) -> Replace
         && convolution.strides.iter().all(|&stride| stride == 1)
         && convolution.pads.iter().all(|&pad| pad == Some((0, 0)))
         && convolution.groups == 1;
-    if !is_pointwise || w[1] < MANY_CHANNELS {
+    if !is_pointwise {
         return Ok(None);
     }
     let name = site.name();
@@ -126,11 +137,10 @@ pub(super) fn inner_tiles(program: &Verified, chips: Chips) -> Result<Rewritten,
         let (name, lengths) = (site.name(), tiles(length));
         let xs = cut(site, build, &format!("{name}_x"), &row.x, x_axis, &lengths)?;
         let ys = cut(site, build, &format!("{name}_y"), &row.y, y_axis, &lengths)?;
-        let part = format!("{name}_part");
         let mut parts = Vec::with_capacity(lengths.len());
         for (x, y) in xs.into_iter().zip(ys) {
             let product = call::matmul(x, y).transpose_x(row.transpose_x).transpose_y(row.transpose_y);
-            parts.push(build.bind(&part, product)?);
+            parts.push(build.bind(&format!("{name}_part_{}", parts.len()), product)?);
         }
         Ok(sum(build, name, parts)?.map(|sum| vec![sum]))
     };
@@ -152,14 +162,14 @@ pub(super) fn output_tiles(program: &Verified, chips: Chips) -> Result<Rewritten
         let Some((dimension, length)) = too_long(&product, &limits) else { return Ok(None) };
         let rank = product.result.shape.rank();
         let (name, lengths) = (site.name(), tiles(length));
-        let tile = format!("{name}_0");
+        let tile = |part: usize| format!("{name}_{part}");
         let mut parts = Vec::with_capacity(lengths.len());
         let result_axis = match axes(&product, dimension) {
             (Some(axis), None) if row.y.rank() > 1 || rank > 0 => {
                 for x in cut(site, build, &format!("{name}_x"), &row.x, axis, &lengths)? {
                     let product = call::matmul(x, &row.y);
                     let product = product.transpose_x(row.transpose_x).transpose_y(row.transpose_y);
-                    parts.push(build.bind(&tile, product)?);
+                    parts.push(build.bind(&tile(parts.len()), product)?);
                 }
                 rank - 1 - usize::from(row.y.rank() > 1)
             }
@@ -167,7 +177,7 @@ pub(super) fn output_tiles(program: &Verified, chips: Chips) -> Result<Rewritten
                 for y in cut(site, build, &format!("{name}_y"), &row.y, axis, &lengths)? {
                     let product = call::matmul(&row.x, y);
                     let product = product.transpose_x(row.transpose_x).transpose_y(row.transpose_y);
-                    parts.push(build.bind(&tile, product)?);
+                    parts.push(build.bind(&tile(parts.len()), product)?);
                 }
                 rank - 1
             }
@@ -175,9 +185,11 @@ pub(super) fn output_tiles(program: &Verified, chips: Chips) -> Result<Rewritten
         };
         Ok(Some(vec![join(build, name, parts, result_axis)?]))
     };
-    replace_ops(program, replace, |number| {
-        format!("what {} give cut into tiles (R1, R2, R5)", count(number, "product"))
-    })
+    replace_ops(program, replace, |number| format!("what {} cut into tiles (R1, R2, R5)", gives(number)))
+}
+
+fn gives(number: usize) -> String {
+    if number == 1 { "1 product gives".to_string() } else { format!("{number} products give") }
 }
 
 fn channel_tiles(site: Site<'_>, build: &mut FunctionBuilder, row: &Conv, limits: &Limits) -> Replacement {
@@ -198,7 +210,8 @@ fn channel_tiles(site: Site<'_>, build: &mut FunctionBuilder, row: &Conv, limits
     };
     let mut parts = Vec::with_capacity(lengths.len());
     for (weight, bias) in weights.into_iter().zip(biases) {
-        parts.push(build.bind(&format!("{name}_0"), conv_with(row, weight, bias.map(Input::from)))?);
+        let tile = format!("{name}_{}", parts.len());
+        parts.push(build.bind(&tile, conv_with(row, weight, bias.map(Input::from)))?);
     }
     Ok(Some(vec![join(build, name, parts, 1)?]))
 }

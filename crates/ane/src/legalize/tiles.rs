@@ -59,11 +59,11 @@ fn softmax(site: Site<'_>, build: &mut FunctionBuilder, row: &Softmax, tiles: &J
     let name = site.name();
     let Some(along) = position(row.axis, row.x.rank()) else { return Ok(None) };
     if along != tiles.axis {
-        let each = |build: &mut FunctionBuilder, &tile: &ValueId| {
-            build.bind(&format!("{name}_0"), call::softmax(tile).axis(row.axis))
-        };
-        let parts: Vec<ValueId> =
-            tiles.values.iter().map(|tile| each(build, tile)).collect::<Result<_, _>>()?;
+        let parts =
+            tiles.values.iter().enumerate().map(|(part, &tile)| {
+                build.bind(&format!("{name}_{part}"), call::softmax(tile).axis(row.axis))
+            });
+        let parts: Vec<ValueId> = parts.collect::<Result<_, _>>()?;
         return Ok(Some(vec![join(build, name, parts, tiles.axis)?]));
     }
     let over = vec![axis(along)];
@@ -87,9 +87,9 @@ fn softmax(site: Site<'_>, build: &mut FunctionBuilder, row: &Softmax, tiles: &J
         exps.push(exp);
     }
     let Some(total) = sum(build, &format!("{name}_total"), sums)? else { return Ok(None) };
-    let parts = exps
-        .into_iter()
-        .map(|exp| build.bind(&format!("{name}_0"), call::mul(call::real_div(exp, total), scale)));
+    let parts = exps.into_iter().enumerate().map(|(part, exp)| {
+        build.bind(&format!("{name}_{part}"), call::mul(call::real_div(exp, total), scale))
+    });
     let parts: Vec<ValueId> = parts.collect::<Result<_, _>>()?;
     Ok(Some(vec![join(build, name, parts, along)?]))
 }
@@ -121,13 +121,13 @@ fn reduction(
     let over: Vec<i32> = axes.iter().map(|&position| axis(position)).collect();
     let (is_sum, is_max) = (site.bound::<ReduceSum>().is_some(), site.bound::<ReduceMax>().is_some());
     let mut parts = Vec::with_capacity(tiles.values.len());
-    for &tile in &tiles.values {
+    for (part, &tile) in tiles.values.iter().enumerate() {
         let call: AnyCall = match (is_sum, is_max) {
             (true, _) => call::reduce_sum(tile).axes(over.clone()).keep_dims(keep).into(),
             (_, true) => call::reduce_max(tile).axes(over.clone()).keep_dims(keep).into(),
             _ => call::reduce_min(tile).axes(over.clone()).keep_dims(keep).into(),
         };
-        parts.push(build.bind(&format!("{name}_0"), call)?);
+        parts.push(build.bind(&format!("{name}_{part}"), call)?);
     }
     if !axes.contains(&tiles.axis) {
         let gone = axes.iter().filter(|&&position| !keep && position < tiles.axis).count();
@@ -182,18 +182,20 @@ fn each(
     along: usize,
     lengths: &[i32],
 ) -> Result<Option<Vec<ValueId>>, BuildError> {
-    let name = format!("{}_0", site.name());
+    let name = |part: usize| format!("{}_{part}", site.name());
     if let Some(row) = site.bound::<Transpose>() {
+        let tiles = tiles.values.iter().enumerate();
         let each =
-            tiles.values.iter().map(|&tile| build.bind(&name, call::transpose(tile, row.perm.clone())));
+            tiles.map(|(part, &tile)| build.bind(&name(part), call::transpose(tile, row.perm.clone())));
         return each.collect::<Result<_, _>>().map(Some);
     }
     if site.bound::<Reshape>().is_some() {
         let Some(shape) = site.ty().and_then(|ty| dims(&ty)) else { return Ok(None) };
-        let each = tiles.values.iter().zip(lengths).map(|(&tile, &length)| {
+        let tiles = tiles.values.iter().zip(lengths).enumerate();
+        let each = tiles.map(|(part, (&tile, &length))| {
             let mut shape = shape.clone();
             shape[along] = length;
-            build.bind(&name, call::reshape(tile, shape))
+            build.bind(&name(part), call::reshape(tile, shape))
         });
         return each.collect::<Result<_, _>>().map(Some);
     }
@@ -210,7 +212,7 @@ fn each(
         let inputs = operands
             .iter()
             .map(|(parameter, values)| (*parameter, Input::Value(values[tile.min(values.len() - 1)])));
-        build.bind(&name, AnyCall::named(row.name, inputs))
+        build.bind(&name(tile), AnyCall::named(row.name, inputs))
     });
     each.collect::<Result<_, _>>().map(Some)
 }

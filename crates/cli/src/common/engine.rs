@@ -3,12 +3,14 @@
 use std::env;
 use std::ffi::OsString;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use anemone_ane::device::e5rt::E5rt;
 use anemone_ane::device::{Budget, Engine, Interface, Options, Weights};
 use anemone_cpu::{Cpu, Options as CpuOptions};
 use clap::ValueEnum;
+use signal_hook::consts::SIGINT;
 
 use super::Failure;
 use super::output::warning;
@@ -90,6 +92,10 @@ impl EngineFlags {
             Fallback::Cpu => Some(Arc::new(Cpu::with_options(CpuOptions::default())?)),
             Fallback::None => None,
         };
+        // The first interrupt ends the work in order, the second at once.
+        let interrupted: Arc<AtomicBool> = Arc::default();
+        signal_hook::flag::register_conditional_shutdown(SIGINT, 130, interrupted.clone())?;
+        signal_hook::flag::register(SIGINT, interrupted.clone())?;
         let options = Options {
             weights: match weights {
                 WeightsName::Inputs => Weights::Inputs,
@@ -98,6 +104,7 @@ impl EngineFlags {
             budget: Budget::of_process(limit.unwrap_or(Budget::COMPILATIONS)),
             recovery: recovery(),
             fallback,
+            interrupted,
             warn: Arc::new(|text| warning(text)),
             ..Options::default()
         };

@@ -9,6 +9,7 @@ use clap::ValueEnum;
 
 use super::Failure;
 use super::engine::{EngineFlags, WeightsName};
+use super::simulator::SimulatorFlags;
 
 /// A runtime, by name. Its variants have no doc comments: those would spread over `--help`, one line per value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -16,6 +17,7 @@ pub(crate) enum RuntimeName {
     Cpu,
     Eval,
     Ane,
+    AneSim,
 }
 
 /// A runtime, and what a measurement should say of it.
@@ -72,6 +74,10 @@ impl RuntimeName {
             RuntimeName::Ane => {
                 let runtime = Box::new(EngineFlags::default().open(WeightsName::default(), None)?);
                 Ok(Opened { runtime, threads: 1, path: "engine".to_string() })
+            }
+            RuntimeName::AneSim => {
+                let runtime = Box::new(SimulatorFlags::default().open());
+                Ok(Opened { runtime, threads: rayon::current_num_threads(), path: "simulator".to_string() })
             }
         }
     }

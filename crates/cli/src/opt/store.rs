@@ -72,34 +72,6 @@ fn is_large(tensor: &Tensor) -> bool {
     tensor.dtype().blob_code().is_some() && bytes >= LARGE_BYTES
 }
 
-/// Says where the weights are that a program refers to, if it was written elsewhere.
-pub(super) fn tell_of_weights_elsewhere(program: &Program, out: &Path, directory: &Path, output: &Output) {
-    let beside = out.parent().unwrap_or(Path::new(""));
-    let missing = blob_paths(program)
-        .filter_map(below_model_path)
-        .any(|path| directory.join(path).exists() && !beside.join(path).exists());
-    if missing {
-        let (here, there) = (out.display(), directory.display());
-        output.message(format_args!(
-            "{here} refers to weights that are in {there}: `--weights {there}` finds them"
-        ));
-    }
-}
-
-/// The paths of the weight files that a program refers to.
-pub(super) fn blob_paths(program: &Program) -> impl Iterator<Item = &str> {
-    let ops = program.functions.iter().flat_map(|function| function.walk().map(|(_, op)| op));
-    ops.flat_map(|op| op.literals()).filter_map(|(_, literal)| match &literal.value {
-        LiteralValue::Blob(reference) => Some(reference.path.as_str()),
-        _ => None,
-    })
-}
-
-/// What follows `@model_path/` in a path.
-pub(super) fn below_model_path(path: &str) -> Option<&str> {
-    path.strip_prefix(MODEL_PATH)?.strip_prefix('/')
-}
-
 /// What a constant was that became an input.
 pub(super) fn describe(unbaked: &Unbaked) -> String {
     let Literal { ty, value } = &unbaked.value;

@@ -171,3 +171,37 @@ fn ops_that_are_not_known_stay() {
     let wrong = place.file("wrong.mil", foreign.replace("[2, 4]> y", "[2, 5]> y"));
     anemone(["opt", &wrong, "--pass", "dead-code"]).failed(1, &["`y` is declared"]);
 }
+
+/// y = w · x for 32000 channels, with w [2, 32000, 1, 1] in `weights/w.bin`.
+const WIDE: &str = r#"program(1.3)
+{
+    func main<ios18>(tensor<fp16, [1, 32000, 1, 16]> x) {
+            tensor<fp16, [2, 32000, 1, 1]> w = const()[name = string("w"), val = tensor<fp16, [2, 32000, 1, 1]>(BLOBFILE(path = string("@model_path/weights/w.bin"), offset = uint64(64)))];
+            tensor<fp16, [1, 2, 1, 16]> y = conv(weight = w, x = x)[name = string("y")];
+        } -> (y);
+}
+"#;
+
+#[test]
+fn legalises_for_a_chip_and_tells_what_is_left() {
+    let place = Place::new();
+    let file = place.file("wide.mil", WIDE);
+    let run = anemone(["opt", "-v", &file, "--chip", "m4", "--pass", "legalize"]).ended(0);
+    assert!(run.stdout.contains("matmul("), "{run:#?}");
+    assert!(run.stderr.contains("legalize: conv-to-matmul: `main`: 1 convolution made a matrix product"));
+    assert!(run.stderr.contains("`w` is in a weight file, which is read only with `--weights`"), "{run:#?}");
+    let run = anemone(["opt", &file, "--chip", "all", "--pass", "legalize"]).ended(0);
+    assert!(
+        run.stderr.contains("warning[R1]: axis 2 of `y_w` has length 32000, more than 16384"),
+        "{run:#?}"
+    );
+    let run = anemone(["opt", &file, "--pass", "conv-to-matmul"]).ended(0);
+    assert!(run.stdout.contains("matmul(") && run.stderr.is_empty(), "{run:#?}");
+
+    let run = anemone(["opt", &file, "--chip", "m9", "--pass", "legalize"]).ended(2);
+    assert!(run.stderr.contains("`m9` is no chip"), "{run:#?}");
+    let run = anemone(["opt", &file, "--pass", "legalize"]).ended(1);
+    assert!(run.stderr.contains("`--pass legalize` needs the chip"), "{run:#?}");
+    let run = anemone(["opt", &file, "--chip", "m4", "--pass", "dead-code"]).ended(1);
+    assert!(run.stderr.contains("`--chip` is for `--pass legalize`"), "{run:#?}");
+}

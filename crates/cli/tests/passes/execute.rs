@@ -17,7 +17,7 @@ pub type Tensors = BTreeMap<String, Tensor>;
 /// What a run gave: results in order, and what states hold then, by name.
 #[derive(Debug)]
 pub struct Outcome {
-    results: Vec<(String, Tensor)>,
+    pub results: Vec<(String, Tensor)>,
     states: Vec<(String, Tensor)>,
 }
 

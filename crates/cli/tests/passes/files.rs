@@ -33,12 +33,12 @@ fn programs_before_and_after() {
 }
 
 /// What stands after `//`, a word and a colon at the beginning of a program.
-fn told<'a>(source: &'a str, word: &'a str) -> impl Iterator<Item = &'a str> + 'a {
+pub fn told<'a>(source: &'a str, word: &'a str) -> impl Iterator<Item = &'a str> + 'a {
     let comments = source.lines().map_while(|line| line.strip_prefix("// "));
     comments.filter_map(move |comment| Some(comment.strip_prefix(word)?.strip_prefix(": ")?.trim()))
 }
 
-fn has_its_case(path: &Path) -> Result<(), String> {
+pub fn has_its_case(path: &Path) -> Result<(), String> {
     let name = path.file_name().unwrap().to_string_lossy().into_owned();
     let (before, pass) = name.split_once('.').unwrap();
     let source = fs::read_to_string(path.with_file_name(format!("{before}.mil")))
@@ -50,7 +50,7 @@ fn has_its_case(path: &Path) -> Result<(), String> {
 }
 
 /// For each line of flags the names of its passes; repetitions are numbered.
-fn suffixes(source: &str) -> Vec<String> {
+pub fn suffixes(source: &str) -> Vec<String> {
     let mut suffixes: Vec<String> = Vec::new();
     for flags in told(source, "opt") {
         let words: Vec<&str> = flags.split(' ').collect();
@@ -84,14 +84,14 @@ fn check(path: &Path, directory: &Path) -> Result<(), String> {
     }
 }
 
-fn read(source: &str) -> Result<Arc<Verified>, String> {
+pub fn read(source: &str) -> Result<Arc<Verified>, String> {
     let parsed = text::parse(source).map_err(|errors| errors.to_string())?;
     let verified = verify(parsed.program).map_err(|e| e.render("program", source, &parsed.spans))?;
     Ok(Arc::new(verified))
 }
 
 /// Random values for the inputs of all functions; `// run: x=fp32[2,3]` says what a `?` is.
-fn inputs(source: &str, program: &Program) -> Tensors {
+pub fn inputs(source: &str, program: &Program) -> Tensors {
     let mut random = Random::new(1);
     let mut tensors = Tensors::new();
     let told: Vec<(&str, TensorType)> = told(source, "run").map(typed).collect();

@@ -21,5 +21,6 @@ mod execute;
 mod files;
 mod fragments;
 mod generator;
+mod legalize;
 mod programs;
 mod ranges;

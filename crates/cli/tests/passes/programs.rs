@@ -170,7 +170,7 @@ fn same(before: &[Result<Outcome, String>], after: &[Result<Outcome, String>]) -
 }
 
 /// Whether a program verifies, all its ops known, and is the same when it is printed and read.
-fn sound(program: &Verified) -> Result<(), String> {
+pub fn sound(program: &Verified) -> Result<(), String> {
     verify(program.program().clone()).map_err(|errors| errors.to_string())?;
     let printed = text::write(program.program());
     let parsed = text::parse(&printed).map_err(|errors| format!("printed, it is refused: {errors}"))?;

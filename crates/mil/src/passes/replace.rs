@@ -121,7 +121,35 @@ impl<'a> Site<'a> {
 /// any more is left out.
 ///
 /// A result keeps its name and its id, and where one op gives all results, that op the id of the one that it replaces,
-/// so that comments and places follow.
+/// so that comments and places follow. What is given for a result that is an output must be new, as outputs keep their
+/// names.
+///
+/// # Examples
+///
+/// ```
+/// use anemone_mil::ops::{Square, call};
+/// use anemone_mil::{passes, text, verify};
+///
+/// let source = r#"program(1.3)
+/// {
+///     func main<ios18>(tensor<fp32, [2]> x) {
+///             tensor<fp32, [2]> y = square(x = x)[name = string("y")];
+///         } -> (y);
+/// }
+/// "#;
+/// let program = verify::verify(text::parse(source)?.program)?;
+/// let replaced = passes::replace_ops(
+///     &program,
+///     |site, build| match site.bound::<Square>() {
+///         Some(row) => Ok(Some(vec![build.bind(site.name(), call::mul(&row.x, &row.x))?])),
+///         None => Ok(None),
+///     },
+///     |number| format!("{number} replaced"),
+/// )?;
+/// let written = text::write(replaced.program.program());
+/// assert!(written.contains(r#"y = mul(x = x, y = x)[name = string("y")]"#));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// # Errors
 ///

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::bind_literals::bind_literals;
 use super::{PassError, Rewritten, find, finish, unknown_name};
-use crate::program::{FreeNames, Function, Literal, LiteralValue, Op, OpId, ValueId};
+use crate::program::{Dialect, FreeNames, Function, Literal, LiteralValue, Op, OpId, ValueId};
 use crate::verify::{CONST, Verified, count};
 
 /// A constant that became an input.
@@ -41,7 +41,7 @@ pub fn unbake(
         let (Some(&result), Some(value)) = (op.results.first(), op.attributes.get("val").cloned()) else {
             continue;
         };
-        make_name_unique(function, result, &mut free);
+        make_name_unique(function, result, &mut free, dialect);
         function.body.inputs.push(result);
         unbaked.push(Unbaked { name: function.value(result).name.clone(), value });
     }
@@ -56,18 +56,16 @@ pub fn unbake(
 
 /// Renames what has the name of a value that becomes an input: an input is seen everywhere, what a nested block binds only
 /// there. What the function itself binds keeps its name, which others may know.
-fn make_name_unique(function: &mut Function, input: ValueId, free: &mut FreeNames) {
+fn make_name_unique(function: &mut Function, input: ValueId, free: &mut FreeNames, dialect: Dialect) {
     let name = function.value(input).name.clone();
     let has_name = |function: &Function, id: ValueId| id != input && function.value(id).name == name;
     if bound_by_function(function).any(|id| has_name(function, id)) {
         function.values[input.index()].name = free.free(&name);
         return;
     }
-    for (index, value) in function.values.iter_mut().enumerate() {
-        if index != input.index() && value.name == name {
-            value.name = free.free(&name);
-        }
-    }
+    let others = (0..function.values.len() as u32).map(ValueId).filter(|&id| has_name(function, id));
+    let renamed = others.map(|id| (id, free.free(&name))).collect();
+    function.rename_all(renamed, dialect);
 }
 
 /// The values that a function binds outside nested blocks.

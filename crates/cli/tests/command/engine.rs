@@ -1,0 +1,203 @@
+//! `--runtime ane`, against the library that stands in for the system's.
+
+use std::env::consts::{DLL_PREFIX, DLL_SUFFIX};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anemone_lm::log;
+use half::f16;
+
+use super::support::{Place, Run, array, command, finished};
+
+/// y = x · w with a weight in the text, in fp16, as the engine takes it.
+const PROGRAM: &str = r#"program(1.3)
+{
+    func main<ios18>(tensor<fp16, [1, 16, 1, 32]> x) {
+            tensor<fp16, [1, 16, 1, 32]> y = mul(x = x, y = x)[name = string("y")];
+        } -> (y);
+}
+"#;
+
+/// The stand-in, which is built beside this test.
+pub fn library() -> PathBuf {
+    let directory = std::env::current_exe().unwrap().parent().unwrap().to_owned();
+    let library = directory.join(format!("{DLL_PREFIX}anemone_ane_stand_in{DLL_SUFFIX}"));
+    assert!(library.exists(), "{} is not built", library.display());
+    library
+}
+
+/// Runs the command on the engine, with these variables of the stand-in; its temporary directory must be empty after.
+#[track_caller]
+fn on_engine(place: &Place, arguments: &[&str], variables: &[(&str, &str)]) -> Run {
+    let temporary = place.path("temporary");
+    fs::create_dir_all(&temporary).unwrap();
+    let mut command = command();
+    command
+        .args(arguments)
+        .args(["--runtime", "ane"])
+        .env("ANEMONE_E5RT", library())
+        .env("TMPDIR", &temporary);
+    command.env("ANEMONE_ANE_RECOVERY_MS", "50");
+    command.envs(variables.iter().map(|(name, value)| (format!("ANEMONE_STAND_IN_{name}"), value)));
+    let run = finished(command.output().unwrap());
+    assert!(!run.stderr.contains("not released"), "{run:#?}");
+    assert_eq!(fs::read_dir(&temporary).unwrap().count(), 0, "something is left of {arguments:?}");
+    run
+}
+
+fn run_arguments(place: &Place) -> Vec<String> {
+    let values: Vec<f16> = (0..512).map(|i| f16::from_f32(i as f32 / 64.0 - 4.0)).collect();
+    let x = array(place, "x.npy", &[1, 16, 1, 32], &values);
+    let file = place.file("program.mil", PROGRAM);
+    vec!["run".into(), file, "--input".into(), format!("x={x}"), "--output".into(), place.text("out")]
+}
+
+fn run(place: &Place, more: &[&str], variables: &[(&str, &str)]) -> Run {
+    let arguments = run_arguments(place);
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).chain(more.iter().copied()).collect();
+    on_engine(place, &arguments, variables)
+}
+
+#[test]
+fn a_program_runs_on_the_engine() {
+    let place = Place::new();
+    let ran = run(&place, &["--fallback", "none"], &[]).ended(0);
+    assert_eq!(ran.stderr, "");
+    let bytes = fs::read(place.path("out/y.npy")).unwrap();
+    let values =
+        bytes[bytes.len() - 1024..].chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32());
+    for (i, value) in values.enumerate() {
+        let x = i as f32 / 64.0 - 4.0;
+        assert!((value - x * x).abs() <= x * x / 1024.0 + 1e-7, "{i}: {value}");
+    }
+}
+
+#[test]
+fn what_does_not_compile_runs_on_the_cpu_with_a_warning_or_not_at_all() {
+    let place = Place::new();
+    let ran = run(&place, &[], &[("COMPILATIONS", "0")]).ended(0);
+    assert!(ran.stderr.contains("warning: `main`, which gives y, runs on cpu, not the engine: "), "{ran:#?}");
+    assert!(place.path("out/y.npy").exists());
+    run(&place, &["--fallback", "none"], &[("COMPILATIONS", "0")])
+        .failed(1, &["error: the runtime ane fails: the engine's compiler refuses the program"]);
+}
+
+#[test]
+fn what_a_rule_refuses_does_not_compile() {
+    let place = Place::new();
+    let arguments = run_arguments(&place);
+    place.file("program.mil", PROGRAM.replace("fp16", "fp32"));
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).chain(["--fallback", "none"]).collect();
+    on_engine(&place, &arguments, &[]).failed(1, &["R43", "refuses the program"]);
+}
+
+#[test]
+fn a_run_that_fails_is_an_error() {
+    let place = Place::new();
+    run(&place, &[], &[("FAIL_RUN", "1")])
+        .failed(1, &["error: the runtime ane fails: the engine fails to run"]);
+}
+
+#[test]
+fn a_run_that_is_interrupted_leaves_nothing() {
+    let place = Place::new();
+    run(&place, &[], &[("INTERRUPT_RUN", "1")]).failed(1, &["error: the runtime ane fails: interrupted"]);
+    train(&place, "out", &[], &[("INTERRUPT_RUN", "7")]).failed(1, &["interrupted"]);
+}
+
+#[test]
+fn libraries_that_are_none_are_each_one_paragraph() {
+    let place = Place::new();
+    let arguments = run_arguments(&place);
+    let with = |library: &str| {
+        let mut command = command();
+        finished(
+            command
+                .args(&arguments)
+                .args(["--runtime", "ane"])
+                .env("ANEMONE_E5RT", library)
+                .output()
+                .unwrap(),
+        )
+    };
+    let cases: &[(&str, &[&str])] = &[
+        ("/no/such/library.so", &["/no/such/library.so cannot be loaded"]),
+        (&place.file("text.so", "no library"), &["text.so cannot be loaded"]),
+        #[cfg(all(target_os = "linux", target_env = "gnu"))]
+        (
+            "libm.so.6",
+            &["libm.so.6 has no function `e5rt_e5_compiler_config_options_create`", "another version"],
+        ),
+        #[cfg(not(target_os = "macos"))]
+        ("", &["needs a Mac"]),
+    ];
+    for (library, words) in cases {
+        let ran = with(library).failed(1, words);
+        assert_eq!(ran.stderr.trim_end().lines().count(), 1, "{ran:#?}");
+    }
+}
+
+const CONFIG: &str = r#"
+[model]
+vocab = 256
+dim = 16
+[train]
+batch = 2
+seq = 16
+steps = 12
+warmup = 3
+validation_interval = 5
+checkpoint_interval = 4
+dtype = "fp16"
+"#;
+
+/// The losses of a run, to the bit.
+fn losses(directory: &Path) -> Vec<(u64, u64, Option<u64>)> {
+    let records = log::read(&directory.join("log.jsonl")).unwrap();
+    let numbers =
+        |record: &log::Record| (record.step, record.loss.to_bits(), record.val_loss.map(f64::to_bits));
+    records.iter().map(numbers).collect()
+}
+
+fn train(place: &Place, out: &str, more: &[&str], variables: &[(&str, &str)]) -> Run {
+    let text: String = (0..200).map(|i| format!("line {i} says that {} sheep sleep\n", i * i % 37)).collect();
+    let (config, data) = (place.file("config.toml", CONFIG), place.file("text.txt", text));
+    let out = place.text(out);
+    let arguments = ["train", "--config", &config, "--data", &data, "--out", &out, "--offload", "head"];
+    let arguments: Vec<&str> = arguments.into_iter().chain(more.iter().copied()).collect();
+    on_engine(place, &arguments, variables)
+}
+
+#[test]
+fn baked_weights_go_on_in_another_process_with_the_same_losses() {
+    let place = Place::new();
+    // One for each of the five programs, and as many for those of the sample, of which two run.
+    let whole = train(&place, "whole", &[], &[("COMPILATIONS", "10")]).ended(0);
+    assert!(!whole.stderr.contains("warning"), "{whole:#?}");
+    let expected = losses(&place.path("whole"));
+    // Many processes; each does two steps and a half, so that validation fails after a step, too.
+    for limit in ["7", "10", "11"] {
+        let out = format!("baked-{limit}");
+        let flags = ["--weights", "baked", "--compilations", limit];
+        let baked = train(&place, &out, &flags, &[("COMPILATIONS", limit)]).ended(0);
+        assert!(baked.stderr.matches("going on after step").count() >= 3, "{baked:#?}");
+        assert_eq!(losses(&place.path(&out)), expected, "{limit}");
+        assert_eq!(whole.stdout.replace("whole", &out), baked.stdout);
+    }
+    // Fewer than one step takes are no loop without end.
+    let flags = ["--weights", "baked", "--compilations", "4"];
+    train(&place, "too-few", &flags, &[]).failed(1, &["the 4 compilations that the engine's compiler does"]);
+}
+
+/// A thousand updates, or as many as `ANEMONE_BAKED_UPDATES` says, with the engine's own limit.
+#[test]
+fn many_updates_of_baked_weights_survive_the_limit() {
+    let steps = std::env::var("ANEMONE_BAKED_UPDATES").unwrap_or_else(|_| "60".to_string());
+    let place = Place::new();
+    let flags = ["--steps", &steps];
+    train(&place, "whole", &flags, &[]).ended(0);
+    let flags = ["--steps", &steps, "--weights", "baked"];
+    let baked = train(&place, "baked", &flags, &[]).ended(0);
+    assert!(baked.stderr.contains("going on after step"), "{baked:#?}");
+    assert_eq!(losses(&place.path("baked")), losses(&place.path("whole")));
+}
