@@ -34,6 +34,7 @@ mod tests;
 
 pub use budget::{Budget, Clock, SystemClock};
 pub use engine::{Engine, Options, Weights};
+pub(crate) use packing::{pack, unpack};
 
 /// A program in a directory of its own, to be compiled.
 #[derive(Debug, Clone, Copy)]

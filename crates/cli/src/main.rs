@@ -10,6 +10,7 @@ use clap::{Parser, Subcommand};
 mod bench;
 mod check;
 mod common;
+mod device_report;
 mod emit;
 mod fmt;
 mod grad;
@@ -75,6 +76,8 @@ subcommands! {
     Check = check,
     /// List what is known of the engine's limits: each rule with its chips, confidence and source
     Rules = rules,
+    /// Ask this machine's engine whether the rules hold and the arithmetic is right, for a report
+    DeviceReport = device_report,
     /// Rewrite a program: settle its types, leave out what is not needed, fold, bake, change the dialect
     Opt = opt,
     /// Write programs, and the weights they refer to

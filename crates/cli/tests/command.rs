@@ -11,6 +11,7 @@ mod command {
     mod bench;
     mod check;
     mod closed_output;
+    mod device_report;
     mod emit;
     mod engine;
     mod fmt;

@@ -121,3 +121,16 @@ fn every_expectation_has_its_case() {
         }
     }
 }
+
+/// `anemone device-report` has the cases with it: all but the one that would be larger than all others together.
+#[test]
+fn the_probes_of_rules_are_their_cases() {
+    let cases = common::files_of(&common::data_dir("rules"), "mil");
+    let mut all = String::new();
+    for path in cases.iter().filter(|path| rule_of(path).is_some_and(|rule| rule != (33, true))) {
+        let name = path.file_stem().unwrap().to_string_lossy();
+        all += &format!("=== {name}\n{}", fs::read_to_string(path).unwrap());
+    }
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../ane/src/probes/rules.txt");
+    common::expect_file(&file, &all).unwrap();
+}

@@ -72,7 +72,7 @@ fn bytes_mut(tensor: &mut Tensor) -> Option<&mut [u8]> {
 /// # Errors
 ///
 /// When the buffer is too small.
-pub(super) fn pack(tensor: &Tensor, buffer: &mut [u8]) -> Result<(), DeviceError> {
+pub(crate) fn pack(tensor: &Tensor, buffer: &mut [u8]) -> Result<(), DeviceError> {
     let from = bytes(tensor);
     match from.and_then(|from| Some((from, buffer.get_mut(..from.len())?))) {
         Some((from, to)) => to.copy_from_slice(from),
@@ -86,7 +86,7 @@ pub(super) fn pack(tensor: &Tensor, buffer: &mut [u8]) -> Result<(), DeviceError
 /// # Errors
 ///
 /// When the buffer is too small.
-pub(super) fn unpack(buffer: &[u8], tensor: &mut Tensor) -> Result<(), DeviceError> {
+pub(crate) fn unpack(buffer: &[u8], tensor: &mut Tensor) -> Result<(), DeviceError> {
     let error = misfit(tensor, buffer.len());
     let to = bytes_mut(tensor);
     match to.and_then(|to| Some((buffer.get(..to.len())?, to))) {

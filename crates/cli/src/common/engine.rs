@@ -23,6 +23,25 @@ pub(crate) enum InterfaceName {
     InMemory,
 }
 
+impl InterfaceName {
+    /// The name on the command line.
+    pub(crate) fn name(self) -> String {
+        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_string())
+    }
+
+    /// The way in to the engine.
+    ///
+    /// # Errors
+    ///
+    /// When there is none here.
+    pub(crate) fn load(self) -> Result<Box<dyn Interface>, Failure> {
+        match self {
+            InterfaceName::E5rt => Ok(Box::new(E5rt::load(None)?)),
+            InterfaceName::InMemory => Ok(in_memory()?),
+        }
+    }
+}
+
 /// What runs programs that the engine does not take.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Fallback {
@@ -53,6 +72,12 @@ pub(crate) struct EngineFlags {
 /// Says how many milliseconds after a failed compilation the next one waits, if not [`Options::RECOVERY`].
 const RECOVERY_VARIABLE: &str = "ANEMONE_ANE_RECOVERY_MS";
 
+/// How long after a failed compilation the next one waits.
+pub(crate) fn recovery() -> Duration {
+    let given = env::var(RECOVERY_VARIABLE).ok().and_then(|value| value.parse().ok());
+    given.map_or(Options::RECOVERY, Duration::from_millis)
+}
+
 impl EngineFlags {
     /// The engine.
     ///
@@ -60,10 +85,7 @@ impl EngineFlags {
     ///
     /// When there is no way in to it here.
     pub(crate) fn open(self, weights: WeightsName, limit: Option<u32>) -> Result<Engine, Failure> {
-        let interface: Box<dyn Interface> = match self.interface {
-            InterfaceName::E5rt => Box::new(E5rt::load(None)?),
-            InterfaceName::InMemory => in_memory()?,
-        };
+        let interface = self.interface.load()?;
         let fallback: Option<Arc<dyn anemone_mil::runtime::Runtime>> = match self.fallback {
             Fallback::Cpu => Some(Arc::new(Cpu::with_options(CpuOptions::default())?)),
             Fallback::None => None,
@@ -72,14 +94,13 @@ impl EngineFlags {
         let interrupted: Arc<AtomicBool> = Arc::default();
         signal_hook::flag::register_conditional_shutdown(SIGINT, 130, interrupted.clone())?;
         signal_hook::flag::register(SIGINT, interrupted.clone())?;
-        let recovery = env::var(RECOVERY_VARIABLE).ok().and_then(|value| value.parse().ok());
         let options = Options {
             weights: match weights {
                 WeightsName::Inputs => Weights::Inputs,
                 WeightsName::Baked => Weights::Baked,
             },
             budget: Budget::of_process(limit.unwrap_or(Budget::COMPILATIONS)),
-            recovery: recovery.map_or(Options::RECOVERY, Duration::from_millis),
+            recovery: recovery(),
             fallback,
             interrupted,
             warn: Arc::new(|text| warning(text)),

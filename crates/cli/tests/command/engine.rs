@@ -19,7 +19,7 @@ const PROGRAM: &str = r#"program(1.3)
 "#;
 
 /// The stand-in, which is built beside this test.
-fn library() -> PathBuf {
+pub fn library() -> PathBuf {
     let directory = std::env::current_exe().unwrap().parent().unwrap().to_owned();
     let library = directory.join(format!("{DLL_PREFIX}anemone_ane_stand_in{DLL_SUFFIX}"));
     assert!(library.exists(), "{} is not built", library.display());

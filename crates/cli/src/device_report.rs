@@ -1,0 +1,179 @@
+//! `anemone device-report`: what the engine of this machine does with small programs, to be attached to a bug report.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use anemone_ane::chips::Chip;
+use anemone_ane::probes::{self, Expectation, Observation, Probe, Subject};
+use serde::Serialize;
+
+use crate::common::engine::{InterfaceName, recovery};
+use crate::common::files;
+use crate::common::{Failure, Output};
+
+mod process;
+mod summary;
+
+use process::{Ended, supervise};
+
+/// Flags of `device-report`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Chip whose rules and arithmetic are expected, m1 to m6 (default: this machine's, or m4)
+    #[arg(long, value_name = "CHIP")]
+    chip: Option<Chip>,
+    /// Way in to the engine
+    #[arg(long, value_enum, default_value = "e5rt", value_name = "INTERFACE")]
+    interface: InterfaceName,
+    /// Where the whole report is written, as JSON
+    #[arg(long, value_name = "FILE", default_value = "device-report.json")]
+    out: PathBuf,
+    /// Give up on a probe after so many seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    time_limit: u64,
+    /// Ask only the probes whose names begin so, such as r04, sum or function (default: all)
+    #[arg(long, value_name = "NAME")]
+    only: Option<String>,
+    /// Ask one probe in this process, and print what came of it
+    #[arg(long, value_name = "NAME", hide = true)]
+    probe: Option<String>,
+}
+
+/// The report.
+#[derive(Debug, Serialize)]
+struct Report {
+    anemone: &'static str,
+    system: String,
+    chip: &'static str,
+    interface: String,
+    probes: Vec<Entry>,
+}
+
+/// What came of one probe.
+#[derive(Debug, Serialize)]
+struct Entry {
+    probe: String,
+    subject: Subject,
+    expected: Expectation,
+    outcome: Outcome,
+    /// Whether it is as expected; `null` where nothing certain was.
+    agrees: Option<bool>,
+}
+
+/// How the process of a probe ended.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum Outcome {
+    Asked(Observation),
+    Crashed { status: String },
+    Hung { seconds: u64 },
+}
+
+/// Asks every probe in a process of its own, and reports what came of it.
+///
+/// # Errors
+///
+/// When there is no way to the engine here, no probe of the name, or the report cannot be written.
+pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
+    let chip = args.chip.or_else(own_chip).unwrap_or(Chip::M4);
+    let all = probes::all();
+    if let Some(name) = &args.probe {
+        let probe = all.iter().find(|probe| probe.name == *name);
+        let probe = probe.ok_or_else(|| Failure::new(format!("there is no probe `{name}`")))?;
+        let interface = args.interface.load()?;
+        let observation = probes::observe(interface.as_ref(), probe, chip);
+        output.raw(format_args!("{}\n", serde_json::to_string(&observation)?));
+        return Ok(());
+    }
+    // Whatever keeps all of them from the engine is said once.
+    drop(args.interface.load()?);
+    let asked = |probe: &&Probe| args.only.as_ref().is_none_or(|start| probe.name.starts_with(start));
+    let asked: Vec<&Probe> = all.iter().filter(asked).collect();
+    if asked.is_empty() {
+        return Err(Failure::new(
+            "no probe's name begins so; names are r01_trips, sum 32768, function exp and so on",
+        ));
+    }
+    let mut entries = Vec::new();
+    for (position, probe) in asked.iter().enumerate() {
+        output.message(format_args!("{} of {}: {}", position + 1, asked.len(), probe.name));
+        entries.push(ask(args, probe, chip)?);
+    }
+    let report = Report {
+        anemone: env!("CARGO_PKG_VERSION"),
+        system: system(),
+        chip: chip.name(),
+        interface: args.interface.name(),
+        probes: entries,
+    };
+    files::replace(&args.out, &serde_json::to_vec_pretty(&report)?)?;
+    let text = format!("{}\nthe whole report is in {}", summary::text(&report), args.out.display());
+    output.result(text, &report);
+    Ok(())
+}
+
+/// Asks one probe, in a process of its own.
+fn ask(args: &Args, probe: &Probe, chip: Chip) -> Result<Entry, Failure> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(["device-report", "--chip", chip.name(), "--interface", &args.interface.name()]);
+    command.args(["--probe", &probe.name]);
+    let outcome = match supervise(&mut command, Duration::from_secs(args.time_limit))? {
+        Ended::Done(text) => match serde_json::from_str(&text) {
+            Ok(observation) => Outcome::Asked(observation),
+            Err(_) => Outcome::Crashed { status: "it ended without a word".to_string() },
+        },
+        Ended::Failed(status) => Outcome::Crashed { status },
+        Ended::Hung => Outcome::Hung { seconds: args.time_limit },
+    };
+    // A failed compilation makes the next ones fail for a while.
+    if !matches!(outcome, Outcome::Asked(Observation::Ran { .. } | Observation::NotAsked { .. })) {
+        std::thread::sleep(recovery());
+    }
+    let expected = probes::expectation(probe, chip);
+    let agrees = match &outcome {
+        Outcome::Asked(observation) => probes::agrees(probe, expected, observation),
+        _ => Some(false),
+    };
+    let (name, subject) = (probe.name.clone(), probe.subject.clone());
+    Ok(Entry { probe: name, subject, expected, outcome, agrees })
+}
+
+/// What a command of the system says, in one line.
+fn said(command: &str, arguments: &[&str]) -> Option<String> {
+    let output = Command::new(command).args(arguments).output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    Some(text.trim().to_string()).filter(|text| output.status.success() && !text.is_empty())
+}
+
+/// The system and its version.
+fn system() -> String {
+    let version = cfg!(target_os = "macos").then(|| said("sw_vers", &["-productVersion"])).flatten();
+    let processor =
+        cfg!(target_os = "macos").then(|| said("sysctl", &["-n", "machdep.cpu.brand_string"])).flatten();
+    let parts = [Some(std::env::consts::OS.to_string()), version, processor];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(" ")
+}
+
+/// This machine's chip, if it is one that is known.
+fn own_chip() -> Option<Chip> {
+    let brand = cfg!(target_os = "macos").then(|| said("sysctl", &["-n", "machdep.cpu.brand_string"]))??;
+    chip_of(&brand)
+}
+
+/// The chip that a processor's name tells: `Apple M4 Pro` is M4.
+fn chip_of(brand: &str) -> Option<Chip> {
+    brand.split_whitespace().find_map(|word| word.parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_processors_name_tells_its_chip() {
+        assert_eq!(chip_of("Apple M4 Pro"), Some(Chip::M4));
+        assert_eq!(chip_of("Apple M1"), Some(Chip::M1));
+        assert_eq!(chip_of("Intel(R) Core(TM) i7"), None);
+    }
+}
