@@ -76,7 +76,7 @@ fn check(path: &Path, directory: &Path) -> Result<(), String> {
     if failures.is_empty() { Ok(()) } else { Err(failures.join("\n")) }
 }
 
-/// The head at D = 768 and S = 256: clean on every chip, whatever was refused before.
+/// The head at S = 256, with V = 32000 at D = 768: clean on every chip, whatever was refused before.
 #[test]
 fn the_head_is_clean_after_legalisation() {
     let mut checked = 0;
@@ -86,13 +86,11 @@ fn the_head_is_clean_after_legalisation() {
         if !name.starts_with("head_") || !name.ends_with(".mil") {
             continue;
         }
-        let program = read(&fs::read_to_string(&path).unwrap()).unwrap();
-        let old_and_new = [Chip::M1, Chip::M4].map(Chips::from).to_vec();
-        let chips = match name.contains("151936") {
-            // The weights are large.
-            true => old_and_new,
-            false => Chip::ALL.map(Chips::from).into_iter().chain([Chips::ALL]).collect(),
-        };
+        // The larger vocabulary with shorter vectors, whose weights are soon cut.
+        let source = fs::read_to_string(&path).unwrap();
+        let source = if name.contains("151936") { source.replace("768", "32") } else { source };
+        let program = read(&source).unwrap();
+        let chips = Chip::ALL.map(Chips::from).into_iter().chain([Chips::ALL]);
         for chips in chips {
             let legalized = legalize(&program, chips, Some(&Zeros)).unwrap();
             let left =
@@ -198,12 +196,18 @@ fn outcome(
     outcome.map(|outcome| outcome.results).map_err(|error| format!("{}: {error}", runtime.name()))
 }
 
-/// The values of inputs, of which some have become several.
+/// The values of inputs, of which some have become several, or of another type.
 fn parts_of(given: &Tensors, program: &Program) -> Tensors {
     let function = &program.functions[0];
     let mut all = given.clone();
     for (name, value) in given {
         let name = name.trim_start_matches("main.");
+        let declared = function.body.inputs.iter().map(|&id| function.value(id));
+        let same = declared.into_iter().find(|input| input.name == name);
+        if let Some(ty) = same.and_then(|input| input.ty.as_tensor()).filter(|ty| ty.dtype != value.dtype()) {
+            let converted = Tensor::from_f64(ty.dtype, value.shape(), &value.to_f64().unwrap()).unwrap();
+            all.insert(format!("main.{name}"), converted);
+        }
         let mut start = 0;
         for part in 0.. {
             let declared = function.body.inputs.iter().map(|&id| function.value(id));
