@@ -197,8 +197,8 @@ pub struct Legalized {
 
 /// The most rounds of all passes; each ends something that the next may go on from.
 const ROUNDS: usize = 16;
-/// What may be computed of constants: tiles of weights that are the largest a program may have.
-const FOLDING: Budget = Budget { elements: 1 << 32, work: 1 << 34 };
+/// What may be computed of constants: the largest weights that a program may have (R48), read, reshaped and cut.
+const FOLDING: Budget = Budget { elements: 1 << 31, work: 1 << 34 };
 
 /// Applies the passes for the rules of these chips until nothing changes, and says what is left. What is cut off a
 /// constant becomes a constant, too, if its value stands in the program or `weights` are given; else an op cuts it.
