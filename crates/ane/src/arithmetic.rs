@@ -2,13 +2,15 @@
 //! from zero, functions from tables, and what single chips get wrong.
 //!
 //! It was measured on M4 and M6, which agree to the bit; on other chips it is taken to be the same, beside the rules
-//! that were found there ([`Engine::extrapolation`]). What is not published is computed exactly and rounded once:
+//! that were found there ([`EngineArithmetic::extrapolation`]). What is not published is computed exactly and rounded once:
 //! `softmax` and the normalisations, division, powers, `sin` and `cos`. Only fp16 is the engine's; other element types
 //! are computed as declared.
 
 use std::sync::Arc;
 
+use anemone_mil::error::ErrorKind;
 use anemone_mil::eval::{Arithmetic, OpInFunction, Product, Start, Sums};
+use anemone_mil::mapped::room_for;
 use anemone_mil::ops::{OpError, Operands};
 use anemone_mil::tensor::{Data, Tensor, TensorError};
 use anemone_mil::types::{DType, TensorType};
@@ -28,7 +30,7 @@ pub mod tables;
 
 /// The arithmetic of a chip's engine.
 #[derive(Debug)]
-pub struct Engine {
+pub struct EngineArithmetic {
     chip: Chip,
     /// What happened in the op at work.
     counts: Counts,
@@ -36,10 +38,10 @@ pub struct Engine {
     report: Arc<ProgramReport>,
 }
 
-impl Engine {
+impl EngineArithmetic {
     /// The arithmetic of this chip; what goes wrong in it is kept in the report.
-    pub fn new(chip: Chip, report: Arc<ProgramReport>) -> Engine {
-        Engine { chip, counts: Counts::default(), report }
+    pub fn new(chip: Chip, report: Arc<ProgramReport>) -> EngineArithmetic {
+        EngineArithmetic { chip, counts: Counts::default(), report }
     }
 
     /// A sentence that says on which chips the arithmetic was measured, where this is none of them.
@@ -68,15 +70,13 @@ impl Engine {
     }
 }
 
-impl Arithmetic for Engine {
+impl Arithmetic for EngineArithmetic {
     fn round(&self, dtype: DType, dims: &[usize], values: Vec<f64>) -> Result<Tensor, TensorError> {
         if dtype != DType::Fp16 {
             return Tensor::from_f64(dtype, dims, &values);
         }
-        let mut rounded = Vec::new();
-        if rounded.try_reserve_exact(values.len()).is_err() {
-            return Err(TensorError::Memory(TensorType::new(dtype, dims)));
-        }
+        let no_memory = || TensorError::Memory(TensorType::new(dtype, dims));
+        let mut rounded = room_for(values.len()).ok_or_else(no_memory)?;
         values.par_iter().with_min_len(4096).map(|&value| self.narrow(value)).collect_into_vec(&mut rounded);
         Tensor::new(dtype, dims, Data::F16(rounded))
     }
@@ -113,11 +113,13 @@ fn as_f16(value: f64) -> f16 {
     if value.is_nan() { f16::from_f64(value) } else { rounding::to_f16(value) }
 }
 
-fn all_as_f16(values: &[f64]) -> Vec<f16> {
-    values.par_iter().with_min_len(4096).map(|&value| as_f16(value)).collect()
+fn all_as_f16(values: &[f64]) -> Option<Vec<f16>> {
+    let mut narrow = room_for(values.len())?;
+    values.par_iter().with_min_len(4096).map(|&value| as_f16(value)).collect_into_vec(&mut narrow);
+    Some(narrow)
 }
 
-impl Sums for Engine {
+impl Sums for EngineArithmetic {
     fn of_products(&self, dtype: DType, start: f64, x: &[f64], y: &[f64]) -> f64 {
         if dtype != DType::Fp16 {
             return x.iter().zip(y).fold(start, |sum, (x, y)| sum + x * y);
@@ -143,7 +145,16 @@ impl Sums for Engine {
         if product.dtype != DType::Fp16 {
             return product.sum_by_sum(|start, x, y| self.of_products(product.dtype, start, x, y));
         }
-        let (x, y) = (all_as_f16(product.x.values), all_as_f16(product.y.values));
+        self.in_fixed_point(product).ok_or_else(|| {
+            OpError::new(ErrorKind::Rule, None, "there is no memory for the product of these matrices")
+        })
+    }
+}
+
+impl EngineArithmetic {
+    /// A product of fp16 matrices; `None` where there is no memory for it.
+    fn in_fixed_point(&self, product: &Product<'_>) -> Option<Vec<f64>> {
+        let (x, y) = (all_as_f16(product.x.values)?, all_as_f16(product.y.values)?);
         let fixed =
             |numbers: &[f64]| -> Vec<i64> { numbers.iter().map(|&n| fixed::initial(as_f16(n))).collect() };
         let numbers;
@@ -160,7 +171,9 @@ impl Sums for Engine {
         };
         let x = Matrix { values: &x, transposed: product.x.transposed };
         let y = Matrix { values: &y, transposed: product.y.transposed };
-        let outcomes = products::multiply(x, y, initial, product.sizes);
-        Ok(outcomes.into_iter().map(|outcome| self.count(outcome)).collect())
+        let outcomes = products::multiply(x, y, initial, product.sizes)?;
+        let mut values = room_for(outcomes.len())?;
+        values.extend(outcomes.into_iter().map(|outcome| self.count(outcome)));
+        Some(values)
     }
 }

@@ -1,7 +1,7 @@
 //! The engine itself, as a [`Runtime`](anemone_mil::runtime::Runtime).
 //!
 //! The system offers no public way to hand a program to the engine. There are private ones, each an [`Interface`]: the
-//! C interface [`E5rt`](e5rt::E5rt) is one. An interface is narrow: it compiles a program that lies in a directory, binds
+//! C interface [`E5rt`](e5rt::E5rt), and the Objective-C one of [`in_memory()`]. An interface is narrow: it compiles a program that lies in a directory, binds
 //! buffers to its inputs and outputs, and runs it; dropping what it gave releases it. All else stands above, in
 //! [`Engine`], and is the same for every interface: writing programs and weights, packing tensors, sharing compiled
 //! programs, the [`Budget`] of compilations that a process has, waiting after a failed one, and the CPU for programs that
@@ -22,8 +22,12 @@ mod budget;
 mod compiler;
 pub mod e5rt;
 mod engine;
+#[cfg(target_os = "macos")]
+mod in_memory;
 mod packing;
 mod program;
+#[cfg(any(target_os = "macos", test))]
+mod staging;
 mod system;
 #[cfg(test)]
 mod tests;
@@ -81,6 +85,18 @@ pub trait Bound: Send {
 
     /// The bytes of an output, by its position in what was bound.
     fn output(&self, position: usize) -> &[u8];
+}
+
+/// The private Objective-C interface, which takes a program's text and weights from memory.
+///
+/// # Errors
+///
+/// On a system that is no Mac, or when the system's framework does not load or lacks what is needed.
+pub fn in_memory() -> Result<Box<dyn Interface>, DeviceError> {
+    #[cfg(target_os = "macos")]
+    return Ok(Box::new(in_memory::InMemory::load()?));
+    #[cfg(not(target_os = "macos"))]
+    Err(DeviceError::NeedsMac)
 }
 
 /// Why the engine cannot be had, or does not do what it is asked for.

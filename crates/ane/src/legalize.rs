@@ -23,6 +23,7 @@ mod limits;
 mod parameters;
 mod ports;
 mod products;
+mod slices;
 mod tiles;
 
 pub(crate) use parameters::named_parameters;
@@ -53,6 +54,18 @@ impl Pass {
 
 /// Every pass for the engine, in the order in which [`legalize`] applies them.
 pub static PASSES: &[Pass] = &[
+    Pass {
+        name: "half-ports",
+        rules: &[15, 43],
+        what: "fp16 for inputs and outputs in fp32 that are cast to or from it",
+        apply: ports::half_ports,
+    },
+    Pass {
+        name: "slices",
+        rules: &[29],
+        what: "slices of the last axis as slices of another",
+        apply: slices::slices,
+    },
     Pass {
         name: "named-parameters",
         rules: &[16, 21, 50],

@@ -11,7 +11,7 @@ use anemone_mil::types::TensorType;
 use anemone_mil::verify::Verified;
 use anemone_mil::weights::WeightSource;
 
-use crate::arithmetic::Engine;
+use crate::arithmetic::EngineArithmetic;
 use crate::chips::Chip;
 use crate::report::{Report, Warning};
 use crate::rules::{self, Effect, Finding};
@@ -129,7 +129,7 @@ impl Runtime for Simulator {
         };
         let warnings = if self.has_rules { self.check(&settled, index)? } else { Vec::new() };
         let report = self.report.add(name_of(found), warnings);
-        let arithmetic = Arc::new(Engine::new(self.chip, report));
+        let arithmetic = Arc::new(EngineArithmetic::new(self.chip, report));
         Interpreter { arithmetic, ..Interpreter::default() }.prepare(program, function, inputs, weights)
     }
 }

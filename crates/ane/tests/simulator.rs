@@ -1,6 +1,6 @@
 //! What the simulator refuses, what it warns of, and what it reports.
 
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
 use std::sync::Arc;
 

@@ -4,6 +4,7 @@
 //! Beside it the magnitudes are added up: while they stay below the limit no order of the terms reaches it, and the
 //! integer is right. The few sums for which they do not are formed anew by the reference.
 
+use anemone_mil::mapped::room_for;
 use half::f16;
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
@@ -83,24 +84,29 @@ struct Lane {
 
 const ZEROS: Lane = Lane { values: [0.0; WIDTH], powers: [NEVER_DROPPED; WIDTH] };
 
-/// The product of `m × k` by `k × n`, row-major. `x` holds `m·k` numbers, `y` `k·n`, and `initial` as many as it names.
+/// The product of `m × k` by `k × n`, row-major; `None` where there is no memory for it. `x` holds `m·k` numbers, `y` `k·n`, and `initial` as many as it names.
 ///
 /// # Panics
 ///
 /// When they do not.
-pub fn multiply(x: Matrix<'_>, y: Matrix<'_>, initial: Initial<'_>, sizes: [usize; 3]) -> Vec<Outcome> {
+pub fn multiply(
+    x: Matrix<'_>,
+    y: Matrix<'_>,
+    initial: Initial<'_>,
+    sizes: [usize; 3],
+) -> Option<Vec<Outcome>> {
     let [m, k, n] = sizes;
     assert!(x.values.len() == m * k && y.values.len() == k * n, "the factors are not of these sizes");
-    let mut results = vec![Outcome::default(); m * n];
+    let mut results = filled(m.checked_mul(n)?, Outcome::default())?;
     if results.is_empty() {
-        return results;
+        return Some(results);
     }
     let whole = Whole { x, y, initial, sizes };
     if k > MOST_TERMS {
         results.par_iter_mut().enumerate().for_each(|(at, result)| *result = whole.reference(at / n, at % n));
-        return results;
+        return Some(results);
     }
-    let (panels, depth) = (whole.panels(), k.next_multiple_of(DEPTH));
+    let (panels, depth) = (whole.panels()?, k.next_multiple_of(DEPTH));
     let arch = Arch::new();
     results.par_chunks_mut(n).enumerate().for_each(|(row, results)| {
         let terms = whole.row(row);
@@ -114,7 +120,14 @@ pub fn multiply(x: Matrix<'_>, y: Matrix<'_>, initial: Initial<'_>, sizes: [usiz
             }
         }
     });
-    results
+    Some(results)
+}
+
+/// One value, so many times, if there is memory for them.
+fn filled<T: Clone>(count: usize, value: T) -> Option<Vec<T>> {
+    let mut all = room_for(count)?;
+    all.resize(count, value);
+    Some(all)
 }
 
 struct Whole<'a> {
@@ -151,10 +164,10 @@ impl Whole<'_> {
     }
 
     /// The right factor, [`WIDTH`] columns side by side and then the next, with zeros after the last column and index.
-    fn panels(&self) -> Vec<Lane> {
+    fn panels(&self) -> Option<Vec<Lane>> {
         let [_, k, n] = self.sizes;
         let depth = k.next_multiple_of(DEPTH);
-        let mut lanes = vec![ZEROS; n.div_ceil(WIDTH) * depth];
+        let mut lanes = filled(n.div_ceil(WIDTH).checked_mul(depth)?, ZEROS)?;
         lanes.par_iter_mut().enumerate().filter(|(index, _)| index % depth < k).for_each(|(index, lane)| {
             let (panel, l) = (index / depth, index % depth);
             for (j, column) in (panel * WIDTH..n.min((panel + 1) * WIDTH)).enumerate() {
@@ -162,7 +175,7 @@ impl Whole<'_> {
                 (lane.values[j], lane.powers[j]) = (term.value, term.power);
             }
         });
-        lanes
+        Some(lanes)
     }
 }
 

@@ -149,7 +149,7 @@ functions! {
 /// An object of the library that is ours, released when dropped.
 struct Owned {
     object: Object,
-    functions: &'static Functions,
+    functions: Arc<Functions>,
     release: unsafe fn(&Functions, Place) -> Result<(), DeviceError>,
 }
 
@@ -159,7 +159,7 @@ unsafe impl Send for Owned {}
 impl Owned {
     /// What `make` writes to the place that it is given.
     fn new(
-        functions: &'static Functions,
+        functions: &Arc<Functions>,
         release: unsafe fn(&Functions, Place) -> Result<(), DeviceError>,
         make: impl FnOnce(Place) -> Result<(), DeviceError>,
     ) -> Result<Owned, DeviceError> {
@@ -168,7 +168,7 @@ impl Owned {
         if object.is_null() {
             return Err(DeviceError::Run("the engine's library succeeds and gives no object".to_string()));
         }
-        Ok(Owned { object, functions, release })
+        Ok(Owned { object, functions: functions.clone(), release })
     }
 }
 
@@ -176,13 +176,13 @@ impl Drop for Owned {
     fn drop(&mut self) {
         // SAFETY: the object is live, of the kind that `release` takes, ours, and not used again. What was made of it
         // is released before, by the order of fields. A failure leaves nothing to be done.
-        let _ = unsafe { (self.release)(self.functions, &mut self.object) };
+        let _ = unsafe { (self.release)(&self.functions, &mut self.object) };
     }
 }
 
 /// The C interface.
 pub struct E5rt {
-    functions: &'static Functions,
+    functions: Arc<Functions>,
 }
 
 impl E5rt {
@@ -196,7 +196,7 @@ impl E5rt {
         // SAFETY: what a library does when it is loaded is up to whoever names it.
         let library = unsafe { libloading::Library::new(&path) }
             .map_err(|error| DeviceError::Load { library: path.clone(), reason: load_reason(&error) })?;
-        Ok(E5rt { functions: Box::leak(Box::new(Functions::find(library, &path)?)) })
+        Ok(E5rt { functions: Arc::new(Functions::find(library, &path)?) })
     }
 }
 
@@ -206,7 +206,7 @@ impl Interface for E5rt {
     }
 
     fn compile(&self, source: Source<'_>) -> Result<Box<dyn Compiled>, DeviceError> {
-        let f = self.functions;
+        let f = &self.functions;
         let (directory, model) = (path_text(source.directory)?, path_text(source.model)?);
         let name = text(source.function)?;
         // SAFETY: in all calls, objects are those that the calls before made, which live till the end of this function
@@ -245,7 +245,7 @@ impl Interface for E5rt {
             f.e5rt_program_library_retain_program_function(library.object, name.as_ptr(), place)
         })?;
         let objects = Arc::new(Mutex::new((function, library)));
-        Ok(Box::new(CompiledFunction { functions: f, name, objects }))
+        Ok(Box::new(CompiledFunction { functions: f.clone(), name, objects }))
     }
 }
 
@@ -254,14 +254,14 @@ type FunctionObjects = (Owned, Owned);
 
 /// A compiled function.
 struct CompiledFunction {
-    functions: &'static Functions,
+    functions: Arc<Functions>,
     name: CString,
     objects: Arc<Mutex<FunctionObjects>>,
 }
 
 impl Compiled for CompiledFunction {
     fn bind(&self, inputs: &[Port], outputs: &[Port]) -> Result<Box<dyn Bound>, DeviceError> {
-        let f = self.functions;
+        let f = &self.functions;
         // Nothing is half done where a panic could leave it.
         let objects = self.objects.lock().unwrap_or_else(PoisonError::into_inner);
         let make = Functions::e5rt_precompiled_compute_op_create_options_create_with_program_function;
@@ -324,7 +324,7 @@ unsafe impl Send for Buffer {}
 impl Buffer {
     /// A buffer of zeros for a port of an operation.
     fn bound(
-        f: &'static Functions,
+        f: &Arc<Functions>,
         operation: &Owned,
         port: &Port,
         retain: Retain,

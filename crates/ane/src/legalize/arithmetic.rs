@@ -9,7 +9,7 @@ use anemone_mil::tensor::Tensor;
 use anemone_mil::types::DType;
 use anemone_mil::verify::{Verified, count};
 
-use super::build::{axis, conv_with, dims, either, position};
+use super::build::{alike, axis, conv_with, dims, either, position};
 use crate::chips::Chips;
 
 /// Writes a mean of floating point as a sum times 1/n (R23).
@@ -36,7 +36,8 @@ pub(super) fn reduce_mean(program: &Verified, _: Chips) -> Result<Rewritten, Pas
 pub(super) fn conv_bias(program: &Verified, _: Chips) -> Result<Rewritten, PassError> {
     let replace = |site: Site<'_>, build: &mut FunctionBuilder| {
         let Some(row) = site.bound::<Conv>() else { return Ok(None) };
-        let (Some(bias), Some(ty)) = (&row.bias, site.ty()) else { return Ok(None) };
+        let bias = row.bias.as_ref().filter(|bias| alike([*bias, &row.x]));
+        let (Some(bias), Some(ty)) = (bias, site.ty()) else { return Ok(None) };
         let mut shape = vec![1; ty.shape.rank()];
         let Some(channels) = bias.shape().0.first().and_then(|dim| i32::try_from(dim.known()?).ok()) else {
             return Ok(None);
@@ -214,9 +215,7 @@ fn normalised(
     if row.gamma.is_none() && row.beta.is_none() || length < LONG_ROW {
         return Ok(None);
     }
-    // From ios17 on they may be of another type than x.
-    let alike = |operand: &Operand| operand.dtype() == row.x.dtype();
-    if !row.gamma.iter().chain(&row.beta).all(|operand| alike(operand)) {
+    if !alike(row.gamma.iter().chain(&row.beta).map(|given| &**given).chain([&row.x])) {
         return Ok(None);
     }
     let name = site.name();

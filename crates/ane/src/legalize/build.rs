@@ -38,6 +38,14 @@ pub(super) fn either<'o>(
     }
 }
 
+/// Whether operands are of one element type. From ios17 on a constant may be of another than what it is multiplied by, but
+/// nothing that is made of it.
+pub(super) fn alike<'o>(operands: impl IntoIterator<Item = &'o Operand>) -> bool {
+    let mut dtypes = operands.into_iter().map(Operand::dtype);
+    let first = dtypes.next();
+    dtypes.all(|dtype| Some(dtype) == first)
+}
+
 /// Cuts a value along an axis into parts of these lengths, named after `base`. What was joined from such parts is not
 /// cut again.
 pub(super) fn cut(

@@ -1,17 +1,17 @@
-//! Inputs and outputs that are too long become several.
+//! Inputs and outputs: those that are too long become several, and fp32 becomes fp16 where it is cast.
 
 use std::collections::HashSet;
 
 use anemone_mil::builder::FunctionBuilder;
-use anemone_mil::ops::call;
-use anemone_mil::passes::{PassError, Rewritten, Sites, forget_inputs, rewrite};
+use anemone_mil::ops::{Cast, call};
+use anemone_mil::passes::{PassError, Rewritten, Site, Sites, forget_inputs, remove_dead_code, rewrite};
 use anemone_mil::program::{FreeNames, Function, ValueId};
-use anemone_mil::types::{Dim, Type};
+use anemone_mil::types::{DType, Dim, Type};
 use anemone_mil::verify::Verified;
 
 use super::build::{axis, joined_value};
 use super::limits::{Limits, tiles};
-use crate::chips::Chips;
+use crate::chips::{Chip, Chips};
 
 /// Makes several inputs of one that is too long, which are joined to what it was (R2). They are named after it, with
 /// numbers, and stand in its place.
@@ -89,8 +89,68 @@ pub(super) fn several_outputs(program: &Verified, chips: Chips) -> Result<Rewrit
             changes.push(format!("the output `{name}` became {} (R2, R16)", parts.values.len()));
         }
         if !changes.is_empty() {
-            anemone_mil::passes::remove_dead_code(function);
+            remove_dead_code(function);
         }
         Ok(changes)
     })
+}
+
+/// Takes and gives fp16 where fp32 is cast to it first thing, or from it last (R15, R43): the host converts.
+pub(super) fn half_ports(program: &Verified, chips: Chips) -> Result<Rewritten, PassError> {
+    let dialect = program.program().version.dialect();
+    // Others take casts at the border.
+    let wanted = !chips.and(Chips::of(&[Chip::M1, Chip::M2, Chip::M5])).is_empty();
+    rewrite(program, |index, function| {
+        if !wanted {
+            return Ok(Vec::new());
+        }
+        let sites = Sites::of(program, index);
+        let mut changes = Vec::new();
+        for input in function.body.inputs.clone() {
+            let Some(casts) = casts_to_half(&sites, input) else { continue };
+            let name = function.value(input).name.clone();
+            if let Type::Tensor(ty) = &mut function.values[input.index()].ty {
+                ty.dtype = DType::Fp16;
+            }
+            casts.into_iter().for_each(|cast| function.replace_uses(cast, input));
+            changes.push(format!("the input `{name}` became fp16 (R15, R43)"));
+        }
+        for position in 0..function.body.outputs.len() {
+            let output = function.body.outputs[position];
+            let Some(half) = cast_from_half(&sites, output) else { continue };
+            let giver = function.walk().find(|(_, op)| op.results.contains(&half)).map(|(id, _)| id);
+            let (Some(giver), false) = (giver, function.body.outputs.contains(&half)) else { continue };
+            let name = function.value(output).name.clone();
+            function.body.outputs[position] = half;
+            remove_dead_code(function);
+            function.rename_result(giver, half, name.clone(), dialect);
+            changes.push(format!("the output `{name}` became fp16 (R15, R43)"));
+        }
+        if !changes.is_empty() {
+            remove_dead_code(function);
+        }
+        Ok(changes)
+    })
+}
+
+/// What an fp32 input is cast to, if all that reads it casts it to fp16.
+fn casts_to_half(sites: &Sites<'_>, input: ValueId) -> Option<Vec<ValueId>> {
+    let (first, site) = (sites.readers(input).next()?, |site: Site<'_>| {
+        let row = site.bound::<Cast>().filter(|row| row.dtype == "fp16" && row.x.dtype() == DType::Fp32)?;
+        let result = site.op().results.first().copied()?;
+        // An output keeps its name, which the input has not.
+        (row.x.id == Some(input) && !site.is_yielded(result)).then_some(result)
+    });
+    if first.is_yielded(input) {
+        return None;
+    }
+    sites.readers(input).map(site).collect()
+}
+
+/// The fp16 value that an fp32 output is cast from, if nothing else reads the output.
+fn cast_from_half(sites: &Sites<'_>, output: ValueId) -> Option<ValueId> {
+    let site = sites.giver(output)?;
+    let row = site.bound::<Cast>().filter(|row| row.dtype == "fp32" && row.x.dtype() == DType::Fp16)?;
+    let only_here = site.readers(output).next().is_none();
+    row.x.id.filter(|_| only_here)
 }

@@ -5,7 +5,7 @@ use anemone_mil::ops::{Conv, Convolution, Linear, Matmul, MatrixProduct, Operand
 use anemone_mil::passes::{PassError, Rewritten, Site, replace_ops};
 use anemone_mil::verify::{Verified, count};
 
-use super::build::{Replacement, conv_with, cut, dims, join, sum};
+use super::build::{Replacement, alike, conv_with, cut, dims, join, sum};
 use super::limits::{Limits, tiles};
 use crate::chips::Chips;
 
@@ -16,8 +16,10 @@ const WIDE: i32 = 2048;
 
 /// Makes matrix products of 1×1 convolutions that take 32000 channels or more, or whose weight is computed (R4, R25, R44).
 pub(super) fn conv_to_matmul(program: &Verified, _: Chips) -> Result<Rewritten, PassError> {
-    let many =
-        |row: &Conv| row.weight.shape().0.get(1).and_then(|dim| dim.known()) >= Some(MANY_CHANNELS as u64);
+    let many = |row: &Conv| {
+        let taken = row.weight.shape().0.get(1).and_then(|dim| dim.known());
+        taken.is_some_and(|taken| taken >= MANY_CHANNELS as u64)
+    };
     convolutions_to_products(program, "R4, R25, R44", |row| many(row) || !row.weight.constant)
 }
 
@@ -33,7 +35,10 @@ pub(crate) fn convolutions_to_products(
             Some(row) if wanted(&row) => as_matmul(site, build, &row),
             _ => Ok(None),
         },
-        |number| format!("{} made matrix products ({rule})", count(number, "convolution")),
+        |number| match number {
+            1 => format!("1 convolution made a matrix product ({rule})"),
+            number => format!("{number} convolutions made matrix products ({rule})"),
+        },
     )
 }
 
@@ -47,7 +52,7 @@ fn as_matmul(site: Site<'_>, build: &mut FunctionBuilder, row: &Conv) -> Replace
         && convolution.strides.iter().all(|&stride| stride == 1)
         && convolution.pads.iter().all(|&pad| pad == Some((0, 0)))
         && convolution.groups == 1;
-    if !is_pointwise {
+    if !is_pointwise || !alike([&row.x, &row.weight].into_iter().chain(&row.bias)) {
         return Ok(None);
     }
     let name = site.name();
@@ -74,7 +79,11 @@ pub(super) fn linear_to_matmul(program: &Verified, chips: Chips) -> Result<Rewri
         let Some(row) = site.bound::<Linear>() else { return Ok(None) };
         let Ok(product) = MatrixProduct::of_linear(&row) else { return Ok(None) };
         let name = site.name();
-        if too_long(&product, &limits).is_none() || row.x.rank() < 2 {
+        let bias = row.bias.as_deref();
+        if too_long(&product, &limits).is_none()
+            || row.x.rank() < 2
+            || !alike([&row.x, &*row.weight].into_iter().chain(bias))
+        {
             return Ok(None);
         }
         let matmul = call::matmul(&row.x, &*row.weight).transpose_x(false).transpose_y(true);
@@ -130,7 +139,8 @@ fn axes(product: &MatrixProduct<'_>, dimension: Dimension) -> (Option<usize>, Op
 pub(super) fn inner_tiles(program: &Verified, chips: Chips) -> Result<Rewritten, PassError> {
     let limits = Limits::of(chips);
     let replace = |site: Site<'_>, build: &mut FunctionBuilder| {
-        let Some(row) = site.bound::<Matmul>() else { return Ok(None) };
+        let row = site.bound::<Matmul>().filter(|row| alike([&row.x, &row.y]));
+        let Some(row) = row else { return Ok(None) };
         let Ok(product) = MatrixProduct::of_matmul(&row) else { return Ok(None) };
         let Some((Dimension::Inner, length)) = too_long(&product, &limits) else { return Ok(None) };
         let (Some(x_axis), Some(y_axis)) = axes(&product, Dimension::Inner) else { return Ok(None) };
@@ -157,7 +167,8 @@ pub(super) fn output_tiles(program: &Verified, chips: Chips) -> Result<Rewritten
         if let Some(row) = site.bound::<Conv>() {
             return channel_tiles(site, build, &row, &limits);
         }
-        let Some(row) = site.bound::<Matmul>() else { return Ok(None) };
+        let row = site.bound::<Matmul>().filter(|row| alike([&row.x, &row.y]));
+        let Some(row) = row else { return Ok(None) };
         let Ok(product) = MatrixProduct::of_matmul(&row) else { return Ok(None) };
         let Some((dimension, length)) = too_long(&product, &limits) else { return Ok(None) };
         let rank = product.result.shape.rank();
@@ -197,7 +208,8 @@ fn channel_tiles(site: Site<'_>, build: &mut FunctionBuilder, row: &Conv, limits
     let Some(w) = dims(&row.weight.ty) else { return Ok(None) };
     let too_many = limits.exceeded_at(&convolution.result.shape, 1) || w[0] >= MANY_CHANNELS && w[1] >= WIDE;
     let Ok(given) = usize::try_from(w[0]) else { return Ok(None) };
-    if !too_many || convolution.groups != 1 {
+    let operands = [&row.x, &row.weight].into_iter().chain(&row.bias);
+    if !too_many || convolution.groups != 1 || !alike(operands) {
         return Ok(None);
     }
     let (name, lengths) = (site.name(), tiles(given));

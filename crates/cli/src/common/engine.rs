@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use anemone_ane::device::e5rt::E5rt;
-use anemone_ane::device::{Budget, Engine, Interface, Options, Weights};
+use anemone_ane::device::{Budget, Engine, Interface, Options, Weights, in_memory};
 use anemone_cpu::{Cpu, Options as CpuOptions};
 use clap::ValueEnum;
 use signal_hook::consts::SIGINT;
@@ -37,9 +37,7 @@ impl InterfaceName {
     pub(crate) fn load(self) -> Result<Box<dyn Interface>, Failure> {
         match self {
             InterfaceName::E5rt => Ok(Box::new(E5rt::load(None)?)),
-            InterfaceName::InMemory => {
-                Err(Failure::new("the interface in-memory is not offered yet; use `--interface e5rt`"))
-            }
+            InterfaceName::InMemory => Ok(in_memory()?),
         }
     }
 }
@@ -63,7 +61,7 @@ pub(crate) enum WeightsName {
 /// Flags of the engine. Each has a default, so that a command without them uses [`EngineFlags::default`].
 #[derive(Debug, Clone, Copy, Default, clap::Args)]
 pub(crate) struct EngineFlags {
-    /// Way in to the engine, for `--runtime ane`: the C interface, or the Objective-C one, which needs no files
+    /// Way in to the engine, for `--runtime ane`: the C interface, or the Objective-C one, which takes programs from memory
     #[arg(long, value_enum, default_value = "e5rt", value_name = "INTERFACE")]
     interface: InterfaceName,
     /// What runs a program that the engine does not take, with `--runtime ane`: the CPU, with a warning, or nothing, with an error

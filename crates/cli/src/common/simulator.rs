@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use anemone_ane::arithmetic::Engine;
+use anemone_ane::arithmetic::EngineArithmetic;
 use anemone_ane::chips::Chip;
 use anemone_ane::report::{Events, ProgramEvents, Report};
 use anemone_ane::simulator::Simulator;
@@ -49,7 +49,7 @@ impl SimulatorReport {
 
     /// Prints what happened so far.
     pub(crate) fn print(&self, output: &Output) {
-        let note = Engine::extrapolation(self.chip);
+        let note = EngineArithmetic::extrapolation(self.chip);
         let line = Line {
             chip: self.chip.name(),
             note: note.as_deref(),

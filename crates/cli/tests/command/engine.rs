@@ -9,7 +9,7 @@ use half::f16;
 
 use super::support::{Place, Run, array, command, finished};
 
-/// y = x · w with a weight in the text, in fp16, as the engine takes it.
+/// y = x², in fp16, as the engine takes it.
 const PROGRAM: &str = r#"program(1.3)
 {
     func main<ios18>(tensor<fp16, [1, 16, 1, 32]> x) {
@@ -88,7 +88,7 @@ fn what_a_rule_refuses_does_not_compile() {
     let arguments = run_arguments(&place);
     place.file("program.mil", PROGRAM.replace("fp16", "fp32"));
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).chain(["--fallback", "none"]).collect();
-    on_engine(&place, &arguments, &[]).failed(1, &["R43", "refuses the program"]);
+    on_engine(&place, &arguments, &[]).failed(1, &["R15", "refuses the program"]);
 }
 
 #[test]

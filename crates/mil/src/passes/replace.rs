@@ -6,7 +6,7 @@ use super::{PassError, Rewritten, dead_code, finish};
 use crate::bind::{self, Facts};
 use crate::builder::{BuildError, FunctionBuilder};
 use crate::ops::{OpDef, Operand, Row};
-use crate::program::{Argument, Function, IdMap, Op, OpId, Uses, ValueId};
+use crate::program::{Argument, Dialect, Function, IdMap, Op, OpId, Uses, ValueId};
 use crate::types::TensorType;
 use crate::verify::Verified;
 
@@ -34,6 +34,11 @@ impl<'a> Sites<'a> {
     pub fn giver(&self, value: ValueId) -> Option<Site<'_>> {
         let id = self.givers[value.index()]?;
         Some(Site { sites: self, id })
+    }
+
+    /// The ops that read a value.
+    pub fn readers(&self, value: ValueId) -> impl Iterator<Item = Site<'_>> {
+        self.uses.ops(value).iter().map(|&id| Site { sites: self, id })
     }
 }
 
@@ -106,8 +111,7 @@ impl<'a> Site<'a> {
 
     /// The ops that read a value.
     pub fn readers(&self, value: ValueId) -> impl Iterator<Item = Site<'a>> {
-        let sites = self.sites;
-        sites.uses.ops(value).iter().map(move |&id| Site { sites, id })
+        self.sites.readers(value)
     }
 
     /// Whether a value is an output of the function or of a block.
@@ -116,9 +120,9 @@ impl<'a> Site<'a> {
     }
 }
 
-/// Replaces ops of a program, each seen once, in order: `replace` builds others before it and gives what stands for each
-/// of its results, or `None` to leave it. `said` puts the number of those replaced in words. What was needed and is not
-/// any more is left out.
+/// Replaces ops of a program: `replace` sees each that is needed, in order, builds others before it and gives what stands
+/// for each of its results, or `None` to leave it. `said` puts the number of those replaced in words. What was needed and
+/// is not any more is left out.
 ///
 /// A result keeps its name and its id, and where one op gives all results, that op the id of the one that it replaces,
 /// so that comments and places follow. What is given for a result that is an output must be new, as outputs keep their
@@ -167,15 +171,21 @@ pub fn replace_ops(
         let taken = std::mem::replace(function, Function::new("", before.opset));
         let mut builder = FunctionBuilder::resume(taken, program.program().version);
         let mut replaced = Vec::new();
-        for (id, _) in before.walk() {
+        let needed = dead_code::needed(before);
+        for (id, _) in before.walk().filter(|(id, _)| needed[id.index()]) {
             builder.insert_before(Some(id));
             if let Some(results) = replace(Site { sites: &sites, id }, &mut builder)? {
                 replaced.push((id, results));
             }
         }
-        *function = builder.finish(before.body.outputs.iter().copied());
-        if !replaced.is_empty() {
-            put(function, before, &replaced, program);
+        if replaced.is_empty() {
+            // Without what may have been built in vain.
+            function.clone_from(before);
+        } else {
+            *function = builder.finish(before.body.outputs.iter().copied());
+            put(function, before, &replaced, program.program().version.dialect());
+            let needs = dead_code::needed(function);
+            function.retain_ops(|id| needs[id.index()] || needed.get(id.index()) == Some(&false));
             changes.push(format!("`{}`: {}", function.name, said(replaced.len())));
         }
     }
@@ -189,8 +199,7 @@ fn unchanged(program: &Verified) -> Rewritten {
 }
 
 /// Puts what was built in the place of the ops replaced.
-fn put(function: &mut Function, before: &Function, replaced: &[(OpId, Vec<ValueId>)], program: &Verified) {
-    let dialect = program.program().version.dialect();
+fn put(function: &mut Function, before: &Function, replaced: &[(OpId, Vec<ValueId>)], dialect: Dialect) {
     let mut stands_for: HashMap<ValueId, ValueId> = HashMap::new();
     let mut gone: HashSet<OpId> = replaced.iter().map(|(id, _)| *id).collect();
     for (id, results) in replaced {
@@ -234,8 +243,6 @@ fn put(function: &mut Function, before: &Function, replaced: &[(OpId, Vec<ValueI
         }
     }
     function.retain_ops(|id| !gone.contains(&id));
-    let (needed, needs) = (dead_code::needed(before), dead_code::needed(function));
-    function.retain_ops(|id| needs[id.index()] || needed.get(id.index()) == Some(&false));
 }
 
 /// Follows a value to what stands for it in the end.
