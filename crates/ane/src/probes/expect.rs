@@ -41,15 +41,19 @@ pub fn expectation(probe: &Probe, chip: Chip) -> Expectation {
 /// Whether what came of a probe is as expected; `None` where nothing certain was. Of the arithmetic, every number is
 /// expected as the simulator gives it.
 pub fn agrees(probe: &Probe, expected: Expectation, observed: &Observation) -> Option<bool> {
+    let arithmetic = probe.subject == Subject::Arithmetic;
     match (expected, observed) {
+        (_, Observation::Ran { comparison, .. }) if arithmetic && expected != Expectation::Refused => {
+            comparison.as_ref().map(|comparison| comparison.different == 0)
+        }
         (_, Observation::NotAsked { .. }) | (Expectation::PerhapsRefused, _) => None,
         (Expectation::Refused, observed) => Some(matches!(observed, Observation::Refused { .. })),
         (Expectation::Compiles, Observation::Refused { .. } | Observation::Failed { .. }) => Some(false),
         (Expectation::Compiles, Observation::Compiled { .. }) => Some(true),
-        (Expectation::Compiles, Observation::Ran { comparison, .. }) => match probe.subject {
-            Subject::Arithmetic => comparison.as_ref().map(|comparison| comparison.different == 0),
+        (Expectation::Compiles, Observation::Ran { .. }) => match probe.subject {
+            // Measured, and looked at by people.
             Subject::Function | Subject::Speed => None,
-            Subject::Rule { .. } => Some(true),
+            Subject::Arithmetic | Subject::Rule { .. } => Some(true),
         },
     }
 }

@@ -103,7 +103,7 @@ impl EngineFlags {
             recovery: recovery(),
             fallback,
             interrupted,
-            warn: Arc::new(|text| warning(text)),
+            warn: Arc::new(warning),
             ..Options::default()
         };
         Ok(Engine::new(interface, options))

@@ -6,6 +6,9 @@ use anemone_ane::probes::{Expectation, Observation, Subject};
 
 use super::{Entry, Outcome, Report};
 
+/// Whether a probe belongs to a section.
+type Belongs = fn(&Entry) -> bool;
+
 /// The report, with every probe that did not come out as expected.
 pub(super) fn text(report: &Report) -> String {
     let Report { system, chip, interface, probes, .. } = report;
@@ -17,7 +20,7 @@ pub(super) fn text(report: &Report) -> String {
         count(Some(false)),
         count(None)
     );
-    let sections: [(&str, fn(&Entry) -> bool); 4] = [
+    let sections: [(&str, Belongs); 4] = [
         ("not as expected", |entry| entry.agrees == Some(false)),
         ("perhaps refused", |entry| entry.expected == Expectation::PerhapsRefused && entry.agrees.is_none()),
         ("functions", |entry| entry.subject == Subject::Function && entry.agrees.is_none()),
