@@ -63,6 +63,6 @@ fn what_cannot_be_timed_is_refused() {
     anemone(["bench", "head", "--vocab", "64", "--dim", "16"]).failed(2, &["--seq"]);
     anemone(["bench", "head", "--vocab", "64", "--dim", "0", "--seq", "8"]).failed(1, &["`dim` is 0"]);
     anemone([&SMALL[..], &["--threads", "0"]].concat()).failed(2, &["--threads"]);
-    anemone([&SMALL[..], &["--runtime", "ane"]].concat()).failed(2, &["ane", "cpu, eval"]);
+    anemone([&SMALL[..], &["--runtime", "gpu"]].concat()).failed(2, &["gpu", "cpu, eval"]);
     anemone(["bench", "train"]).failed(2, &["train"]);
 }

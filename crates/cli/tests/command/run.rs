@@ -173,7 +173,7 @@ fn wrong_inputs_are_named() {
     with(&[&x]).failed(1, &["cannot make the directory", "x.npy: it is a file"]);
     with(&[&out, "--function", "other"]).failed(1, &["`other`", "`main`"]);
     with(&[&out, "--runtime", "gpu"]).failed(2, &["gpu", "cpu, eval"]);
-    with(&[&out, "--chip", "m4"]).failed(2, &["--chip"]);
+    with(&[&out, "--chip", "m7"]).failed(2, &["m7"]);
     with(&[&out]).ended(0);
     with(&[&out, "--runtime", "eval"]).ended(0);
 }
