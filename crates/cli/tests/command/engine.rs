@@ -137,6 +137,15 @@ fn libraries_that_are_none_are_each_one_paragraph() {
     }
 }
 
+#[cfg(not(target_os = "macos"))]
+#[test]
+fn the_interface_in_memory_needs_a_mac_even_beside_a_library() {
+    let place = Place::new();
+    let ran = run(&place, &["--interface", "in-memory"], &[]).failed(1, &["needs a Mac", "ane-sim"]);
+    assert_eq!(ran.stderr.trim_end().lines().count(), 1, "{ran:#?}");
+    run(&place, &["--interface", "memory"], &[]).failed(2, &["in-memory", "e5rt"]);
+}
+
 const CONFIG: &str = r#"
 [model]
 vocab = 256
