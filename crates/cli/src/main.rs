@@ -14,6 +14,7 @@ mod emit;
 mod fmt;
 mod grad;
 mod opt;
+mod plan;
 mod rules;
 mod run;
 mod show;
@@ -78,6 +79,8 @@ subcommands! {
     Opt = opt,
     /// Write programs, and the weights they refer to
     Emit = emit,
+    /// Plan how programs are cut for a chip of Apple's: tiles, buffers, time, and why
+    Plan = plan,
     /// Differentiate a program: write forward.mil and backward.mil
     Grad = grad,
     /// Run a program on arrays in .npy files

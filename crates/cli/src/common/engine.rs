@@ -37,6 +37,15 @@ pub(crate) enum WeightsName {
     Baked,
 }
 
+impl From<WeightsName> for Weights {
+    fn from(name: WeightsName) -> Weights {
+        match name {
+            WeightsName::Inputs => Weights::Inputs,
+            WeightsName::Baked => Weights::Baked,
+        }
+    }
+}
+
 /// Flags of the engine. Each has a default, so that a command without them uses [`EngineFlags::default`].
 #[derive(Debug, Clone, Copy, Default, clap::Args)]
 pub(crate) struct EngineFlags {
@@ -72,10 +81,7 @@ impl EngineFlags {
         };
         let recovery = env::var(RECOVERY_VARIABLE).ok().and_then(|value| value.parse().ok());
         let options = Options {
-            weights: match weights {
-                WeightsName::Inputs => Weights::Inputs,
-                WeightsName::Baked => Weights::Baked,
-            },
+            weights: weights.into(),
             budget: Budget::of_process(limit.unwrap_or(Budget::COMPILATIONS)),
             recovery: recovery.map_or(Options::RECOVERY, Duration::from_millis),
             fallback,
