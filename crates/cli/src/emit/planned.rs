@@ -110,6 +110,9 @@ fn build(plan: &HeadPlan, program: &PlannedProgram) -> Result<Program, ProgramEr
 }
 
 #[cfg(test)]
+mod numbers;
+
+#[cfg(test)]
 mod tests {
     use std::collections::HashSet;
 
