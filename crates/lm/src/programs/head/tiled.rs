@@ -115,7 +115,7 @@ impl Tile<'_> {
         i32::try_from(self.head.vocab).unwrap_or(i32::MAX)
     }
 
-    /// x `[1, D, 1, S]` → xn = x·(mean(x²) + ε)^-½·g, as the engine computes it best; g, `gain` `[1, D, 1, 1]`, comes
+    /// x `[1, D, 1, S]` → xn = x·(mean(x²) + ε)^-½·g, in the form for the engine; g, `gain` `[1, D, 1, 1]`, comes
     /// as E does.
     ///
     /// # Errors
