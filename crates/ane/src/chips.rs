@@ -52,6 +52,12 @@ impl fmt::Display for Chip {
     }
 }
 
+impl serde::Serialize for Chip {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
 impl FromStr for Chip {
     type Err = UnknownChip;
 

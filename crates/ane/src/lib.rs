@@ -8,6 +8,7 @@ pub mod arithmetic;
 pub mod chips;
 pub mod device;
 pub mod legalize;
+pub mod plan;
 pub mod probes;
 pub mod ranges;
 pub mod report;

@@ -1,7 +1,10 @@
 //! `anemone emit`: programs and the weights they refer to.
 
+mod planned;
+
 use std::path::{Path, PathBuf};
 
+use anemone_ane::chips::Chip;
 use anemone_lm::config::DeviceDtype;
 use anemone_lm::head::transpose;
 use anemone_lm::programs::head::{EPS, Head};
@@ -16,6 +19,7 @@ use clap::ValueEnum;
 use serde::Serialize;
 use thiserror::Error;
 
+use crate::common::engine::WeightsName;
 use crate::common::files::{self, FileError, refuse_overwriting, serialize_path};
 use crate::common::flags::{DtypeName, HeadDimensions, count};
 use crate::common::random::normal;
@@ -57,6 +61,15 @@ struct HeadArgs {
     /// Element type of activations and weights
     #[arg(long, value_enum, value_name = "DTYPE", default_value = "fp16")]
     dtype: DtypeName,
+    /// Chip to cut the head for, as `anemone plan head` says: m1, m2, m3, m4, m5 or m6 (default: no cuts)
+    #[arg(long, value_name = "CHIP", conflicts_with_all = ["dialect", "dtype"])]
+    chip: Option<Chip>,
+    /// Write the form without logits, for a chip
+    #[arg(long, requires = "chip")]
+    fused: bool,
+    /// How programs for a chip get their weights
+    #[arg(long, value_enum, value_name = "HOW", default_value = "inputs", requires = "chip")]
+    weights: WeightsName,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -88,6 +101,9 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
 
 fn head(args: &HeadArgs, output: &Output) -> Result<(), Failure> {
     args.dimensions.validate()?;
+    if let Some(chip) = args.chip {
+        return planned::emit(args, chip, output);
+    }
     let HeadDimensions { vocab, dim, seq } = args.dimensions;
     let dtype = DeviceDtype::from(args.dtype);
     let target = match args.dialect {

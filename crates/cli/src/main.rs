@@ -15,6 +15,7 @@ mod emit;
 mod fmt;
 mod grad;
 mod opt;
+mod plan;
 mod reduce;
 mod rules;
 mod run;
@@ -82,6 +83,8 @@ subcommands! {
     Opt = opt,
     /// Write programs, and the weights they refer to
     Emit = emit,
+    /// Plan how programs are cut for a chip of Apple's: tiles, buffers, time, and why
+    Plan = plan,
     /// Differentiate a program: write forward.mil and backward.mil
     Grad = grad,
     /// Shrink a program while a command succeeds: why does a compiler refuse it?

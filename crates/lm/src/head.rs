@@ -1,6 +1,7 @@
 //! The head at work: its programs prepared on runtimes, with weights that follow the optimizer.
 
 mod fused;
+pub mod merge;
 mod separate;
 
 use std::sync::Arc;

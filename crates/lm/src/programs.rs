@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use anemone_mil::builder::{BuildError, FunctionBuilder};
 use anemone_mil::program::{Attributes, Dialect, Function, Literal, LiteralValue, Program, Version};
-use anemone_mil::tensor::Tensor;
+use anemone_mil::tensor::{Tensor, TensorError};
 use anemone_mil::types::{DType, Opset, Type};
 use thiserror::Error;
 
@@ -51,6 +51,9 @@ pub enum ProgramError {
     /// An op refuses what the program gives it.
     #[error(transparent)]
     Build(#[from] BuildError),
+    /// A constant cannot be made.
+    #[error(transparent)]
+    Tensor(#[from] TensorError),
     /// A dimension is 0.
     #[error("the dimension {0} is 0; it must be at least 1")]
     Empty(&'static str),

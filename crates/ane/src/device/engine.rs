@@ -19,7 +19,8 @@ use super::program::{DeviceProgram, specialize, weights_in_files, with_values};
 use super::{Bound, DeviceError, Interface};
 
 /// Where a program's weights are.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Weights {
     /// Inputs of the program: another value is a copy to a buffer.
     #[default]

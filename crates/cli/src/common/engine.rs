@@ -58,6 +58,15 @@ pub(crate) enum WeightsName {
     Baked,
 }
 
+impl From<WeightsName> for Weights {
+    fn from(name: WeightsName) -> Weights {
+        match name {
+            WeightsName::Inputs => Weights::Inputs,
+            WeightsName::Baked => Weights::Baked,
+        }
+    }
+}
+
 /// Flags of the engine. Each has a default, so that a command without them uses [`EngineFlags::default`].
 #[derive(Debug, Clone, Copy, Default, clap::Args)]
 pub(crate) struct EngineFlags {
@@ -95,10 +104,7 @@ impl EngineFlags {
         signal_hook::flag::register_conditional_shutdown(SIGINT, 130, interrupted.clone())?;
         signal_hook::flag::register(SIGINT, interrupted.clone())?;
         let options = Options {
-            weights: match weights {
-                WeightsName::Inputs => Weights::Inputs,
-                WeightsName::Baked => Weights::Baked,
-            },
+            weights: weights.into(),
             budget: Budget::of_process(limit.unwrap_or(Budget::COMPILATIONS)),
             recovery: recovery(),
             fallback,

@@ -10,6 +10,8 @@
 //!
 //! Programs for one vocabulary tile name their files `embed_0.bin`, `embed_t_0.bin` and so on.
 
+pub mod tiled;
+
 use std::ops::Range;
 
 use anemone_mil::builder::FunctionBuilder;
