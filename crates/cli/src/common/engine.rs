@@ -86,7 +86,7 @@ impl EngineFlags {
             recovery: recovery.map_or(Options::RECOVERY, Duration::from_millis),
             fallback,
             interrupted,
-            warn: Arc::new(|text| warning(text)),
+            warn: Arc::new(warning),
             ..Options::default()
         };
         Ok(Engine::new(interface, options))
