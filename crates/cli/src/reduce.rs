@@ -76,7 +76,7 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let directory = args.file.parent().unwrap_or(Path::new(""));
     let read =
         std::iter::once(args.file.clone()).chain(weight_files::referred_to(&source.program, directory));
-    refuse_overwriting([&args.out], &read.collect::<Vec<_>>())?;
+    refuse_overwriting([&args.out], read.collect::<Vec<_>>())?;
     let trial = Trial::new(args, &source.program, directory)?;
     match trial.outcome(program.program())? {
         Outcome::Success => {}

@@ -30,7 +30,7 @@ impl Run {
         observer: &mut dyn Observer,
     ) -> Result<Summary, RunError> {
         let begun = (self.trainer.steps_done(), self.pending.is_some());
-        match self.run_to_the_end(runtimes, observer) {
+        match self.run_to_end(runtimes, observer) {
             Err(RunError::Train(error)) => match exhausted(&error) {
                 Some(reason) if begun != (self.trainer.steps_done(), self.pending.is_some()) => {
                     self.save(observer)?;
@@ -42,7 +42,7 @@ impl Run {
         }
     }
 
-    fn run_to_the_end(
+    fn run_to_end(
         &mut self,
         runtimes: Runtimes<'_>,
         observer: &mut dyn Observer,
