@@ -9,7 +9,7 @@ use anemone_lm::checkpoint::Checkpoint;
 use anemone_lm::log::{self, Record};
 use serde_json::Value;
 
-use super::support::{Place, Run, anemone, command, finished};
+use super::support::{Place, Run, anemone, command};
 
 const CONFIG: &str = r#"
 [model]
@@ -276,7 +276,8 @@ fn a_model_that_the_system_has_no_memory_for_is_refused() {
     let mut shell = std::process::Command::new("sh");
     shell.args(["-c", limited, env!("CARGO_BIN_EXE_anemone"), "train", "--config", &huge]);
     let output = shell.args(["--out", &place.text("out")]).output().unwrap();
-    finished(output).failed(1, &["the model's tensor<fp32, [1048576, 4096]> does not fit in memory"]);
+    super::support::finished(output)
+        .failed(1, &["the model's tensor<fp32, [1048576, 4096]> does not fit in memory"]);
 }
 
 #[test]
