@@ -6,7 +6,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
-use anemone_lm::Checkpoint;
 use anemone_lm::config::{Config, DeviceDtype, ModelConfig, TrainConfig};
 use anemone_lm::head::Runtimes;
 use anemone_lm::log::{self, LogError, Record};
@@ -215,5 +214,8 @@ fn a_path_that_no_checkpoint_can_hold_is_refused_before_training() {
     (config.train.steps, config.train.batch, config.train.seq) = (1, 1, 8);
     Run::create(config, text, &out, None, runtimes()).unwrap().finish(runtimes(), &mut ()).unwrap();
     Run::resume(&out, None, runtimes()).unwrap();
-    assert_eq!(Checkpoint::read(&checkpoint_path(&out)).unwrap().get::<String>("log").unwrap(), "log.jsonl");
+    assert_eq!(
+        anemone_lm::Checkpoint::read(&checkpoint_path(&out)).unwrap().get::<String>("log").unwrap(),
+        "log.jsonl"
+    );
 }
