@@ -250,7 +250,7 @@ fn mistakes_of_newcomers_are_named() {
     train(&["--z-loss", "-1"]).failed(1, &["`z_loss` is -1, must be 0 or more"]);
     train(&["--soft-cap", "0"]).failed(1, &["`soft_cap` is 0, must be above 0"]);
     train(&["--tokenizer", "words"]).failed(2, &["words", "bytes"]);
-    train(&["--runtime", "ane"]).failed(2, &["ane", "cpu, eval"]);
+    train(&["--runtime", "gpu"]).failed(2, &["gpu", "cpu, eval"]);
     train(&["--stepz", "3"]).failed(2, &["--stepz", "--steps"]);
     train(&["--head", "whole"]).failed(2, &["whole", "programs, fused"]);
     assert!(!Path::new(&out).exists());

@@ -103,20 +103,20 @@ pub(super) fn map<R: Row>(
     evaluation: &Evaluation,
     function: impl Fn(f64) -> f64,
 ) -> Result<Vec<Tensor>, OpError> {
-    map_shifted(row, evaluation, 0.0, function)
+    map_sum(row, evaluation, None, function)
 }
 
-/// Applies a function to the sum of each element and a number.
-fn map_shifted<R: Row>(
+/// Applies a function to each element, or to the sum of each and a number: with 0, -0 becomes 0.
+fn map_sum<R: Row>(
     row: &R,
     evaluation: &Evaluation,
-    shift: f64,
+    shift: Option<f64>,
     function: impl Fn(f64) -> f64,
 ) -> Result<Vec<Tensor>, OpError> {
     let x = first(row)?;
     let mut values = x.floats()?;
     let (arithmetic, dtype) = (evaluation.arithmetic(), x.dtype());
-    if shift != 0.0 {
+    if let Some(shift) = shift {
         values.iter_mut().for_each(|value| *value += shift);
     }
     for value in &mut values {
@@ -186,15 +186,15 @@ impl Log {
 }
 
 fn rsqrt(row: &Rsqrt, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
-    map_shifted(row, evaluation, row.shift(), |x| 1.0 / x.sqrt())
+    map_sum(row, evaluation, Some(row.shift()), |x| 1.0 / x.sqrt())
 }
 
 fn inverse(row: &Inverse, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
-    map_shifted(row, evaluation, row.shift(), f64::recip)
+    map_sum(row, evaluation, Some(row.shift()), f64::recip)
 }
 
 fn log(row: &Log, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
-    map_shifted(row, evaluation, row.shift(), f64::ln)
+    map_sum(row, evaluation, Some(row.shift()), f64::ln)
 }
 
 fn exp(row: &Exp, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
