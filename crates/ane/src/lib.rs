@@ -8,6 +8,7 @@ pub mod arithmetic;
 pub mod chips;
 pub mod device;
 pub mod legalize;
+mod limits;
 pub mod plan;
 pub mod probes;
 pub mod ranges;

@@ -13,6 +13,7 @@ use thiserror::Error;
 
 use crate::chips::Chip;
 use crate::device::Weights;
+use crate::limits::TILE_MULTIPLE;
 pub use limits::Limits;
 pub use roofline::Roofline;
 
@@ -293,9 +294,9 @@ fn choose_tiles(
 ) -> Result<Vec<Range<usize>>, PlanError> {
     let column = (sizes.dim + sizes.positions) as u64 * ELEMENT;
     let on_chip = usize::try_from(limits.working_set / column).unwrap_or(usize::MAX);
-    let on_chip = (on_chip / limits::ROWS_MULTIPLE * limits::ROWS_MULTIPLE).max(limits::ROWS_MULTIPLE);
+    let on_chip = (on_chip / TILE_MULTIPLE * TILE_MULTIPLE).max(TILE_MULTIPLE);
     let most = limits.rows.min(on_chip);
-    let tiles = limits::tiles(sizes.vocab, most);
+    let tiles = crate::limits::tiles(sizes.vocab, most);
     let fits = |tiles: &[Range<usize>]| program_count(form, weights, tiles) <= limits.programs;
     let rows = |tiles: &[Range<usize>]| tiles.first().map_or(0, Range::len);
     if fits(&tiles) {
@@ -318,7 +319,7 @@ fn choose_tiles(
         ));
         return Ok(tiles);
     }
-    let longest = limits::tiles(sizes.vocab, limits.rows);
+    let longest = crate::limits::tiles(sizes.vocab, limits.rows);
     if fits(&longest) {
         reasons.push(format!(
             "The vocabulary is cut in {}, of {} rows at most: shorter ones would stay on the chip (R34), but need more \

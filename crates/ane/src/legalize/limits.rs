@@ -3,11 +3,7 @@
 use anemone_mil::types::{Shape, TensorType};
 
 use crate::chips::{Chip, Chips};
-
-/// The longest tile that dimensions are cut into: within every limit of every chip.
-const TILE: usize = 16384;
-/// Tiles but the last are multiples of this.
-const MULTIPLE: usize = 32;
+use crate::limits::{self, ANY_AXIS, INNER_DIMENSION, OLDER_AXIS};
 
 /// The longest dimensions that all of some chips take (R1, R2, R3).
 #[derive(Debug, Clone, Copy)]
@@ -20,15 +16,12 @@ pub(super) struct Limits {
     pub inner: u64,
 }
 
-/// The longest axis of any kind (R2).
-const ANY_AXIS: u64 = 65536;
-
 impl Limits {
     /// Those of chips.
     pub(super) fn of(chips: Chips) -> Limits {
         match chips.and(Chips::until(Chip::M3)).is_empty() {
-            true => Limits { spatial: ANY_AXIS, product: ANY_AXIS, inner: 32768 },
-            false => Limits { spatial: 16384, product: 16384, inner: 16384 },
+            true => Limits { spatial: ANY_AXIS, product: ANY_AXIS, inner: INNER_DIMENSION },
+            false => Limits { spatial: OLDER_AXIS, product: OLDER_AXIS, inner: OLDER_AXIS },
         }
     }
 
@@ -44,29 +37,9 @@ impl Limits {
     }
 }
 
-/// The lengths of the tiles that a dimension of this length is cut into: as few as may be, alike but for the last. A
-/// length is cut in the same places whatever asks for it.
+/// The lengths of the tiles that a dimension of this length is cut into. A length is cut in the same places whatever asks
+/// for it.
 pub(super) fn tiles(length: usize) -> Vec<i32> {
-    let count = length.div_ceil(TILE).max(1);
-    let each = length.div_ceil(count).next_multiple_of(MULTIPLE).max(1);
-    let starts = (0..length).step_by(each);
-    starts.map(|start| i32::try_from(each.min(length - start)).unwrap_or(i32::MAX)).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn tiles_cover_a_length_and_are_short() {
-        for length in [1, 31, 16384, 16385, 32000, 50257, 65537, 128_256, 151_936, 262_144, 1_000_003] {
-            let tiles = tiles(length);
-            let whole: usize = tiles.iter().map(|&tile| usize::try_from(tile).unwrap_or(0)).sum();
-            assert_eq!(whole, length);
-            assert!(tiles.iter().all(|&tile| tile > 0 && tile <= 16384), "{length}: {tiles:?}");
-            assert!(tiles.windows(2).all(|pair| pair[0] >= pair[1]));
-        }
-        assert_eq!(tiles(32000), [16000, 16000]);
-        assert_eq!(tiles(151_936).len(), 10);
-    }
+    let tiles = limits::tiles(length, limits::TILE).into_iter();
+    tiles.map(|tile| i32::try_from(tile.len()).unwrap_or(i32::MAX)).collect()
 }

@@ -8,17 +8,13 @@ use anemone_mil::verify::{Verified, count};
 use super::build::{Replacement, alike, conv_with, cut, dims, join, sum};
 use super::limits::{Limits, tiles};
 use crate::chips::Chips;
-
-/// The number of channels with which convolutions were seen to be refused, or to crash (R4, R5).
-const MANY_CHANNELS: i32 = 32000;
-/// With as many channels taken, [`MANY_CHANNELS`] given crash (R5).
-const WIDE: i32 = 2048;
+use crate::limits::{MANY_CHANNELS, WIDE};
 
 /// Makes matrix products of 1×1 convolutions that take 32000 channels or more, or whose weight is computed (R4, R25, R44).
 pub(super) fn conv_to_matmul(program: &Verified, _: Chips) -> Result<Rewritten, PassError> {
     let many = |row: &Conv| {
         let taken = row.weight.shape().0.get(1).and_then(|dim| dim.known());
-        taken.is_some_and(|taken| taken >= MANY_CHANNELS as u64)
+        taken.is_some_and(|taken| taken >= MANY_CHANNELS)
     };
     convolutions_to_products(program, "R4, R25, R44", |row| many(row) || !row.weight.constant)
 }
@@ -206,7 +202,8 @@ fn gives(number: usize) -> String {
 fn channel_tiles(site: Site<'_>, build: &mut FunctionBuilder, row: &Conv, limits: &Limits) -> Replacement {
     let Ok(convolution) = Convolution::of(row) else { return Ok(None) };
     let Some(w) = dims(&row.weight.ty) else { return Ok(None) };
-    let too_many = limits.exceeded_at(&convolution.result.shape, 1) || w[0] >= MANY_CHANNELS && w[1] >= WIDE;
+    let too_many = limits.exceeded_at(&convolution.result.shape, 1)
+        || w[0] as u64 >= MANY_CHANNELS && w[1] as u64 >= WIDE;
     let Ok(given) = usize::try_from(w[0]) else { return Ok(None) };
     let operands = [&row.x, &row.weight].into_iter().chain(&row.bias);
     if !too_many || convolution.groups != 1 || !alike(operands) {

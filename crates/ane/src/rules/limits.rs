@@ -10,6 +10,7 @@ use anemone_mil::types::{Dim, Shape};
 
 use super::{Report, Scene, Site};
 use crate::chips::{Chip, Chips};
+use crate::limits::{ANY_AXIS, INNER_DIMENSION, MANY_CHANNELS, OLDER_AXIS, WIDE};
 
 /// The rows, inner dimension and columns of the matrix product that an op is.
 fn product(site: &Site<'_>) -> Option<[(Axis, Dim); 3]> {
@@ -93,7 +94,7 @@ fn for_values(scene: &Scene<'_>, mut check: impl FnMut(&str, &Shape, FunctionPar
 
 /// R1: the first two axes of a value are batch and channels, those behind them spatial.
 pub(super) fn spatial_and_matrix_axes(scene: &Scene<'_>, report: &mut Report<'_>) {
-    const MOST: u64 = 16384;
+    const MOST: u64 = OLDER_AXIS;
     for_values(scene, |name, shape, part| check_axes((name, shape, part), 2.., MOST, Chips::ALL, report));
     for site in scene.sites() {
         if let Some(product) = product(&site) {
@@ -104,7 +105,7 @@ pub(super) fn spatial_and_matrix_axes(scene: &Scene<'_>, report: &mut Report<'_>
 
 /// R2: on older chips of channels, on newer ones of every axis.
 pub(super) fn any_axis(scene: &Scene<'_>, report: &mut Report<'_>) {
-    const MOST: u64 = 65536;
+    const MOST: u64 = ANY_AXIS;
     const CHANNELS: usize = 1;
     let newer = Chips::since(Chip::M4);
     for_values(scene, |name, shape, part| {
@@ -135,7 +136,7 @@ pub(super) fn any_axis(scene: &Scene<'_>, report: &mut Report<'_>) {
 
 /// R3.
 pub(super) fn inner_dimension(site: &Site<'_>, report: &mut Report<'_>) {
-    const MOST: u64 = 32768;
+    const MOST: u64 = INNER_DIMENSION;
     if let Some([_, (_, Dim::Known(length)), _]) = product(site)
         && length > MOST
     {
@@ -152,9 +153,6 @@ fn channels(site: &Site<'_>) -> Option<(u64, u64)> {
     Some((taken.known()?, given.known()?))
 }
 
-/// The number of channels with which convolutions were seen to be refused, or to crash.
-const MANY_CHANNELS: u64 = 32000;
-
 /// R4.
 pub(super) fn input_channels(site: &Site<'_>, report: &mut Report<'_>) {
     if let Some((taken, _)) = channels(site).filter(|&(taken, _)| taken >= MANY_CHANNELS) {
@@ -167,7 +165,6 @@ pub(super) fn input_channels(site: &Site<'_>, report: &mut Report<'_>) {
 
 /// R5.
 pub(super) fn output_channels(site: &Site<'_>, report: &mut Report<'_>) {
-    const WIDE: u64 = 2048;
     if let Some((taken, given)) = channels(site)
         && taken >= WIDE
         && given >= MANY_CHANNELS
