@@ -109,7 +109,8 @@ impl Judge<'_> {
             let plain = |judged: &Judged<'_>| judged.row.blocks.is_none() && !judged.row.constexpr;
             let Some(judged) = self.judged(id, op).filter(plain) else { continue };
             let ids = judged.ids();
-            let bad_operand = ids.iter().any(|id| spoilt[id.index()]);
+            let bad_operand = ids.iter().any(|id| spoilt[id.index()])
+                || judged.operands.iter().any(|operand| self.is_unread(operand));
             let fp16 = op.results.first().is_some_and(|&result| self.is_fp16(result));
             let faults = if bad_operand || !fp16 { Vec::new() } else { self.faults(&judged) };
             // What follows from a fault is not reported, unless the op bounds it again; nor what a factor makes that
@@ -123,6 +124,13 @@ impl Judge<'_> {
                 self.push(findings, number, &judged, &message, &ids);
             }
         }
+    }
+
+    /// Whether nothing is known of a value, and no input is why: it is a weight that was not read, or cut from one.
+    fn is_unread(&self, operand: &Operand) -> bool {
+        operand.id.is_some_and(|id| {
+            self.bounds.because_of(id).is_empty() && self.bounds.of(id) == Interval::of_type(operand.dtype())
+        })
     }
 
     /// Whether the op divides by what is computed, or gives a power that others are scaled by. Such a divisor follows the
