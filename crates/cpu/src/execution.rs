@@ -8,7 +8,9 @@ use anemone_mil::eval::{Budget, Evaluation, OVERHEAD};
 use anemone_mil::mapped::room_for;
 use anemone_mil::ops::{OpError, Operand, RunBlocks};
 use anemone_mil::program::{BlobReference, OpId, ValueId};
-use anemone_mil::runtime::{ConstantHandle, Executable, Port, RuntimeError, check_inputs, within_block};
+use anemone_mil::runtime::{
+    ConstantHandle, Executable, Port, RuntimeError, check_inputs, check_output_count, within_block,
+};
 use anemone_mil::specialize::{BlockFunction, Specialized, op_error};
 use anemone_mil::tensor::{Data, Tensor};
 use anemone_mil::types::TensorType;
@@ -246,11 +248,7 @@ impl Body {
     /// Makes the caller's tensors those that the outputs need; allocates where they are others.
     fn prepare_outputs(&self, outputs: &mut [Tensor]) -> Result<(), RuntimeError> {
         let ports = &self.constants.specialized().outputs;
-        if outputs.len() != ports.len() {
-            let (count, given) = (ports.len(), outputs.len());
-            let message = format!("the function has {count} outputs, room is given for {given}");
-            return Err(RuntimeError::Interface(message));
-        }
+        check_output_count(ports, outputs)?;
         for (port, output) in ports.iter().zip(outputs) {
             // A `?` is settled by the op that computes the output, which then replaces the tensor.
             if is_known(&port.ty) && !output.has_type(&port.ty) {

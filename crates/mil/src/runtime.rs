@@ -189,6 +189,20 @@ pub fn allocate_outputs(executable: &dyn Executable) -> Result<Vec<Tensor>, Runt
     executable.outputs().iter().map(zeros).collect()
 }
 
+/// Checks that room is given for as many outputs as an executable has.
+///
+/// # Errors
+///
+/// When it is not.
+pub fn check_output_count(ports: &[Port], outputs: &[Tensor]) -> Result<(), RuntimeError> {
+    let (count, given) = (ports.len(), outputs.len());
+    if count != given {
+        let message = format!("the function has {count} outputs, room is given for {given}");
+        return Err(RuntimeError::Interface(message));
+    }
+    Ok(())
+}
+
 /// Checks that inputs are as many and of the types that an executable takes.
 ///
 /// # Errors

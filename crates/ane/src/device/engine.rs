@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anemone_mil::constants::ReplaceableConstants;
-use anemone_mil::runtime::{ConstantHandle, Executable, Port, Runtime, RuntimeError, check_inputs};
+use anemone_mil::runtime::{
+    ConstantHandle, Executable, Port, Runtime, RuntimeError, check_inputs, check_output_count,
+};
 use anemone_mil::specialize::Specialized;
 use anemone_mil::tensor::Tensor;
 use anemone_mil::types::TensorType;
@@ -255,11 +257,7 @@ impl Executable for Prepared {
     fn run(&mut self, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<(), RuntimeError> {
         check_inputs(&self.specialized.inputs, inputs)?;
         let ports = &self.specialized.outputs;
-        if outputs.len() != ports.len() {
-            let (count, given) = (ports.len(), outputs.len());
-            let message = format!("the function has {count} outputs, room is given for {given}");
-            return Err(RuntimeError::Interface(message));
-        }
+        check_output_count(ports, outputs)?;
         if matches!(self.place, Place::Nowhere) {
             self.load()?;
         }

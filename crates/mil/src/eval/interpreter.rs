@@ -10,7 +10,9 @@ use crate::constants::ReplaceableConstants;
 use crate::eval::{Arithmetic, Budget, Declared, Evaluation, Exact, OpInFunction};
 use crate::ops::{OpDef, OpError, Operand, RunBlocks};
 use crate::program::{BlobReference, Block, OpId, ValueId};
-use crate::runtime::{ConstantHandle, Executable, Port, Runtime, RuntimeError, check_inputs, within_block};
+use crate::runtime::{
+    ConstantHandle, Executable, Port, Runtime, RuntimeError, check_inputs, check_output_count, within_block,
+};
 use crate::specialize::{Specialized, op_error};
 use crate::tensor::Tensor;
 use crate::types::TensorType;
@@ -230,11 +232,7 @@ impl Executable for Interpretation {
             }
         }
         check_inputs(&ports, inputs)?;
-        if outputs.len() != self.specialized.outputs.len() {
-            let count = self.specialized.outputs.len();
-            let message = format!("the function has {count} outputs, room is given for {}", outputs.len());
-            return Err(RuntimeError::Interface(message));
-        }
+        check_output_count(&self.specialized.outputs, outputs)?;
         self.evaluation.reset(self.budget);
         for (output, value) in outputs.iter_mut().zip(self.execute(inputs)?) {
             *output = Arc::unwrap_or_clone(value);

@@ -179,18 +179,10 @@ where
     /// Writes small weights of files into the program, as zeros, and makes zeros of constants of floating point.
     fn simplify_weights(&mut self, index: usize) -> Result<bool, E> {
         let mut changed = false;
-        let constants: Vec<ValueId> = {
-            let ops = self.program().functions[index].walk();
-            ops.filter(|(_, op)| op.name == CONST).filter_map(|(_, op)| op.results.first().copied()).collect()
-        };
-        let names: Vec<String> =
-            constants.iter().map(|&id| self.program().functions[index].value(id).name.clone()).collect();
-        for name in names {
+        let constants = self.program().functions[index].walk().filter(|(_, op)| op.name == CONST).count();
+        for position in 0..constants {
             changed |= self.take_edited(index, |function| {
-                let id = function.walk().find(|(_, op)| {
-                    op.name == CONST && op.results.first().is_some_and(|&id| function.value(id).name == name)
-                })?;
-                let id = id.0;
+                let (id, _) = function.walk().filter(|(_, op)| op.name == CONST).nth(position)?;
                 let value = function.ops[id.index()].attributes.get_mut("val")?;
                 let zeros = zeros(&value.ty)?;
                 if value.value == zeros
