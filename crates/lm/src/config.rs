@@ -8,18 +8,28 @@
 //! |---|---|---|
 //! | V | vocabulary: tokens are `0..V` | [`ModelConfig::vocab`] |
 //! | D | model dimension | [`ModelConfig::dim`] |
+//! | L | layers | [`ModelConfig::layers`] |
+//! | H | heads of queries | [`ModelConfig::heads`] |
+//! | K | heads of keys and values, K divides H | [`ModelConfig::kv_heads`] |
+//! | G | heads of queries that share one of keys and values, G = H/K | [`ModelConfig::group`] |
+//! | Dh | size of a head | [`ModelConfig::head_size`] |
+//! | F | hidden dimension of the feed-forward network | [`ModelConfig::hidden`] |
 //! | B | batch: sequences per step | [`TrainConfig::batch`] |
 //! | T | tokens per sequence | [`TrainConfig::seq`] |
 //! | S | positions: all tokens of a batch, S = B·T | [`TrainConfig::positions`] |
 //!
-//! Device tensors are channel-first, `[1, C, 1, S]`: element (c, s) stands at index c·S + s. Position
-//! s = b·T + i is token i of sequence b.
+//! Device tensors are channel-first. The head sees `[1, C, 1, S]`: element (c, s) stands at index c·S + s, and position
+//! s = b·T + i is token i of sequence b. Layers see `[B, C, 1, T]`.
 
 use anemone_mil::linear_cross_entropy::LossOptions;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::head::HeadKind;
+
+mod model;
+
+pub use model::{ModelConfig, RopeScaling};
 
 /// The largest vocabulary, dimension or number of positions a configuration may name: 2²⁴.
 pub const MAX_DIMENSION: usize = 1 << 24;
@@ -54,6 +64,18 @@ pub enum ConfigError {
         /// The possible values in words.
         range: &'static str,
     },
+    /// A dimension that another one must divide.
+    #[error("{what} is {of}, which {by}, {found}, does not divide")]
+    Divisor {
+        /// What is to be divided.
+        what: &'static str,
+        /// Its value.
+        of: usize,
+        /// By what.
+        by: &'static str,
+        /// Its value.
+        found: usize,
+    },
     /// Two dimensions give a matrix that is too large.
     #[error("{rows} × {columns} elements ({what}) are more than {MAX_ELEMENTS}")]
     Matrix {
@@ -85,25 +107,6 @@ impl DeviceDtype {
             Self::Fp16 => "fp16",
             Self::Fp32 => "fp32",
         }
-    }
-}
-
-/// The model's dimensions. The default is the built-in zero-layer model over bytes.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct ModelConfig {
-    /// Vocabulary V.
-    pub vocab: usize,
-    /// Model dimension D.
-    pub dim: usize,
-    /// c of the logits' soft cap, c·tanh(z / c); none leaves them as they are.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub soft_cap: Option<f64>,
-}
-
-impl Default for ModelConfig {
-    fn default() -> Self {
-        Self { vocab: 256, dim: 64, soft_cap: None }
     }
 }
 
@@ -205,13 +208,11 @@ impl Config {
     /// The first setting that is out of its range.
     pub fn validate(&self) -> Result<(), ConfigError> {
         let (model, train) = (&self.model, &self.train);
-        dimension("vocab", model.vocab, 2)?;
-        dimension("dim", model.dim, 1)?;
+        model.validate()?;
         dimension("batch", train.batch, 1)?;
         dimension("seq", train.seq, 1)?;
         dimension("batch · seq", train.positions(), 1)?;
         count("steps", train.steps, 1, MAX_STEPS)?;
-        matrix("V × D", model.vocab, model.dim)?;
         matrix("V × S", model.vocab, train.positions())?;
         matrix("D × S", model.dim, train.positions())?;
 
@@ -227,9 +228,6 @@ impl Config {
             (0.0..1.0).contains(&x)
         })?;
         number("z_loss", train.z_loss, "0 or more, and finite in fp32", |x| x >= 0.0 && single(x))?;
-        if let Some(cap) = model.soft_cap {
-            number("soft_cap", cap, "above 0, and finite in fp32", |x| x as f32 > 0.0 && single(x))?;
-        }
         Ok(())
     }
 

@@ -1,4 +1,7 @@
-//! The zero-layer model: token embedding → final RMSNorm → classifier. Its best is the bigram distribution.
+//! The model's weights: token embedding → layers → final RMSNorm → classifier. They are named as Hugging Face's Llama
+//! names them, and have its layouts, so that a checkpoint's tensors are everybody's.
+//!
+//! Without layers the model's best is the bigram distribution.
 
 use anemone_mil::mapped::room_for;
 use anemone_mil::types::{DType, TensorType};
@@ -7,6 +10,7 @@ use thiserror::Error;
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::config::ModelConfig;
 use crate::optimizer::Moments;
+use crate::programs::layer::{LayerParameter, Role, layer_parameters};
 use crate::random::Random;
 
 /// Why a model cannot be had.
@@ -38,11 +42,21 @@ pub(crate) fn allocate(
 }
 
 /// The embedding's matrix: a row per token, `[V, D]`.
-pub const EMBEDDING: &str = "embedding";
-/// RMSNorm's gain g, `[D]`.
-pub const NORM_GAIN: &str = "gain";
-/// The classifier's matrix E, `[V, D]`, which is not tied to the embedding.
-pub const CLASSIFIER: &str = "classifier";
+pub const EMBEDDING: &str = "model.embed_tokens.weight";
+/// The final RMSNorm's gain g, `[D]`.
+pub const NORM_GAIN: &str = "model.norm.weight";
+/// The classifier's matrix E, `[V, D]`, where it is not the embedding's.
+pub const CLASSIFIER: &str = "lm_head.weight";
+
+/// The name of a layer's parameter in the whole model.
+pub fn layer_parameter(layer: usize, name: &str) -> String {
+    format!("model.layers.{layer}.{name}")
+}
+
+/// The name of the classifier's matrix: the embedding's, where they are tied.
+pub fn classifier(config: &ModelConfig) -> &'static str {
+    if config.tied { EMBEDDING } else { CLASSIFIER }
+}
 
 /// What a parameter is, before it has values.
 #[derive(Clone, Debug, PartialEq)]
@@ -71,26 +85,47 @@ pub enum Initial {
     },
 }
 
-/// The parameters of the zero-layer model, in the order in which their gradients' norms are summed.
+/// The model's parameters, in the order in which their gradients' norms are summed.
 ///
-/// The embedding begins as N(0, 1), whose scale RMSNorm takes away, the gain as 1, and the classifier as
-/// N(0, 1/D)·0.1, whose first logits are near 0 so that the first loss is near log V.
+/// Matrices begin as N(0, 0.02²), those that write to the residual stream by √(2L) smaller, so that its variance does
+/// not grow with the depth (Radford et al., GPT-2, 2.3), and gains as 1. Without layers the embedding begins as N(0, 1),
+/// whose scale RMSNorm takes away, and the classifier as N(0, 1/D)·0.1, whose first logits are near 0 so that the first
+/// loss is near log V.
 pub fn parameters(config: &ModelConfig) -> Vec<Description> {
     let (vocab, dim) = (config.vocab, config.dim);
-    let describe = |name: &str, shape: &[usize], decay, initial| Description {
-        name: name.to_string(),
-        shape: shape.to_vec(),
-        decay,
-        initial,
+    let (wide, narrow) = match config.layers {
+        0 => (1.0, 0.1 / (dim as f64).sqrt()),
+        _ => (DEVIATION, DEVIATION),
     };
-    let small = 0.1 / (dim as f64).sqrt();
-    let wide = Initial::Normal { deviation: 1.0, stream: u64::MAX };
-    let narrow = Initial::Normal { deviation: small, stream: u64::MAX - 1 };
-    vec![
-        describe(EMBEDDING, &[vocab, dim], true, wide),
-        describe(NORM_GAIN, &[dim], false, Initial::Constant(1.0)),
-        describe(CLASSIFIER, &[vocab, dim], true, narrow),
-    ]
+    let residual = DEVIATION / (2.0 * config.layers.max(1) as f64).sqrt();
+    let mut streams = (0..=u64::MAX).rev();
+    let mut normal = |deviation| Initial::Normal { deviation, stream: streams.next().unwrap_or_default() };
+    let mut parameters = vec![Description::new(EMBEDDING.into(), &[vocab, dim], normal(wide))];
+    for layer in 0..config.layers {
+        for LayerParameter { name, shape, role, .. } in layer_parameters(config) {
+            let initial = match role {
+                Role::Gain => Initial::Constant(1.0),
+                Role::Inner => normal(DEVIATION),
+                Role::Residual => normal(residual),
+            };
+            parameters.push(Description::new(layer_parameter(layer, name), &shape, initial));
+        }
+    }
+    parameters.push(Description::new(NORM_GAIN.into(), &[dim], Initial::Constant(1.0)));
+    if !config.tied {
+        parameters.push(Description::new(CLASSIFIER.into(), &[vocab, dim], normal(narrow)));
+    }
+    parameters
+}
+
+/// The standard deviation that matrices begin with.
+const DEVIATION: f64 = 0.02;
+
+impl Description {
+    /// Matrices are decayed, gains are not.
+    fn new(name: String, shape: &[usize], initial: Initial) -> Description {
+        Description { name, shape: shape.to_vec(), decay: shape.len() > 1, initial }
+    }
 }
 
 /// One tensor of fp32 master weights, with its gradient and what the optimizer keeps of it.

@@ -1,12 +1,17 @@
 //! Programs for language models, in MIL.
 
 pub mod head;
+pub mod layer;
 pub mod normalization;
+pub mod rotary;
 
 use std::ops::Range;
 
 use anemone_mil::builder::{BuildError, FunctionBuilder};
-use anemone_mil::program::{Attributes, Dialect, Function, Literal, LiteralValue, Program, Version};
+use anemone_mil::error::Errors;
+use anemone_mil::grad::GradError;
+use anemone_mil::ops::call;
+use anemone_mil::program::{Attributes, Dialect, Function, Literal, LiteralValue, Program, ValueId, Version};
 use anemone_mil::tensor::{Tensor, TensorError};
 use anemone_mil::types::{DType, Opset, Type};
 use thiserror::Error;
@@ -54,6 +59,15 @@ pub enum ProgramError {
     /// A constant cannot be made.
     #[error(transparent)]
     Tensor(#[from] TensorError),
+    /// A program that was written does not verify: a fault of this crate.
+    #[error("a program is refused: {0}")]
+    Verify(#[from] Errors),
+    /// A program cannot be differentiated.
+    #[error(transparent)]
+    Gradient(#[from] GradError),
+    /// A parameter that a layer of this kind does not have: a fault of this crate.
+    #[error("the layer has no parameter `{0}`")]
+    NoParameter(String),
     /// A dimension is 0.
     #[error("the dimension {0} is 0; it must be at least 1")]
     Empty(&'static str),
@@ -81,6 +95,12 @@ fn build_info(dialect: Dialect) -> Attributes {
 /// A function builder for `main`.
 fn main_function(target: Target) -> FunctionBuilder {
     FunctionBuilder::new("main", target.version, target.opset)
+}
+
+/// `x` in other dimensions; they are at most 2^24 (see [`crate::config::MAX_DIMENSION`]), so int32 holds them.
+fn reshape(f: &mut FunctionBuilder, name: &str, x: ValueId, dims: &[usize]) -> Result<ValueId, ProgramError> {
+    let shape: Vec<i32> = dims.iter().map(|&length| i32::try_from(length).unwrap_or(i32::MAX)).collect();
+    Ok(f.bind(name, call::reshape(x, shape))?)
 }
 
 /// The vocabulary in tiles of `tile` rows, the last one perhaps shorter.

@@ -20,7 +20,7 @@ use anemone_mil::program::{Program, ValueId};
 use anemone_mil::types::TensorType;
 
 use super::normalization::{normalize, normalize_backward};
-use super::{ProgramError, Target, main_function, program};
+use super::{ProgramError, Target, main_function, program, reshape};
 
 /// Position of the one blob's metadata record in each weight file.
 pub const BLOB_OFFSET: u64 = 64;
@@ -226,10 +226,4 @@ impl Head {
 
 fn check_tile(tile: &Range<usize>) -> Result<(), ProgramError> {
     if tile.is_empty() { Err(ProgramError::Empty("V")) } else { Ok(()) }
-}
-
-/// Dimensions are at most 2^24 (see [`crate::config::MAX_DIMENSION`]), so int32 holds them.
-fn reshape(f: &mut FunctionBuilder, name: &str, x: ValueId, dims: &[usize]) -> Result<ValueId, ProgramError> {
-    let shape: Vec<i32> = dims.iter().map(|&length| i32::try_from(length).unwrap_or(i32::MAX)).collect();
-    Ok(f.bind(name, call::reshape(x, shape))?)
 }

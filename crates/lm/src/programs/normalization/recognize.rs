@@ -76,7 +76,7 @@ fn recognize_at(function: &Function, version: Version, ops: &[OpId]) -> Option<R
     let x = first.reads().next()?;
     let ty = function.value(x).ty.as_tensor().filter(|ty| ty.dtype == DType::Fp16)?;
     let dims = ty.shape.to_known()?;
-    let &[1, dim, 1, _] = dims.as_slice() else { return None };
+    let &[_, dim, 1, _] = dims.as_slice() else { return None };
     let mut template = FunctionBuilder::new("template", version, function.opset);
     let template_x = template.input("x", ty);
     let normalized = normalize_scaled(&mut template, template_x, dim, 1e-5, false).ok()?;
