@@ -28,7 +28,7 @@ fn losses(head: &dyn Runtime, steps: usize) -> Vec<u64> {
     let config = config();
     let data = Dataset::built_in(&Tokenizer::Bytes, config.train.seq).unwrap();
     let products = Cpu::new().unwrap();
-    let mut trainer = Trainer::new(config, data, Runtimes { head, products: &products }).unwrap();
+    let mut trainer = Trainer::new(config, data, Runtimes { head, ..Runtimes::all(&products) }).unwrap();
     (0..steps).map(|_| trainer.step().unwrap().loss.to_bits()).collect()
 }
 

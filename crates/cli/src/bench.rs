@@ -193,7 +193,7 @@ impl<'a> Bench<'a> {
     fn step(&self, what: &'static str, kind: HeadKind) -> Result<(), Failure> {
         memory::reset_peak();
         let Head { vocab, dim, positions, target, .. } = self.head;
-        let runtimes = Runtimes { head: self.runtime.as_ref(), products: self.runtime.as_ref() };
+        let runtimes = Runtimes::all(self.runtime.as_ref());
         let mut runner = HeadRunner::new(self.head, kind, LossOptions::default(), runtimes)?;
         let embed = TensorType::new(DType::Fp32, &[vocab, dim]);
         let embed = normal(&embed, &[vocab, dim], Random::stream(0, 1), 0.0, 0.02)?;

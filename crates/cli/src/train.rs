@@ -40,7 +40,7 @@ enum Offload {
 /// Flags of `train`. Those that shape a run cannot be given when it is resumed: it goes on as it began.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Configuration: `small`, built in, or a TOML file [default: small]
+    /// Configuration: built in (tiny, small, stories15m, stories42m, stories110m, qwen3-0.6b), or a TOML file [default: tiny]
     #[arg(long, value_name = "NAME|FILE", conflicts_with = "resume")]
     config: Option<PathBuf>,
     /// Text to train on, one file after the other; the last tenth is for validation [default: built-in stories]
@@ -61,6 +61,13 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", conflicts_with = "resume", allow_negative_numbers = true)]
     #[arg(value_parser = count::<usize, 1, { MAX_DIMENSION as u64 }>)]
     seq: Option<usize>,
+    /// Batches per step, whose gradients are summed [default: the configuration's]
+    #[arg(long, value_name = "N", conflicts_with = "resume", allow_negative_numbers = true)]
+    #[arg(value_parser = count::<u64, 1, { MAX_DIMENSION as u64 }>)]
+    accumulate: Option<u64>,
+    /// Compute each layer's values once more in backward instead of keeping them: less memory, a third more work
+    #[arg(long, conflicts_with = "resume")]
+    recompute: bool,
     /// Peak learning rate [default: the configuration's]
     #[arg(long, value_name = "F", conflicts_with = "resume", allow_negative_numbers = true)]
     lr: Option<f64>,
@@ -159,7 +166,7 @@ fn train(args: &Args, output: &Output) -> Result<Option<PathBuf>, Failure> {
         other => other.open(Options::default())?.runtime,
     };
     let products = RuntimeName::Cpu.open(Options::default())?.runtime;
-    let runtimes = Runtimes { head: head.as_ref(), products: products.as_ref() };
+    let runtimes = Runtimes { head: head.as_ref(), ..Runtimes::all(products.as_ref()) };
     let mut run = match &args.resume {
         Some(file) if file.is_file() => return Err(TrainError::NotADirectory(file.clone()).into()),
         Some(directory) => Run::resume(directory, args.log.as_deref(), runtimes)?,
@@ -232,13 +239,15 @@ fn replace_process(_: &mut Command) -> std::io::Error {
 
 fn create(args: &Args, runtimes: Runtimes<'_>) -> Result<Run, Failure> {
     let directory = args.out.as_deref().unwrap_or(Path::new(DEFAULT_OUT));
-    let config = args.config.as_deref().unwrap_or(Path::new(config::BUILT_IN));
+    let config = args.config.as_deref().unwrap_or(Path::new(config::DEFAULT));
     refuse_overwriting(written_files(directory, args.log.as_deref()), config::file(config))?;
     let mut config = config::load(config)?;
     let train = &mut config.train;
     train.steps = args.steps.unwrap_or(train.steps);
     train.batch = args.batch.unwrap_or(train.batch);
     train.seq = args.seq.unwrap_or(train.seq);
+    train.accumulate = args.accumulate.unwrap_or(train.accumulate);
+    train.recompute |= args.recompute;
     train.lr = args.lr.unwrap_or(train.lr);
     train.label_smoothing = args.label_smoothing.unwrap_or(train.label_smoothing);
     train.z_loss = args.z_loss.unwrap_or(train.z_loss);

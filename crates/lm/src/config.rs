@@ -118,6 +118,12 @@ pub struct TrainConfig {
     pub batch: usize,
     /// Tokens per sequence, T.
     pub seq: usize,
+    /// Batches per step, whose gradients are summed before the weights change.
+    #[serde(skip_serializing_if = "is_one")]
+    pub accumulate: u64,
+    /// Whether backward computes a layer's values once more, so that fewer stay in memory.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub recompute: bool,
     /// Number of steps of the whole run; the learning-rate schedule ends there.
     pub steps: u64,
     /// Peak learning rate, reached after the warmup.
@@ -153,6 +159,8 @@ impl Default for TrainConfig {
         Self {
             batch: 16,
             seq: 128,
+            accumulate: 1,
+            recompute: false,
             steps: 600,
             lr: 1e-2,
             lr_floor: 0.05,
@@ -175,8 +183,12 @@ fn is_zero(value: &f64) -> bool {
     *value == 0.0
 }
 
+fn is_one(value: &u64) -> bool {
+    *value == 1
+}
+
 impl TrainConfig {
-    /// Positions per step, S = B·T.
+    /// Positions of a batch, S = B·T.
     pub fn positions(&self) -> usize {
         self.batch.saturating_mul(self.seq)
     }
@@ -202,6 +214,29 @@ pub struct Config {
 }
 
 impl Config {
+    /// A built-in configuration: a model of [`ModelConfig::named`], with settings that suit it.
+    pub fn named(name: &str) -> Option<Config> {
+        let model = ModelConfig::named(name)?;
+        let plain = TrainConfig::default();
+        let train = match name {
+            "tiny" => {
+                TrainConfig { steps: 400, lr: 4e-3, warmup: 40, weight_decay: 0.1, lr_floor: 0.05, ..plain }
+            }
+            "small" => plain,
+            _ => TrainConfig {
+                batch: 4,
+                seq: 256,
+                steps: 2000,
+                lr: 5e-4,
+                warmup: 100,
+                weight_decay: 0.1,
+                lr_floor: 0.1,
+                ..plain
+            },
+        };
+        Some(Config { model, train })
+    }
+
     /// Checks every setting by itself, and that no matrix gets more than [`MAX_ELEMENTS`] elements.
     ///
     /// # Errors
@@ -212,6 +247,7 @@ impl Config {
         dimension("batch", train.batch, 1)?;
         dimension("seq", train.seq, 1)?;
         dimension("batch · seq", train.positions(), 1)?;
+        count("accumulate", train.accumulate, 1, MAX_DIMENSION as u64)?;
         count("steps", train.steps, 1, MAX_STEPS)?;
         matrix("V × S", model.vocab, train.positions())?;
         matrix("D × S", model.dim, train.positions())?;

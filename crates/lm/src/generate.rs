@@ -1,8 +1,12 @@
-//! Choosing the next token from logits.
+//! Continuing a text: choosing the next token from logits, and a model that gives them.
+
+mod generator;
 
 use crate::element::DeviceElement;
 use crate::random::Random;
 use thiserror::Error;
+
+pub use generator::Generator;
 
 /// Why no token can be chosen.
 #[derive(Debug, Error, PartialEq)]

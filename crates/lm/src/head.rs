@@ -8,18 +8,15 @@ use std::sync::Arc;
 
 use anemone_mil::error::Errors;
 use anemone_mil::linear_cross_entropy::{LossOptions, LossTotals};
-use anemone_mil::program::{BlobReference, Program};
+use anemone_mil::program::Program;
 use anemone_mil::runtime::{ConstantHandle, Executable, Runtime, RuntimeError, allocate_outputs};
 use anemone_mil::tensor::Tensor;
 use anemone_mil::types::TensorType;
 use anemone_mil::verify::verify;
-use anemone_mil::weights::{BlobError, BlobFile, WeightSource};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::config::DeviceDtype;
-use crate::device::{OutOfMemory, SharedWeight, with_element};
-use crate::element::DeviceElement;
+use crate::device::{NoWeights, OutOfMemory, SharedWeight, narrow};
 use crate::loss::LossError;
 use crate::programs::ProgramError;
 use crate::programs::head::{GAIN, Head};
@@ -76,8 +73,17 @@ pub enum HeadKind {
 pub struct Runtimes<'a> {
     /// Runs the head's programs.
     pub head: &'a dyn Runtime,
+    /// Runs the layers' programs.
+    pub layers: &'a dyn Runtime,
     /// Runs products that belong to the host, as dE.
     pub products: &'a dyn Runtime,
+}
+
+impl<'a> Runtimes<'a> {
+    /// One runtime for everything.
+    pub fn all(runtime: &'a dyn Runtime) -> Runtimes<'a> {
+        Runtimes { head: runtime, layers: runtime, products: runtime }
+    }
 }
 
 /// One program, prepared, with room for its outputs.
@@ -86,27 +92,13 @@ struct Prepared {
     outputs: Vec<Tensor>,
 }
 
-/// Weights that are all zero: what programs are prepared with before the first [`HeadRunner::set_weights`].
-struct Zeros;
-
-impl WeightSource for Zeros {
-    fn file(&self, path: &str) -> Result<Arc<BlobFile>, BlobError> {
-        Err(BlobError::PathRefused { path: path.to_string(), reason: "is not a file: weights come later" })
-    }
-
-    fn load(&self, _: &BlobReference, ty: &TensorType) -> Result<Tensor, BlobError> {
-        let dims = ty.shape.to_known();
-        dims.and_then(|dims| Tensor::zeros(ty.dtype, &dims)).ok_or_else(|| BlobError::UnknownSize(ty.clone()))
-    }
-}
-
 impl Prepared {
     fn new(program: Program, runtime: &dyn Runtime) -> Result<Prepared, HeadError> {
         let verified = Arc::new(verify(program)?);
         let function = &verified.program().functions[0];
         let inputs: Vec<TensorType> =
             function.body.inputs.iter().filter_map(|&id| function.value(id).ty.as_tensor()).collect();
-        let executable = runtime.prepare(&verified, &function.name, &inputs, &Zeros)?;
+        let executable = runtime.prepare(&verified, &function.name, &inputs, &NoWeights)?;
         let outputs = allocate_outputs(executable.as_ref())?;
         Ok(Prepared { executable, outputs })
     }
@@ -198,12 +190,11 @@ impl HeadRunner {
         let (vocab, dim) = (self.head.vocab, self.head.dim);
         check_size("gain", gain.len(), dim)?;
         check_size("embed", embed.len(), vocab * dim)?;
-        let dtype = self.head.target.dtype;
-        let gain = self.gain.replace(|to| narrow(dtype, gain, to))?;
+        let gain = self.gain.replace(|to| narrow(gain, to))?;
         let [forward, backward] = self.gain_constants;
         self.final_rmsnorm.set_constant(forward, gain)?;
         self.rmsnorm_backward.set_constant(backward, gain)?;
-        self.classifier.set_embed(self.embed.replace(|to| narrow(dtype, embed, to))?)
+        self.classifier.set_embed(self.embed.replace(|to| narrow(embed, to))?)
     }
 
     /// The logits `[1, V, 1, S]` for x `[1, D, 1, S]`, after the soft cap if there is one.
@@ -271,11 +262,6 @@ trait ClassifierRunner: Send {
 
     /// dxn and dE, as the last step left them.
     fn gradients(&self) -> (&Tensor, &Tensor);
-}
-
-/// Rounds fp32 values to a device tensor of as many elements.
-fn narrow(dtype: DeviceDtype, from: &[f32], to: &mut Tensor) {
-    with_element!(dtype, E => E::narrow(from, to.as_mut_slice::<E>().unwrap_or_default()));
 }
 
 fn check_size(what: &'static str, found: usize, expected: usize) -> Result<(), HeadError> {

@@ -6,22 +6,17 @@
 
 use std::time::Instant;
 
-use anemone_mil::tensor::Tensor;
 use thiserror::Error;
 
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::config::{Config, ConfigError, DeviceDtype, TrainConfig};
 use crate::data::{Batch, Dataset};
-use crate::device::{OutOfMemory, values, with_element, zeros};
-use crate::element::DeviceElement;
-use crate::embedding::{self, EmbeddingError};
-use crate::generate::{SampleError, Sampler, position_logits};
-use crate::head::{HeadError, HeadKind, HeadRunner, Runtimes};
+use crate::generate::{Generator, SampleError, Sampler};
+use crate::head::Runtimes;
 use crate::log::Record;
-use crate::model::{CLASSIFIER, EMBEDDING, Model, ModelError, NORM_GAIN, Parameter};
+use crate::model::{Model, ModelError, Parameter};
+use crate::network::{Gradients, Network, NetworkError};
 use crate::optimizer::{AdamW, LossScale, Schedule, clip_factor, global_norm};
-use crate::programs::Target;
-use crate::programs::head::{EPS, Head};
 use crate::random::Random;
 
 /// Why training cannot go on.
@@ -31,18 +26,12 @@ pub enum TrainError {
     /// A setting is unusable.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// The head fails.
+    /// The model cannot be prepared or run.
     #[error(transparent)]
-    Head(#[from] HeadError),
-    /// A tensor of the device does not fit in memory.
-    #[error(transparent)]
-    Memory(#[from] OutOfMemory),
+    Network(#[from] NetworkError),
     /// The model cannot be had.
     #[error(transparent)]
     Model(#[from] ModelError),
-    /// Tokens that the embedding does not have.
-    #[error(transparent)]
-    Embedding(#[from] EmbeddingError),
     /// A checkpoint that is damaged or of another run.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
@@ -79,13 +68,12 @@ pub struct Trainer {
     config: Config,
     data: Dataset,
     model: Model,
-    head: HeadRunner,
+    network: Network,
     loss_scale: LossScale,
     /// Steps done, skipped ones included: numbers batches and the schedule.
     step: u64,
     /// Updates applied: AdamW's bias correction counts these.
     updates: u64,
-    x: Tensor,
 }
 
 impl Trainer {
@@ -98,6 +86,24 @@ impl Trainer {
     pub fn new(config: Config, data: Dataset, runtimes: Runtimes<'_>) -> Result<Trainer, TrainError> {
         config.validate()?;
         let model = Model::new(&config.model, config.train.seed)?;
+        Trainer::with_model(config, data, runtimes, model)
+    }
+
+    /// As [`Trainer::new`], from the weights of `model`, whose dimensions are the configuration's.
+    ///
+    /// # Errors
+    ///
+    /// As [`Trainer::new`]; or a model of another configuration.
+    pub fn with_model(
+        config: Config,
+        data: Dataset,
+        runtimes: Runtimes<'_>,
+        model: Model,
+    ) -> Result<Trainer, TrainError> {
+        config.validate()?;
+        if model.config != config.model {
+            return Err(TrainError::State("its model has other dimensions"));
+        }
         let loss_scale = match config.train.dtype {
             DeviceDtype::Fp16 => LossScale::dynamic(),
             DeviceDtype::Fp32 => LossScale::none(),
@@ -140,9 +146,9 @@ impl Trainer {
         state: State,
     ) -> Result<Trainer, TrainError> {
         let State { model, loss_scale, step, updates } = state;
-        let head = prepared_head(&config, head_of(&config), config.train.head, &model, runtimes)?;
-        let x = zeros(head.head().target.mil_dtype(), &[1, config.model.dim, 1, config.train.positions()])?;
-        Ok(Trainer { config, data, model, head, loss_scale, step, updates, x })
+        let mut network = Network::new(&config, config.train.head, true, runtimes)?;
+        network.set_weights(&model)?;
+        Ok(Trainer { config, data, model, network, loss_scale, step, updates })
     }
 
     /// Everything that [`Trainer::resume`] needs.
@@ -180,7 +186,7 @@ impl Trainer {
         self.step
     }
 
-    /// One step: a batch, its gradients, an update. A step whose gradients overflow is skipped, and the loss
+    /// One step: its batches, their gradients, an update. A step whose gradients overflow is skipped, and the loss
     /// scale halved.
     ///
     /// # Errors
@@ -189,22 +195,23 @@ impl Trainer {
     pub fn step(&mut self) -> Result<Record, TrainError> {
         let start = Instant::now();
         let train = self.config.train.clone();
-        let batch = self.data.batch(train.seed, self.step, train.batch);
         let scale = self.loss_scale.scale();
-        let loss = self.gradients(&batch, scale)?;
+        let loss = self.gradients(scale)?;
         if !loss.is_finite() {
             return Err(TrainError::Diverged { loss, step: self.step + 1, lr: train.lr });
         }
-        let norm = global_norm(self.model.parameters.iter().map(|parameter| &*parameter.gradient))
-            / f64::from(scale);
+        // The gradients are sums over the batches of a step, of the means of each.
+        let scaled = f64::from(scale) * train.accumulate as f64;
+        let norm = global_norm(self.model.parameters.iter().map(|parameter| &*parameter.gradient)) / scaled;
         let lr = schedule(&train).at(self.step);
         if self.loss_scale.update(norm) {
             self.updates += 1;
-            self.apply(lr, (clip_factor(norm, train.grad_clip) / f64::from(scale)) as f32);
-            share_weights(&self.model, &mut self.head)?;
+            self.apply(lr, (clip_factor(norm, train.grad_clip) / scaled) as f32);
+            self.network.set_weights(&self.model)?;
         }
         self.step += 1;
         let seconds = start.elapsed().as_secs_f64();
+        let tokens = train.positions() as f64 * train.accumulate as f64;
         Ok(Record {
             step: self.step,
             loss,
@@ -212,9 +219,24 @@ impl Trainer {
             grad_norm: norm,
             loss_scale: scale,
             ms: seconds * 1e3,
-            tokens_per_s: train.positions() as f64 / seconds,
+            tokens_per_s: tokens / seconds,
             val_loss: None,
         })
+    }
+
+    /// The mean loss of the batches of a step; leaves the sums of their gradients, times `scale`.
+    fn gradients(&mut self, scale: f32) -> Result<f64, TrainError> {
+        let Trainer { config, data, model, network, step, .. } = self;
+        let train = &config.train;
+        let mut loss = 0.0;
+        for part in 0..train.accumulate {
+            // Other configurations see the same batches, in the same order, one per step.
+            let batch =
+                data.batch(train.seed, step.wrapping_mul(train.accumulate).wrapping_add(part), train.batch);
+            let gradients = if part == 0 { Gradients::Replace } else { Gradients::Add };
+            loss += network.gradients(model, &batch, scale, gradients)?.loss;
+        }
+        Ok(loss / train.accumulate as f64)
     }
 
     /// The mean loss over the whole validation text, in nats per token: the negative log-likelihood alone, without
@@ -227,15 +249,14 @@ impl Trainer {
         let (mut nats, mut counted) = (0.0, 0usize);
         let batches: Vec<Batch> = self.data.validation_batches(self.config.train.batch).collect();
         for batch in batches {
-            self.embed(&batch.inputs)?;
-            let loss = self.head.loss(&self.x, &batch.targets)?;
+            let loss = self.network.loss(&self.model, &batch)?;
             nats += loss.loss * loss.counted as f64;
             counted += loss.counted;
         }
         Ok(nats / counted.max(1) as f64)
     }
 
-    /// Continues a text: `count` tokens, each drawn from the model's distribution after the one before it. An
+    /// Continues a text: `count` tokens, each drawn from the model's distribution after the ones before it. An
     /// empty prompt stands for token 0.
     ///
     /// # Errors
@@ -249,51 +270,8 @@ impl Trainer {
         random: &mut Random,
         runtimes: Runtimes<'_>,
     ) -> Result<Vec<u32>, TrainError> {
-        let head = Head { positions: 1, ..head_of(&self.config) };
-        let mut runner = prepared_head(&self.config, head, HeadKind::Programs, &self.model, runtimes)?;
-        let embedding = &self.model.parameter(EMBEDDING)?.values;
-        let dims = [1, self.config.model.dim, 1, 1];
-        let mut x = zeros(head.target.mil_dtype(), &dims)?;
-        let mut token = prompt.last().copied().unwrap_or(0);
-        let mut tokens = Vec::with_capacity(count.min(1 << 20));
-        for _ in 0..count {
-            with_element!(self.config.train.dtype, E => {
-                let x = x.as_mut_slice::<E>().unwrap_or_default();
-                embedding::gather(embedding, self.config.model.dim, &[token], x)?;
-            });
-            let logits = runner.logits(&x)?;
-            let logits = with_element!(self.config.train.dtype, E => {
-                position_logits(values::<E>(logits), 1, 0).unwrap_or_default()
-            });
-            token = sampler.sample(&logits, random)?;
-            tokens.push(token);
-        }
-        Ok(tokens)
-    }
-
-    fn embed(&mut self, tokens: &[u32]) -> Result<(), TrainError> {
-        let (dim, embedding) = (self.config.model.dim, &self.model.parameter(EMBEDDING)?.values);
-        with_element!(self.config.train.dtype, E => {
-            let x = self.x.as_mut_slice::<E>().unwrap_or_default();
-            embedding::gather(embedding, dim, tokens, x)?;
-        });
-        Ok(())
-    }
-
-    /// Computes the batch's loss, and its gradients times `scale` into the parameters'.
-    fn gradients(&mut self, batch: &Batch, scale: f32) -> Result<f64, TrainError> {
-        self.embed(&batch.inputs)?;
-        let dim = self.config.model.dim;
-        let (loss, head) = self.head.step(&self.x, &batch.targets, scale)?;
-        let model = &mut self.model;
-        with_element!(self.config.train.dtype, E => {
-            E::widen(values::<E>(head.dgain), &mut model.parameter_mut(NORM_GAIN)?.gradient);
-            E::widen(values::<E>(head.dembed), &mut model.parameter_mut(CLASSIFIER)?.gradient);
-            let embedding = &mut model.parameter_mut(EMBEDDING)?.gradient;
-            embedding.fill(0.0);
-            embedding::scatter_add(values::<E>(head.dx), dim, &batch.inputs, 1.0, embedding)?;
-        });
-        Ok(loss.loss)
+        let mut generator = Generator::new(&self.config, &self.model, runtimes)?;
+        generator.generate(&self.model, prompt, count, sampler, random)
     }
 
     fn apply(&mut self, lr: f64, factor: f32) {
@@ -302,35 +280,6 @@ impl Trainer {
             let adamw = AdamW { weight_decay: if *decays { decay } else { 0.0 }, ..AdamW::default() };
             adamw.update(self.updates, lr, factor, gradient, values, moments);
         }
-    }
-}
-
-/// A head of a model, with the model's weights.
-fn prepared_head(
-    config: &Config,
-    head: Head,
-    kind: HeadKind,
-    model: &Model,
-    runtimes: Runtimes<'_>,
-) -> Result<HeadRunner, TrainError> {
-    let mut runner = HeadRunner::new(head, kind, config.loss_options(), runtimes)?;
-    share_weights(model, &mut runner)?;
-    Ok(runner)
-}
-
-/// Lets a head compute with a model's present weights.
-fn share_weights(model: &Model, head: &mut HeadRunner) -> Result<(), TrainError> {
-    Ok(head.set_weights(&model.parameter(NORM_GAIN)?.values, &model.parameter(CLASSIFIER)?.values)?)
-}
-
-/// The head of a configuration's model over a whole batch.
-pub fn head_of(config: &Config) -> Head {
-    Head {
-        vocab: config.model.vocab,
-        dim: config.model.dim,
-        positions: config.train.positions(),
-        eps: EPS,
-        target: Target::new(config.train.dtype),
     }
 }
 

@@ -14,7 +14,7 @@ use anemone_mil::eval::Interpreter;
 
 static EVAL: LazyLock<Interpreter> = LazyLock::new(Interpreter::default);
 fn runtimes() -> Runtimes<'static> {
-    Runtimes { head: &*EVAL, products: &*EVAL }
+    Runtimes::all(&*EVAL)
 }
 
 /// A directory for one test, with a text to train on.

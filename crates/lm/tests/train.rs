@@ -18,7 +18,7 @@ use anemone_mil::tensor::Tensor;
 
 static EVAL: LazyLock<Interpreter> = LazyLock::new(Interpreter::default);
 fn runtimes() -> Runtimes<'static> {
-    Runtimes { head: &*EVAL, products: &*EVAL }
+    Runtimes::all(&*EVAL)
 }
 
 /// Everything that a step computes, in f64, from weights and inputs that the dtype represents exactly.

@@ -231,7 +231,7 @@ fn mistakes_of_newcomers_are_named() {
     train(&["--data", &place.file("empty.txt", "")]).failed(1, &["empty.txt is empty"]);
     train(&["--data", &place.file("short.txt", "a few words")]).failed(1, &["fewer than one sequence needs"]);
     train(&["--data", &place.text("")]).failed(1, &["cannot read"]);
-    train(&["--config", "large"]).failed(1, &["`large`", "built in: small"]);
+    train(&["--config", "large"]).failed(1, &["`large`", "built in: tiny, small"]);
     train(&["--config", &place.text("none.toml")]).failed(1, &["none.toml", "No such file"]);
     let misspelt = place.file("misspelt.toml", "[train]\nstep = 3\n");
     train(&["--config", &misspelt]).failed(1, &["misspelt.toml", "line 2", "`step`", "`steps`"]);

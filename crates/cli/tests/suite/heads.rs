@@ -25,7 +25,7 @@ const OPTIONS: LossOptions = LossOptions {
 
 /// Loss, dx, dgain and dE of a step.
 fn step(runtime: &dyn Runtime, head: Head, kind: HeadKind, loss_scale: f32) -> (f64, [Vec<f64>; 3]) {
-    let runtimes = Runtimes { head: runtime, products: runtime };
+    let runtimes = Runtimes::all(runtime);
     let mut runner = HeadRunner::new(head, kind, OPTIONS, runtimes).unwrap();
     let mut random = Random::new(3);
     let mut normal =
@@ -76,7 +76,7 @@ pub fn a_fused_head_is_offered_or_refused(subject: &Subject) {
     let target = Target::new(DeviceDtype::Fp32);
     let head = Head { vocab: 8, dim: 4, positions: 3, eps: EPS, target };
     let runtime = subject.runtime.as_ref();
-    let runtimes = Runtimes { head: runtime, products: runtime };
+    let runtimes = Runtimes::all(runtime);
     let runner = HeadRunner::new(head, HeadKind::Fused, OPTIONS, runtimes);
     if subject.promises.linear_cross_entropy {
         let x = Tensor::from_f64(target.mil_dtype(), &[1, 4, 1, 3], &[1.0; 12]).unwrap();
@@ -107,8 +107,8 @@ struct Case {
     dembed: Vec<f64>,
 }
 
-/// The inputs' numbers, as `values` in the fixture's script makes them.
-fn values(count: usize, salt: u64, scale: f64) -> Vec<f64> {
+/// The inputs' numbers, as `values` in the fixtures' scripts makes them.
+pub(crate) fn values(count: usize, salt: u64, scale: f64) -> Vec<f64> {
     let value = |i: u64| {
         let mixed = ((i + salt * 1_000_003) * 2_654_435_761) % (1 << 32);
         ((mixed >> 22) as f64 / 1024.0 - 0.5) * scale
@@ -137,7 +137,7 @@ impl Case {
             ..OPTIONS
         };
         let runtime = subject.runtime.as_ref();
-        let runtimes = Runtimes { head: runtime, products: runtime };
+        let runtimes = Runtimes::all(runtime);
         let mut runner =
             HeadRunner::new(Head { vocab, dim, positions, eps, target }, kind, options, runtimes).unwrap();
         let single =

@@ -9,6 +9,7 @@ mod cases;
 mod common;
 mod gradients;
 mod heads;
+mod llamas;
 #[path = "../../../cpu/tests/common/not_run.rs"]
 mod not_run;
 mod ops;
@@ -34,6 +35,8 @@ macro_rules! suite {
                     heads::both_kinds_of_head_agree
                     heads::a_fused_head_is_offered_or_refused
                     heads::heads_agree_with_torch_whatever_the_options
+                    llamas::logits_loss_and_gradients_are_those_of_torch
+                    llamas::ten_steps_have_the_losses_of_torch
                 );
             }
         )*

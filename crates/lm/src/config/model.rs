@@ -175,7 +175,9 @@ impl ModelConfig {
             number("rope_scaling.factor", scaling.factor, "at least 1", |x| x >= 1.0)?;
             let low = scaling.low_freq_factor;
             number("rope_scaling.low_freq_factor", low, "above 0", |x| x > 0.0)?;
-            number("rope_scaling.high_freq_factor", scaling.high_freq_factor, "above the low one", |x| x > low)?;
+            number("rope_scaling.high_freq_factor", scaling.high_freq_factor, "above the low one", |x| {
+                x > low
+            })?;
             dimension("rope_scaling.original_max_positions", scaling.original_max_positions, 1)?;
         }
         if let Some(cap) = self.soft_cap {
@@ -190,7 +192,12 @@ impl ModelConfig {
         dimension("kv_heads", self.kv_heads, 1)?;
         dimension("hidden", self.hidden, 1)?;
         if !self.heads.is_multiple_of(self.kv_heads) {
-            return Err(ConfigError::Divisor { what: "heads", of: self.heads, by: "kv_heads", found: self.kv_heads });
+            return Err(ConfigError::Divisor {
+                what: "heads",
+                of: self.heads,
+                by: "kv_heads",
+                found: self.kv_heads,
+            });
         }
         if self.head_dim.is_none() && !self.dim.is_multiple_of(self.heads) {
             return Err(ConfigError::Divisor { what: "dim", of: self.dim, by: "heads", found: self.heads });

@@ -65,7 +65,8 @@ impl LayerParameter {
 pub fn layer_parameters(config: &ModelConfig) -> Vec<LayerParameter> {
     let (dim, hidden, head) = (config.dim, config.hidden, config.head_size());
     let (queries, keys) = (config.heads * head, config.kv_heads * head);
-    let parameter = |name, input, shape: &[usize], role| LayerParameter { name, input, shape: shape.to_vec(), role };
+    let parameter =
+        |name, input, shape: &[usize], role| LayerParameter { name, input, shape: shape.to_vec(), role };
     let gain = |name, input, channels| parameter(name, input, &[channels], Role::Gain);
     let inner = |name, input, to| parameter(name, input, &[to, dim], Role::Inner);
     let residual = |name, input, from| parameter(name, input, &[dim, from], Role::Residual);
@@ -258,7 +259,13 @@ impl Writer<'_> {
     }
 
     /// x `[B, C, 1, T]`, normalised over its channels, times a gain.
-    fn normalized(&mut self, x: ValueId, channels: usize, gain: &str, name: &str) -> Result<ValueId, ProgramError> {
+    fn normalized(
+        &mut self,
+        x: ValueId,
+        channels: usize,
+        gain: &str,
+        name: &str,
+    ) -> Result<ValueId, ProgramError> {
         let Layer { config, target, .. } = self.layer;
         let normalized = normalize(&mut self.f, x, channels, config.norm_eps, target.dtype, false)?;
         let gain = self.parameter(gain)?;

@@ -34,3 +34,34 @@ pub fn tables(config: &ModelConfig, first: usize, count: usize) -> [Vec<f64>; 2]
     };
     [of(f64::cos), of(f64::sin)]
 }
+
+/// The rows of a query or key matrix `[heads·Dh, D]` of llama2.c's form, in the order that turns halves instead of
+/// neighbours: the same model.
+pub fn halves_from_neighbours(matrix: &[f32], size: usize, dim: usize) -> Vec<f32> {
+    rows_of_heads(matrix, size, dim, |row| 2 * (row % (size / 2)) + row / (size / 2))
+}
+
+/// The way back of [`halves_from_neighbours`].
+pub fn neighbours_from_halves(matrix: &[f32], size: usize, dim: usize) -> Vec<f32> {
+    rows_of_heads(matrix, size, dim, |row| row / 2 + (row % 2) * (size / 2))
+}
+
+/// Each head's rows `0..size` from those that `from` says.
+fn rows_of_heads(matrix: &[f32], size: usize, dim: usize, from: impl Fn(usize) -> usize) -> Vec<f32> {
+    let heads = matrix.chunks_exact(size * dim);
+    heads.flat_map(|head| (0..size).flat_map(|row| &head[from(row) * dim..][..dim]).copied()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neighbours_and_halves_are_the_same_rows() {
+        // Two heads of six rows of one element.
+        let neighbours = [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 10.0, 11.0, 12.0, 13.0, 14.0, 15.0];
+        let halves = halves_from_neighbours(&neighbours, 6, 1);
+        assert_eq!(halves, [0.0, 2.0, 4.0, 1.0, 3.0, 5.0, 10.0, 12.0, 14.0, 11.0, 13.0, 15.0]);
+        assert_eq!(neighbours_from_halves(&halves, 6, 1), neighbours);
+    }
+}

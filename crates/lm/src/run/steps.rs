@@ -8,7 +8,7 @@ use super::directory::CURVE;
 use super::{Observer, PENDING, Run, RunError, Summary, checkpoint_path};
 use crate::curve::Curve;
 use crate::generate::Sampler;
-use crate::head::{HeadError, Runtimes};
+use crate::head::Runtimes;
 use crate::log::{self, Record};
 use crate::random::Random;
 use crate::tokenizer::{BYTE_VOCAB, Tokenizer};
@@ -129,9 +129,10 @@ impl Run {
 /// What a runtime has used up, if that is why training fails.
 fn exhausted(error: &TrainError) -> Option<String> {
     match error {
-        TrainError::Head(HeadError::Runtime(error @ RuntimeError::Exhausted { .. })) => {
-            Some(error.to_string())
-        }
+        TrainError::Network(error) => match error.runtime() {
+            Some(error @ RuntimeError::Exhausted { .. }) => Some(error.to_string()),
+            _ => None,
+        },
         _ => None,
     }
 }
