@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Runs the default training and holds it to what is promised: its time, and its loss beside a bigram model's.
+"""Runs the default training and holds it to what is promised: its time, and its loss.
 
     python .ci/training.py cargo run --release --
 
-Exit status 1 when the run takes more than 90 s, or its validation loss is more than 0.05 nats above the bigram
-model's cross entropy on the same text.
+Exit status 1 when the run takes more than 120 s, or its validation loss is above 0.65 nats per byte. (An interpolated
+Witten-Bell model of five bytes, counted on the same training text, has 0.7494.)
 """
 import json
 import subprocess
@@ -12,8 +12,8 @@ import sys
 import tempfile
 import time
 
-MOST_SECONDS = 90
-MOST_NATS_ABOVE = 0.05
+MOST_SECONDS = 120
+MOST_NATS = 0.65
 
 with tempfile.TemporaryDirectory() as folder:
     start = time.monotonic()
@@ -22,7 +22,6 @@ with tempfile.TemporaryDirectory() as folder:
     seconds = time.monotonic() - start
 lines = [json.loads(line) for line in run.stdout.splitlines()]
 summary = next(line for line in lines if "validation_loss" in line)
-above = summary["validation_loss"] - summary["bigram_cross_entropy"]
-passed = seconds <= MOST_SECONDS and above <= MOST_NATS_ABOVE
-print(f"{seconds:.1f} s, validation loss {summary['validation_loss']:.4f}, bigram {summary['bigram_cross_entropy']:.4f}")
+passed = seconds <= MOST_SECONDS and summary["validation_loss"] <= MOST_NATS
+print(f"{seconds:.1f} s, validation loss {summary['validation_loss']:.4f}")
 sys.exit(not passed)

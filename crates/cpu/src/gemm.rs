@@ -207,6 +207,11 @@ impl Gemm {
         Gemm { m, n, k, unit, tile, side, block_rows, block_columns, terms, threads, transposed }
     }
 
+    /// The threads that share the work.
+    pub(crate) fn threads(&self) -> usize {
+        self.threads
+    }
+
     /// The columns of the result.
     pub(crate) fn columns(&self) -> usize {
         self.n

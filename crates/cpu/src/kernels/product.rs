@@ -14,7 +14,10 @@ use crate::threads::Threads;
 
 /// A batch of products `[m, k] · [k, n]`.
 struct Product {
+    /// One product, by all threads.
     gemm: Gemm,
+    /// One product by one thread, where each thread has some of its own.
+    each: Option<(Gemm, Threads)>,
     a: Side,
     b: Side,
     /// The third operand, where there is one.
@@ -58,7 +61,11 @@ impl Side {
 
 impl Kernel for Product {
     fn scratch(&self) -> usize {
-        self.gemm.scratch().div_ceil(2)
+        let values = match &self.each {
+            Some((gemm, _)) => gemm.scratch().saturating_mul(self.gemm.threads()),
+            None => self.gemm.scratch(),
+        };
+        values.div_ceil(2)
     }
 
     fn run(&self, operands: Sources<'_>, result: &mut [u8], scratch: &mut [f64], threads: &Threads) {
@@ -86,16 +93,61 @@ impl Surrounded for Product {
             Some((dtype, BiasAlong::Columns)) => Bias::Columns(operands.floats(2, dtype)),
         };
         let bytes = self.size * element_bytes(self.dtype);
-        for (i, ([a, b], result)) in self.batch.iter().zip(result.chunks_exact_mut(bytes.max(1))).enumerate()
-        {
-            let (a, b) = (self.a.matrix(&operands, *a), self.b.matrix(&operands, *b));
-            let epilogue = around.epilogue.map(|epilogue| {
-                move |position: usize, values: &mut [f32]| epilogue(i * self.size + position, values)
-            });
-            let epilogue = epilogue.as_ref().map(|epilogue| epilogue as Elements<'_>);
-            let output = Output::new(self.dtype, result);
-            self.gemm.run(a, b.into(), After { bias, epilogue }, output, scratch, threads);
+        let products = self.batch.iter().zip(result.chunks_exact_mut(bytes.max(1))).enumerate();
+        type Item<'i, 'r> = (usize, (&'i [usize; 2], &'r mut [u8]));
+        let run =
+            |(i, ([a, b], result)): Item<'_, '_>, gemm: &Gemm, scratch: &mut [f32], threads: &Threads| {
+                let (a, b) = (self.a.matrix(&operands, *a), self.b.matrix(&operands, *b));
+                let epilogue = around.epilogue.map(|epilogue| {
+                    move |position: usize, values: &mut [f32]| epilogue(i * self.size + position, values)
+                });
+                let epilogue = epilogue.as_ref().map(|epilogue| epilogue as Elements<'_>);
+                let output = Output::new(self.dtype, result);
+                gemm.run(a, b.into(), After { bias, epilogue }, output, scratch, threads);
+            };
+        match &self.each {
+            None => products.for_each(|product| run(product, &self.gemm, scratch, threads)),
+            Some((gemm, alone)) => {
+                let scratch = &mut scratch[..gemm.scratch() * threads.count()];
+                threads.drain(products, scratch, |product, scratch| run(product, gemm, scratch, alone));
+            }
         }
+    }
+}
+
+/// Multiply-adds of one product above which all threads share it: it is then so large that beginning and ending together
+/// costs nothing beside it, and threads that share what is packed need less room in the caches.
+const MOST_OF_ONE_THREAD: usize = 1 << 27;
+
+impl Product {
+    /// Chooses whether the products of a batch are shared among threads, or each of them.
+    fn new(
+        [m, n, k]: [usize; 3],
+        [a, b]: [Side; 2],
+        bias: Option<(DType, BiasAlong)>,
+        batch: Vec<[usize; 2]>,
+        result: DType,
+        precision: Precision,
+        threads: &Threads,
+    ) -> Option<Product> {
+        let size = m.checked_mul(n)?;
+        // Threads that have one product more than others should not have much more.
+        let many = batch.len() >= 4 * threads.count() || batch.len().is_multiple_of(threads.count());
+        let small = size.saturating_mul(k) <= MOST_OF_ONE_THREAD;
+        let each = (threads.count() > 1 && batch.len() > 1 && many && small).then(|| {
+            let alone = threads.alone();
+            (Gemm::new([m, n, k], precision, &alone), alone)
+        });
+        Some(Product {
+            gemm: Gemm::new([m, n, k], precision, threads),
+            each,
+            a,
+            b,
+            bias,
+            batch,
+            dtype: result,
+            size,
+        })
     }
 }
 
@@ -139,15 +191,18 @@ fn matrix_product(product: &MatrixProduct<'_>, threads: &Threads) -> Option<Choi
     } else {
         (m, x_taken.into_iter().zip(y_taken).map(|(x, y)| [x, y]).collect())
     };
-    let kernel = Product {
-        gemm: Gemm::new([m, n, k], precision(&operands), threads),
-        a: Side::new(0, product.x.dtype(), m, k, product.transpose_x),
-        b: Side::new(1, product.y.dtype(), k, n, product.transpose_y),
-        bias: product.bias.map(|bias| (bias.dtype(), BiasAlong::Columns)),
+    let kernel = Product::new(
+        [m, n, k],
+        [
+            Side::new(0, product.x.dtype(), m, k, product.transpose_x),
+            Side::new(1, product.y.dtype(), k, n, product.transpose_y),
+        ],
+        product.bias.map(|bias| (bias.dtype(), BiasAlong::Columns)),
         batch,
-        dtype: product.result.dtype,
-        size: m.checked_mul(n)?,
-    };
+        product.result.dtype,
+        precision(&operands),
+        threads,
+    )?;
     is_float(kernel.dtype).then(|| Choice::kernel(kernel, operands))
 }
 
@@ -179,14 +234,17 @@ fn convolution(convolution: &Convolution<'_>, threads: &Threads) -> Option<Choic
     let [images, channels_in] = [x[0], x[1]];
     let positions = x[2..].iter().try_fold(1usize, |product, &length| product.checked_mul(length))?;
     let channels_out = weight[0];
-    let kernel = Product {
-        gemm: Gemm::new([channels_out, positions, channels_in], precision(&operands), threads),
-        a: Side::new(0, convolution.weight.dtype(), channels_out, channels_in, false),
-        b: Side::new(1, convolution.x.dtype(), channels_in, positions, false),
-        bias: convolution.bias.map(|bias| (bias.dtype(), BiasAlong::Rows)),
-        batch: (0..images).map(|image| [0, image]).collect(),
-        dtype: convolution.result.dtype,
-        size: channels_out.checked_mul(positions)?,
-    };
+    let kernel = Product::new(
+        [channels_out, positions, channels_in],
+        [
+            Side::new(0, convolution.weight.dtype(), channels_out, channels_in, false),
+            Side::new(1, convolution.x.dtype(), channels_in, positions, false),
+        ],
+        convolution.bias.map(|bias| (bias.dtype(), BiasAlong::Rows)),
+        (0..images).map(|image| [0, image]).collect(),
+        convolution.result.dtype,
+        precision(&operands),
+        threads,
+    )?;
     Some(Choice::kernel(kernel, operands))
 }

@@ -1,4 +1,4 @@
-//! Sums, means and extremes over neighbouring axes, accumulated in fp64.
+//! Sums, means and extremes over neighbouring axes, or the first and the last ones, accumulated in fp64.
 
 use anemone_mil::ops::{
     OpDef, OpError, Operand, Operands, ReduceMax, ReduceMean, ReduceMin, ReduceSum, ReduceSumSquare,
@@ -19,7 +19,7 @@ const COLUMNS: usize = STRIP;
 /// Partial results of a run of memory.
 const LANES: usize = 16;
 
-/// The kernel for a reduction of floating-point values over neighbouring axes.
+/// The kernel for a reduction of floating-point values over neighbouring axes, or the first and the last ones.
 pub(super) fn reduction(row: &OpDef, operands: &Operands<'_>) -> Result<Option<Choice>, OpError> {
     /// Binds a row and takes `x` and the axes from it.
     macro_rules! of {
@@ -38,14 +38,14 @@ pub(super) fn reduction(row: &OpDef, operands: &Operands<'_>) -> Result<Option<C
         _ => return Ok(None),
     };
     let Some(shape) = Reduced::new(&x, &axes) else { return Ok(None) };
-    let count = shape.axis as f64;
+    let count = (shape.parts * shape.axis) as f64;
     let add = |sum: f64, x: f64| sum + x;
     Ok(match row.name {
         "reduce_sum" => reduce(x, shape, 0.0, add, add, |sum| sum),
         "reduce_mean" => reduce(x, shape, 0.0, add, add, move |sum| sum / count),
         "reduce_sum_square" => reduce(x, shape, 0.0, |sum, x| sum + x * x, add, |sum| sum),
         // Nothing has no extreme: the op's meaning says so.
-        _ if shape.axis == 0 => None,
+        _ if shape.parts * shape.axis == 0 => None,
         "reduce_max" => reduce(x, shape, f64::NEG_INFINITY, larger, larger, |x| x),
         _ => reduce(x, shape, f64::INFINITY, smaller, smaller, |x| x),
     })
@@ -61,29 +61,39 @@ fn smaller(x: f64, y: f64) -> f64 {
     if x < y || x.is_nan() { x } else { y }
 }
 
-/// An operand as `[outer, axis, inner]`, to be reduced over `axis`.
+/// An operand as `[outer, axis, inner]`, to be reduced over `axis`, or as `[parts, outer, axis]`, over both of the others.
 #[derive(Debug, Clone, Copy)]
 struct Reduced {
+    parts: usize,
+    /// Elements of a part.
+    part: usize,
     axis: usize,
     inner: usize,
 }
 
 impl Reduced {
-    /// `None` where the reduced axes are not neighbours, or `x` is not of floating point.
+    /// `None` where the reduced axes are others, or `x` is not of floating point.
     fn new(x: &Operand, axes: &[usize]) -> Option<Reduced> {
         let dims = x.shape().to_known().filter(|_| is_float(x.dtype()))?;
         let long: Vec<(usize, bool)> = (0..dims.len())
             .map(|i| (dims[i], axes.contains(&i)))
             .filter(|&(length, _)| length != 1)
             .collect();
-        let first = long.iter().position(|&(_, reduced)| reduced).unwrap_or(long.len());
-        let after = long[first..].iter().position(|&(_, reduced)| !reduced);
-        let (middle, last) = long[first..].split_at(after.unwrap_or(long.len() - first));
-        if last.iter().any(|&(_, reduced)| reduced) {
-            return None;
-        }
-        let product = |dims: &[(usize, bool)]| dims.iter().map(|&(length, _)| length).product();
-        Some(Reduced { axis: product(middle), inner: product(last) })
+        let runs: Vec<&[(usize, bool)]> = long.chunk_by(|a, b| a.1 == b.1).collect();
+        let product = |run: usize| runs[run].iter().map(|&(length, _)| length).product::<usize>();
+        let reduced: Vec<usize> = (0..runs.len()).filter(|&run| runs[run][0].1).collect();
+        Some(match (reduced.as_slice(), runs.len()) {
+            ([], _) => Reduced { parts: 1, part: 0, axis: 1, inner: 1 },
+            ([axis], count) => {
+                let inner = if axis + 1 < count { product(axis + 1) } else { 1 };
+                Reduced { parts: 1, part: 0, axis: product(*axis), inner }
+            }
+            ([0, 2], 3) => {
+                let part = product(1).checked_mul(product(2))?;
+                Reduced { parts: product(0), part, axis: product(2), inner: 1 }
+            }
+            _ => return None,
+        })
     }
 }
 
@@ -145,10 +155,10 @@ where
         threads: &Threads,
         epilogue: Option<Elements<'_>>,
     ) {
-        let Reduced { axis, inner } = self.shape;
+        let Reduced { parts, axis, inner, .. } = self.shape;
         if inner == 1 {
-            return threads.each_chunk(result, 1, axis, |index, result| {
-                result[0] = self.run_of_memory(x, index * axis, threads);
+            return threads.each_chunk(result, 1, parts * axis, |index, result| {
+                result[0] = self.runs_of_memory(x, index * axis, threads);
             });
         }
         // Two threads have a part in few results, too.
@@ -173,13 +183,16 @@ where
         });
     }
 
-    /// What is reduced from a position on.
-    fn run_of_memory<T: Float>(&self, x: Only<'_, T>, first: usize, threads: &Threads) -> T {
+    /// What is reduced from a position on, and from the same position of the other parts.
+    fn runs_of_memory<T: Float>(&self, x: Only<'_, T>, first: usize, threads: &Threads) -> T {
         let (mut results, mut buffer) = ([self.first; LANES], [0.0; STRIP]);
-        for start in (0..self.shape.axis).step_by(STRIP) {
-            let values = &mut buffer[..STRIP.min(self.shape.axis - start)];
-            x.read(first + start, values);
-            threads.arch().dispatch(Accumulate { results: &mut results, values, step: self.step });
+        let Reduced { parts, part, axis, .. } = self.shape;
+        for first in (0..parts).map(|index| first + index * part) {
+            for start in (0..axis).step_by(STRIP) {
+                let values = &mut buffer[..STRIP.min(axis - start)];
+                x.read(first + start, values);
+                threads.arch().dispatch(Accumulate { results: &mut results, values, step: self.step });
+            }
         }
         let merged = results.iter().fold(self.first, |merged, &one| (self.merge)(merged, one));
         T::from_f64((self.finish)(merged))
