@@ -3,6 +3,8 @@
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anemone_cpu::Options;
@@ -20,7 +22,7 @@ use crate::common::files::{FileError, refuse_overwriting};
 use crate::common::flags::{DtypeName, HeadName, count};
 use crate::common::runtime::RuntimeName;
 use crate::common::simulator::{SimulatorFlags, SimulatorReport};
-use crate::common::{Failure, Output, config};
+use crate::common::{Failure, Output, config, interrupt};
 
 /// The directory that a run writes to unless told otherwise.
 const DEFAULT_OUT: &str = "anemone-out";
@@ -35,6 +37,7 @@ enum TokenizerName {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Offload {
     Head,
+    All,
 }
 
 /// Flags of `train`. Those that shape a run cannot be given when it is resumed: it goes on as it began.
@@ -133,6 +136,14 @@ enum TrainError {
     /// A runtime that does not compute the classifier and its loss in one.
     #[error("the runtime {} does not offer `--head fused`; those that do: {}", .0.name(), RuntimeName::with_fused_head())]
     NoFusedHead(RuntimeName),
+    /// A run that the user ended.
+    #[error("interrupted; the run is saved after step {step}, go on with it by `--resume {dir}`", dir = directory.display())]
+    Interrupted {
+        /// The steps done.
+        step: u64,
+        /// Where the run is.
+        directory: PathBuf,
+    },
     /// A run that should go on in a new process, which cannot be started.
     #[error("the run in {dir} must go on in a new process, which cannot be started: {1}; use `--resume {dir}`", dir = .0.display())]
     NoNewProcess(PathBuf, std::io::Error),
@@ -154,7 +165,6 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
 /// Trains to the end, or until the runtime can do no more in this process; gives the run's directory then.
 fn train(args: &Args, output: &Output) -> Result<Option<PathBuf>, Failure> {
     let TokenizerName::Bytes = args.tokenizer;
-    let Offload::Head = args.offload;
     let mut report = None;
     let head: Box<dyn Runtime> = match args.runtime {
         RuntimeName::Ane => Box::new(args.engine.open(args.weights, args.compilations)?),
@@ -166,7 +176,11 @@ fn train(args: &Args, output: &Output) -> Result<Option<PathBuf>, Failure> {
         other => other.open(Options::default())?.runtime,
     };
     let products = RuntimeName::Cpu.open(Options::default())?.runtime;
-    let runtimes = Runtimes { head: head.as_ref(), ..Runtimes::all(products.as_ref()) };
+    let layers = match args.offload {
+        Offload::Head => products.as_ref(),
+        Offload::All => head.as_ref(),
+    };
+    let runtimes = Runtimes { head: head.as_ref(), layers, products: products.as_ref() };
     let mut run = match &args.resume {
         Some(file) if file.is_file() => return Err(TrainError::NotADirectory(file.clone()).into()),
         Some(directory) => Run::resume(directory, args.log.as_deref(), runtimes)?,
@@ -186,14 +200,17 @@ fn train(args: &Args, output: &Output) -> Result<Option<PathBuf>, Failure> {
     if trainer.steps_done() > 0 {
         output.message(format_args!("going on after step {}", trainer.steps_done()));
     }
-    let mut progress = Progress::new(output, trainer.steps_done(), train.steps);
+    let mut progress = Progress::new(output, trainer.steps_done(), train.steps, interrupt::flag()?);
     let summary = run.finish(runtimes, &mut progress);
     progress.bar.finish_and_clear();
+    let directory = args.resume.as_deref().or(args.out.as_deref()).unwrap_or(Path::new(DEFAULT_OUT));
     match summary {
         Err(RunError::Exhausted { reason, .. }) => {
             output.detail(format_args!("{reason}"));
-            let directory = args.resume.as_deref().or(args.out.as_deref());
-            Ok(Some(directory.unwrap_or(Path::new(DEFAULT_OUT)).to_owned()))
+            Ok(Some(directory.to_owned()))
+        }
+        Err(RunError::Interrupted { step }) => {
+            Err(TrainError::Interrupted { step, directory: directory.to_owned() }.into())
         }
         summary => {
             let summary = summary?;
@@ -213,8 +230,10 @@ fn go_on(args: &Args, directory: &Path, output: &Output) -> Result<(), Failure> 
     let mut command = Command::new(std::env::current_exe().map_err(failed)?);
     command.args(["train", "--resume"]).arg(directory).args(output.arguments());
     command.args(["--runtime".to_string(), args.runtime.name()]).args(args.engine.arguments());
-    if let Some(weights) = args.weights.to_possible_value() {
-        command.args(["--weights", weights.get_name()]);
+    for (flag, value) in [("--weights", args.weights.to_possible_value()), ("--offload", args.offload.to_possible_value())] {
+        if let Some(value) = value {
+            command.args([flag, value.get_name()]);
+        }
     }
     if let Some(limit) = args.compilations {
         command.args(["--compilations".to_string(), limit.to_string()]);
@@ -305,10 +324,11 @@ struct Progress<'a> {
     bar: ProgressBar,
     is_terminal: bool,
     validation: String,
+    interrupted: Arc<AtomicBool>,
 }
 
 impl<'a> Progress<'a> {
-    fn new(output: &'a Output, done: u64, steps: u64) -> Progress<'a> {
+    fn new(output: &'a Output, done: u64, steps: u64, interrupted: Arc<AtomicBool>) -> Progress<'a> {
         let is_terminal = std::io::stderr().is_terminal() && output.has_messages();
         let target =
             if is_terminal { ProgressDrawTarget::stderr_with_hz(10) } else { ProgressDrawTarget::hidden() };
@@ -318,7 +338,7 @@ impl<'a> Progress<'a> {
         bar.set_position(done);
         bar.reset_eta();
         bar.enable_steady_tick(Duration::from_millis(200));
-        Progress { output, bar, is_terminal, validation: String::new() }
+        Progress { output, bar, is_terminal, validation: String::new(), interrupted }
     }
 }
 
@@ -344,5 +364,9 @@ impl Observer for Progress<'_> {
         if !self.is_terminal {
             self.output.detail(format_args!("checkpoint after step {step}: {}", path.display()));
         }
+    }
+
+    fn interrupts(&self) -> bool {
+        self.interrupted.load(Ordering::Relaxed)
     }
 }

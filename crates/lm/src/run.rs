@@ -94,6 +94,12 @@ pub enum RunError {
         /// The one given.
         given: &'static str,
     },
+    /// The observer asked for an end. The run is saved.
+    #[error("interrupted; the run is saved after step {step}, and can be resumed")]
+    Interrupted {
+        /// The steps done.
+        step: u64,
+    },
     /// The runtime can do no more in this process. The run is saved; another process can resume it.
     #[error("{reason}; the run is saved after step {step}, and another process can resume it")]
     Exhausted {
@@ -135,6 +141,10 @@ pub trait Observer {
     fn step(&mut self, record: &Record, steps: u64);
     /// A checkpoint was written after `step` steps.
     fn checkpoint(&mut self, step: u64, path: &Path);
+    /// Whether the run is to be saved and end after the present step.
+    fn interrupts(&self) -> bool {
+        false
+    }
 }
 
 /// An observer that looks away.
@@ -220,13 +230,14 @@ fn utf8(path: &Path) -> Result<(), RunError> {
 }
 
 fn origin(
-    runtime: &str,
+    runtimes: Runtimes<'_>,
     source: &DataSource,
     fingerprint: [u64; 2],
     log: &Path,
 ) -> Result<Checkpoint, CheckpointError> {
     let mut origin = Checkpoint::default();
-    origin.set("runtime", &runtime)?;
+    origin.set("runtime", &runtimes.head.name())?;
+    origin.set("layers_runtime", &runtimes.layers.name())?;
     origin.set("data", source)?;
     origin.set("data_fingerprint", &fingerprint)?;
     origin.set("log", &log)?;
@@ -274,7 +285,7 @@ impl Run {
         // Another process may have been at work until the lock was had.
         occupied()?;
         let remembered = directory.log_to_remember(&log_path)?;
-        let origin = origin(runtimes.head.name(), &source, fingerprint, &remembered)?;
+        let origin = origin(runtimes, &source, fingerprint, &remembered)?;
         let log = Log::create(&log_path)?;
         let (pending, last_loss) = (None, f64::NAN);
         Ok(Run { trainer, directory, log, log_path, origin, bigram, pending, last_loss })
@@ -296,9 +307,11 @@ impl Run {
         let checkpoint = Checkpoint::read(&path)?;
         let config: Config = checkpoint.get("config")?;
         config.validate().map_err(TrainError::from)?;
-        let (began, given): (String, _) = (checkpoint.get("runtime")?, runtimes.head.name());
-        if began != given {
-            return Err(RunError::Runtime { began, given });
+        for (key, given) in [("runtime", runtimes.head.name()), ("layers_runtime", runtimes.layers.name())] {
+            let began: String = checkpoint.get(key)?;
+            if began != given {
+                return Err(RunError::Runtime { began, given });
+            }
         }
         let source: DataSource = checkpoint.get("data")?;
         let log_path = match log {
@@ -314,7 +327,7 @@ impl Run {
         let bigram = bigram_cross_entropy(data.train(), data.validation())?;
         let trainer = Trainer::resume(config, data, runtimes, &checkpoint)?;
         let remembered = directory.log_to_remember(&log_path)?;
-        let origin = origin(given, &source, fingerprint, &remembered)?;
+        let origin = origin(runtimes, &source, fingerprint, &remembered)?;
         let pending: Option<Record> = match checkpoint.metadata.contains_key(PENDING) {
             true => Some(checkpoint.get(PENDING)?),
             false => None,

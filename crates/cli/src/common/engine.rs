@@ -3,16 +3,14 @@
 use std::env;
 use std::ffi::OsString;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use anemone_ane::device::e5rt::E5rt;
 use anemone_ane::device::{Budget, Engine, Interface, Options, Weights, in_memory};
 use anemone_cpu::{Cpu, Options as CpuOptions};
 use clap::ValueEnum;
-use signal_hook::consts::SIGINT;
 
-use super::Failure;
+use super::{Failure, interrupt};
 use super::output::warning;
 
 /// The private ways in to the engine.
@@ -99,16 +97,12 @@ impl EngineFlags {
             Fallback::Cpu => Some(Arc::new(Cpu::with_options(CpuOptions::default())?)),
             Fallback::None => None,
         };
-        // The first interrupt ends the work in order, the second at once.
-        let interrupted: Arc<AtomicBool> = Arc::default();
-        signal_hook::flag::register_conditional_shutdown(SIGINT, 130, interrupted.clone())?;
-        signal_hook::flag::register(SIGINT, interrupted.clone())?;
         let options = Options {
             weights: weights.into(),
             budget: Budget::of_process(limit.unwrap_or(Budget::COMPILATIONS)),
             recovery: recovery(),
             fallback,
-            interrupted,
+            interrupted: interrupt::flag()?,
             warn: Arc::new(warning),
             ..Options::default()
         };

@@ -118,6 +118,30 @@ fn the_same_seed_gives_the_same_run_and_flags_change_the_configuration() {
     assert!(!place.path("logged/log.jsonl").exists());
 }
 
+/// Ends a run in the middle by Ctrl-C: it is saved, and going on gives the losses of one that was left alone.
+#[cfg(unix)]
+#[test]
+fn an_interrupted_run_is_saved_and_goes_on_to_the_bit() {
+    let place = Place::new();
+    let more = ["-q", "--steps", "400"];
+    with(&small(&place, "whole"), &more).ended(0);
+    let mut child = command();
+    child.args(small(&place, "interrupted")).args(more).stdout(Stdio::null()).stderr(Stdio::piped());
+    let child = child.spawn().unwrap();
+    wait_for_step(&place.path("interrupted/log.jsonl"), 17);
+    let id = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
+    nix::sys::signal::kill(id, nix::sys::signal::Signal::SIGINT).unwrap();
+    let ended = child.wait_with_output().unwrap();
+    let stderr = String::from_utf8(ended.stderr).unwrap();
+    assert_eq!(ended.status.code(), Some(1), "{stderr}");
+    assert!(stderr.starts_with("error: interrupted; the run is saved after step "), "{stderr}");
+    let resume = format!("go on with it by `--resume {}`", place.text("interrupted"));
+    assert!(stderr.contains(&resume), "{stderr}");
+    anemone(["train", "-q", "--resume", &place.text("interrupted")]).ended(0);
+    let of = |run: &str| numbers(&place.path(&format!("{run}/log.jsonl")));
+    assert_eq!(of("interrupted"), of("whole"));
+}
+
 /// Kills a run in the middle; going on gives the losses, and the last checkpoint, of one that was left alone.
 #[test]
 fn a_killed_run_leaves_its_checkpoint_whole_and_goes_on_to_the_bit() {

@@ -23,7 +23,7 @@ impl Run {
     /// # Errors
     /// Training fails, or a file cannot be written; the last checkpoint is then still whole. A runtime that can do no
     /// more in this process leaves a checkpoint of the last step: [`RunError::Exhausted`], unless this process took no
-    /// step at all, so that another would not either.
+    /// step at all, so that another would not either. So does an observer that interrupts: [`RunError::Interrupted`].
     pub fn finish(
         &mut self,
         runtimes: Runtimes<'_>,
@@ -31,6 +31,11 @@ impl Run {
     ) -> Result<Summary, RunError> {
         let begun = (self.trainer.steps_done(), self.pending.is_some());
         match self.run_to_end(runtimes, observer) {
+            // The runtime was interrupted too.
+            Err(RunError::Train(_)) if observer.interrupts() => {
+                self.save(observer)?;
+                Err(RunError::Interrupted { step: self.trainer.steps_done() })
+            }
             Err(RunError::Train(error)) => match exhausted(&error) {
                 Some(reason) if begun != (self.trainer.steps_done(), self.pending.is_some()) => {
                     self.save(observer)?;
@@ -66,8 +71,12 @@ impl Run {
             self.log.append(&record)?;
             self.last_loss = record.loss;
             observer.step(&record, train.steps);
-            if due(train.checkpoint_interval, step) {
+            let interrupted = observer.interrupts() && step < train.steps;
+            if interrupted || due(train.checkpoint_interval, step) {
                 self.save(observer)?;
+            }
+            if interrupted {
+                return Err(RunError::Interrupted { step });
             }
         }
         let validation_loss = match validation_loss {
