@@ -1,5 +1,7 @@
 //! `anemone bench`: how long pieces of work take on this machine.
 
+mod train;
+
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -40,6 +42,8 @@ enum What {
     Head(HeadArgs),
     /// Time the head's three matrix products alone: logits, dx and dE
     Gemm(HeadArgs),
+    /// Time whole steps of training: forward, backward and the optimizer's update
+    Train(train::TrainArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -98,6 +102,7 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     match &args.what {
         What::Head(args) => Bench::new(args, output)?.head(),
         What::Gemm(args) => Bench::new(args, output)?.products(),
+        What::Train(args) => train::run(args, output),
     }
 }
 

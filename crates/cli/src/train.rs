@@ -230,7 +230,9 @@ fn go_on(args: &Args, directory: &Path, output: &Output) -> Result<(), Failure> 
     let mut command = Command::new(std::env::current_exe().map_err(failed)?);
     command.args(["train", "--resume"]).arg(directory).args(output.arguments());
     command.args(["--runtime".to_string(), args.runtime.name()]).args(args.engine.arguments());
-    for (flag, value) in [("--weights", args.weights.to_possible_value()), ("--offload", args.offload.to_possible_value())] {
+    for (flag, value) in
+        [("--weights", args.weights.to_possible_value()), ("--offload", args.offload.to_possible_value())]
+    {
         if let Some(value) = value {
             command.args([flag, value.get_name()]);
         }

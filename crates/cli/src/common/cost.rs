@@ -50,10 +50,20 @@ impl fmt::Display for Flops {
 
 /// The FLOPs of one run of a function.
 pub(crate) fn flops(function: &Function) -> Flops {
+    flops_where(function, |_| true)
+}
+
+/// The FLOPs of a function's products of matrices.
+pub(crate) fn flops_of_products(function: &Function) -> Flops {
+    flops_where(function, |name| matches!(name, "matmul" | "conv" | "linear"))
+}
+
+/// The FLOPs of the ops with such names.
+fn flops_where(function: &Function, counts: impl Fn(&str) -> bool) -> Flops {
     let facts = Facts::of(function);
     let mut flops = Flops { complete: true, ..Flops::default() };
     let in_body: HashSet<OpId> = function.body.ops.iter().copied().collect();
-    for (id, op) in function.walk().filter(|(_, op)| op.name != CONST) {
+    for (id, op) in function.walk().filter(|(_, op)| op.name != CONST && counts(&op.name)) {
         if !in_body.contains(&id) {
             flops.ops_in_blocks += 1;
             flops.complete = false;

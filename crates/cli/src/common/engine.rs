@@ -10,8 +10,8 @@ use anemone_ane::device::{Budget, Engine, Interface, Options, Weights, in_memory
 use anemone_cpu::{Cpu, Options as CpuOptions};
 use clap::ValueEnum;
 
-use super::{Failure, interrupt};
 use super::output::warning;
+use super::{Failure, interrupt};
 
 /// The private ways in to the engine.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]

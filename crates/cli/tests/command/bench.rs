@@ -64,5 +64,29 @@ fn what_cannot_be_timed_is_refused() {
     anemone(["bench", "head", "--vocab", "64", "--dim", "0", "--seq", "8"]).failed(1, &["`dim` is 0"]);
     anemone([&SMALL[..], &["--threads", "0"]].concat()).failed(2, &["--threads"]);
     anemone([&SMALL[..], &["--runtime", "gpu"]].concat()).failed(2, &["gpu", "cpu, eval"]);
-    anemone(["bench", "train"]).failed(2, &["train"]);
+    anemone(["bench", "inference"]).failed(2, &["inference"]);
+    anemone(["bench", "train", "--config", "tin"]).failed(1, &["`tin` is neither a file nor a built-in"]);
+    anemone(["bench", "train", "--seq", "99999999"]).failed(2, &["--seq"]);
+}
+
+#[test]
+fn steps_of_training_are_timed() {
+    let flags = ["--config", "tiny", "--batch", "2", "--seq", "8", "--repeats", "2", "--threads", "1"];
+    for more in [&[][..], &["--dtype", "fp32", "--head", "fused", "--recompute"]] {
+        let lines = anemone([&["bench", "train", "--json"], &flags[..], more].concat()).ended(0).json();
+        let line = &lines[0];
+        let number = |key: &str| line[key].as_f64().unwrap();
+        assert_eq!((lines.len(), line["what"].as_str()), (1, Some("train step")));
+        assert!(number("ms_min") > 0.0 && number("ms") >= number("ms_min"), "{line}");
+        assert!((number("tokens_per_s") * number("ms") / 16e3 - 1.0).abs() < 1e-9, "{line}");
+        assert!(number("machine_gflops") > 0.0, "{line}");
+        // 6 FLOPs for each weight of a matrix, but for the embedding, and token; or 8, where forward runs twice.
+        let matrices = 4.0 * (4.0 * 128.0 * 128.0 + 3.0 * 128.0 * 344.0);
+        let again = if more.is_empty() { 6.0 } else { 8.0 };
+        let least = (again * matrices + 6.0 * 256.0 * 128.0) * 16.0;
+        let flops = number("gflops") * number("ms") * 1e6;
+        assert!(flops > least && flops < 1.1 * least, "{line}: {flops} and {least}");
+    }
+    let text = anemone([&["bench", "train"], &flags[..]].concat()).ended(0).stdout;
+    assert!(text.starts_with("train step  ms ") && text.contains("  machine_gflops "), "{text}");
 }
