@@ -57,6 +57,7 @@ mod memory;
 #[path = "../tests/common/not_run.rs"]
 mod not_run;
 mod path;
+mod peak;
 mod plan;
 mod readers;
 mod simd;

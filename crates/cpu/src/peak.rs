@@ -63,7 +63,8 @@ mod tests {
         for path in crate::InstructionPath::available() {
             for threads in [1, 2] {
                 let options = Options { path: Some(path), threads: Some(threads), ..Options::default() };
-                let gflops = Cpu::with_options(options).unwrap().multiply_add_gflops(Duration::from_millis(2));
+                let gflops =
+                    Cpu::with_options(options).unwrap().multiply_add_gflops(Duration::from_millis(2));
                 assert!(gflops.is_finite() && gflops > 0.0, "{path}: {gflops}");
             }
         }

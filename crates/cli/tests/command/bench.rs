@@ -66,7 +66,7 @@ fn what_cannot_be_timed_is_refused() {
     anemone([&SMALL[..], &["--runtime", "gpu"]].concat()).failed(2, &["gpu", "cpu, eval"]);
     anemone(["bench", "inference"]).failed(2, &["inference"]);
     anemone(["bench", "train", "--config", "tin"]).failed(1, &["`tin` is neither a file nor a built-in"]);
-    anemone(["bench", "train", "--seq", "99999999"]).failed(2, &["--seq"]);
+    anemone(["bench", "train", "--seq", "99999999"]).failed(1, &["`seq` is 99999999"]);
 }
 
 #[test]

@@ -113,7 +113,7 @@ pub struct LayerPair {
     pub backward: Program,
 }
 
-/// The values that forward does not keep: each has T×T elements per head.
+/// The values that backward computes again: each has T×T elements per head.
 const RECOMPUTED: [&str; 4] = ["scores", "later", "masked_scores", "probabilities"];
 
 impl Layer<'_> {
@@ -153,6 +153,7 @@ impl Layer<'_> {
         let request = Request {
             of: vec!["y"],
             wrt: std::iter::once("x").chain(parameters.iter().map(|parameter| parameter.input)).collect(),
+            recompute: RECOMPUTED.to_vec(),
             groups: rules.iter().map(|(norm, input, rule)| norm.group(input, rule)).collect(),
             ..Request::default()
         };
