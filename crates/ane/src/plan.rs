@@ -59,6 +59,8 @@ pub enum Role {
     FusedForward,
     /// A tile's rows of dE, from its logits computed again.
     FusedWeightGradient,
+    /// dx and the gain's gradient, from dxn.
+    RmsnormBackward,
 }
 
 impl Role {
@@ -73,6 +75,7 @@ impl Role {
             Role::WeightGradient => "weight_gradient",
             Role::FusedForward => "fused_forward",
             Role::FusedWeightGradient => "fused_weight_gradient",
+            Role::RmsnormBackward => "rmsnorm_backward",
         }
     }
 
@@ -85,7 +88,7 @@ impl Role {
     /// Matrix products of V_i × D × S in it.
     fn products(self) -> u64 {
         match self {
-            Role::FinalRmsnorm | Role::Softmax | Role::SoftmaxTile => 0,
+            Role::FinalRmsnorm | Role::RmsnormBackward | Role::Softmax | Role::SoftmaxTile => 0,
             Role::ClassifierForward | Role::ClassifierBackward | Role::WeightGradient => 1,
             Role::FusedForward | Role::FusedWeightGradient => 2,
         }
@@ -274,7 +277,7 @@ fn program_count(form: Form, weights: Weights, tiles: &[Range<usize>]) -> usize 
         Weights::Baked if role.reads_embedding() => tiles.len(),
         _ => shapes,
     };
-    1 + tiled_roles(form, tiles.len()).into_iter().map(count).sum::<usize>()
+    2 + tiled_roles(form, tiles.len()).into_iter().map(count).sum::<usize>()
 }
 
 /// The number of lengths: tiles are alike but for the last.
@@ -347,8 +350,11 @@ fn programs(
     form: Form,
     tiles: &[Range<usize>],
 ) -> Vec<PlannedProgram> {
-    let whole = std::iter::once(0..sizes.vocab).collect();
-    let mut all = vec![planned(Role::FinalRmsnorm, String::new(), whole, sizes, roofline, weights)];
+    let whole = |role| {
+        let all_rows = std::iter::once(0..sizes.vocab).collect();
+        planned(role, String::new(), all_rows, sizes, roofline, weights)
+    };
+    let mut all = vec![whole(Role::FinalRmsnorm)];
     for role in tiled_roles(form, tiles.len()) {
         let groups: Vec<Vec<Range<usize>>> = match weights {
             Weights::Baked if role.reads_embedding() => tiles.iter().map(|tile| vec![tile.clone()]).collect(),
@@ -360,6 +366,7 @@ fn programs(
             all.push(planned(role, suffix, group, sizes, roofline, weights));
         }
     }
+    all.push(whole(Role::RmsnormBackward));
     all
 }
 
@@ -389,6 +396,10 @@ fn planned(
         Role::WeightGradient => (vec![dlogits, xn], vec![gradient]),
         Role::FusedForward => (vec![embed, xn], vec![largest, sum, activation("mixture", dim)]),
         Role::FusedWeightGradient => (vec![embed, largest, activation("scaled_xn", dim), xn], vec![gradient]),
+        Role::RmsnormBackward => (
+            vec![activation("dxn", dim), gain, activation("x", dim)],
+            vec![activation("dx", dim), buffer("dgain_mean", &[1, 1, 1, dim])],
+        ),
     };
     let total = |buffers: &[Buffer]| buffers.iter().map(|buffer| buffer.bytes).sum::<u64>();
     let bytes = total(&inputs) + total(&outputs);
@@ -400,7 +411,10 @@ fn planned(
     }
     let (rows, dim, positions) = (rows as u64, dim as u64, positions as u64);
     let elementwise = match role {
-        Role::FinalRmsnorm => 4 * dim * positions,
+        // Magnitudes, the largest, products with it, squares, their mean, two products.
+        Role::FinalRmsnorm => 8 * dim * positions,
+        // The same again, and the gradients' products, means and difference.
+        Role::RmsnormBackward => 18 * dim * positions,
         _ => 4 * rows * positions,
     };
     let products = 2 * role.products() * rows * dim * positions;
