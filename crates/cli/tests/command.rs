@@ -19,6 +19,7 @@ mod command {
     mod grad;
     mod opt;
     mod overwriting;
+    mod plan;
     mod reduce;
     mod rules;
     mod run;
