@@ -124,25 +124,8 @@ const LAST_AXIS: usize = 16;
 ///
 /// When a dimension is 0, the vocabulary is over 2^24, or no tiling of it keeps the chip's limits.
 pub fn head(sizes: HeadSizes, chip: Chip, weights: Weights, form: Form) -> Result<HeadPlan, PlanError> {
-    let HeadSizes { vocab, dim, positions } = sizes;
-    let named = [("vocabulary", vocab), ("model dimension", dim), ("number of positions", positions)];
-    if let Some((what, _)) = named.into_iter().find(|(_, length)| *length == 0) {
-        return Err(PlanError::Empty(what));
-    }
     let limits = Limits::of(chip);
-    let padded = positions.checked_next_multiple_of(LAST_AXIS).unwrap_or(positions);
-    let bounds = [
-        ("model dimension", dim, (limits.channels, limits.channels_rule)),
-        ("number of positions", padded, (limits.inner, limits.inner_rule)),
-    ];
-    for (what, length, (most, rule)) in bounds {
-        if length > most {
-            return Err(PlanError::Length { chip, what, length, most, rule });
-        }
-    }
-    if vocab > MOST_TOKENS {
-        return Err(PlanError::Vocabulary(vocab));
-    }
+    let (positions, padded) = (sizes.positions, padded_positions(sizes, &limits)?);
     let mut reasons = Vec::new();
     let sizes = HeadSizes { positions: padded, ..sizes };
     if padded != positions {
@@ -172,6 +155,29 @@ pub fn head(sizes: HeadSizes, chip: Chip, weights: Weights, form: Form) -> Resul
     })
 }
 
+/// The positions of the programs, where each dimension keeps its limits.
+fn padded_positions(sizes: HeadSizes, limits: &Limits) -> Result<usize, PlanError> {
+    let HeadSizes { vocab, dim, positions } = sizes;
+    let named = [("vocabulary", vocab), ("model dimension", dim), ("number of positions", positions)];
+    if let Some((what, _)) = named.into_iter().find(|(_, length)| *length == 0) {
+        return Err(PlanError::Empty(what));
+    }
+    let padded = positions.checked_next_multiple_of(LAST_AXIS).unwrap_or(positions);
+    let bounds = [
+        ("model dimension", dim, (limits.channels, limits.channels_rule)),
+        ("number of positions", padded, (limits.inner, limits.inner_rule)),
+    ];
+    for (what, length, (most, rule)) in bounds {
+        if length > most {
+            return Err(PlanError::Length { chip: limits.chip, what, length, most, rule });
+        }
+    }
+    if vocab > MOST_TOKENS {
+        return Err(PlanError::Vocabulary(vocab));
+    }
+    Ok(padded)
+}
+
 fn reasons_for(chip: Chip, weights: Weights, form: Form, tiles: usize) -> Vec<String> {
     let mut reasons = Vec::new();
     reasons.push(match weights {
@@ -193,6 +199,10 @@ fn reasons_for(chip: Chip, weights: Weights, form: Form, tiles: usize) -> Vec<St
                 .to_string()
         }
     });
+    reasons.push(
+        "The RMSNorm's means are convolutions with 1/D, which add up in fixed point: `reduce_sum` does in fp16 (R54)."
+            .to_string(),
+    );
     reasons.push(
         "The backward is a `matmul`: a convolution of 32000 input channels is refused (R4).".to_string(),
     );

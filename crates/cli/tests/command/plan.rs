@@ -31,6 +31,7 @@ fn both_forms_are_planned_with_programs_totals_and_reasons() {
         "The vocabulary is cut in 2 tiles",
         "Weights are inputs",
         "(R4)",
+        "(R54)",
         "Times are by the roofline that was fitted on an M1.",
     ] {
         assert!(text.contains(words), "{words:?} is not in {text}");

@@ -17,6 +17,7 @@ use anemone_mil::types::{DType, TensorType};
 use crate::common::random::normal;
 use forms::{fused, plain, with_logits};
 
+mod backward;
 mod forms;
 mod rmsnorm;
 
@@ -162,7 +163,7 @@ fn planned_programs_give_loss_and_gradients_within_one_percent_where_plain_ones_
         row("plain", rms, found, &events(&engine));
         let total = engine.report().total();
         assert!(total.overflows + total.dropped > 0, "plain, rms {rms}: {total:?}");
-        assert!(found.iter().any(|&error| !(error < 0.01)), "plain, rms {rms}: {found:?}");
+        assert!(found.iter().any(|&error| error.is_nan() || error >= 0.01), "plain, rms {rms}: {found:?}");
     }
 }
 

@@ -12,8 +12,8 @@
 //! | x̂ | z·v^-½ | at most √D |
 //!
 //! i cancels in x̂, and with it whatever the division is off by: the power is the only function on whose exactness that
-//! of x̂ rests. The squares that the mean drops are below 2^-20 of the largest for D from 513 to 1024, and below 2^-15 for
-//! any.
+//! of x̂ rests. For D from 2^(k-1) to 2^k the mean drops squares below 2^(k-30) of the largest. All of them together change
+//! x̂ by 2^(2k-31) at most: half a unit in the last place for D up to 1024.
 
 use anemone_mil::builder::{BuildError, FunctionBuilder};
 use anemone_mil::ops::call;
@@ -64,7 +64,8 @@ pub(crate) fn normalize_on_engine(
 
 /// dx for x̂ = x·r, dx̂ `[1, D, 1, S]`: r·(dx̂ − x̂·mean_c(dx̂·x̂)).
 ///
-/// Nothing overflows where |dx̂| is at most 64, and no sum drops what counts where its largest value is at least 1.
+/// For |dx̂| of at most 64 no step overflows but the last, and that only where dx does; for a largest |dx̂| of at least 1
+/// the sum drops nothing that counts.
 pub(crate) fn normalize_backward_on_engine(
     f: &mut FunctionBuilder,
     normalized: &NormalizedOnEngine,
