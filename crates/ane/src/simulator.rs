@@ -115,6 +115,10 @@ impl Runtime for Simulator {
         Simulator::NAME
     }
 
+    fn identity(&self) -> String {
+        format!("{} ({})", Simulator::NAME, self.chip)
+    }
+
     fn prepare(
         &self,
         program: &Arc<Verified>,
