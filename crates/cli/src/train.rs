@@ -148,6 +148,7 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
 fn train(args: &Args, output: &Output) -> Result<Option<PathBuf>, Failure> {
     let TokenizerName::Bytes = args.tokenizer;
     let Offload::Head = args.offload;
+    args.simulator.refuse_without_simulator(args.runtime)?;
     let mut report = None;
     let head: Box<dyn Runtime> = match args.runtime {
         RuntimeName::Ane => Box::new(args.engine.open(args.weights, args.compilations)?),

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)] // A test fails by panicking.
 
+mod common;
 #[path = "../../cpu/tests/common/not_run.rs"]
 mod not_run;
 

@@ -92,7 +92,7 @@ pub enum RunError {
         /// The one it began on.
         began: String,
         /// The one given.
-        given: &'static str,
+        given: String,
     },
     /// The runtime can do no more in this process. The run is saved; another process can resume it.
     #[error("{reason}; the run is saved after step {step}, and another process can resume it")]
@@ -274,7 +274,7 @@ impl Run {
         // Another process may have been at work until the lock was had.
         occupied()?;
         let remembered = directory.log_to_remember(&log_path)?;
-        let origin = origin(runtimes.head.name(), &source, fingerprint, &remembered)?;
+        let origin = origin(&runtimes.head.identity(), &source, fingerprint, &remembered)?;
         let log = Log::create(&log_path)?;
         let (pending, last_loss) = (None, f64::NAN);
         Ok(Run { trainer, directory, log, log_path, origin, bigram, pending, last_loss })
@@ -296,7 +296,7 @@ impl Run {
         let checkpoint = Checkpoint::read(&path)?;
         let config: Config = checkpoint.get("config")?;
         config.validate().map_err(TrainError::from)?;
-        let (began, given): (String, _) = (checkpoint.get("runtime")?, runtimes.head.name());
+        let (began, given): (String, _) = (checkpoint.get("runtime")?, runtimes.head.identity());
         if began != given {
             return Err(RunError::Runtime { began, given });
         }
@@ -314,7 +314,7 @@ impl Run {
         let bigram = bigram_cross_entropy(data.train(), data.validation())?;
         let trainer = Trainer::resume(config, data, runtimes, &checkpoint)?;
         let remembered = directory.log_to_remember(&log_path)?;
-        let origin = origin(given, &source, fingerprint, &remembered)?;
+        let origin = origin(&given, &source, fingerprint, &remembered)?;
         let pending: Option<Record> = match checkpoint.metadata.contains_key(PENDING) {
             true => Some(checkpoint.get(PENDING)?),
             false => None,
