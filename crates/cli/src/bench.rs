@@ -117,6 +117,7 @@ struct Bench<'a> {
 
 impl<'a> Bench<'a> {
     fn new(args: &'a HeadArgs, output: &'a Output) -> Result<Bench<'a>, Failure> {
+        args.simulator.refuse_without_simulator(args.runtime)?;
         args.dimensions.validate()?;
         let HeadDimensions { vocab, dim, seq } = args.dimensions;
         let target = Target::new(DeviceDtype::from(args.dtype));

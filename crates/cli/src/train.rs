@@ -165,6 +165,7 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
 /// Trains to the end, or until the runtime can do no more in this process; gives the run's directory then.
 fn train(args: &Args, output: &Output) -> Result<Option<PathBuf>, Failure> {
     let TokenizerName::Bytes = args.tokenizer;
+    args.simulator.refuse_without_simulator(args.runtime)?;
     let mut report = None;
     let head: Box<dyn Runtime> = match args.runtime {
         RuntimeName::Ane => Box::new(args.engine.open(args.weights, args.compilations)?),

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)] // A test fails by panicking.
 
+mod common;
 #[path = "../../cpu/tests/common/not_run.rs"]
 mod not_run;
 
@@ -19,6 +20,7 @@ mod command {
     mod grad;
     mod opt;
     mod overwriting;
+    mod plan;
     mod reduce;
     mod rules;
     mod run;

@@ -92,7 +92,7 @@ pub enum RunError {
         /// The one it began on.
         began: String,
         /// The one given.
-        given: &'static str,
+        given: String,
     },
     /// The observer asked for an end. The run is saved.
     #[error("interrupted; the run is saved after step {step}, and can be resumed")]
@@ -236,8 +236,8 @@ fn origin(
     log: &Path,
 ) -> Result<Checkpoint, CheckpointError> {
     let mut origin = Checkpoint::default();
-    origin.set("runtime", &runtimes.head.name())?;
-    origin.set("layers_runtime", &runtimes.layers.name())?;
+    origin.set("runtime", &runtimes.head.identity())?;
+    origin.set("layers_runtime", &runtimes.layers.identity())?;
     origin.set("data", source)?;
     origin.set("data_fingerprint", &fingerprint)?;
     origin.set("log", &log)?;
@@ -307,7 +307,7 @@ impl Run {
         let checkpoint = Checkpoint::read(&path)?;
         let config: Config = checkpoint.get("config")?;
         config.validate().map_err(TrainError::from)?;
-        for (key, given) in [("runtime", runtimes.head.name()), ("layers_runtime", runtimes.layers.name())] {
+        for (key, given) in [("runtime", runtimes.head.identity()), ("layers_runtime", runtimes.layers.identity())] {
             let began: String = checkpoint.get(key)?;
             if began != given {
                 return Err(RunError::Runtime { began, given });

@@ -7,7 +7,7 @@ use crate::limits::{self, ANY_AXIS, INNER_DIMENSION, OLDER_AXIS};
 
 /// The longest dimensions that all of some chips take (R1, R2, R3).
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Limits {
+pub(super) struct Longest {
     /// Of axes from the third on.
     pub spatial: u64,
     /// Rows and columns of a matrix product.
@@ -16,12 +16,12 @@ pub(super) struct Limits {
     pub inner: u64,
 }
 
-impl Limits {
+impl Longest {
     /// Those of chips.
-    pub(super) fn of(chips: Chips) -> Limits {
+    pub(super) fn of(chips: Chips) -> Longest {
         match chips.and(Chips::until(Chip::M3)).is_empty() {
-            true => Limits { spatial: ANY_AXIS, product: ANY_AXIS, inner: INNER_DIMENSION },
-            false => Limits { spatial: OLDER_AXIS, product: OLDER_AXIS, inner: OLDER_AXIS },
+            true => Longest { spatial: ANY_AXIS, product: ANY_AXIS, inner: INNER_DIMENSION },
+            false => Longest { spatial: OLDER_AXIS, product: OLDER_AXIS, inner: OLDER_AXIS },
         }
     }
 

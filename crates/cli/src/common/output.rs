@@ -122,7 +122,7 @@ impl Output {
     pub(crate) fn failure(&self, failure: &Failure) {
         match failure {
             Failure::Program(rendered) => say(rendered),
-            Failure::Other(error) => say(format_args!("error: {error}")),
+            Failure::Usage(_) | Failure::Other(_) => say(format_args!("error: {failure}")),
         }
     }
 }

@@ -20,11 +20,12 @@ use anemone_mil::verify::{Verified, verify};
 use anemone_mil::weights::{BlobError, BlobFile, WeightDirectory, WeightMap, WeightSource, write_blob_file};
 
 use crate::common;
+use crate::common::number;
 use crate::execute::{Tensors, random_tensor, run};
 use crate::files::{has_its_case, inputs, read, suffixes, told};
 use crate::fragments::Fragments;
 use crate::generator;
-use crate::programs::{DEFAULT_PROGRAMS, number, sound};
+use crate::programs::{DEFAULT_PROGRAMS, sound};
 
 #[test]
 fn programs_before_and_after_legalisation() {
