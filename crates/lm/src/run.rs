@@ -307,7 +307,9 @@ impl Run {
         let checkpoint = Checkpoint::read(&path)?;
         let config: Config = checkpoint.get("config")?;
         config.validate().map_err(TrainError::from)?;
-        for (key, given) in [("runtime", runtimes.head.identity()), ("layers_runtime", runtimes.layers.identity())] {
+        for (key, given) in
+            [("runtime", runtimes.head.identity()), ("layers_runtime", runtimes.layers.identity())]
+        {
             let began: String = checkpoint.get(key)?;
             if began != given {
                 return Err(RunError::Runtime { began, given });
