@@ -271,7 +271,12 @@ impl Trainer {
         runtimes: Runtimes<'_>,
     ) -> Result<Vec<u32>, TrainError> {
         let mut generator = Generator::new(&self.config, &self.model, runtimes)?;
-        generator.generate(&self.model, prompt, count, sampler, random)
+        let mut tokens = Vec::new();
+        generator.generate(&self.model, prompt, count, (sampler, random), |token| {
+            tokens.push(token);
+            true
+        })?;
+        Ok(tokens)
     }
 
     fn apply(&mut self, lr: f64, factor: f32) {
