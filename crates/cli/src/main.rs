@@ -12,7 +12,9 @@ mod check;
 mod common;
 mod device_report;
 mod emit;
+mod eval;
 mod fmt;
+mod generate;
 mod grad;
 mod opt;
 mod plan;
@@ -67,8 +69,12 @@ macro_rules! subcommands {
 }
 
 subcommands! {
-    /// Train a model; without flags, a small one on built-in stories in about a minute
+    /// Train a model; without flags, a small Llama on built-in stories in less than two minutes
     Train = train,
+    /// Continue a text with a model that was trained here
+    Generate = generate,
+    /// Compute the loss and perplexity of a trained model on a text
+    Eval = eval,
     /// Time pieces of work on this machine
     Bench = bench,
     /// Print programs as Apple's compiler would

@@ -20,6 +20,7 @@ use thiserror::Error;
 use crate::common::engine::{EngineFlags, WeightsName};
 use crate::common::files::{FileError, refuse_overwriting};
 use crate::common::flags::{DtypeName, HeadName, count};
+use crate::common::output::printable;
 use crate::common::runtime::RuntimeName;
 use crate::common::simulator::{SimulatorFlags, SimulatorReport};
 use crate::common::{Failure, Output, config, interrupt};
@@ -313,12 +314,6 @@ fn describe(summary: &Summary) -> String {
         summary.curve.display(),
         printable(summary.sample.trim())
     )
-}
-
-/// Text for a terminal, which is not to take orders from a model.
-fn printable(text: &str) -> String {
-    let shown = |c: char| if c.is_control() && c != '\n' { char::REPLACEMENT_CHARACTER } else { c };
-    text.chars().map(shown).collect()
 }
 
 /// A bar on a terminal; elsewhere, a line for every validation.

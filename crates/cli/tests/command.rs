@@ -17,6 +17,7 @@ mod command {
     mod engine;
     mod fmt;
     mod foreign;
+    mod generate;
     mod grad;
     mod opt;
     mod overwriting;

@@ -12,6 +12,7 @@
 
 mod directory;
 mod steps;
+mod trained;
 
 use std::path::{Path, PathBuf};
 
@@ -29,6 +30,8 @@ use crate::log::{Log, LogError, Record};
 use crate::tokenizer::{Tokenizer, TokenizerError};
 use crate::train::{TrainError, Trainer};
 use directory::{CHECKPOINT, CURVE, LOG, RunDirectory};
+
+pub use trained::Trained;
 
 /// Why a run cannot begin, go on or end.
 #[derive(Debug, Error)]
@@ -76,6 +79,9 @@ pub enum RunError {
     /// The directory has no checkpoint to go on from.
     #[error("{} holds no checkpoint, so there is no run to resume", .0.display())]
     Nothing(PathBuf),
+    /// The directory has no checkpoint to take a model from.
+    #[error("{} holds no checkpoint of a run, so there is no model", .0.display())]
+    NoModel(PathBuf),
     /// The vocabulary does not hold the tokenizer's tokens.
     #[error("the vocabulary has {vocab} tokens, and the tokenizer makes {tokens}")]
     Vocabulary {

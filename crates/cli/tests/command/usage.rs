@@ -25,7 +25,10 @@ fn help_gives_every_flag_one_line() {
         "plan head",
         "bench head",
         "bench gemm",
+        "bench train",
         "train",
+        "generate",
+        "eval",
     ] {
         let help = anemone(subcommand.split(' ').chain(["--help"])).ended(0).stdout;
         let after = help.split_once("Options:\n").unwrap().1;
