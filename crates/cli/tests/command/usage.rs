@@ -26,6 +26,7 @@ fn help_gives_every_flag_one_line() {
         "bench head",
         "bench gemm",
         "bench train",
+        "bench generate",
         "train",
         "generate",
         "eval",
