@@ -59,7 +59,7 @@ fn append(
     build.insert_before(None);
     let result = build.bind(name, call);
     *function = build.finish(outputs);
-    Ok(result?)
+    result
 }
 
 /// Makes an output what an op makes of it. The output keeps its name, which is given; what it was is named after it.
