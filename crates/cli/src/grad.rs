@@ -28,6 +28,9 @@ pub(crate) struct Args {
     /// Values that are held constant: no gradient goes through them
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
     constant: Vec<String>,
+    /// Values that forward never saves and backward computes again, products and softmax too
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
+    recompute: Vec<String>,
     /// Directory for forward.mil and backward.mil, with the weights they refer to; made if missing
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
@@ -60,6 +63,7 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let function = source.function(args.function.as_deref())?;
     let names = |names: &[String]| names.iter().map(|name| name.trim().to_string()).collect::<Vec<_>>();
     let (of, wrt, constant) = (names(&args.of), names(&args.wrt), names(&args.constant));
+    let recompute = names(&args.recompute);
     let recognized = normalization::recognize(function, verified.program().version);
     let rules: Vec<_> = recognized.iter().map(|norm| (norm, norm.input(), norm.rule())).collect();
     let groups = rules.iter().map(|(norm, input, rule)| norm.group(input, rule)).collect();
@@ -67,6 +71,7 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
         of: of.iter().map(String::as_str).collect(),
         wrt: wrt.iter().map(String::as_str).collect(),
         constant: constant.iter().map(String::as_str).collect(),
+        recompute: recompute.iter().map(String::as_str).collect(),
         groups,
     };
     let Pair { forward, backward } = differentiate(&verified, &function.name, &request)?;

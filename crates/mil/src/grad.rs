@@ -6,7 +6,8 @@
 //!
 //! Every op's row has its rule, which builds the gradient as MIL from the op's operands, results and the gradients of
 //! those ([`Pullback`]). The rules' ops are appended to the function, in the reverse order of its own; what the two
-//! parts share is then saved or computed again, whichever is fewer bytes ([`partition`]), and dead code goes.
+//! parts share is then saved or computed again, whichever is fewer bytes ([`partition`]), and dead code goes. Products and
+//! reductions are computed again only where [`Request::recompute`] says so.
 //!
 //! ```
 //! use anemone_mil::grad::{Request, differentiate};
@@ -87,6 +88,9 @@ pub struct Request<'a> {
     pub wrt: Vec<&'a str>,
     /// Values that are constant to the gradient: nothing goes through them.
     pub constant: Vec<&'a str>,
+    /// Values that forward never saves, by name: backward computes them again from what is saved, whatever their ops
+    /// are, as the T×T matrices of attention, which are too large to keep.
+    pub recompute: Vec<&'a str>,
     /// Groups of ops with a rule of their own.
     pub groups: Vec<Group<'a>>,
 }
@@ -173,15 +177,18 @@ pub fn differentiate(program: &Verified, function: &str, request: &Request<'_>) 
     let renamed = names.wrt.iter().zip(&gradients).map(|(wrt, &gradient)| (gradient, names.gradient(*wrt)));
     function.rename_all(renamed.collect(), version.dialect());
     // What the rules build twice, or what the function computes already, is computed once.
-    passes::merge_common(&mut function, version.dialect());
+    let merged = passes::merge_common(&mut function, version.dialect());
+    let kept = |id: &ValueId| merged.representatives.get(id).copied().unwrap_or(*id);
+    let recompute = names.recompute.iter().map(kept).collect();
     let gradients = function.body.outputs.split_off(own_outputs.len());
-    Ok(partition::partition(&function, own_ops, &cotangents, &gradients))
+    Ok(partition::partition(&function, own_ops, &cotangents, &gradients, &recompute))
 }
 
 /// Takes out what neither the results nor the request need; what the request names may be dead and is known all the same.
 fn remove_what_is_not_named(function: &mut Function, request: &Request<'_>) {
     let outputs = function.body.outputs.len();
-    let named = request.wrt.iter().chain(&request.constant).filter_map(|name| function.value_named(name));
+    let named = request.wrt.iter().chain(&request.constant).chain(&request.recompute);
+    let named = named.filter_map(|name| function.value_named(name));
     let named: Vec<ValueId> = named.collect();
     function.body.outputs.extend(named);
     passes::remove_dead_code(function);
@@ -193,6 +200,7 @@ struct Names {
     of: Vec<ValueId>,
     wrt: Vec<ValueId>,
     constant: HashSet<ValueId>,
+    recompute: Vec<ValueId>,
     /// The names of the gradients, by what they are gradients of.
     gradients: HashMap<ValueId, String>,
 }
@@ -220,10 +228,12 @@ impl Names {
         }
         let constant = request.constant.iter().map(|name| named(function, name));
         let constant = constant.collect::<Result<_, _>>()?;
+        let recompute = request.recompute.iter().map(|name| recomputed(function, name));
+        let recompute = recompute.collect::<Result<_, _>>()?;
         let named =
             of.iter().chain(&wrt).map(|&id| (id, format!("{GRADIENT_PREFIX}{}", function.value(id).name)));
         let gradients = named.collect();
-        let names = Names { constant, of, wrt, gradients };
+        let names = Names { constant, recompute, of, wrt, gradients };
         free_names(function, &names)?;
         Ok(names)
     }
@@ -306,6 +316,22 @@ fn variable(
         ty if ty.dtype().is_some_and(|dtype| dtype.is_float()) => Ok(id),
         ty => Err(GradError::Name(format!("`{name}` is {ty}: only floating point has gradients"))),
     }
+}
+
+/// A value that an op computes, and can compute again.
+fn recomputed(function: &Function, name: &str) -> Result<ValueId, GradError> {
+    let id = named(function, name)?;
+    let maker = function.body.ops.iter().map(|&op| function.op(op)).find(|op| op.results.contains(&id));
+    let Some(op) = maker.filter(|op| op.name != CONST) else {
+        let message = format!("`{name}` is not computed by the function: it cannot be computed again");
+        return Err(GradError::Name(message));
+    };
+    let row = crate::ops::lookup(&op.name, op.opset.unwrap_or(function.opset));
+    if row.is_none_or(|row| row.stateful) || !op.blocks.is_empty() {
+        let message = format!("`{name}` cannot be computed again: {} may give something else then", op.name);
+        return Err(GradError::Name(message));
+    }
+    Ok(id)
 }
 
 /// Makes the names of the gradients free: what is computed on the way gives them up; inputs and results keep theirs.

@@ -175,6 +175,83 @@ fn products_and_reductions_are_not_computed_twice() {
     assert_eq!(products, 2, "{:?}", ops(&pair.backward));
 }
 
+/// Causal attention of two groups of queries to one key/value head, a length of three, as a layer has it.
+const ATTENTION: &str = "func main<ios18>(tensor<fp32, [1, 2, 2, 3]> q, tensor<fp32, [1, 1, 2, 3]> k, tensor<fp32, [1, 1, 2, 3]> v) {
+    tensor<bool, [1, 1, 3, 3]> later = greater(x = tensor<int32, [1, 1, 1, 3]>([[[[0, 1, 2]]]]), y = tensor<int32, [1, 1, 3, 1]>([[[[0], [1], [2]]]]))[name = string(\"later\")];
+    tensor<fp32, [1, 2, 3, 3]> scores = matmul(x = q, y = k, transpose_x = bool(true), transpose_y = bool(false))[name = string(\"scores\")];
+    tensor<fp32, [1, 2, 3, 3]> masked = select(cond = later, a = fp32(-10000.0), b = scores)[name = string(\"masked\")];
+    tensor<fp32, [1, 2, 3, 3]> p = softmax(x = masked, axis = int32(-1))[name = string(\"p\")];
+    tensor<fp32, [1, 2, 2, 3]> y = matmul(x = v, y = p, transpose_x = bool(false), transpose_y = bool(true))[name = string(\"y\")];
+} -> (y);";
+
+#[test]
+fn what_is_to_be_computed_again_is_not_saved() {
+    let program = parsed(ATTENTION);
+    let request = |recompute| Request { recompute, ..Request::all(&["q", "k", "v"]) };
+    let pair = differentiate(&program, "main", &request(vec!["scores", "masked", "p"])).unwrap();
+    let outputs = |function: &Function| {
+        function.body.outputs.iter().map(|&id| function.value(id).name.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(outputs(&pair.forward), ["y"]);
+    assert_eq!(input_names(&pair.backward), ["d_y", "q", "k", "v"]);
+    let repeated = ops(&pair.backward).into_iter().take(4).collect::<Vec<_>>();
+    assert_eq!(repeated, ["greater", "matmul", "select", "softmax"]);
+    // What is computed again is the same, to the bit.
+    let saving = differentiate(&program, "main", &request(vec![])).unwrap();
+    assert_eq!(outputs(&saving.forward), ["y", "p"]);
+    let value = |i: usize, scale: f32| ((i * 7 % 11) as f32 - 5.0) * scale;
+    let tensor = |dims: &[usize], scale| {
+        Tensor::from_values(dims, (0..dims.iter().product()).map(|i| value(i, scale)).collect()).unwrap()
+    };
+    let [q, k, v] = [tensor(&[1, 2, 2, 3], 0.25), tensor(&[1, 1, 2, 3], 0.5), tensor(&[1, 1, 2, 3], 0.125)];
+    let d_y = tensor(&[1, 2, 2, 3], 1.0);
+    let forward = run(&saving.forward, &[q.clone(), k.clone(), v.clone()]);
+    let given = |name: &str| match name {
+        "d_y" => d_y.clone(),
+        "q" => q.clone(),
+        "k" => k.clone(),
+        "v" => v.clone(),
+        _ => forward[1].clone(),
+    };
+    let gradients = |pair: &Pair| {
+        let inputs: Vec<Tensor> = input_names(&pair.backward).into_iter().map(given).collect();
+        run(&pair.backward, &inputs)
+    };
+    assert_eq!(gradients(&pair), gradients(&saving));
+}
+
+#[test]
+fn what_an_equal_value_stands_for_is_computed_again_too() {
+    let body = [
+        "a = softmax(x = x, axis = int32(0))",
+        "b = softmax(x = x, axis = int32(0))",
+        "y = mul(x = a, y = b)",
+    ];
+    let program = program(&["x"], &body, "y");
+    let request = Request { recompute: vec!["b"], ..Request::all(&["x"]) };
+    let pair = differentiate(&program, "main", &request).unwrap();
+    assert_eq!(input_names(&pair.backward), ["d_y", "x"]);
+    assert_eq!(pair.forward.body.outputs.len(), 1);
+}
+
+#[test]
+fn a_result_that_is_to_be_computed_again_is_no_input_of_backward() {
+    let program = program(&["x"], &["y = exp(x = x)"], "y");
+    let request = Request { recompute: vec!["y"], ..Request::all(&["x"]) };
+    let pair = differentiate(&program, "main", &request).unwrap();
+    assert_eq!(input_names(&pair.backward), ["d_y", "x"]);
+    let saving = differentiate(&program, "main", &Request::all(&["x"])).unwrap();
+    assert_eq!(input_names(&saving.backward), ["d_y", "y"]);
+}
+
+#[test]
+fn only_what_is_computed_can_be_computed_again() {
+    let program = program(&["x"], &["y = mul(x = x, y = x)"], "y");
+    let refused = |name| error(&program, &Request { recompute: vec![name], ..Request::all(&["x"]) });
+    assert_eq!(refused("x"), "`x` is not computed by the function: it cannot be computed again");
+    assert_eq!(refused("z"), "nothing is named `z`; the inputs are `x`");
+}
+
 #[test]
 fn products_transpose_by_flags() {
     let products = [

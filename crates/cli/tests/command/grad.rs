@@ -97,6 +97,17 @@ fn the_heads_gradients_are_those_of_the_programs_written_by_hand() {
 }
 
 #[test]
+fn what_is_to_be_computed_again_is_not_passed_on() {
+    let place = Place::new();
+    let run = grad(&place, &["--wrt", "x,w", "--recompute", "d_x, y"]).ended(0);
+    assert!(run.stdout.contains("forward.mil: x, n -> y, m"), "{run:#?}");
+    assert!(run.stdout.contains("backward.mil: d_y, x -> d_x, d_w"), "{run:#?}");
+    let backward = fs::read_to_string(place.path("g/backward.mil")).unwrap();
+    assert_eq!(backward.matches("= matmul(").count(), 3, "{backward}");
+    grad(&place, &["--wrt", "x", "--recompute", "n"]).failed(1, &["`n` is not computed"]);
+}
+
+#[test]
 fn mistakes_are_named() {
     let place = Place::new();
     grad(&place, &["--wrt", "xs"]).failed(1, &["nothing is named `xs`", "`x`"]);

@@ -3,7 +3,8 @@
 //! Between the function's inputs and the ops of the gradient lies a network of values. A cut of it is a set of values
 //! that forward saves; from them backward computes again what else it needs. The bytes of the cut are the least of all
 //! cuts in which no product, convolution or reduction is computed twice: only ops that compute element by element or
-//! move data are. Inputs, constants and the function's own results cost nothing: backward can have them anyway.
+//! move data are, and those of values that are to be computed again, which no cut holds. Inputs, constants and the
+//! function's other results cost nothing: backward can have them anyway.
 
 use std::collections::HashSet;
 
@@ -16,16 +17,19 @@ use crate::types::TensorType;
 use crate::verify::CONST;
 
 /// Splits a function to whose first `own_ops` ops the gradient was appended. `cotangents` are the gradients of its
-/// results, which the appended ops read, `gradients` what backward is to give.
+/// results, which the appended ops read, `gradients` what backward is to give, and `recompute` the values that it
+/// computes again.
 pub(super) fn partition(
     joint: &Function,
     own_ops: usize,
     cotangents: &[ValueId],
     gradients: &[ValueId],
+    recompute: &HashSet<ValueId>,
 ) -> Pair {
     let is_own = |id: OpId| id.index() < own_ops;
     let backward_ops = needed(joint, gradients, |_| true, &HashSet::new());
-    let split = Split { joint, own_ops, facts: Facts::of(joint), forward: forward_values(joint, own_ops) };
+    let (facts, forward) = (Facts::of(joint), forward_values(joint, own_ops));
+    let split = Split { joint, own_ops, facts, forward, recompute };
     let read: HashSet<ValueId> = backward_ops
         .iter()
         .filter(|&&id| !is_own(id))
@@ -71,6 +75,8 @@ struct Split<'a> {
     facts: Facts,
     /// For each value whether it is an input of the function or a result of one of its own ops.
     forward: Vec<bool>,
+    /// The values that are never saved.
+    recompute: &'a HashSet<ValueId>,
 }
 
 /// For each value of a function whether it is an input, or a result of one of the first ops.
@@ -88,10 +94,10 @@ impl Split<'_> {
         self.joint.body.ops.iter().filter(|id| id.index() < self.own_ops).map(|&id| self.joint.op(id))
     }
 
-    /// Whether an op may be computed again in backward: a constant, or one that only moves data or computes element by
-    /// element.
+    /// Whether an op may be computed again in backward: a constant, one that only moves data or computes element by
+    /// element, or that of a value that is to be computed again.
     fn may_repeat(&self, op: &Op) -> bool {
-        if op.name == CONST {
+        if op.name == CONST || op.results.iter().any(|result| self.recompute.contains(result)) {
             return true;
         }
         let Some(row) = ops::lookup(&op.name, op.opset.unwrap_or(self.joint.opset)) else { return false };
@@ -130,8 +136,12 @@ impl Split<'_> {
             for &result in &op.results {
                 let free = op.name == CONST || outputs.contains(&result);
                 // Saving costs a little more than nothing, so that what is free to make is not saved.
-                let cost = if free { 0 } else { self.bytes(result) };
-                network.connect(entry(result), exit(result), cost.min(UNBOUNDED / 2));
+                let cost = match self.recompute.contains(&result) {
+                    true => UNBOUNDED,
+                    false if free => 0,
+                    false => self.bytes(result).min(UNBOUNDED / 2),
+                };
+                network.connect(entry(result), exit(result), cost);
                 if repeats {
                     op.reads().for_each(|read| network.connect(exit(read), entry(result), UNBOUNDED));
                 } else {

@@ -23,14 +23,22 @@ use crate::verify::{CONST, Verified, count};
 /// None for a program that was read or built; should the result not verify, what is wrong with it.
 pub fn common_subexpressions(program: &Verified) -> Result<Rewritten, PassError> {
     let dialect = program.program().version.dialect();
-    rewrite(program, |_, function| match merge_common(function, dialect) {
+    rewrite(program, |_, function| match merge_common(function, dialect).ops {
         0 => Ok(Vec::new()),
         merged => Ok(vec![format!("{} computed before", count(merged, "op"))]),
     })
 }
 
-/// [`common_subexpressions`] of one function; gives the number of ops left out.
-pub(crate) fn merge_common(function: &mut Function, dialect: Dialect) -> usize {
+/// What merging left out.
+pub(crate) struct Merged {
+    /// The number of ops.
+    pub ops: usize,
+    /// The value that stands for each of their results.
+    pub representatives: HashMap<ValueId, ValueId>,
+}
+
+/// [`common_subexpressions`] of one function.
+pub(crate) fn merge_common(function: &mut Function, dialect: Dialect) -> Merged {
     let mut merging = Merging::new(function, dialect);
     let body = function.body.clone();
     merging.block(function, &body);
@@ -41,7 +49,7 @@ pub(crate) fn merge_common(function: &mut Function, dialect: Dialect) -> usize {
             *output = representative;
         }
     }
-    gone.len()
+    Merged { ops: gone.len(), representatives }
 }
 
 struct Merging {

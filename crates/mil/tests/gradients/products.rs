@@ -1,8 +1,9 @@
 //! Cases of products of matrices, and convolutions.
 
-use anemone_mil::builder::BuildError;
+use anemone_mil::builder::{BuildError, Input};
 use anemone_mil::ops::call;
 use anemone_mil::program::ValueId;
+use anemone_mil::tensor::Tensor;
 use anemone_mil::types::Opset;
 
 use super::case::{Case, Maker, Random};
@@ -11,6 +12,7 @@ use super::case::{Case, Maker, Random};
 pub const CASES: &[(&str, Maker)] = &[
     ("matmul", matmul),
     ("matmul", matmul_of_two_types),
+    ("matmul", attention),
     ("linear", linear),
     ("conv", conv),
     ("conv", pointwise),
@@ -45,6 +47,26 @@ fn matmul_of_two_types(case: &mut Case) -> Result<Vec<ValueId>, BuildError> {
         return case.bind(call::matmul(x, w).transpose_y(true));
     }
     case.bind(call::matmul(w, x).transpose_y(true))
+}
+
+/// Attention of several queries to one key, masked or not.
+fn attention(case: &mut Case) -> Result<Vec<ValueId>, BuildError> {
+    let [batch, groups, size] = [(); 3].map(|()| 1 + case.random.below(2));
+    let [queries, keys] = [(); 2].map(|()| 1 + case.random.below(3));
+    let q = case.input(&[batch, groups, size, queries]);
+    let k = case.input(&[batch, 1, size, keys]);
+    let v = case.input(&[batch, 1, size, keys]);
+    let mut scores: Input = call::matmul(q, k).transpose_x(true).into();
+    if case.coin() {
+        let positions = |dims: &[usize]| {
+            let values = (0..dims.iter().product::<usize>() as i32).collect();
+            Tensor::from_values(dims, values).expect("as many values as the dimensions hold")
+        };
+        let later = call::greater(positions(&[1, 1, 1, keys]), positions(&[1, 1, queries, 1]));
+        let low = Tensor::from_f64(case.dtype, &[], &[-100.0]).expect("one value");
+        scores = call::select(later, low, scores).into();
+    }
+    case.bind(call::matmul(v, call::softmax(scores)).transpose_y(true))
 }
 
 fn linear(case: &mut Case) -> Result<Vec<ValueId>, BuildError> {
