@@ -61,6 +61,11 @@ impl Threads {
         self.exact_products
     }
 
+    /// One thread, the caller's, with the same instructions.
+    pub(crate) fn alone(&self) -> Threads {
+        Threads { pool: None, count: 1, instructions: self.instructions, exact_products: self.exact_products }
+    }
+
     /// Runs `work` inside the pool, where [`Threads::each_chunk`] and [`Threads::drain`] share work out.
     pub(crate) fn install<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
         match &self.pool {
