@@ -123,6 +123,12 @@ impl Execution {
         };
         self.body.plan.steps.iter().map(ops).collect()
     }
+
+    /// Bytes of planned memory.
+    #[cfg(test)]
+    pub(crate) fn planned_bytes(&self) -> usize {
+        self.body.plan.lines * LINE_BYTES
+    }
 }
 
 impl Body {

@@ -362,7 +362,7 @@ impl Gemm {
 }
 
 /// Values up to the end of their last cache line.
-fn line(values: usize) -> usize {
+pub(crate) fn line(values: usize) -> usize {
     values.checked_next_multiple_of(LINE_BYTES / size_of::<f32>()).unwrap_or(values)
 }
 

@@ -11,12 +11,13 @@ use crate::memory::Sources;
 use crate::threads::Threads;
 use elementwise::StripFunction;
 
+pub(crate) mod attention;
 mod binary;
 mod broadcast;
 pub(crate) mod elementwise;
 mod movement;
 mod power;
-mod product;
+pub(crate) mod product;
 mod reduce;
 mod softmax;
 mod unary;

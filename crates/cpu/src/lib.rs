@@ -39,6 +39,7 @@
 #![warn(unreachable_pub)]
 
 mod arena;
+mod attention;
 mod choose;
 mod constants;
 mod detect;

@@ -16,6 +16,7 @@ use anemone_mil::verify::CONST;
 
 use crate::NAME;
 use crate::arena::Arena;
+use crate::attention::{Attentions, attentions};
 use crate::choose::choice_of;
 use crate::constants::Constants;
 use crate::draft::{Chain, Draft, DraftWork};
@@ -131,6 +132,8 @@ struct Planner<'a> {
     threads: &'a Threads,
     /// How many ops read each value.
     readers: Vec<usize>,
+    /// The ops that become one step of attention.
+    attentions: Attentions,
     /// The storage of each value.
     storage_of: Vec<Option<usize>>,
     storages: Vec<Storage>,
@@ -141,10 +144,12 @@ struct Planner<'a> {
 pub(crate) fn plan(constants: &Constants, threads: &Threads) -> Result<Plan, RuntimeError> {
     let specialized = constants.specialized();
     let function = specialized.function();
+    let readers = readers(function);
     let mut planner = Planner {
         constants,
         threads,
-        readers: readers(function),
+        attentions: attentions(constants, &readers, threads),
+        readers,
         storage_of: vec![None; function.values.len()],
         storages: Vec::new(),
         held: 0,
@@ -193,6 +198,16 @@ impl Planner<'_> {
         let function = specialized.function();
         let op = function.op(id);
         if op.name == CONST || op.results.iter().any(|&result| self.storage(result).is_some()) {
+            return Ok(());
+        }
+        if self.attentions.inner.contains(&id) {
+            return Ok(());
+        }
+        if let (Some(work), Some(&value)) = (self.attentions.works.remove(&id), op.results.first()) {
+            self.add_result(value)?;
+            let (result, prologue, epilogue) = (0, None, None);
+            drafts
+                .push(Draft { op: id, work: DraftWork::Kernel { result, value, work, prologue, epilogue } });
             return Ok(());
         }
         let Some(row) = specialized.program.row(specialized.function, id) else {

@@ -253,7 +253,7 @@ fn vector_product(
 const MOST_COMBINED: usize = 1 << 18;
 
 /// For each matrix of the broadcast batch, the position of the operand's matrix that stands there.
-fn batch_indices(dims: &[usize], batch: &[usize]) -> Vec<usize> {
+pub(crate) fn batch_indices(dims: &[usize], batch: &[usize]) -> Vec<usize> {
     let own = &dims[..dims.len().saturating_sub(2)];
     let mut indices = vec![0];
     let missing = batch.len() - own.len();

@@ -147,7 +147,7 @@ impl SoftmaxKernel {
 
 /// e^(x − y) for x ≤ y, as good as results of this type are.
 #[inline(always)]
-fn exponential<T: Float, S: Simd>(x: f32, y: f32) -> f32 {
+pub(super) fn exponential<T: Float, S: Simd>(x: f32, y: f32) -> f32 {
     if T::HALF { rough_decay::<S>(x - y) } else { exp_difference::<S>(x, y) }
 }
 
