@@ -12,6 +12,7 @@ mod check;
 mod common;
 mod device_report;
 mod emit;
+mod export;
 mod fmt;
 mod grad;
 mod opt;
@@ -83,6 +84,8 @@ subcommands! {
     Opt = opt,
     /// Write programs, and the weights they refer to
     Emit = emit,
+    /// Write a trained model in another form: llama2.c's .bin, or a Hugging Face directory
+    Export = export,
     /// Plan how programs are cut for a chip of Apple's: tiles, buffers, time, and why
     Plan = plan,
     /// Differentiate a program: write forward.mil and backward.mil
