@@ -14,6 +14,7 @@ mod command {
     mod device_report;
     mod emit;
     mod engine;
+    mod export;
     mod fmt;
     mod foreign;
     mod grad;

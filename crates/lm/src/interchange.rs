@@ -34,7 +34,7 @@ pub fn read(path: &Path) -> Result<Model, InterchangeError> {
     if path.is_dir() { hugging_face::read(path) } else { llama2c::read(path) }
 }
 
-/// The files that a model may be read from: the file itself, or all that a directory holds.
+/// The files that a model may be read from: the file itself, or those of a directory that have dimensions or weights.
 ///
 /// # Errors
 ///
@@ -44,7 +44,14 @@ pub fn files(path: &Path) -> Result<Vec<PathBuf>, FileError> {
         return Ok(vec![path.to_owned()]);
     }
     let failed = |source| FileError::read(path, source);
-    fs::read_dir(path).map_err(failed)?.map(|entry| Ok(entry.map_err(failed)?.path())).collect()
+    let mut files = vec![path.join(hugging_face::CONFIG), path.join(hugging_face::INDEX)];
+    for entry in fs::read_dir(path).map_err(failed)? {
+        let file = entry.map_err(failed)?.path();
+        if file.extension().is_some_and(|extension| extension == "safetensors") {
+            files.push(file);
+        }
+    }
+    Ok(files)
 }
 
 /// What two configurations say differently of the same thing.

@@ -14,9 +14,19 @@ fn bad_usage_ends_with_status_2_and_says_what_is_possible() {
 
 #[test]
 fn help_gives_every_flag_one_line() {
-    for subcommand in
-        ["fmt", "check", "rules", "show", "run", "opt", "emit head", "bench head", "bench gemm", "train"]
-    {
+    for subcommand in [
+        "fmt",
+        "check",
+        "rules",
+        "show",
+        "run",
+        "opt",
+        "emit head",
+        "bench head",
+        "bench gemm",
+        "train",
+        "export",
+    ] {
         let help = anemone(subcommand.split(' ').chain(["--help"])).ended(0).stdout;
         let after = help.split_once("Options:\n").unwrap().1;
         for line in after.lines().filter(|line| !line.is_empty()) {
