@@ -13,6 +13,7 @@ mod common;
 mod device_report;
 mod emit;
 mod eval;
+mod export;
 mod fmt;
 mod generate;
 mod grad;
@@ -89,6 +90,8 @@ subcommands! {
     Opt = opt,
     /// Write programs, and the weights they refer to
     Emit = emit,
+    /// Write a trained model in another form: llama2.c's .bin, or a Hugging Face directory
+    Export = export,
     /// Plan how programs are cut for a chip of Apple's: tiles, buffers, time, and why
     Plan = plan,
     /// Differentiate a program: write forward.mil and backward.mil

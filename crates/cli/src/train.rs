@@ -10,13 +10,16 @@ use std::time::Duration;
 use anemone_cpu::Options;
 use anemone_lm::config::{MAX_DIMENSION, MAX_STEPS};
 use anemone_lm::head::{HeadKind, Runtimes};
+use anemone_lm::interchange::{self, Difference};
 use anemone_lm::log::Record;
+use anemone_lm::model::Model;
 use anemone_lm::run::{DataSource, Observer, Run, RunError, Summary, written_files};
 use anemone_mil::runtime::Runtime;
 use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use thiserror::Error;
 
+use crate::common::config::Loaded;
 use crate::common::engine::{EngineFlags, WeightsName};
 use crate::common::files::{FileError, refuse_overwriting};
 use crate::common::flags::{DtypeName, HeadName, count};
@@ -44,9 +47,12 @@ enum Offload {
 /// Flags of `train`. Those that shape a run cannot be given when it is resumed: it goes on as it began.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Configuration: built in (tiny, small, stories15m, stories42m, stories110m, qwen3-0.6b), or a TOML file [default: tiny]
+    /// Configuration: built in (tiny, small, stories15m, stories42m, stories110m, qwen3-0.6b), a TOML file, or the model of a Hugging Face config.json [default: tiny]
     #[arg(long, value_name = "NAME|FILE", conflicts_with = "resume")]
     config: Option<PathBuf>,
+    /// Begin with the weights of a model: a Hugging Face directory, or a llama2.c .bin; its dimensions are taken from it
+    #[arg(long, value_name = "DIR|FILE.bin", conflicts_with = "resume")]
+    init: Option<PathBuf>,
     /// Text to train on, one file after the other; the last tenth is for validation [default: built-in stories]
     #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with = "resume")]
     data: Vec<PathBuf>,
@@ -131,6 +137,12 @@ enum TrainError {
         dir = .0.display()
     )]
     Occupied(PathBuf),
+    /// A configuration of another model than the one whose weights are taken.
+    #[error(
+        "`{field}` is {configured} by `--config {config}`, and {found} in {init}; leave `--config` out, or its model",
+        field = .0.field, configured = .0.values[0], found = .0.values[1], config = .1.display(), init = .2.display()
+    )]
+    OtherModel(Difference, PathBuf, PathBuf),
     /// Something else than a run's directory, maybe the checkpoint in it.
     #[error("`--resume` takes the directory of a run, and {} is a file", .0.display())]
     NotADirectory(PathBuf),
@@ -262,9 +274,22 @@ fn replace_process(_: &mut Command) -> std::io::Error {
 
 fn create(args: &Args, runtimes: Runtimes<'_>) -> Result<Run, Failure> {
     let directory = args.out.as_deref().unwrap_or(Path::new(DEFAULT_OUT));
+    let written = || written_files(directory, args.log.as_deref());
     let config = args.config.as_deref().unwrap_or(Path::new(config::DEFAULT));
-    refuse_overwriting(written_files(directory, args.log.as_deref()), config::file(config))?;
-    let mut config = config::load(config)?;
+    refuse_overwriting(written(), config::file(config))?;
+    let Loaded { mut config, gives_model } = config::load_parts(config)?;
+    let mut model = None;
+    if let Some(init) = &args.init {
+        refuse_overwriting(written(), interchange::files(init)?)?;
+        let read = interchange::read(init)?;
+        if let Some(given) = args.config.as_ref().filter(|_| gives_model)
+            && let Some(difference) = interchange::difference(&config.model, &read.config)
+        {
+            return Err(TrainError::OtherModel(difference, given.clone(), init.clone()).into());
+        }
+        config.model = read.config.clone();
+        model = Some(read);
+    }
     let train = &mut config.train;
     train.steps = args.steps.unwrap_or(train.steps);
     train.batch = args.batch.unwrap_or(train.batch);
@@ -278,12 +303,13 @@ fn create(args: &Args, runtimes: Runtimes<'_>) -> Result<Run, Failure> {
     train.dtype = args.dtype.map_or(train.dtype, Into::into);
     train.head = args.head.map_or(train.head, Into::into);
     config.model.soft_cap = args.soft_cap.or(config.model.soft_cap);
+    let model = model.map(|model| Model { config: config.model.clone(), ..model });
     if config.train.head == HeadKind::Fused && !args.runtime.offers_fused_head()? {
         return Err(TrainError::NoFusedHead(args.runtime).into());
     }
     let source =
         if args.data.is_empty() { DataSource::BuiltIn } else { DataSource::Files(absolute(&args.data)?) };
-    match Run::create(config, source, directory, args.log.as_deref(), runtimes) {
+    match Run::create_from(model, config, source, directory, args.log.as_deref(), runtimes) {
         Err(RunError::Occupied(directory)) => Err(TrainError::Occupied(directory).into()),
         other => Ok(other?),
     }
@@ -303,6 +329,7 @@ fn describe(summary: &Summary) -> String {
          validation loss       {} nats per token\n\
          bigram cross entropy  {} nats per byte (byte bigrams of the training text, add-one smoothing)\n\
          checkpoint            {}\n\
+         model                 {}\n\
          log                   {}\n\
          loss curve            {}\n\
          sample\n\n{}",
@@ -310,6 +337,9 @@ fn describe(summary: &Summary) -> String {
         summary.validation_loss,
         summary.bigram_cross_entropy,
         summary.checkpoint.display(),
+        summary.model.as_ref().map_or("none: transformers has no soft cap".to_string(), |directory| {
+            format!("{} (config.json and model.safetensors)", directory.display())
+        }),
         summary.log.display(),
         summary.curve.display(),
         printable(summary.sample.trim())

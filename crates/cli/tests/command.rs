@@ -15,6 +15,7 @@ mod command {
     mod device_report;
     mod emit;
     mod engine;
+    mod export;
     mod fmt;
     mod foreign;
     mod generate;

@@ -11,7 +11,7 @@ mod format;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use safetensors::{Dtype, SafeTensors};
+use safetensors::{Dtype, SafeTensorError, SafeTensors};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -145,10 +145,8 @@ impl Checkpoint {
 
     /// The content of a file's bytes; `path` is for the messages.
     fn parse(path: &Path, bytes: &[u8]) -> Result<Self, CheckpointError> {
-        check_extent(path, bytes)?;
-        let format = |source| CheckpointError::Format { path: path.to_owned(), source };
-        let (_, header) = SafeTensors::read_metadata(bytes).map_err(format)?;
-        let file = SafeTensors::deserialize(bytes).map_err(format)?;
+        let file = deserialize(path, bytes)?;
+        let (_, header) = SafeTensors::read_metadata(bytes).map_err(|source| format_error(path, source))?;
         let mut checkpoint = Self::default();
         if let Some(metadata) = header.metadata() {
             checkpoint.metadata = metadata.clone().into_iter().collect();
@@ -166,7 +164,17 @@ impl Checkpoint {
     }
 }
 
+/// The tensors of any safetensors file's bytes, each within them; `path` is for the messages.
+pub(crate) fn deserialize<'a>(path: &Path, bytes: &'a [u8]) -> Result<SafeTensors<'a>, CheckpointError> {
+    check_extent(path, bytes)?;
+    SafeTensors::deserialize(bytes).map_err(|source| format_error(path, source))
+}
+
 const METADATA: &str = "__metadata__";
+
+fn format_error(path: &Path, source: SafeTensorError) -> CheckpointError {
+    CheckpointError::Format { path: path.to_owned(), source }
+}
 
 fn metadata_error(key: &str, source: serde_json::Error) -> CheckpointError {
     CheckpointError::Metadata { key: key.to_owned(), source }

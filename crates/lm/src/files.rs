@@ -202,6 +202,20 @@ pub fn serialize_path<S: Serializer>(path: &impl AsRef<Path>, serializer: S) -> 
     serializer.collect_str(&path.as_ref().display())
 }
 
+/// [`serialize_path`] of a path that may not be.
+///
+/// # Errors
+/// Those of the serializer.
+pub fn serialize_optional_path<S: Serializer>(
+    path: &Option<impl AsRef<Path>>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match path {
+        Some(path) => serialize_path(path, serializer),
+        None => serializer.serialize_none(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

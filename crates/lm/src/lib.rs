@@ -12,6 +12,7 @@
 //! | gradients → new weights: AdamW, clipping, schedule, loss scale | [`optimizer`] |
 //! | what stays of a run: checkpoints, log, loss curve | [`checkpoint`], [`log`], [`curve`], [`files`] |
 //! | logits → the next token | [`generate`] |
+//! | models from and for Hugging Face's transformers and llama2.c | [`interchange`] |
 //!
 //! The dimension letters (V, D, B, T, S) and the layout of device tensors are defined in [`config`]; every random
 //! choice draws from [`random`], so a run is determined by its seed. Device tensors are slices of an
@@ -70,6 +71,7 @@ pub mod embedding;
 pub mod files;
 pub mod generate;
 pub mod head;
+pub mod interchange;
 pub mod layers;
 pub mod log;
 pub mod loss;

@@ -23,6 +23,16 @@ pub enum ModelError {
     /// A name that no parameter has.
     #[error("the model has no parameter `{0}`")]
     NoParameter(String),
+    /// A parameter is given another number of values than its shape has.
+    #[error("the model's `{name}` has the shape {shape:?}, {found} values are given for it")]
+    Count {
+        /// The parameter.
+        name: String,
+        /// Its dimensions.
+        shape: Vec<usize>,
+        /// The number of values given.
+        found: usize,
+    },
     /// The checkpoint's tensors are not the model's.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
@@ -161,6 +171,14 @@ impl Parameter {
         Ok(Parameter { gradient: zeros()?, name, shape: description.shape, values, moments, decay })
     }
 
+    /// With these values, which are as many as the shape has, and an optimizer that has seen no step.
+    fn with_values(description: Description, values: Vec<f32>) -> Result<Parameter, ModelError> {
+        let Description { name, shape, decay, .. } = description;
+        let zeros = || allocate(&shape, std::iter::repeat(0.0));
+        let moments = Moments { first: zeros()?, second: zeros()? };
+        Ok(Parameter { gradient: zeros()?, name, shape, values, moments, decay })
+    }
+
     fn load(description: Description, checkpoint: &Checkpoint) -> Result<Parameter, ModelError> {
         let Description { name, shape, decay, .. } = description;
         let [first, second] = moment_names(&name);
@@ -195,6 +213,27 @@ impl Model {
     pub fn new(config: &ModelConfig, seed: u64) -> Result<Model, ModelError> {
         let parameters = parameters(config).into_iter().map(|description| Parameter::new(description, seed));
         Ok(Model { config: config.clone(), parameters: parameters.collect::<Result<_, _>>()? })
+    }
+
+    /// The model of these values, which `values` gives for each parameter's name, row-major.
+    ///
+    /// # Errors
+    ///
+    /// When `values` fails, or gives another number of values than the parameter has, or the system has no memory.
+    pub fn with_values(
+        config: &ModelConfig,
+        mut values: impl FnMut(&str) -> Result<Vec<f32>, ModelError>,
+    ) -> Result<Model, ModelError> {
+        let with_values = |description: Description| {
+            let values = values(&description.name)?;
+            let (shape, found) = (&description.shape, values.len());
+            if shape.iter().try_fold(1usize, |count, &dim| count.checked_mul(dim)) != Some(found) {
+                return Err(ModelError::Count { name: description.name, shape: shape.clone(), found });
+            }
+            Parameter::with_values(description, values)
+        };
+        let parameters = parameters(config).into_iter().map(with_values).collect::<Result<_, _>>()?;
+        Ok(Model { config: config.clone(), parameters })
     }
 
     /// The parameter of this name.

@@ -5,10 +5,11 @@
 //! | `checkpoint.safetensors` | weights, optimizer state and everything else that resuming needs |
 //! | `log.jsonl` | one line per step, see [`crate::log`] |
 //! | `curve.svg` | the loss curve, drawn at every checkpoint |
+//! | `config.json`, `model.safetensors` | the checkpoint's model as Hugging Face has it, see [`hugging_face`] |
 //! | `lock` | empty, locked by the process that trains there |
 //!
 //! A checkpoint replaces the one before it atomically, so a run that is killed at any moment leaves a whole one.
-//! It remembers where the log is, and the loss of its last step, by which the log is known to be the run's own.
+//! The model beside it is written after it, for others to read; a run goes on from the checkpoint alone. It remembers where the log is, and the loss of its last step, by which the log is known to be the run's own.
 
 mod directory;
 mod steps;
@@ -23,10 +24,12 @@ use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::config::Config;
 use crate::curve::CurveError;
 use crate::data::{DataError, Dataset, bigram_cross_entropy};
-use crate::files::{FileError, make_directory, refuse_overwriting, serialize_path};
+use crate::files::{FileError, make_directory, refuse_overwriting, serialize_optional_path, serialize_path};
 use crate::generate::SampleError;
 use crate::head::Runtimes;
+use crate::interchange::{InterchangeError, hugging_face};
 use crate::log::{Log, LogError, Record};
+use crate::model::Model;
 use crate::tokenizer::{Tokenizer, TokenizerError};
 use crate::train::{TrainError, Trainer};
 use directory::{CHECKPOINT, CURVE, LOG, RunDirectory};
@@ -46,6 +49,9 @@ pub enum RunError {
     /// The checkpoint cannot be read or written.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+    /// The model cannot be written for others.
+    #[error(transparent)]
+    Interchange(#[from] InterchangeError),
     /// The log cannot be read or written.
     #[error(transparent)]
     Log(#[from] LogError),
@@ -67,6 +73,9 @@ pub enum RunError {
         .0.display()
     )]
     Occupied(PathBuf),
+    /// The directory has a model that no run left there.
+    #[error("{} holds a model, {}, which the run would replace; choose another directory", .0.display(), .1)]
+    HoldsModel(PathBuf, &'static str),
     /// Another process trains in the directory.
     #[error("another run is training in {}; wait for its end, or choose another directory", .0.display())]
     Busy(PathBuf),
@@ -172,6 +181,10 @@ pub struct Summary {
     /// The checkpoint.
     #[serde(serialize_with = "serialize_path")]
     pub checkpoint: PathBuf,
+    /// The directory that transformers loads the model from; none for a model that it does not have, one with a soft
+    /// cap.
+    #[serde(serialize_with = "serialize_optional_path")]
+    pub model: Option<PathBuf>,
     /// The log.
     #[serde(serialize_with = "serialize_path")]
     pub log: PathBuf,
@@ -206,9 +219,10 @@ pub fn checkpoint_path(directory: &Path) -> PathBuf {
 }
 
 /// The files that a run in this directory writes, its log at `log` if not in its usual place.
-pub fn written_files(directory: &Path, log: Option<&Path>) -> [PathBuf; 3] {
+pub fn written_files(directory: &Path, log: Option<&Path>) -> [PathBuf; 5] {
     let log = log.map_or_else(|| directory.join(LOG), Path::to_owned);
-    [directory.join(CHECKPOINT), log, directory.join(CURVE)]
+    let [config, weights] = [hugging_face::CONFIG, hugging_face::WEIGHTS].map(|name| directory.join(name));
+    [directory.join(CHECKPOINT), log, directory.join(CURVE), config, weights]
 }
 
 /// Refuses data that the run would write over.
@@ -216,6 +230,18 @@ fn spare_data(source: &DataSource, directory: &Path, log: &Path) -> Result<(), F
     match source {
         DataSource::BuiltIn => Ok(()),
         DataSource::Files(paths) => refuse_overwriting(written_files(directory, Some(log)), paths),
+    }
+}
+
+/// Refuses a directory with files that a new run would replace.
+fn not_occupied(directory: &Path) -> Result<(), RunError> {
+    if checkpoint_path(directory).exists() {
+        return Err(RunError::Occupied(directory.to_owned()));
+    }
+    let model = [hugging_face::CONFIG, hugging_face::WEIGHTS];
+    match model.into_iter().find(|name| directory.join(name).exists()) {
+        Some(name) => Err(RunError::HoldsModel(directory.to_owned(), name)),
+        None => Ok(()),
     }
 }
 
@@ -271,10 +297,22 @@ impl Run {
         log: Option<&Path>,
         runtimes: Runtimes<'_>,
     ) -> Result<Run, RunError> {
-        let occupied = || match checkpoint_path(directory).exists() {
-            true => Err(RunError::Occupied(directory.to_owned())),
-            false => Ok(()),
-        };
+        Run::create_from(None, config, source, directory, log, runtimes)
+    }
+
+    /// As [`Run::create`], from the weights of `model`, if there is one, whose dimensions are the configuration's.
+    ///
+    /// # Errors
+    /// As [`Run::create`]; or a model of another configuration.
+    pub fn create_from(
+        model: Option<Model>,
+        config: Config,
+        source: DataSource,
+        directory: &Path,
+        log: Option<&Path>,
+        runtimes: Runtimes<'_>,
+    ) -> Result<Run, RunError> {
+        let occupied = || not_occupied(directory);
         occupied()?;
         config.validate().map_err(TrainError::from)?;
         if let DataSource::Files(paths) = &source {
@@ -285,7 +323,10 @@ impl Run {
         let data = load(&source, &config)?;
         let fingerprint = data_fingerprint(&data);
         let bigram = bigram_cross_entropy(data.train(), data.validation())?;
-        let trainer = Trainer::new(config, data, runtimes)?;
+        let trainer = match model {
+            Some(model) => Trainer::with_model(config, data, runtimes, model)?,
+            None => Trainer::new(config, data, runtimes)?,
+        };
         make_directory(directory)?;
         let directory = RunDirectory::lock(directory)?;
         // Another process may have been at work until the lock was had.

@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use anemone_lm::config::{Config, ModelConfig};
+use anemone_lm::config::{Config, ModelConfig, TrainConfig};
+use anemone_lm::interchange;
 use thiserror::Error;
 
 use super::{Failure, files};
@@ -39,21 +40,51 @@ pub(crate) fn file(name: &Path) -> Option<&Path> {
     built_in(name).is_none().then_some(name)
 }
 
-/// The built-in configuration of this name, else the one in the file of this name.
+/// A configuration, and whether it says what the model is, or leaves that to be the default.
+pub(crate) struct Loaded {
+    /// The configuration.
+    pub(crate) config: Config,
+    /// Whether the model's dimensions were given.
+    pub(crate) gives_model: bool,
+}
+
+/// The built-in configuration of this name, else the one in the file of this name: a TOML file, or Hugging Face's
+/// `config.json`, with which the training's settings are those of the default configuration.
 ///
 /// # Errors
 ///
 /// When there is neither, or the file is not a configuration.
 pub(crate) fn load(path: &Path) -> Result<Config, Failure> {
+    Ok(load_parts(path)?.config)
+}
+
+/// The training's settings of the configuration that is taken unless told otherwise.
+fn default_train() -> TrainConfig {
+    Config::named(DEFAULT).unwrap_or_default().train
+}
+
+/// As [`load`].
+///
+/// # Errors
+///
+/// As [`load`].
+pub(crate) fn load_parts(path: &Path) -> Result<Loaded, Failure> {
     if let Some(config) = built_in(path) {
-        return Ok(config);
+        return Ok(Loaded { config, gives_model: true });
+    }
+    if path.extension().is_some_and(|extension| extension == "json") {
+        let config = Config { model: interchange::read_config(path)?, train: default_train() };
+        return Ok(Loaded { config, gives_model: true });
     }
     if !path.exists() && path.extension().is_none() {
         return Err(ConfigFailure::Unknown(path.to_owned()).into());
     }
     let text = files::read_text(path, MAX_CONFIG_BYTES)?;
-    toml::from_str(&text).map_err(|error| {
+    let refused = |error: toml::de::Error| {
         let reason = error.to_string().trim_end().to_string();
-        ConfigFailure::Toml { file: path.to_owned(), reason }.into()
-    })
+        ConfigFailure::Toml { file: path.to_owned(), reason }
+    };
+    let config = toml::from_str(&text).map_err(refused)?;
+    let gives_model = toml::from_str::<toml::Table>(&text).map_err(refused)?.contains_key("model");
+    Ok(Loaded { config, gives_model })
 }

@@ -30,6 +30,7 @@ fn help_gives_every_flag_one_line() {
         "train",
         "generate",
         "eval",
+        "export",
     ] {
         let help = anemone(subcommand.split(' ').chain(["--help"])).ended(0).stdout;
         let after = help.split_once("Options:\n").unwrap().1;

@@ -9,6 +9,7 @@ use super::{Observer, PENDING, Run, RunError, Summary, checkpoint_path};
 use crate::curve::Curve;
 use crate::generate::Sampler;
 use crate::head::Runtimes;
+use crate::interchange::{InterchangeError, hugging_face};
 use crate::log::{self, Record};
 use crate::random::Random;
 use crate::tokenizer::{BYTE_VOCAB, Tokenizer};
@@ -81,14 +82,18 @@ impl Run {
         }
         let validation_loss = match validation_loss {
             Some(loss) => loss,
-            // A finished run that was resumed: nothing was left to do.
-            None => self.trainer.validation_loss()?,
+            // A finished run that was resumed: nothing was left to do, but what a kill after the checkpoint left.
+            None => {
+                self.write_model()?;
+                self.trainer.validation_loss()?
+            }
         };
         Ok(Summary {
             steps: self.trainer.steps_done(),
             validation_loss,
             bigram_cross_entropy: self.bigram,
             checkpoint: checkpoint_path(self.directory.path()),
+            model: self.model_written(),
             log: self.log_path.clone(),
             curve: self.draw_curve()?,
             sample: self.sample(runtimes)?,
@@ -105,9 +110,26 @@ impl Run {
         let path = checkpoint_path(self.directory.path());
         self.log.sync()?;
         checkpoint.write(&path)?;
+        // It holds all weights once more.
+        drop(checkpoint);
+        self.write_model()?;
         self.draw_curve()?;
         observer.checkpoint(self.trainer.steps_done(), &path);
         Ok(())
+    }
+
+    /// Writes the model for others, where they have such models.
+    fn write_model(&self) -> Result<(), RunError> {
+        let (model, seq) = (self.trainer.model(), self.trainer.config().train.seq);
+        match hugging_face::write(model, seq, self.directory.path()) {
+            Err(InterchangeError::NotExpressible { .. }) => Ok(()),
+            written => Ok(written?),
+        }
+    }
+
+    fn model_written(&self) -> Option<PathBuf> {
+        let directory = self.directory.path();
+        directory.join(hugging_face::CONFIG).exists().then(|| directory.to_owned())
     }
 
     fn draw_curve(&self) -> Result<PathBuf, RunError> {
