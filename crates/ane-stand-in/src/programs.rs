@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anemone_ane::chips::Chip;
 use anemone_ane::simulator::Simulator;
@@ -56,11 +56,26 @@ pub(crate) fn compile(
     state.compilations += 1;
     let own = state.settings.chip;
     let chip = target.map_or(own, |name| architecture(name, own));
+    crash_or_hang(state, path);
     let compiled = try_compile(path, mask, chip, chip == own);
     if compiled.is_err() {
         state.not_before = Instant::now().checked_add(state.settings.recovery);
     }
     compiled
+}
+
+/// Does what the settings ask for with the program's text, as compilers do with some programs.
+fn crash_or_hang(state: &State, path: &Path) {
+    let has = |text: &Option<String>| {
+        let source = || std::fs::read_to_string(path).unwrap_or_default();
+        text.as_ref().is_some_and(|text| source().contains(text))
+    };
+    if has(&state.settings.crash) {
+        std::process::abort();
+    }
+    while has(&state.settings.hang) {
+        std::thread::sleep(Duration::from_secs(1));
+    }
 }
 
 fn try_compile(path: &Path, mask: u64, chip: Chip, runs_here: bool) -> Result<Compiled, Misuse> {

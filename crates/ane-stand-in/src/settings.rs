@@ -18,6 +18,10 @@ pub struct Settings {
     pub fail_run: Option<u64>,
     /// The run during which the process gets an interrupt signal: `ANEMONE_STAND_IN_INTERRUPT_RUN`, none by default.
     pub interrupt_run: Option<u64>,
+    /// Compiling a program whose text has this ends the process: `ANEMONE_STAND_IN_CRASH`, none by default.
+    pub crash: Option<String>,
+    /// Compiling a program whose text has this never ends: `ANEMONE_STAND_IN_HANG`, none by default.
+    pub hang: Option<String>,
 }
 
 impl Default for Settings {
@@ -31,6 +35,8 @@ impl Default for Settings {
             compilations: number("COMPILATIONS").and_then(|limit| limit.try_into().ok()).unwrap_or(119),
             fail_run: number("FAIL_RUN"),
             interrupt_run: number("INTERRUPT_RUN"),
+            crash: variable("CRASH"),
+            hang: variable("HANG"),
         }
     }
 }

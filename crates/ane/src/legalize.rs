@@ -13,17 +13,21 @@ use anemone_mil::verify::{CONST, Verified};
 use anemone_mil::weights::WeightSource;
 
 use crate::chips::{Chip, Chips};
-use crate::rules::{self, Finding};
+use crate::rules::{self, Finding, Rule};
 
 mod arithmetic;
 mod attention;
 mod build;
+mod endings;
 mod functions;
 mod limits;
 mod parameters;
 mod ports;
 mod products;
+mod ranks;
+mod rows;
 mod slices;
+mod states;
 mod tiles;
 
 pub(crate) use parameters::named_parameters;
@@ -54,6 +58,12 @@ impl Pass {
 
 /// Every pass for the engine, in the order in which [`legalize`] applies them.
 pub static PASSES: &[Pass] = &[
+    Pass {
+        name: "states",
+        rules: &[42],
+        what: "what states hold as inputs and outputs",
+        apply: states::states,
+    },
     Pass {
         name: "half-ports",
         rules: &[15, 43],
@@ -172,16 +182,45 @@ pub static PASSES: &[Pass] = &[
         apply: products::inner_tiles,
     },
     Pass {
+        name: "folded-axes",
+        rules: &[6, 45],
+        what: "transposes and products of too many axes with some folded into one",
+        apply: ranks::folded_axes,
+    },
+    Pass {
+        name: "computed-outputs",
+        rules: &[26, 47],
+        what: "outputs that are inputs, or were only moved, multiplied by 1",
+        apply: endings::computed_outputs,
+    },
+    Pass {
         name: "several-outputs",
         rules: &[1, 2, 16],
         what: "an output that is too long, and joined from tiles, as those",
         apply: ports::several_outputs,
+    },
+    Pass {
+        name: "full-rows",
+        rules: &[11],
+        what: "the last axes of inputs and outputs folded into one that is a multiple of 16",
+        apply: rows::full_rows,
+    },
+    Pass {
+        name: "reshapes",
+        rules: &[6, 11],
+        what: "a reshape of a reshape made at once",
+        apply: rows::reshapes,
     },
 ];
 
 /// The pass of a name.
 pub fn pass(name: &str) -> Option<&'static Pass> {
     PASSES.iter().find(|pass| pass.name == name)
+}
+
+/// The passes that mend what a rule is about; none does where an op must be computed elsewhere, or the program cut.
+pub fn passes_for(rule: &Rule) -> impl Iterator<Item = &'static Pass> {
+    PASSES.iter().filter(|pass| pass.rules.contains(&rule.number))
 }
 
 /// What [`legalize`] made of a program.

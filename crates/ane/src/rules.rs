@@ -22,6 +22,7 @@ mod unsupported;
 
 pub use context::{Report, Scene, Site};
 pub use report::as_errors;
+pub(crate) use structure::does_nothing_but_move;
 pub use table::ALL;
 
 /// How far a rule is to be trusted.

@@ -6,7 +6,6 @@ use anemone_mil::error::{FunctionPart, Place, Severity};
 use anemone_mil::eval::Interpreter;
 use anemone_mil::program::Function;
 use anemone_mil::runtime::{Executable, Runtime, RuntimeError};
-use anemone_mil::specialize::specialize;
 use anemone_mil::types::TensorType;
 use anemone_mil::verify::Verified;
 use anemone_mil::weights::WeightSource;
@@ -116,6 +115,10 @@ impl Runtime for Simulator {
         Simulator::NAME
     }
 
+    fn identity(&self) -> String {
+        format!("{} ({})", Simulator::NAME, self.chip)
+    }
+
     fn prepare(
         &self,
         program: &Arc<Verified>,
@@ -123,13 +126,12 @@ impl Runtime for Simulator {
         inputs: &[TensorType],
         weights: &dyn WeightSource,
     ) -> Result<Box<dyn Executable>, RuntimeError> {
-        let settled = specialize(program, function, inputs)?;
-        let Some((index, found)) = settled.program().function(function) else {
-            return Interpreter::default().prepare(program, function, inputs, weights);
-        };
-        let warnings = if self.has_rules { self.check(&settled, index)? } else { Vec::new() };
-        let report = self.report.add(name_of(found), warnings);
+        let interpreter = Interpreter::default();
+        let settled = interpreter.specialize(program, function, inputs, weights)?;
+        let warnings =
+            if self.has_rules { self.check(&settled.program, settled.function)? } else { Vec::new() };
+        let report = self.report.add(name_of(settled.function()), warnings);
         let arithmetic = Arc::new(EngineArithmetic::new(self.chip, report));
-        Interpreter { arithmetic, ..Interpreter::default() }.prepare(program, function, inputs, weights)
+        Interpreter { arithmetic, ..interpreter }.prepare_specialized(settled)
     }
 }

@@ -39,7 +39,11 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let mut generator = Generator::new(&of_length(text.len() + count), &model, runtimes)?;
     let greedy = Sampler::new(0.0, 1.0)?;
-    let tokens = generator.generate(&model, &text, count, greedy, &mut Random::new(0))?;
+    let mut tokens = Vec::new();
+    generator.generate(&model, &text, count, (greedy, &mut Random::new(0)), |token| {
+        tokens.push(token);
+        true
+    })?;
     println!("{}", json!({ "logits": rows, "tokens": tokens }));
     Ok(())
 }

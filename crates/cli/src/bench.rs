@@ -1,5 +1,6 @@
 //! `anemone bench`: how long pieces of work take on this machine.
 
+mod generate;
 mod train;
 
 use std::sync::Arc;
@@ -44,6 +45,8 @@ enum What {
     Gemm(HeadArgs),
     /// Time whole steps of training: forward, backward and the optimizer's update
     Train(train::TrainArgs),
+    /// Time how a model writes, token by token, and the memory that its weights are read from
+    Generate(generate::GenerateArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -103,6 +106,7 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
         What::Head(args) => Bench::new(args, output)?.head(),
         What::Gemm(args) => Bench::new(args, output)?.products(),
         What::Train(args) => train::run(args, output),
+        What::Generate(args) => generate::run(args, output),
     }
 }
 
@@ -117,6 +121,7 @@ struct Bench<'a> {
 
 impl<'a> Bench<'a> {
     fn new(args: &'a HeadArgs, output: &'a Output) -> Result<Bench<'a>, Failure> {
+        args.simulator.refuse_without_simulator(args.runtime)?;
         args.dimensions.validate()?;
         let HeadDimensions { vocab, dim, seq } = args.dimensions;
         let target = Target::new(DeviceDtype::from(args.dtype));

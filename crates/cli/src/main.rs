@@ -12,8 +12,10 @@ mod check;
 mod common;
 mod device_report;
 mod emit;
+mod eval;
 mod export;
 mod fmt;
+mod generate;
 mod grad;
 mod opt;
 mod plan;
@@ -68,8 +70,12 @@ macro_rules! subcommands {
 }
 
 subcommands! {
-    /// Train a model; without flags, a small one on built-in stories in about a minute
+    /// Train a model; without flags, a small Llama on built-in stories in less than two minutes
     Train = train,
+    /// Continue a text with a model that was trained here
+    Generate = generate,
+    /// Compute the loss and perplexity of a trained model on a text
+    Eval = eval,
     /// Time pieces of work on this machine
     Bench = bench,
     /// Print programs as Apple's compiler would
@@ -110,7 +116,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             output.failure(&failure);
-            ExitCode::from(1)
+            ExitCode::from(failure.status())
         }
     }
 }

@@ -1,12 +1,13 @@
 //! `anemone opt`: rewrites a program.
 
+use std::collections::BTreeSet;
 use std::mem::discriminant;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anemone_ane::chips::Chips;
 use anemone_ane::legalize::{self, Legalized};
-use anemone_ane::rules;
+use anemone_ane::rules::{self, Rule};
 use anemone_mil::error::{Error, Errors, Spans};
 use anemone_mil::passes::{self, PassError, Rewritten, Unbaked};
 use anemone_mil::tensor::Tensor;
@@ -304,6 +305,19 @@ impl Work<'_> {
                 &self.source.text,
                 &self.spans,
             ));
+        }
+        let broken: BTreeSet<u8> = legalized.findings.iter().map(|finding| finding.rule.number).collect();
+        let broken = broken.into_iter().filter_map(rules::find);
+        let (mended, never): (Vec<&Rule>, Vec<&Rule>) =
+            broken.partition(|rule| legalize::passes_for(rule).next().is_some());
+        let list = |rules: &[&Rule]| rules.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        if !never.is_empty() {
+            let never = list(&never);
+            output.message(format_args!("no pass mends {never}: what the warnings advise is left to you"));
+        }
+        if !mended.is_empty() {
+            let mended = list(&mended);
+            output.message(format_args!("the passes for {mended} do not mend what is written there"));
         }
         for name in &legalized.unread {
             output.message(format_args!(

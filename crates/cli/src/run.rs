@@ -90,6 +90,7 @@ struct Line<'a> {
 /// When the program is not sound, an input is missing, unknown or of the wrong shape, a weight cannot be read,
 /// the runtime refuses the program, or a result cannot be written or would replace a file that is read.
 pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
+    args.simulator.refuse_without_simulator(args.runtime)?;
     let source = Source::load(&args.file)?;
     let verified = Arc::new(source.verified()?);
     let function = source.function(args.function.as_deref())?;

@@ -23,6 +23,7 @@ use crate::common::config::Loaded;
 use crate::common::engine::{EngineFlags, WeightsName};
 use crate::common::files::{FileError, refuse_overwriting};
 use crate::common::flags::{DtypeName, HeadName, count};
+use crate::common::output::printable;
 use crate::common::runtime::RuntimeName;
 use crate::common::simulator::{SimulatorFlags, SimulatorReport};
 use crate::common::{Failure, Output, config, interrupt};
@@ -177,6 +178,7 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
 /// Trains to the end, or until the runtime can do no more in this process; gives the run's directory then.
 fn train(args: &Args, output: &Output) -> Result<Option<PathBuf>, Failure> {
     let TokenizerName::Bytes = args.tokenizer;
+    args.simulator.refuse_without_simulator(args.runtime)?;
     let mut report = None;
     let head: Box<dyn Runtime> = match args.runtime {
         RuntimeName::Ane => Box::new(args.engine.open(args.weights, args.compilations)?),
@@ -342,12 +344,6 @@ fn describe(summary: &Summary) -> String {
         summary.curve.display(),
         printable(summary.sample.trim())
     )
-}
-
-/// Text for a terminal, which is not to take orders from a model.
-fn printable(text: &str) -> String {
-    let shown = |c: char| if c.is_control() && c != '\n' { char::REPLACEMENT_CHARACTER } else { c };
-    text.chars().map(shown).collect()
 }
 
 /// A bar on a terminal; elsewhere, a line for every validation.

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)] // A test fails by panicking.
 
+mod common;
 #[path = "../../cpu/tests/common/not_run.rs"]
 mod not_run;
 
@@ -17,9 +18,11 @@ mod command {
     mod export;
     mod fmt;
     mod foreign;
+    mod generate;
     mod grad;
     mod opt;
     mod overwriting;
+    mod plan;
     mod reduce;
     mod rules;
     mod run;

@@ -27,6 +27,7 @@ use crate::threads::Threads;
 
 pub(crate) use after::{After, Bias};
 use tile::TileShape;
+pub(crate) use tile::{dispatch, multiply_add};
 
 /// Terms of a sum that are added up in registers, before they join the terms of other blocks.
 pub(crate) const DEPTH: usize = 256;

@@ -20,6 +20,7 @@ mod product;
 mod reduce;
 mod softmax;
 mod unary;
+mod vector;
 
 /// Fast code for one result of an op.
 pub(crate) trait Kernel: Send + Sync {

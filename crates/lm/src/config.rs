@@ -219,9 +219,15 @@ impl Config {
         let model = ModelConfig::named(name)?;
         let plain = TrainConfig::default();
         let train = match name {
-            "tiny" => {
-                TrainConfig { steps: 400, lr: 4e-3, warmup: 40, weight_decay: 0.1, lr_floor: 0.05, ..plain }
-            }
+            "tiny" => TrainConfig {
+                batch: 8,
+                steps: 800,
+                lr: 4e-3,
+                warmup: 60,
+                weight_decay: 0.1,
+                validation_interval: 200,
+                ..plain
+            },
             "small" => plain,
             _ => TrainConfig {
                 batch: 4,

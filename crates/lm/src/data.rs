@@ -166,19 +166,22 @@ impl Dataset {
     /// with ignored targets, so all batches have the same shape; the mean loss over the text is
     /// Σ loss·[`Batch::counted`] / Σ `counted`.
     pub fn validation_batches(&self, batch: usize) -> impl Iterator<Item = Batch> + '_ {
-        let positions = batch.max(1).saturating_mul(self.seq);
-        let inputs = &self.validation[..self.validation.len() - 1];
-        let targets = &self.validation[1..];
-        inputs.chunks(positions).zip(targets.chunks(positions)).map(move |(inputs, targets)| {
-            let mut batch = Batch {
-                inputs: inputs.to_vec(),
-                targets: targets.iter().map(|&token| target(token)).collect(),
-            };
-            batch.inputs.resize(positions, 0);
-            batch.targets.resize(positions, IGNORE_INDEX);
-            batch
-        })
+        evaluation_batches(&self.validation, batch, self.seq)
     }
+}
+
+/// A whole text as batches of B sequences of T tokens; see [`Dataset::validation_batches`].
+pub fn evaluation_batches(tokens: &[u32], batch: usize, seq: usize) -> impl Iterator<Item = Batch> + '_ {
+    let positions = batch.max(1).saturating_mul(seq.max(1));
+    let inputs = &tokens[..tokens.len().saturating_sub(1)];
+    let targets = tokens.get(1..).unwrap_or_default();
+    inputs.chunks(positions).zip(targets.chunks(positions)).map(move |(inputs, targets)| {
+        let mut batch =
+            Batch { inputs: inputs.to_vec(), targets: targets.iter().map(|&token| target(token)).collect() };
+        batch.inputs.resize(positions, 0);
+        batch.targets.resize(positions, IGNORE_INDEX);
+        batch
+    })
 }
 
 /// A token as a target. Vocabularies are far below 2³¹; a larger number would be refused as out of range by

@@ -1,5 +1,6 @@
 //! Continuing a text: choosing the next token from logits, and a model that gives them.
 
+mod decoder;
 mod generator;
 
 use crate::element::DeviceElement;

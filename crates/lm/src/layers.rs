@@ -98,7 +98,7 @@ struct Training {
 }
 
 /// Prepares a program that reads no weight files.
-fn prepare(program: Program, runtime: &dyn Runtime) -> Result<Box<dyn Executable>, LayersError> {
+pub(crate) fn prepare(program: Program, runtime: &dyn Runtime) -> Result<Box<dyn Executable>, LayersError> {
     let verified = Arc::new(verify(program).map_err(ProgramError::from)?);
     let function = &verified.program().functions[0];
     let inputs: Vec<TensorType> =

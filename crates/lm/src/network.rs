@@ -128,6 +128,25 @@ impl Network {
         Ok(head.loss(as_head_sees(config, y, hidden), &batch.targets)?)
     }
 
+    /// The mean loss over the positions of batches that have a target, as it is validated.
+    ///
+    /// # Errors
+    ///
+    /// As [`Network::loss`].
+    pub fn mean_loss(
+        &mut self,
+        model: &Model,
+        batches: impl IntoIterator<Item = Batch>,
+    ) -> Result<f64, NetworkError> {
+        let (mut nats, mut counted) = (0.0, 0usize);
+        for batch in batches {
+            let loss = self.loss(model, &batch)?;
+            nats += loss.loss * loss.counted as f64;
+            counted += loss.counted;
+        }
+        Ok(nats / counted.max(1) as f64)
+    }
+
     /// What comes out of the last layer for the tokens of a batch, `[1, D, 1, S]`.
     ///
     /// # Errors

@@ -13,6 +13,7 @@
 
 mod directory;
 mod steps;
+mod trained;
 
 use std::path::{Path, PathBuf};
 
@@ -32,6 +33,8 @@ use crate::model::Model;
 use crate::tokenizer::{Tokenizer, TokenizerError};
 use crate::train::{TrainError, Trainer};
 use directory::{CHECKPOINT, CURVE, LOG, RunDirectory};
+
+pub use trained::Trained;
 
 /// Why a run cannot begin, go on or end.
 #[derive(Debug, Error)]
@@ -85,6 +88,9 @@ pub enum RunError {
     /// The directory has no checkpoint to go on from.
     #[error("{} holds no checkpoint, so there is no run to resume", .0.display())]
     Nothing(PathBuf),
+    /// The directory has no checkpoint to take a model from.
+    #[error("{} holds no checkpoint of a run, so there is no model", .0.display())]
+    NoModel(PathBuf),
     /// The vocabulary does not hold the tokenizer's tokens.
     #[error("the vocabulary has {vocab} tokens, and the tokenizer makes {tokens}")]
     Vocabulary {
@@ -101,7 +107,7 @@ pub enum RunError {
         /// The one it began on.
         began: String,
         /// The one given.
-        given: &'static str,
+        given: String,
     },
     /// The observer asked for an end. The run is saved.
     #[error("interrupted; the run is saved after step {step}, and can be resumed")]
@@ -262,8 +268,8 @@ fn origin(
     log: &Path,
 ) -> Result<Checkpoint, CheckpointError> {
     let mut origin = Checkpoint::default();
-    origin.set("runtime", &runtimes.head.name())?;
-    origin.set("layers_runtime", &runtimes.layers.name())?;
+    origin.set("runtime", &runtimes.head.identity())?;
+    origin.set("layers_runtime", &runtimes.layers.identity())?;
     origin.set("data", source)?;
     origin.set("data_fingerprint", &fingerprint)?;
     origin.set("log", &log)?;
@@ -348,7 +354,9 @@ impl Run {
         let checkpoint = Checkpoint::read(&path)?;
         let config: Config = checkpoint.get("config")?;
         config.validate().map_err(TrainError::from)?;
-        for (key, given) in [("runtime", runtimes.head.name()), ("layers_runtime", runtimes.layers.name())] {
+        for (key, given) in
+            [("runtime", runtimes.head.identity()), ("layers_runtime", runtimes.layers.identity())]
+        {
             let began: String = checkpoint.get(key)?;
             if began != given {
                 return Err(RunError::Runtime { began, given });

@@ -10,7 +10,7 @@ use thiserror::Error;
 
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::config::{Config, ConfigError, DeviceDtype, TrainConfig};
-use crate::data::{Batch, Dataset};
+use crate::data::Dataset;
 use crate::generate::{Generator, SampleError, Sampler};
 use crate::head::Runtimes;
 use crate::log::Record;
@@ -246,14 +246,8 @@ impl Trainer {
     ///
     /// A failing runtime.
     pub fn validation_loss(&mut self) -> Result<f64, TrainError> {
-        let (mut nats, mut counted) = (0.0, 0usize);
-        let batches: Vec<Batch> = self.data.validation_batches(self.config.train.batch).collect();
-        for batch in batches {
-            let loss = self.network.loss(&self.model, &batch)?;
-            nats += loss.loss * loss.counted as f64;
-            counted += loss.counted;
-        }
-        Ok(nats / counted.max(1) as f64)
+        let batches = self.data.validation_batches(self.config.train.batch);
+        Ok(self.network.mean_loss(&self.model, batches)?)
     }
 
     /// Continues a text: `count` tokens, each drawn from the model's distribution after the ones before it. An
@@ -271,7 +265,12 @@ impl Trainer {
         runtimes: Runtimes<'_>,
     ) -> Result<Vec<u32>, TrainError> {
         let mut generator = Generator::new(&self.config, &self.model, runtimes)?;
-        generator.generate(&self.model, prompt, count, sampler, random)
+        let mut tokens = Vec::new();
+        generator.generate(&self.model, prompt, count, (sampler, random), |token| {
+            tokens.push(token);
+            true
+        })?;
+        Ok(tokens)
     }
 
     fn apply(&mut self, lr: f64, factor: f32) {

@@ -97,6 +97,11 @@ pub trait Runtime: Send + Sync {
     /// The name that `--runtime` knows it by.
     fn name(&self) -> &'static str;
 
+    /// The name, and whatever else its results depend on: two runtimes of one identity compute the same.
+    fn identity(&self) -> String {
+        self.name().to_string()
+    }
+
     /// Makes a function ready to run on inputs of these types, one per input that is not a state, in the
     /// function's order; they settle every `?`. Weights are read from `weights` now.
     ///

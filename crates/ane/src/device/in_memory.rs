@@ -25,7 +25,7 @@ use objc2_io_surface::{
 };
 
 use super::staging::{
-    Evaluate, LaidOut, Staged, WeightFile, model_path, places, surface_bytes, weight_files,
+    Evaluate, LaidOut, Staged, WeightFile, make_unique, model_path, places, surface_bytes, weight_files,
 };
 use super::system::load_reason;
 use super::{Bound, Compiled, DeviceError, Interface, Source};
@@ -270,7 +270,8 @@ impl Interface for InMemory {
     }
 
     fn compile(&self, source: Source<'_>) -> Result<Box<dyn Compiled>, DeviceError> {
-        let text = std::fs::read(source.model).map_err(|error| DeviceError::Files(error.to_string()))?;
+        let mut text = std::fs::read(source.model).map_err(|error| DeviceError::Files(error.to_string()))?;
+        make_unique(&mut text);
         let weights = weight_files(source.directory, source.model)?;
         let refused = |what: &str| DeviceError::Compilation(what.to_string());
         autoreleasepool(|_| {

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use anemone_mil::runtime::Port;
 use anemone_mil::weights::MODEL_PATH;
@@ -140,6 +141,21 @@ pub(super) fn weight_files(directory: &Path, model: &Path) -> Result<Vec<WeightF
     Ok(found)
 }
 
+/// Ends a text with blanks that tell this compilation from every other, in this process and in those beside it: a space
+/// for each bit that is 0, a tab for each that is 1. The interface names the directory of a program after what the
+/// program is, and one that two of them shared would be removed under the other. Blanks are all that no reader of the
+/// text takes notice of.
+pub(super) fn make_unique(text: &mut Vec<u8>) {
+    static COMPILATIONS: AtomicU32 = AtomicU32::new(0);
+    append_bits(text, std::process::id(), COMPILATIONS.fetch_add(1, Ordering::Relaxed));
+}
+
+fn append_bits(text: &mut Vec<u8>, process: u32, compilation: u32) {
+    let bits = u64::from(process) << 32 | u64::from(compilation);
+    text.extend((0..u64::BITS).map(|bit| if bits >> bit & 1 == 0 { b' ' } else { b'\t' }));
+    text.push(b'\n');
+}
+
 /// A directory where the interface looks for a program; removed when dropped.
 #[derive(Debug)]
 pub(super) struct LaidOut(PathBuf);
@@ -251,6 +267,23 @@ mod tests {
         staged.run().unwrap();
         assert_eq!(staged.output(1), [11, 25]);
         assert_eq!(sum.writes, [1, 0, 1]);
+    }
+
+    #[test]
+    fn texts_of_every_process_and_compilation_differ_in_blanks_alone() {
+        let made = |process, compilation| {
+            let mut text = b"program(1.3)\n{\n}\n".to_vec();
+            append_bits(&mut text, process, compilation);
+            assert_eq!(text.trim_ascii_end(), b"program(1.3)\n{\n}");
+            text
+        };
+        let (first, last) = (made(1, 0), made(u32::MAX, u32::MAX));
+        assert_eq!((first.len(), &first), (last.len(), &made(1, 0)));
+        assert!([made(2, 0), made(1, 1), made(0, 1), last].iter().all(|other| *other != first));
+        let (mut one, mut other) = (Vec::new(), Vec::new());
+        make_unique(&mut one);
+        make_unique(&mut other);
+        assert_ne!(one, other);
     }
 
     #[test]

@@ -7,7 +7,9 @@ use crate::limits::{self, ANY_AXIS, INNER_DIMENSION, OLDER_AXIS};
 
 /// The longest dimensions that all of some chips take (R1, R2, R3).
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Limits {
+pub(super) struct Longest {
+    /// Of the first two axes.
+    pub any: u64,
     /// Of axes from the third on.
     pub spatial: u64,
     /// Rows and columns of a matrix product.
@@ -16,18 +18,18 @@ pub(super) struct Limits {
     pub inner: u64,
 }
 
-impl Limits {
+impl Longest {
     /// Those of chips.
-    pub(super) fn of(chips: Chips) -> Limits {
+    pub(super) fn of(chips: Chips) -> Longest {
         match chips.and(Chips::until(Chip::M3)).is_empty() {
-            true => Limits { spatial: ANY_AXIS, product: ANY_AXIS, inner: INNER_DIMENSION },
-            false => Limits { spatial: OLDER_AXIS, product: OLDER_AXIS, inner: OLDER_AXIS },
+            true => Longest { any: ANY_AXIS, spatial: ANY_AXIS, product: ANY_AXIS, inner: INNER_DIMENSION },
+            false => Longest { any: ANY_AXIS, spatial: OLDER_AXIS, product: OLDER_AXIS, inner: OLDER_AXIS },
         }
     }
 
     /// Whether an axis of a tensor is too long.
     pub(super) fn exceeded_at(&self, shape: &Shape, axis: usize) -> bool {
-        let most = if axis < 2 { ANY_AXIS } else { self.spatial };
+        let most = if axis < 2 { self.any } else { self.spatial };
         shape.0.get(axis).and_then(|dim| dim.known()).is_some_and(|length| length > most)
     }
 

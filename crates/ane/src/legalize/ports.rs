@@ -10,13 +10,13 @@ use anemone_mil::types::{DType, Dim, Type};
 use anemone_mil::verify::Verified;
 
 use super::build::{axis, joined_value};
-use super::limits::{Limits, tiles};
+use super::limits::{Longest, tiles};
 use crate::chips::{Chip, Chips};
 
 /// Makes several inputs of one that is too long, which are joined to what it was (R2). They are named after it, with
 /// numbers, and stand in its place.
 pub(super) fn several_inputs(program: &Verified, chips: Chips) -> Result<Rewritten, PassError> {
-    let limits = Limits::of(chips);
+    let limits = Longest::of(chips);
     let dialect = program.program().version.dialect();
     rewrite(program, |_, function| {
         let mut changes = Vec::new();
@@ -60,7 +60,7 @@ pub(super) fn several_inputs(program: &Verified, chips: Chips) -> Result<Rewritt
 
 /// Gives the parts of an output that is too long and was joined from them, named after it, with numbers (R2, R16).
 pub(super) fn several_outputs(program: &Verified, chips: Chips) -> Result<Rewritten, PassError> {
-    let limits = Limits::of(chips);
+    let limits = Longest::of(chips);
     let dialect = program.program().version.dialect();
     rewrite(program, |index, function| {
         let sites = Sites::of(program, index);

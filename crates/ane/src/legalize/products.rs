@@ -6,7 +6,7 @@ use anemone_mil::passes::{PassError, Rewritten, Site, replace_ops};
 use anemone_mil::verify::{Verified, count};
 
 use super::build::{Replacement, alike, conv_with, cut, dims, join, sum};
-use super::limits::{Limits, tiles};
+use super::limits::{Longest, tiles};
 use crate::chips::Chips;
 use crate::limits::{MANY_CHANNELS, WIDE};
 
@@ -70,7 +70,7 @@ fn as_matmul(site: Site<'_>, build: &mut FunctionBuilder, row: &Conv) -> Replace
 
 /// Writes `linear` as `matmul` where a dimension of it is too long (R1, R2, R3).
 pub(super) fn linear_to_matmul(program: &Verified, chips: Chips) -> Result<Rewritten, PassError> {
-    let limits = Limits::of(chips);
+    let limits = Longest::of(chips);
     let replace = |site: Site<'_>, build: &mut FunctionBuilder| {
         let Some(row) = site.bound::<Linear>() else { return Ok(None) };
         let Ok(product) = MatrixProduct::of_linear(&row) else { return Ok(None) };
@@ -105,7 +105,7 @@ enum Dimension {
 }
 
 /// The dimension of a product that is too long, and its length.
-fn too_long(product: &MatrixProduct<'_>, limits: &Limits) -> Option<(Dimension, usize)> {
+fn too_long(product: &MatrixProduct<'_>, limits: &Longest) -> Option<(Dimension, usize)> {
     let dimensions = [
         (Dimension::Rows, product.m, limits.product),
         (Dimension::Columns, product.n, limits.product),
@@ -133,7 +133,7 @@ fn axes(product: &MatrixProduct<'_>, dimension: Dimension) -> (Option<usize>, Op
 
 /// Cuts the sums of a matrix product that are too long into tiles, and adds the partial sums (R1, R2, R3).
 pub(super) fn inner_tiles(program: &Verified, chips: Chips) -> Result<Rewritten, PassError> {
-    let limits = Limits::of(chips);
+    let limits = Longest::of(chips);
     let replace = |site: Site<'_>, build: &mut FunctionBuilder| {
         let row = site.bound::<Matmul>().filter(|row| alike([&row.x, &row.y]));
         let Some(row) = row else { return Ok(None) };
@@ -158,7 +158,7 @@ pub(super) fn inner_tiles(program: &Verified, chips: Chips) -> Result<Rewritten,
 /// Cuts the rows or columns of a matrix product that are too many, and the channels that a convolution gives, into
 /// tiles, which are joined again (R1, R2, R5).
 pub(super) fn output_tiles(program: &Verified, chips: Chips) -> Result<Rewritten, PassError> {
-    let limits = Limits::of(chips);
+    let limits = Longest::of(chips);
     let replace = |site: Site<'_>, build: &mut FunctionBuilder| {
         if let Some(row) = site.bound::<Conv>() {
             return channel_tiles(site, build, &row, &limits);
@@ -199,7 +199,7 @@ fn gives(number: usize) -> String {
     if number == 1 { "1 product gives".to_string() } else { format!("{number} products give") }
 }
 
-fn channel_tiles(site: Site<'_>, build: &mut FunctionBuilder, row: &Conv, limits: &Limits) -> Replacement {
+fn channel_tiles(site: Site<'_>, build: &mut FunctionBuilder, row: &Conv, limits: &Longest) -> Replacement {
     let Ok(convolution) = Convolution::of(row) else { return Ok(None) };
     let Some(w) = dims(&row.weight.ty) else { return Ok(None) };
     let too_many = limits.exceeded_at(&convolution.result.shape, 1)

@@ -8,12 +8,12 @@ use anemone_mil::types::Shape;
 use anemone_mil::verify::{Verified, count};
 
 use super::build::{Joined, Replacement, axis, combine, cut, dims, join, joined, position, sum};
-use super::limits::Limits;
+use super::limits::Longest;
 use crate::chips::Chips;
 
 /// Computes with the tiles of a value that is too long where it was joined from such (R1, R2).
 pub(super) fn tiles_onward(program: &Verified, chips: Chips) -> Result<Rewritten, PassError> {
-    let limits = Limits::of(chips);
+    let limits = Longest::of(chips);
     let replace = |site: Site<'_>, build: &mut FunctionBuilder| {
         let Some(tiles) = read_tiles(site, &limits) else { return Ok(None) };
         if let Some(row) = site.bound::<Split>() {
@@ -33,7 +33,7 @@ pub(super) fn tiles_onward(program: &Verified, chips: Chips) -> Result<Rewritten
 }
 
 /// The tiles of an operand that is too long.
-fn read_tiles(site: Site<'_>, limits: &Limits) -> Option<Joined> {
+fn read_tiles(site: Site<'_>, limits: &Longest) -> Option<Joined> {
     site.op().reads().find_map(|value| {
         let ty = site.ty_of(value)?;
         joined(site, value).filter(|joined| limits.exceeded_at(&ty.shape, joined.axis))

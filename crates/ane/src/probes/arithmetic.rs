@@ -69,7 +69,7 @@ pub(super) fn program(inputs: &str, statements: &[String]) -> String {
 }
 
 /// A constant of the element type and shape in `ty`.
-fn constant(name: &str, ty: &str, value: &str) -> String {
+pub(super) fn constant(name: &str, ty: &str, value: &str) -> String {
     format!("{ty} {name} = const()[name = tensor<string, []>(\"{name}\"), val = {ty}({value})]")
 }
 
@@ -80,16 +80,23 @@ pub(super) fn gives(ty: &str, call: &str) -> String {
 
 /// A matrix product of the inputs `x` and `w`.
 pub(super) fn matmul(x: &str, w: &str, y: &str) -> String {
+    program(&format!("{x} x, {w} w"), &multiplied("w", y))
+}
+
+/// A matrix product of the input `x` and a constant `weight`.
+pub(super) fn product(x: &str, weight: &str, y: &str) -> String {
+    let statements = [vec![weight.to_string()], multiplied("weight", y)].concat();
+    program(&format!("{x} x"), &statements)
+}
+
+fn multiplied(w: &str, y: &str) -> Vec<String> {
     let bool_type = "tensor<bool, []>";
-    let call = "matmul(transpose_x = transpose_x, transpose_y = transpose_y, x = x, y = w)";
-    program(
-        &format!("{x} x, {w} w"),
-        &[
-            constant("transpose_x", bool_type, "false"),
-            constant("transpose_y", bool_type, "false"),
-            gives(y, call),
-        ],
-    )
+    let call = format!("matmul(transpose_x = transpose_x, transpose_y = transpose_y, x = x, y = {w})");
+    vec![
+        constant("transpose_x", bool_type, "false"),
+        constant("transpose_y", bool_type, "false"),
+        gives(y, &call),
+    ]
 }
 
 /// Every row of the table.
@@ -137,22 +144,29 @@ pub(super) fn rows() -> Vec<Probe> {
 
 /// A 1×1 convolution of two channels by ones, with a bias.
 fn biased(bias: &str) -> String {
-    let scalar = |name: &str, ty: &str, value: &str| constant(name, ty, value);
-    let call = "conv(bias = bias, dilations = dilations, groups = groups, pad = pad, pad_type = pad_type, \
-                strides = strides, weight = weight, x = x)";
-    program(
-        "tensor<fp16, [1, 2, 1, 32]> x",
-        &[
-            scalar("weight", "tensor<fp16, [1, 2, 1, 1]>", "[[[[0x1p+0]], [[0x1p+0]]]]"),
-            scalar("bias", "tensor<fp16, [1]>", &format!("[{bias}]")),
-            scalar("dilations", "tensor<int32, [2]>", "[1, 1]"),
-            scalar("groups", "tensor<int32, []>", "1"),
-            scalar("pad", "tensor<int32, [4]>", "[0, 0, 0, 0]"),
-            scalar("pad_type", "tensor<string, []>", "\"valid\""),
-            scalar("strides", "tensor<int32, [2]>", "[1, 1]"),
-            gives("tensor<fp16, [1, 1, 1, 32]>", call),
-        ],
-    )
+    let constants = [
+        constant("weight", "tensor<fp16, [1, 2, 1, 1]>", "[[[[0x1p+0]], [[0x1p+0]]]]"),
+        constant("bias", "tensor<fp16, [1]>", &format!("[{bias}]")),
+    ];
+    convolution("tensor<fp16, [1, 2, 1, 32]>", &constants, "bias = bias, ", "tensor<fp16, [1, 1, 1, 32]>")
+}
+
+/// A 1×1 convolution of the input `x` by the constant `weight`; `more` is what else it is given.
+pub(super) fn convolution(x: &str, constants: &[String], more: &str, y: &str) -> String {
+    let call = format!(
+        "conv({more}dilations = dilations, groups = groups, pad = pad, pad_type = pad_type, strides = strides, \
+         weight = weight, x = x)"
+    );
+    let mut statements = constants.to_vec();
+    statements.extend([
+        constant("dilations", "tensor<int32, [2]>", "[1, 1]"),
+        constant("groups", "tensor<int32, []>", "1"),
+        constant("pad", "tensor<int32, [4]>", "[0, 0, 0, 0]"),
+        constant("pad_type", "tensor<string, []>", "\"valid\""),
+        constant("strides", "tensor<int32, [2]>", "[1, 1]"),
+        gives(y, &call),
+    ]);
+    program(&format!("{x} x"), &statements)
 }
 
 /// Functions of one number, each at points that are equally far apart.

@@ -52,7 +52,7 @@ pub fn agrees(probe: &Probe, expected: Expectation, observed: &Observation) -> O
         (Expectation::Compiles, Observation::Compiled { .. }) => Some(true),
         (Expectation::Compiles, Observation::Ran { .. }) => match probe.subject {
             // Measured, and looked at by people.
-            Subject::Function | Subject::Speed => None,
+            Subject::Function | Subject::Speed { .. } => None,
             Subject::Arithmetic | Subject::Rule { .. } => Some(true),
         },
     }

@@ -3,7 +3,8 @@
 use std::collections::HashSet;
 
 use anemone_mil::error::{FunctionPart, OpPart, Place};
-use anemone_mil::program::{ValueId, Version};
+use anemone_mil::program::{Function, ValueId, Version};
+use anemone_mil::verify::CONST;
 
 use super::{Report, Scene};
 
@@ -41,13 +42,17 @@ pub(super) fn unused(scene: &Scene<'_>, report: &mut Report<'_>) {
     }
 }
 
+/// Whether a function has ops, and all of them only move what they are given, as R26 says.
+pub(crate) fn does_nothing_but_move(function: &Function) -> bool {
+    const MOVING: [&str; 4] = ["reshape", "slice_by_index", "slice_by_size", "tile"];
+    let mut ops = function.walk().filter(|(_, op)| op.name != CONST).peekable();
+    ops.peek().is_some() && ops.all(|(_, op)| MOVING.contains(&op.name.as_str()))
+}
+
 /// R26.
 pub(super) fn only_movement(scene: &Scene<'_>, report: &mut Report<'_>) {
-    const MOVING: [&str; 4] = ["reshape", "slice_by_index", "slice_by_size", "tile"];
-    let mut ops = scene.ops().peekable();
-    if let Some(&(first, op)) = ops.peek()
-        && ops.all(|(_, op)| MOVING.contains(&op.name.as_str()))
-    {
+    let first = scene.ops().next();
+    if let Some((first, op)) = first.filter(|_| does_nothing_but_move(scene.function)) {
         let message = format!("this program does nothing but `{}` and the like", op.name);
         report.found(FunctionPart::Op(first, OpPart::Name), message);
     }

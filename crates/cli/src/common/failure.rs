@@ -8,6 +8,8 @@ use std::fmt;
 pub(crate) enum Failure {
     /// Mistakes in a program, rendered with its text.
     Program(String),
+    /// Flags that do not go together.
+    Usage(String),
     /// Everything else, said in one paragraph.
     Other(Box<dyn Error + Send + Sync>),
 }
@@ -16,6 +18,14 @@ impl Failure {
     /// A failure that is told in words.
     pub(crate) fn new(message: impl Into<String>) -> Failure {
         Failure::Other(message.into().into())
+    }
+
+    /// The status that the command ends with: 2 for bad usage, else 1.
+    pub(crate) fn status(&self) -> u8 {
+        match self {
+            Failure::Usage(_) => 2,
+            Failure::Program(_) | Failure::Other(_) => 1,
+        }
     }
 }
 
@@ -28,7 +38,7 @@ impl<E: Error + Send + Sync + 'static> From<E> for Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Failure::Program(rendered) => f.write_str(rendered),
+            Failure::Program(text) | Failure::Usage(text) => f.write_str(text),
             Failure::Other(error) => error.fmt(f),
         }
     }

@@ -8,7 +8,8 @@ use anemone_ane::report::{Events, ProgramEvents, Report};
 use anemone_ane::simulator::Simulator;
 use serde::Serialize;
 
-use super::Output;
+use super::runtime::RuntimeName;
+use super::{Failure, Output};
 
 /// Flags of the simulator.
 #[derive(Debug, Clone, Copy, Default, clap::Args)]
@@ -19,6 +20,21 @@ pub(crate) struct SimulatorFlags {
 }
 
 impl SimulatorFlags {
+    /// Refuses a chip for a runtime that simulates none.
+    ///
+    /// # Errors
+    ///
+    /// When there is such a chip: the usage is bad.
+    pub(crate) fn refuse_without_simulator(self, runtime: RuntimeName) -> Result<(), Failure> {
+        match self.chip {
+            Some(chip) if runtime != RuntimeName::AneSim => Err(Failure::Usage(format!(
+                "`--chip {chip}` is for `--runtime ane-sim`, and the runtime is {}",
+                runtime.name()
+            ))),
+            _ => Ok(()),
+        }
+    }
+
     /// The simulator. The command line has a chip wherever it has the runtime.
     pub(crate) fn open(self) -> Simulator {
         Simulator::new(self.chip.unwrap_or(Chip::M4))

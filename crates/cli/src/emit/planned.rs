@@ -88,7 +88,7 @@ fn rows_of(embed: &Tensor, rows: std::ops::Range<usize>, dim: usize) -> Result<T
 fn build(plan: &HeadPlan, program: &PlannedProgram) -> Result<Program, ProgramError> {
     let first_row = program.tiles.first().map_or(0, |tile| tile.start);
     let file = match program.role {
-        Role::FinalRmsnorm => GAIN_FILE.to_string(),
+        Role::FinalRmsnorm | Role::RmsnormBackward => GAIN_FILE.to_string(),
         _ => embed_file(plan, first_row),
     };
     let rows = match plan.weights {
@@ -106,6 +106,7 @@ fn build(plan: &HeadPlan, program: &PlannedProgram) -> Result<Program, ProgramEr
         Role::WeightGradient => tile.weight_gradient(),
         Role::FusedForward => tile.fused_forward(),
         Role::FusedWeightGradient => tile.fused_weight_gradient(),
+        Role::RmsnormBackward => tile.rmsnorm_backward(),
     }
 }
 

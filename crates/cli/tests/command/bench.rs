@@ -90,3 +90,20 @@ fn steps_of_training_are_timed() {
     let text = anemone([&["bench", "train"], &flags[..]].concat()).ended(0).stdout;
     assert!(text.starts_with("train step  ms ") && text.contains("  machine_gflops "), "{text}");
 }
+
+#[test]
+fn writing_is_timed() {
+    for more in [&[][..], &["--dtype", "fp32", "--config", "small"]] {
+        let flags = ["bench", "generate", "--json", "--tokens", "4", "--threads", "1"];
+        let lines = anemone([&flags[..], more].concat()).ended(0).json();
+        let line = &lines[0];
+        let number = |key: &str| line[key].as_f64().unwrap();
+        assert_eq!((lines.len(), line["what"].as_str()), (1, Some("generate")));
+        let bytes = if more.is_empty() { 2 * 824_448 } else { 4 * (256 * 64 + 64) };
+        assert_eq!(line["weight_bytes"].as_u64(), Some(bytes), "{line}");
+        let share = number("tokens_per_s") * bytes as f64 / number("memory_gb_per_s") / 1e9;
+        assert!(share > 0.0 && (number("share") / share - 1.0).abs() < 1e-9, "{line}");
+    }
+    let text = anemone(["bench", "generate", "--tokens", "2", "--threads", "1"]).ended(0).stdout;
+    assert!(text.starts_with("generate  tokens_per_s ") && text.contains("  memory_gb_per_s "), "{text}");
+}

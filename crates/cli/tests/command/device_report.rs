@@ -6,10 +6,14 @@ use super::engine::library;
 use super::support::{Place, Run, command, finished};
 
 fn report(place: &Place, arguments: &[&str]) -> Run {
+    with(place, arguments, &[])
+}
+
+fn with(place: &Place, arguments: &[&str], variables: &[(&str, &str)]) -> Run {
     let mut command = command();
     command.args(["device-report", "--chip", "m4", "--out", &place.text("report.json")]).args(arguments);
     command.env("ANEMONE_E5RT", library()).env("ANEMONE_ANE_RECOVERY_MS", "0");
-    command.env("ANEMONE_STAND_IN_RECOVERY_MS", "0");
+    command.env("ANEMONE_STAND_IN_RECOVERY_MS", "0").envs(variables.iter().copied());
     finished(command.output().unwrap())
 }
 
@@ -27,7 +31,13 @@ fn every_row_of_the_arithmetic_is_as_the_simulator_has_it() {
         run.stdout
     );
     let report = written(&place);
-    assert_eq!((&report["chip"], &report["interface"]), (&json!("m4"), &json!("e5rt")));
+    assert_eq!(report["chip"], "m4");
+    assert_eq!(report["interfaces"][0], json!({"interface": "e5rt", "unavailable": null}));
+    if !cfg!(target_os = "macos") {
+        assert!(run.stdout.contains("\nthe interface in-memory is not available: "), "{}", run.stdout);
+        let in_memory = &report["interfaces"][1];
+        assert!(in_memory["unavailable"].as_str().unwrap().contains("needs a Mac"), "{in_memory}");
+    }
     let probes = report["probes"].as_array().unwrap();
     let first = |name: &str| {
         let entry = probes.iter().find(|entry| entry["probe"] == name).unwrap();
@@ -58,7 +68,7 @@ fn rules_are_broken_and_kept_as_the_stand_in_has_them() {
         "{}",
         run.stdout
     );
-    assert!(run.stderr.contains(": r11_keeps\n"), "{}", run.stderr);
+    assert!(run.stderr.contains(": r11_keeps by e5rt\n"), "{}", run.stderr);
     // The stand-in does not know the op.
     assert!(run.stdout.contains("\n  r17_keeps: refused, "), "{}", run.stdout);
     let report = written(&place);
@@ -72,9 +82,48 @@ fn rules_are_broken_and_kept_as_the_stand_in_has_them() {
     assert_eq!(probe("r14_keeps")["outcome"]["asked"]["ran"]["comparison"]["different"], 0);
 }
 
+/// The compiler ends the process at an `add`, and does not come back from a `sub`.
+#[test]
+fn a_crash_or_a_hang_of_one_probe_does_not_lose_the_others() {
+    let place = Place::new();
+    let asked = ["-q", "--interface", "e5rt", "--time-limit", "2"];
+    let only = ["--only", "add 2048", "--only", "sub", "--only", "mul 256"];
+    let variables = [("ANEMONE_STAND_IN_CRASH", " add("), ("ANEMONE_STAND_IN_HANG", " sub(")];
+    let run = with(&place, &[&asked[..], &only].concat(), &variables).ended(0);
+    assert!(run.stdout.contains(": 3 probes, 1 as expected, 2 not, 0 without an expectation\n"), "{run:#?}");
+    assert!(run.stdout.contains("\n  sub 2048-4095: still at work after 2 s"), "{run:#?}");
+    let report = written(&place);
+    let outcomes: Vec<&Value> =
+        report["probes"].as_array().unwrap().iter().map(|entry| &entry["outcome"]).collect();
+    assert!(outcomes[0]["crashed"]["status"].is_string(), "{report}");
+    assert_eq!(outcomes[1], &json!({"hung": {"seconds": 2}}));
+    assert_eq!(outcomes[2]["asked"]["ran"]["comparison"]["different"], 0, "{report}");
+}
+
+#[test]
+fn the_speed_of_a_convolution_and_of_a_matrix_product_are_measured() {
+    let place = Place::new();
+    let run = report(&place, &["-q", "--only", "products: matmul by", "--only", "products: conv"]).ended(0);
+    for name in ["products: matmul by a constant", "products: conv by a constant"] {
+        let line = run.stdout.lines().find(|line| line.contains(name)).unwrap_or_default();
+        assert!(line.contains(" µs, ") && line.contains(" GFLOP/s, ") && line.ends_with(" GB/s"), "{run:#?}");
+    }
+    let report = written(&place);
+    assert_eq!(report["probes"][0]["subject"]["speed"]["flops"], 2 * 256 * 768 * 2048);
+}
+
+#[test]
+fn too_many_ops_are_asked_for() {
+    let place = Place::new();
+    let run = report(&place, &["-q", "--only", "r33"]).ended(0);
+    assert!(run.stdout.contains(": 2 probes, 2 as expected, 0 not, "), "{run:#?}");
+}
+
 #[test]
 fn what_cannot_be_asked_is_said() {
     let place = Place::new();
+    let run = report(&place, &["--list", "--only", "r33"]).ended(0);
+    assert_eq!(run.stdout, "r33_keeps\nr33_trips\n");
     report(&place, &["--only", "q"]).failed(1, &["no probe's name begins so"]);
     report(&place, &["--time-limit", "0"]).failed(2, &["--time-limit"]);
     let mut without = command();

@@ -195,6 +195,10 @@ fn legalises_for_a_chip_and_tells_what_is_left() {
         run.stderr.contains("warning[R1]: axis 2 of `y_w` has length 32000, more than 16384"),
         "{run:#?}"
     );
+    assert!(run.stderr.contains("do not mend what is written there"), "{run:#?}");
+    let integers = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/rules/r14_trips.mil");
+    let run = anemone(["opt", integers, "--chip", "m4", "--pass", "legalize"]).ended(0);
+    assert!(run.stderr.contains("no pass mends R14: what the warnings advise is left to you"), "{run:#?}");
     let run = anemone(["opt", &file, "--pass", "conv-to-matmul"]).ended(0);
     assert!(run.stdout.contains("matmul(") && run.stderr.is_empty(), "{run:#?}");
 

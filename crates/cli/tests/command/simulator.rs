@@ -69,6 +69,36 @@ fn what_the_chip_refuses_is_refused() {
         .failed(2, &["`m9` is no chip", "m1, m2, m3, m4, m5, m6"]);
 }
 
+#[test]
+fn a_chip_that_nothing_simulates_is_bad_usage() {
+    let place = Place::new();
+    let run = flags(&place, PROGRAM);
+    let run = run[..run.len() - 2].join("\n");
+    let out = place.text("out");
+    let train = format!("train\n--steps\n1\n--out\n{out}");
+    let bench = "bench\nhead\n--vocab\n8\n--dim\n8\n--seq\n8".to_string();
+    for (command, runtime) in [(run, "cpu"), (train, "eval"), (bench, "cpu")] {
+        let flags = ["--runtime", runtime, "--chip", "m4"];
+        let ran = anemone(command.lines().chain(flags));
+        ran.failed(2, &["error: `--chip m4` is for `--runtime ane-sim`, and the runtime is ", runtime]);
+        assert!(!place.path("out").exists(), "{command}");
+    }
+}
+
+#[test]
+fn a_run_goes_on_only_on_the_chip_it_began_on() {
+    let place = Place::new();
+    let out = place.text("out");
+    let text = place.file("text.txt", "sheep sleep where they may\n".repeat(20));
+    let size = ["--steps", "1", "--dtype", "fp16", "--batch", "2", "--seq", "16", "--data", &text];
+    let began = ["train", "--out", &out, "--runtime", "ane-sim", "--chip", "m4"];
+    anemone([&began[..], &size].concat()).ended(0);
+    let resume = ["train", "--resume", &out, "--runtime", "ane-sim", "--chip"];
+    anemone([&resume[..], &["m6"]].concat())
+        .failed(1, &["began on the runtime ane-sim (m4), and cannot go on on ane-sim (m6)"]);
+    anemone([&resume[..], &["m4"]].concat()).ended(0);
+}
+
 /// `ANEMONE_ENGINE_STEPS=200` trains the default model for so many steps, not a few on little text at a time.
 #[test]
 fn training_stays_with_the_losses_of_the_cpu() {

@@ -22,9 +22,14 @@ fn help_gives_every_flag_one_line() {
         "run",
         "opt",
         "emit head",
+        "plan head",
         "bench head",
         "bench gemm",
+        "bench train",
+        "bench generate",
         "train",
+        "generate",
+        "eval",
         "export",
     ] {
         let help = anemone(subcommand.split(' ').chain(["--help"])).ended(0).stdout;

@@ -14,6 +14,15 @@ pub fn blessing() -> bool {
     std::env::var_os("BLESS").is_some_and(|value| value == "1")
 }
 
+/// The number that an environment variable holds.
+///
+/// # Panics
+///
+/// When it holds something else.
+pub fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name).map_or(default, |text| text.parse().expect(name))
+}
+
 /// Compares `actual` with a file, or under `BLESS=1` writes it there.
 ///
 /// # Errors

@@ -10,23 +10,21 @@
 //! Input number `i` depends on `i` and on the seeds under `tests/` alone. One that fails is saved, and run again
 //! by `ANEMONE_MUTATION_FIRST=i ANEMONE_MUTATIONS=1`.
 
+#[path = "../common/mod.rs"]
+mod common;
 mod inputs;
 mod mutator;
 mod pipeline;
 mod seeds;
 mod workers;
 
-use std::env;
+use common::number;
 
 /// How many inputs `cargo test` runs.
 const DEFAULT_INPUTS: u64 = 3000;
 
 /// Few enough to run in the test's own process, in the time that it takes to start another.
 const INPUTS_IN_THIS_PROCESS: u64 = 100;
-
-fn number(name: &str, default: u64) -> u64 {
-    env::var(name).map_or(default, |text| text.parse().expect(name))
-}
 
 /// In a worker process, which [`workers::Job::from_environment`] then gives its share, the whole work.
 #[test]

@@ -20,11 +20,12 @@ use anemone_mil::verify::{Verified, verify};
 use anemone_mil::weights::{BlobError, BlobFile, WeightDirectory, WeightMap, WeightSource, write_blob_file};
 
 use crate::common;
+use crate::common::number;
 use crate::execute::{Tensors, random_tensor, run};
 use crate::files::{has_its_case, inputs, read, suffixes, told};
 use crate::fragments::Fragments;
 use crate::generator;
-use crate::programs::{DEFAULT_PROGRAMS, number, sound};
+use crate::programs::{DEFAULT_PROGRAMS, sound};
 
 #[test]
 fn programs_before_and_after_legalisation() {
@@ -102,6 +103,31 @@ fn the_head_is_clean_after_legalisation() {
         checked += 1;
     }
     assert!(checked >= 9, "only {checked} programs");
+}
+
+/// A layer of a language model, and its backward: clean on every chip, and the same on the CPU.
+#[test]
+fn a_layer_is_clean_after_legalisation() {
+    let cpu = Cpu::new().unwrap();
+    let weights = WeightDirectory::new(common::data_dir("legalize"));
+    for name in ["layer.mil", "layer_backward.mil"] {
+        let source = fs::read_to_string(common::data_dir("legalize").join(name)).unwrap();
+        let program = read(&source).unwrap();
+        let given = inputs(&source, program.program()).into_iter();
+        let given: Tensors =
+            given.map(|(name, value)| (name.trim_start_matches("main.").to_string(), value)).collect();
+        let before = outcome(&cpu, &program, &given, &weights).unwrap();
+        for chips in Chip::ALL.map(Chips::from).into_iter().chain([Chips::ALL]) {
+            let legalized = legalize(&program, chips, None).unwrap();
+            let left =
+                legalized.findings.iter().map(|finding| format!("{}: {}", finding.rule, finding.message));
+            assert_eq!(left.collect::<Vec<_>>(), [""; 0], "{name} on {chips}");
+            let after = Arc::new(legalized.rewritten.program);
+            let parts = parts_of(&given, &after.program().functions[0]);
+            let after = outcome(&cpu, &after, &parts, &weights).unwrap();
+            close(&before, &after).unwrap_or_else(|error| panic!("{name} on {chips}: {error}"));
+        }
+    }
 }
 
 /// Weights that are zero.
@@ -204,6 +230,15 @@ fn parts_of(given: &Tensors, function: &Function) -> Tensors {
             let converted = Tensor::from_f64(ty.dtype, value.shape(), &value.to_f64().unwrap()).unwrap();
             all.insert(name.clone(), converted);
         }
+        // Or with axes folded.
+        if let Some(ty) = same.and_then(|input| input.ty.as_tensor())
+            && let (Some(dims), Some(value)) = (ty.shape.to_known(), all.get(name))
+            && dims != value.shape()
+            && dims.iter().product::<usize>() == value.shape().iter().product::<usize>()
+        {
+            let folded = Tensor::from_f64(ty.dtype, &dims, &value.to_f64().unwrap()).unwrap();
+            all.insert(name.clone(), folded);
+        }
         let mut start = 0;
         for part in 0.. {
             let declared = function.body.inputs.iter().map(|&id| function.value(id));
@@ -212,10 +247,25 @@ fn parts_of(given: &Tensors, function: &Function) -> Tensors {
                 break;
             };
             let dims = input.ty.as_tensor().unwrap().shape.to_known().unwrap();
-            let along = (0..dims.len()).find(|&axis| dims[axis] != value.shape()[axis]).unwrap();
-            let cut = cut(value, &dims, along, start);
-            start += dims[along];
+            // The longest axis is cut; then axes may be folded.
+            let along = (0..dims.len()).max_by_key(|&axis| value.shape()[axis]).unwrap();
+            let mut cut_dims = value.shape().to_vec();
+            let rest: usize = cut_dims.iter().product::<usize>() / cut_dims[along];
+            cut_dims[along] = dims.iter().product::<usize>() / rest;
+            let cut = cut(value, &cut_dims, along, start).to_f64().unwrap();
+            let cut = Tensor::from_f64(value.dtype(), &dims, &cut).unwrap();
+            start += cut_dims[along];
             all.insert(format!("{name}_{part}"), cut);
+        }
+    }
+    // What states hold at first.
+    for input in function.body.inputs.iter().map(|&id| function.value(id)) {
+        let zeros = || {
+            let ty = input.ty.as_tensor()?;
+            Tensor::zeros(ty.dtype, &ty.shape.to_known()?)
+        };
+        if let (false, Some(zeros)) = (all.contains_key(&input.name), zeros()) {
+            all.insert(input.name.clone(), zeros);
         }
     }
     all

@@ -1,7 +1,6 @@
 //! Random programs through every pass: each stays sound, prints and parses back to the same, and does the same.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::env;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -16,17 +15,13 @@ use anemone_mil::types::{Dim, TensorType, Type};
 use anemone_mil::verify::{CONST, Verified, verify};
 use anemone_mil::weights::WeightMap;
 
+use crate::common::number;
 use crate::execute::{Outcome, Tensors, constants, run};
 use crate::fragments::Fragments;
 use crate::generator::{self, Sample};
 
 /// How many programs `cargo test` makes.
 pub const DEFAULT_PROGRAMS: u64 = 400;
-
-/// The number that an environment variable holds.
-pub fn number(name: &str, default: u64) -> u64 {
-    env::var(name).map_or(default, |text| text.parse().expect(name))
-}
 
 /// What became of the programs.
 #[derive(Debug, Default)]

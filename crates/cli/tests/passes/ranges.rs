@@ -7,10 +7,11 @@ use anemone_mil::verify::verify;
 use anemone_mil::weights::WeightMap;
 
 use crate::bounds;
+use crate::common::number;
 use crate::execute::run;
 use crate::fragments::Fragments;
 use crate::generator;
-use crate::programs::{DEFAULT_PROGRAMS, number};
+use crate::programs::DEFAULT_PROGRAMS;
 
 #[test]
 fn results_of_random_programs_lie_within_their_bounds() {

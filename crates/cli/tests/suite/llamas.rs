@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use anemone_lm::config::{Config, DeviceDtype, ModelConfig};
 use anemone_lm::data::{Batch, Dataset};
+use anemone_lm::generate::Generator;
 use anemone_lm::head::{HeadKind, Runtimes};
 use anemone_lm::model::Model;
 use anemone_lm::network::{Gradients, Network};
@@ -149,6 +150,40 @@ fn check_gradients(case: &Case, model: &Model, scale: f64, tolerance: f64, what:
         }
         let error = relative(found.iter().map(|value| f64::from(*value) / scale), expected);
         assert!(error <= tolerance, "{what}: the gradient of {name} differs by {error}");
+    }
+}
+
+/// Token by token after a beginning, with keys and values kept, the logits are those of the whole text; and a text longer
+/// than the cache is gone on with from its last half.
+pub fn a_text_is_continued_with_the_logits_of_the_whole(subject: &Subject) {
+    let runtimes = Runtimes::all(subject.runtime.as_ref());
+    let Fixture { settings, cases } = fixture(subject);
+    for case in &cases {
+        for Precision { dtype, loss: tolerance, .. } in PRECISIONS {
+            let config = case.config(&settings, dtype);
+            let (model, seq, vocab) = (case.model(), config.train.seq, config.model.vocab);
+            let what = format!("{}, {dtype:?} on {}", case.name, subject.name);
+            let text = &case.inputs[..seq];
+            for begun in [1, 4, seq] {
+                let mut generator = Generator::new(&config, &model, runtimes).unwrap();
+                for end in begun..=seq {
+                    let tokens = if end == begun { &text[..end] } else { &text[end - 1..end] };
+                    let logits = generator.logits(&model, tokens).unwrap();
+                    let error = relative(
+                        logits.into_iter().map(f64::from),
+                        &case.logits[(end - 1) * vocab..end * vocab],
+                    );
+                    assert!(
+                        error <= tolerance,
+                        "{what}: after {begun} and {end} tokens logits differ by {error}"
+                    );
+                }
+                let longer = generator.logits(&model, &[5]).unwrap();
+                generator.forget();
+                let half = [&text[seq - (seq / 2 - 1)..], &[5]].concat();
+                assert_eq!(generator.logits(&model, &half).unwrap(), longer, "{what}");
+            }
+        }
     }
 }
 

@@ -36,6 +36,7 @@ macro_rules! suite {
                     heads::a_fused_head_is_offered_or_refused
                     heads::heads_agree_with_torch_whatever_the_options
                     llamas::logits_loss_and_gradients_are_those_of_torch
+                    llamas::a_text_is_continued_with_the_logits_of_the_whole
                     llamas::ten_steps_have_the_losses_of_torch
                 );
             }

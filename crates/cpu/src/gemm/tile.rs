@@ -34,7 +34,7 @@ impl TileShape {
 
 /// Runs an operation with vectors of four numbers where the processor is not known to have any: compilers have some
 /// for every target.
-fn dispatch<O: WithSimd>(arch: Arch, operation: O) -> O::Output {
+pub(crate) fn dispatch<O: WithSimd>(arch: Arch, operation: O) -> O::Output {
     match arch {
         Arch::Scalar => operation.with_simd(Scalar128b),
         arch => arch.dispatch(operation),
@@ -43,7 +43,7 @@ fn dispatch<O: WithSimd>(arch: Arch, operation: O) -> O::Output {
 
 /// `a · b + c`, rounded once or twice, whatever is fast.
 #[inline(always)]
-fn multiply_add<S: Simd>(simd: S, a: S::f32s, b: S::f32s, c: S::f32s) -> S::f32s {
+pub(crate) fn multiply_add<S: Simd>(simd: S, a: S::f32s, b: S::f32s, c: S::f32s) -> S::f32s {
     if fuses::<S>() { simd.mul_add_e_f32s(a, b, c) } else { simd.add_f32s(simd.mul_f32s(a, b), c) }
 }
 

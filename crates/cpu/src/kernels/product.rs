@@ -6,6 +6,7 @@ use anemone_mil::ops::{
 use anemone_mil::types::{DType, Shape};
 
 use super::elementwise::LEAST_RUN;
+use super::vector::{Along, Factor, VectorProduct};
 use super::{Around, Choice, Elements, Kernel, Surrounded};
 use crate::element::is_float;
 use crate::gemm::{After, Bias, Gemm, Matrix, Output, Precision};
@@ -191,12 +192,19 @@ fn matrix_product(product: &MatrixProduct<'_>, threads: &Threads) -> Option<Choi
     } else {
         (m, x_taken.into_iter().zip(y_taken).map(|(x, y)| [x, y]).collect())
     };
+    let sides = [
+        Side::new(0, product.x.dtype(), m, k, product.transpose_x),
+        Side::new(1, product.y.dtype(), k, n, product.transpose_y),
+    ];
+    let transposed = [product.transpose_x, product.transpose_y];
+    if let Some(kernel) = vector_product([m, n, k], sides, transposed, &batch, product.result.dtype)
+        && product.bias.is_none()
+    {
+        return Some(Choice::kernel(kernel, operands));
+    }
     let kernel = Product::new(
         [m, n, k],
-        [
-            Side::new(0, product.x.dtype(), m, k, product.transpose_x),
-            Side::new(1, product.y.dtype(), k, n, product.transpose_y),
-        ],
+        sides,
         product.bias.map(|bias| (bias.dtype(), BiasAlong::Columns)),
         batch,
         product.result.dtype,
@@ -205,6 +213,44 @@ fn matrix_product(product: &MatrixProduct<'_>, threads: &Threads) -> Option<Choi
     )?;
     is_float(kernel.dtype).then(|| Choice::kernel(kernel, operands))
 }
+
+/// The kernel for products of which one factor is a vector, but for a matrix that is read along its columns with no end of
+/// them.
+fn vector_product(
+    [m, n, k]: [usize; 3],
+    [a, b]: [Side; 2],
+    [transpose_a, transpose_b]: [bool; 2],
+    batch: &[[usize; 2]],
+    dtype: DType,
+) -> Option<VectorProduct> {
+    let factor = |side: Side| Factor { operand: side.operand, dtype: side.dtype };
+    let along = |sums_of_rows| if sums_of_rows { Along::Rows } else { Along::Columns };
+    if k == 0 || m == 0 || n == 0 || !is_float(dtype) {
+        return None;
+    }
+    let (matrix, vector, results, along, swapped) = match (m, n) {
+        (_, 1) => (factor(a), factor(b), m, along(!transpose_a), false),
+        (1, _) => (factor(b), factor(a), n, along(transpose_b), true),
+        _ => return None,
+    };
+    // One thread combines rows.
+    if along == Along::Columns && results.saturating_mul(k) > MOST_COMBINED {
+        return None;
+    }
+    let taken = |&[a, b]: &[usize; 2]| if swapped { [b, a] } else { [a, b] };
+    Some(VectorProduct {
+        matrix,
+        vector,
+        terms: k,
+        results,
+        along,
+        batch: batch.iter().map(taken).collect(),
+        dtype,
+    })
+}
+
+/// Elements of a matrix whose rows one thread combines, at most.
+const MOST_COMBINED: usize = 1 << 18;
 
 /// For each matrix of the broadcast batch, the position of the operand's matrix that stands there.
 fn batch_indices(dims: &[usize], batch: &[usize]) -> Vec<usize> {
@@ -234,14 +280,23 @@ fn convolution(convolution: &Convolution<'_>, threads: &Threads) -> Option<Choic
     let [images, channels_in] = [x[0], x[1]];
     let positions = x[2..].iter().try_fold(1usize, |product, &length| product.checked_mul(length))?;
     let channels_out = weight[0];
+    let sides = [
+        Side::new(0, convolution.weight.dtype(), channels_out, channels_in, false),
+        Side::new(1, convolution.x.dtype(), channels_in, positions, false),
+    ];
+    let sizes = [channels_out, positions, channels_in];
+    let batch: Vec<[usize; 2]> = (0..images).map(|image| [0, image]).collect();
+    let dtype = convolution.result.dtype;
+    if let Some(kernel) = vector_product(sizes, sides, [false; 2], &batch, dtype)
+        && convolution.bias.is_none()
+    {
+        return Some(Choice::kernel(kernel, operands));
+    }
     let kernel = Product::new(
-        [channels_out, positions, channels_in],
-        [
-            Side::new(0, convolution.weight.dtype(), channels_out, channels_in, false),
-            Side::new(1, convolution.x.dtype(), channels_in, positions, false),
-        ],
+        sizes,
+        sides,
         convolution.bias.map(|bias| (bias.dtype(), BiasAlong::Rows)),
-        (0..images).map(|image| [0, image]).collect(),
+        batch,
         convolution.result.dtype,
         precision(&operands),
         threads,

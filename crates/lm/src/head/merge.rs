@@ -80,10 +80,55 @@ pub fn scaled_for_weight_gradient(xn: &[f32], factors: &[f32], weight: f32) -> (
     let mut scaled: Vec<f32> = product.collect();
     let rows = scaled.chunks_exact(positions);
     let largest_sum = rows.map(|row| row.iter().map(|c| c.abs()).sum::<f32>()).fold(0.0, f32::max);
-    let exponent = if largest_sum > 0.0 { (16384.0 / largest_sum).log2().floor() } else { 0.0 };
-    let scale = exponent.clamp(-60.0, 60.0).exp2();
+    let scale = power_of_two(HALF_OF_SUMS, largest_sum);
     scaled.iter_mut().for_each(|c| *c *= scale);
     (scaled, scale)
+}
+
+/// p·w `[V, S]` of a tile, from its exp(z − m_i), times a power of two; and that power.
+///
+/// With it neither a probability, nor a sum of them with rows of E, none of whose elements is over `largest_embed`, nor
+/// one with xn passes half of the 32768 at which the engine's sums overflow; and what
+/// [`Tile::backward`](crate::programs::head::tiled::Tile::backward) and
+/// [`Tile::weight_gradient`](crate::programs::head::tiled::Tile::weight_gradient) add up is far above what they drop.
+/// The targets' part of both gradients is left to the host.
+///
+/// # Panics
+///
+/// When `exponentials` is no multiple of the positions.
+pub fn scaled_probabilities(
+    exponentials: &[f32],
+    factors: &[f32],
+    weight: f32,
+    [largest_embed, largest_xn]: [f32; 2],
+) -> (Vec<f32>, f32) {
+    let positions = factors.len().max(1);
+    let product = exponentials.iter().enumerate().map(|(at, u)| u * weight * factors[at % positions]);
+    let mut scaled: Vec<f32> = product.collect();
+    let rows = scaled.chunks_exact(positions).map(|row| row.iter().map(|p| p.abs()).sum::<f32>());
+    let with_xn = rows.fold(0.0, f32::max) * largest_xn.max(1.0);
+    let scale = power_of_two(HALF_OF_SUMS, with_xn.max(weight.abs() * largest_embed));
+    scaled.iter_mut().for_each(|p| *p *= scale);
+    (scaled, scale)
+}
+
+/// dxn, times a power of two that brings its largest magnitude to 32 at most and over 16, as
+/// [`Tile::rmsnorm_backward`](crate::programs::head::tiled::Tile::rmsnorm_backward) wants it; and that power. dx, which
+/// is up to ε^-½ = 316 times as large where hidden vectors are small, still has room for gains up to 6.
+pub fn scaled_for_rmsnorm_backward(dxn: &[f32]) -> (Vec<f32>, f32) {
+    let scale = power_of_two(LARGEST_DXN, dxn.iter().fold(0.0, |largest, value| largest.max(value.abs())));
+    (dxn.iter().map(|value| value * scale).collect(), scale)
+}
+
+/// What the largest gradient before the norm's backward is brought to.
+const LARGEST_DXN: f32 = 32.0;
+/// Half of what the engine's sums hold.
+const HALF_OF_SUMS: f32 = 16384.0;
+
+/// The largest power of two that keeps `largest` within `limit`, of those from 2^-60 to 2^60; 1 where `largest` is 0.
+fn power_of_two(limit: f32, largest: f32) -> f32 {
+    let exponent = if largest > 0.0 { (limit / largest).log2().floor() } else { 0.0 };
+    exponent.clamp(-60.0, 60.0).exp2()
 }
 
 #[cfg(test)]
@@ -119,5 +164,26 @@ mod tests {
         let most = sums.iter().copied().fold(0.0, f32::max);
         assert!((8192.0..=16384.0).contains(&most), "{most}");
         assert_eq!(scaled_for_weight_gradient(&[0.0; 4], &[1.0; 4], 1.0), (vec![0.0; 4], 1.0));
+    }
+
+    #[test]
+    fn scaled_probabilities_leave_room_for_both_sums_that_they_go_into() {
+        // One token that is certain, and one at 2^-17 everywhere, at 16 positions.
+        for (exponentials, factor) in [([1.0f32, 0.0], 1.0f32), ([1.0, 1.0], 2f32.powi(-17))] {
+            let rows: Vec<f32> = exponentials.iter().flat_map(|&u| [u; 16]).collect();
+            let (scaled, scale) = scaled_probabilities(&rows, &[factor; 16], 1.0 / 16.0, [0.1, 27.0]);
+            assert_eq!(scale.log2().fract(), 0.0);
+            let bounds = [scale * 0.1 / 16.0, scaled[..16].iter().sum::<f32>() * 27.0];
+            let most = bounds[0].max(bounds[1]);
+            assert!((8192.0..=16384.0).contains(&most), "{most}");
+        }
+    }
+
+    #[test]
+    fn the_largest_gradient_before_the_norm_comes_to_32_at_most() {
+        let (scaled, scale) = scaled_for_rmsnorm_backward(&[1e-6, -3e-5, 0.0]);
+        assert_eq!(scale.log2().fract(), 0.0);
+        assert!((16.0..=32.0).contains(&-scaled[1]), "{scaled:?}");
+        assert_eq!(scaled_for_rmsnorm_backward(&[0.0; 3]), (vec![0.0; 3], 1.0));
     }
 }

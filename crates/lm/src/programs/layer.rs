@@ -13,6 +13,8 @@
 //!
 //! The backward is derived ([`Layer::differentiated`]). A T×T matrix is never among what forward keeps for it.
 
+mod cached;
+
 use anemone_mil::builder::FunctionBuilder;
 use anemone_mil::grad::{Request, differentiate};
 use anemone_mil::ops::call;
@@ -123,19 +125,25 @@ impl Layer<'_> {
     ///
     /// A dimension is 0.
     pub fn forward(&self) -> Result<Program, ProgramError> {
+        let (mut writer, x) = self.writer()?;
+        let (h, _) = writer.attention(x)?;
+        let y = writer.feed_forward(h)?;
+        Ok(program(self.target, writer.f.finish([y])))
+    }
+
+    /// A program with the inputs x and the parameters, and x.
+    fn writer(&self) -> Result<(Writer<'_>, ValueId), ProgramError> {
         let dims = [("B", self.batch), ("T", self.seq), ("H", self.config.heads), ("F", self.config.hidden)];
         if let Some((letter, _)) = dims.into_iter().find(|(_, length)| *length == 0) {
             return Err(ProgramError::Empty(letter));
         }
-        let mut writer = Writer { layer: self, f: main_function(self.target), parameters: Vec::new() };
-        let x = writer.input("x", &[self.batch, self.config.dim, 1, self.seq]);
+        let mut writer = Writer { layer: self, f: main_function(self.target), inputs: Vec::new() };
+        let dtype = self.target.mil_dtype();
+        let x = writer.f.input("x", TensorType::new(dtype, &[self.batch, self.config.dim, 1, self.seq]));
         for parameter in layer_parameters(self.config) {
-            let id = writer.input(parameter.input, &parameter.device_shape());
-            writer.parameters.push((parameter.input, id));
+            writer.input(parameter.input, TensorType::new(dtype, &parameter.device_shape()));
         }
-        let h = writer.attention(x)?;
-        let y = writer.feed_forward(h)?;
-        Ok(program(self.target, writer.f.finish([y])))
+        Ok((writer, x))
     }
 
     /// Forward and backward.
@@ -169,36 +177,58 @@ impl Layer<'_> {
 struct Writer<'a> {
     layer: &'a Layer<'a>,
     f: FunctionBuilder,
-    parameters: Vec<(&'static str, ValueId)>,
+    /// Inputs but x, by name.
+    inputs: Vec<(&'static str, ValueId)>,
+}
+
+/// Queries `[B·K, G, Dh, T]`, keys and values `[B·K, 1, Dh, T]`.
+struct Heads {
+    queries: ValueId,
+    keys: ValueId,
+    values: ValueId,
 }
 
 impl Writer<'_> {
-    fn input(&mut self, name: &str, dims: &[usize]) -> ValueId {
-        self.f.input(name, TensorType::new(self.layer.target.mil_dtype(), dims))
+    fn input(&mut self, name: &'static str, ty: TensorType) {
+        let id = self.f.input(name, ty);
+        self.inputs.push((name, id));
     }
 
     /// h `[B, D, 1, T]`: x, and what attention adds to it.
-    fn attention(&mut self, x: ValueId) -> Result<ValueId, ProgramError> {
+    fn attention(&mut self, x: ValueId) -> Result<(ValueId, Heads), ProgramError> {
+        let heads = self.heads(x)?;
+        let scores = call::matmul(heads.queries, heads.keys).transpose_x(true).transpose_y(false);
+        let scores = self.f.bind("scores", scores)?;
+        let later = self.later()?;
+        let masked = self.f.bind("masked_scores", call::select(later, f64::NEG_INFINITY, scores))?;
+        let probabilities = self.f.bind("probabilities", call::softmax(masked).axis(-1))?;
+        let mixed = call::matmul(heads.values, probabilities).transpose_x(false).transpose_y(true);
+        let mixed = self.f.bind("mixed_values", mixed)?;
+        Ok((self.attended(x, mixed)?, heads))
+    }
+
+    /// What attention works on: from x, normalised, and turned by its positions.
+    fn heads(&mut self, x: ValueId) -> Result<Heads, ProgramError> {
         let &Layer { config, batch, seq, .. } = self.layer;
-        let (size, keys, group) = (config.head_size(), config.kv_heads, config.group());
+        let (size, heads, group) = (config.head_size(), config.kv_heads, config.group());
         let xn = self.normalized(x, config.dim, "attention_gain", "xn")?;
         let q = self.product("q", "wq", xn)?;
         let k = self.product("k", "wk", xn)?;
         let v = self.product("v", "wv", xn)?;
         let scale = (size as f64).sqrt().recip();
         let q = self.turned(q, config.heads, "q", scale)?;
-        let k = self.turned(k, keys, "k", 1.0)?;
-        let q = self.reshape("queries", q, &[batch * keys, group, size, seq])?;
-        let k = self.reshape("keys", k, &[batch * keys, 1, size, seq])?;
-        let v = self.reshape("values", v, &[batch * keys, 1, size, seq])?;
+        let k = self.turned(k, heads, "k", 1.0)?;
+        Ok(Heads {
+            queries: self.reshape("queries", q, &[batch * heads, group, size, seq])?,
+            keys: self.reshape("keys", k, &[batch * heads, 1, size, seq])?,
+            values: self.reshape("values", v, &[batch * heads, 1, size, seq])?,
+        })
+    }
 
-        let scores = self.f.bind("scores", call::matmul(q, k).transpose_x(true).transpose_y(false))?;
-        let later = self.later()?;
-        let masked = self.f.bind("masked_scores", call::select(later, f64::NEG_INFINITY, scores))?;
-        let probabilities = self.f.bind("probabilities", call::softmax(masked).axis(-1))?;
-        let mixed = call::matmul(v, probabilities).transpose_x(false).transpose_y(true);
-        let mixed = self.f.bind("mixed_values", mixed)?;
-        let mixed = self.reshape("attended", mixed, &[batch, config.heads * size, 1, seq])?;
+    /// x, and the product of Wo and what the heads mixed.
+    fn attended(&mut self, x: ValueId, mixed: ValueId) -> Result<ValueId, ProgramError> {
+        let &Layer { config, batch, seq, .. } = self.layer;
+        let mixed = self.reshape("attended", mixed, &[batch, config.heads * config.head_size(), 1, seq])?;
         let out = self.product("attention_out", "wo", mixed)?;
         Ok(self.f.bind("h", call::add(x, out))?)
     }
@@ -219,7 +249,7 @@ impl Writer<'_> {
     /// Queries or keys `[B, heads·Dh, 1, T]`, turned by their positions and times `scale`; normalised before, where the
     /// model does.
     fn turned(&mut self, x: ValueId, heads: usize, name: &str, scale: f64) -> Result<ValueId, ProgramError> {
-        let &Layer { config, batch, seq, target } = self.layer;
+        let &Layer { config, batch, seq, .. } = self.layer;
         let size = config.head_size();
         let mut x = x;
         if config.qk_norm {
@@ -230,13 +260,7 @@ impl Writer<'_> {
         let names = [format!("{name}_first"), format!("{name}_second")];
         let split = call::split(halves, 1).split_sizes(vec![1, 1]);
         let parts = self.f.bind_all(&[&names[0], &names[1]], split)?;
-        let tables = rotary::tables(config, 0, seq).map(|table| {
-            let table: Vec<f64> = table.iter().map(|value| value * scale).collect();
-            Tensor::from_f64(target.mil_dtype(), &[1, 1, size / 2, seq], &table)
-        });
-        let [cos, sin] = tables;
-        let cos = self.f.constant(&format!("{name}_cos"), cos?);
-        let sin = self.f.constant(&format!("{name}_sin"), sin?);
+        let [cos, sin] = self.rotation(name, scale)?;
         let mut times = |part: usize, table: ValueId, suffix: &str| {
             self.f.bind(&format!("{}_{suffix}", names[part]), call::mul(parts[part], table))
         };
@@ -246,6 +270,20 @@ impl Writer<'_> {
         let second = self.f.bind(&format!("{name}_second_turned"), call::add(second_cos, first_sin))?;
         let joined = call::concat(vec![first, second], 1).interleave(false);
         Ok(self.f.bind(&format!("{name}_turned"), joined)?)
+    }
+
+    /// Cosines and sines of the angles that queries or keys are turned by, times `scale`: inputs, where there are such.
+    fn rotation(&mut self, name: &str, scale: f64) -> Result<[ValueId; 2], ProgramError> {
+        let names = [format!("{name}_cos"), format!("{name}_sin")];
+        if let [Ok(cos), Ok(sin)] = [self.given(&names[0]), self.given(&names[1])] {
+            return Ok([cos, sin]);
+        }
+        let &Layer { config, seq, target, .. } = self.layer;
+        let [cos, sin] = rotary::tables(config, 0, seq).map(|table| {
+            let table: Vec<f64> = table.iter().map(|value| value * scale).collect();
+            Tensor::from_f64(target.mil_dtype(), &[1, 1, config.head_size() / 2, seq], &table)
+        });
+        Ok([self.f.constant(&names[0], cos?), self.f.constant(&names[1], sin?)])
     }
 
     /// y `[B, D, 1, T]`: h, and what the feed-forward network adds to it.
@@ -269,19 +307,20 @@ impl Writer<'_> {
     ) -> Result<ValueId, ProgramError> {
         let Layer { config, target, .. } = self.layer;
         let normalized = normalize(&mut self.f, x, channels, config.norm_eps, target.dtype, false)?;
-        let gain = self.parameter(gain)?;
+        let gain = self.given(gain)?;
         Ok(self.f.bind(name, call::mul(normalized.x_hat, gain))?)
     }
 
     /// The product of a matrix and x `[B, from, 1, T]`: `[B, to, 1, T]`.
     fn product(&mut self, name: &str, matrix: &str, x: ValueId) -> Result<ValueId, ProgramError> {
-        let matrix = self.parameter(matrix)?;
+        let matrix = self.given(matrix)?;
         let conv = call::conv(x, matrix).strides([1, 1]).pad_type("valid").pad([0, 0, 0, 0]);
         Ok(self.f.bind(name, conv.dilations([1, 1]).groups(1))?)
     }
 
-    fn parameter(&self, name: &str) -> Result<ValueId, ProgramError> {
-        let found = self.parameters.iter().find(|(input, _)| *input == name);
+    /// An input but x.
+    fn given(&self, name: &str) -> Result<ValueId, ProgramError> {
+        let found = self.inputs.iter().find(|(input, _)| *input == name);
         found.map(|&(_, id)| id).ok_or_else(|| ProgramError::NoParameter(name.to_string()))
     }
 

@@ -16,13 +16,13 @@
 //! t ≤ 1 keeps the sum of squares below 2^15 for any D; j, even, keeps 2^j/D a normal number. x·q is exact but
 //! for elements so small beside the largest that the result is a subnormal too.
 
-use anemone_mil::builder::{BuildError, FunctionBuilder, Input};
+use anemone_mil::builder::{BuildError, FunctionBuilder};
 use anemone_mil::ops::call;
 use anemone_mil::program::ValueId;
-use anemone_mil::tensor::Tensor;
 
 use crate::config::DeviceDtype;
 
+pub(super) mod engine;
 mod recognize;
 
 pub use recognize::{Recognized, recognize};
@@ -119,37 +119,6 @@ fn normalize_scaled(
     let x_hat = f.bind("x_hat", call::mul(x_q, s))?;
     let reciprocal = if with_reciprocal { Some(f.bind("reciprocal_rms", call::mul(q, s))?) } else { None };
     Ok(Normalized { x_hat, reciprocal })
-}
-
-/// x · r for x `[1, D, 1, S]`, for the engine: x is divided by its largest magnitude a, so that no square overflows and
-/// none that counts is dropped, and the squares are added up by a product with ones, which the engine does in fixed
-/// point: x̂ = x/a · (Σ (x/a)² + D·ε/a²)^-½ · √D. No table is read but that of the power.
-pub(super) fn normalize_on_engine(
-    f: &mut FunctionBuilder,
-    x: ValueId,
-    [dim, positions]: [usize; 2],
-    eps: f64,
-) -> Result<ValueId, BuildError> {
-    let int = |length: usize| i32::try_from(length).unwrap_or(i32::MAX);
-    let magnitudes = f.bind("magnitudes", call::abs(x))?;
-    let largest = f.bind("largest", call::reduce_max(magnitudes).axes([1]).keep_dims(true))?;
-    let largest = f.bind("largest_or_floor", call::maximum(largest, LEAST_LOG2.exp2()))?;
-    let scaled = f.bind("scaled", call::real_div(x, largest))?;
-    let squares = f.bind("squares", call::mul(scaled, scaled))?;
-    let matrix = f.bind("squares_matrix", call::reshape(squares, [1, int(dim), int(positions)]))?;
-    let dtype = f.ty(x).and_then(|ty| ty.dtype());
-    let one = dtype.and_then(|dtype| Tensor::from_f64(dtype, &[], &[1.0]).ok());
-    let one = one.map_or_else(|| 1.0.into(), Input::from);
-    let ones = f.bind("ones", call::fill([1, 1, int(dim)]).value(one))?;
-    let sum = call::matmul(ones, matrix).transpose_x(false).transpose_y(false);
-    let sum = f.bind("sum_of_squares_row", sum)?;
-    let sum = f.bind("sum_of_squares", call::reshape(sum, [1, 1, 1, int(positions)]))?;
-    let root_eps = f.bind("scaled_root_eps", call::real_div((eps * dim as f64).sqrt(), largest))?;
-    let scaled_eps = f.bind("scaled_eps", call::mul(root_eps, root_eps))?;
-    let sum = f.bind("sum_of_squares_eps", call::add(sum, scaled_eps))?;
-    let reciprocal = f.bind("reciprocal_norm", call::pow(sum, -0.5))?;
-    let factor = f.bind("reciprocal_rms", call::mul(reciprocal, (dim as f64).sqrt()))?;
-    f.bind("x_hat", call::mul(scaled, factor))
 }
 
 /// dx for x̂ = x·r, dx̂ `[1, D, 1, S]`: r·(dx̂ − u·Σ_c dx̂·u) with u = x̂ / √D, a vector of length at most 1, so

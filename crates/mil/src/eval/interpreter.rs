@@ -39,22 +39,33 @@ impl Interpreter {
     pub fn exact() -> Interpreter {
         Interpreter { arithmetic: Arc::new(Exact), ..Interpreter::default() }
     }
-}
 
-impl Runtime for Interpreter {
-    fn name(&self) -> &'static str {
-        "eval"
-    }
-
-    fn prepare(
+    /// A function settled for inputs of these types, as [`Specialized::new`] does it, with no more weights read than a run
+    /// may use.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Specialized::new`].
+    pub fn specialize(
         &self,
-        program: &Arc<Verified>,
+        program: &Verified,
         function: &str,
         inputs: &[TensorType],
         weights: &dyn WeightSource,
-    ) -> Result<Box<dyn Executable>, RuntimeError> {
+    ) -> Result<Specialized, RuntimeError> {
         let weights = Metered { weights, left: AtomicU64::new(self.budget.elements) };
-        let mut specialized = Specialized::new(program, function, inputs, &weights)?;
+        Specialized::new(program, function, inputs, &weights)
+    }
+
+    /// Makes a settled function ready to run.
+    ///
+    /// # Errors
+    ///
+    /// When a state does not fit in memory.
+    pub fn prepare_specialized(
+        &self,
+        mut specialized: Specialized,
+    ) -> Result<Box<dyn Executable>, RuntimeError> {
         let mut evaluation = Evaluation::over(self.arithmetic.clone(), self.budget);
         for (id, port) in &specialized.states {
             let dims = evaluation.allocate(&port.ty.shape);
@@ -70,6 +81,22 @@ impl Runtime for Interpreter {
         }
         let (replaceable, budget) = (ReplaceableConstants::new(&specialized), self.budget);
         Ok(Box::new(Interpretation { specialized, replaceable, evaluation, budget }))
+    }
+}
+
+impl Runtime for Interpreter {
+    fn name(&self) -> &'static str {
+        "eval"
+    }
+
+    fn prepare(
+        &self,
+        program: &Arc<Verified>,
+        function: &str,
+        inputs: &[TensorType],
+        weights: &dyn WeightSource,
+    ) -> Result<Box<dyn Executable>, RuntimeError> {
+        self.prepare_specialized(self.specialize(program, function, inputs, weights)?)
     }
 }
 

@@ -36,6 +36,11 @@ impl<'a> Sites<'a> {
         Some(Site { sites: self, id })
     }
 
+    /// An op of the function.
+    pub fn at(&self, id: OpId) -> Site<'_> {
+        Site { sites: self, id }
+    }
+
     /// The ops that read a value.
     pub fn readers(&self, value: ValueId) -> impl Iterator<Item = Site<'_>> {
         self.uses.ops(value).iter().map(|&id| Site { sites: self, id })
@@ -70,10 +75,15 @@ impl<'a> Site<'a> {
         self.sites.program.row(self.sites.index, self.id)
     }
 
+    /// Whether it is the op of this row.
+    pub fn is_a<R: Row>(&self) -> bool {
+        self.row().is_some_and(|row| row.name == R::BASE.name)
+    }
+
     /// The op's parameters, where it is the op of this row and each of its operands is a value with a name, or a
     /// constant that is known.
     pub fn bound<R: Row>(&self) -> Option<R> {
-        let row = self.row().filter(|row| row.name == R::BASE.name)?;
+        let row = self.row().filter(|_| self.is_a::<R>())?;
         let operands = bind::operands(self.op(), row, self.facts()).ok()?;
         let at_hand = |operand: &Operand| operand.id.is_some() || operand.value.is_some();
         operands.iter().all(at_hand).then(|| R::bind(&operands, row.since).ok())?

@@ -4,6 +4,7 @@
 //! | program | inputs | outputs |
 //! |---|---|---|
 //! | [`Tile::final_rmsnorm`] | `gain`, `x` | `xn` |
+//! | [`Tile::rmsnorm_backward`] | `dxn`, `gain`, `x` | `dx`, and `dgain_mean` = Σ_s dxn·x̂ / S `[1, 1, 1, D]` |
 //! | [`Tile::forward`] | `embed`, `xn` | `logits` = E_i·xn `[1, V_i, 1, S]` |
 //! | [`Tile::softmax`] | `logits` | `largest` = max z, `sum` = Σ u `[1, 1, 1, S]`, `weights` = u = exp(z − max z) `[1, V_i, 1, S]` |
 //! | [`Tile::backward`] | `dlogits`, `embed` | `dxn` = E_iᵀ·dlogits `[1, D, 1, S]` |
@@ -22,7 +23,9 @@ use anemone_mil::types::TensorType;
 
 use super::{BLOB_OFFSET, EMBED, GAIN, Head, reshape, weight_path};
 use crate::programs::ProgramError;
-use crate::programs::normalization::normalize_on_engine;
+use crate::programs::normalization::engine::{
+    NormalizedOnEngine, normalize_backward_on_engine, normalize_on_engine,
+};
 
 /// Where a tile's rows of E come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -101,18 +104,35 @@ impl Tile<'_> {
         let shifted = f.bind("shifted", call::sub(z, largest))?;
         let weights = f.bind("exponentials", call::exp(shifted))?;
         // A product with ones: the engine adds up a reduction in fp16, a product in fixed point.
-        let ones = call::fill([1, 1, 1, self.rows_i32()]).value(self.one()?);
-        let ones = f.bind("ones", ones)?;
+        let ones = self.filled(f, "ones", self.head.vocab, 1.0)?;
         let sum = f.bind("sum", call::matmul(ones, weights).transpose_x(false).transpose_y(false))?;
         Ok(Exponentials { largest, sum, weights })
     }
 
-    fn one(&self) -> Result<Tensor, ProgramError> {
-        Ok(Tensor::from_f64(self.head.target.mil_dtype(), &[], &[1.0])?)
+    /// A row `[1, 1, 1, n]` of equal numbers.
+    fn filled(
+        &self,
+        f: &mut FunctionBuilder,
+        name: &str,
+        length: usize,
+        number: f64,
+    ) -> Result<ValueId, ProgramError> {
+        let number = Tensor::from_f64(self.head.target.mil_dtype(), &[], &[number])?;
+        let length = i32::try_from(length).unwrap_or(i32::MAX);
+        Ok(f.bind(name, call::fill([1, 1, 1, length]).value(number))?)
     }
 
-    fn rows_i32(&self) -> i32 {
-        i32::try_from(self.head.vocab).unwrap_or(i32::MAX)
+    /// g `[1, D, 1, 1]`.
+    fn gain(&self, f: &mut FunctionBuilder) -> ValueId {
+        let ty = TensorType::new(self.head.target.mil_dtype(), &[1, self.head.dim, 1, 1]);
+        match self.rows {
+            Rows::Input => f.input(GAIN, ty),
+            Rows::Blob(file) => f.blob(GAIN, ty, &weight_path(file), BLOB_OFFSET),
+        }
+    }
+
+    fn normalize(&self, f: &mut FunctionBuilder, x: ValueId) -> Result<NormalizedOnEngine, ProgramError> {
+        normalize_on_engine(f, x, self.head.target.mil_dtype(), self.head.dim, self.head.eps)
     }
 
     /// x `[1, D, 1, S]` → xn = x·(mean(x²) + ε)^-½·g, in the form for the engine; g, `gain` `[1, D, 1, 1]`, comes
@@ -123,15 +143,36 @@ impl Tile<'_> {
     /// A dimension is 0.
     pub fn final_rmsnorm(&self) -> Result<Program, ProgramError> {
         let mut f = self.head.start()?;
-        let ty = TensorType::new(self.head.target.mil_dtype(), &[1, self.head.dim, 1, 1]);
-        let gain = match self.rows {
-            Rows::Input => f.input(GAIN, ty),
-            Rows::Blob(file) => f.blob(GAIN, ty, &weight_path(file), BLOB_OFFSET),
-        };
+        let gain = self.gain(&mut f);
         let x = f.input("x", self.head.activation(self.head.dim));
-        let x_hat = normalize_on_engine(&mut f, x, [self.head.dim, self.head.positions], self.head.eps)?;
-        let xn = f.bind("xn", call::mul(x_hat, gain))?;
+        let normalized = self.normalize(&mut f, x)?;
+        let xn = f.bind("xn", call::mul(normalized.x_hat, gain))?;
         Ok(self.head.finish(f, [xn]))
+    }
+
+    /// dxn, x `[1, D, 1, S]` → dx `[1, D, 1, S]`, and the mean over the positions of dxn·x̂ `[1, 1, 1, D]`: the gain's
+    /// gradient over S. The mean does not overflow where the sum would.
+    ///
+    /// dxn comes [scaled](crate::head::merge::scaled_for_rmsnorm_backward), and both results are scaled as it is.
+    ///
+    /// # Errors
+    ///
+    /// A dimension is 0.
+    pub fn rmsnorm_backward(&self) -> Result<Program, ProgramError> {
+        let mut f = self.head.start()?;
+        let dxn = f.input("dxn", self.head.activation(self.head.dim));
+        let gain = self.gain(&mut f);
+        let x = f.input("x", self.head.activation(self.head.dim));
+        let normalized = self.normalize(&mut f, x)?;
+        let d_gain = f.bind("dgain_products", call::mul(dxn, normalized.x_hat))?;
+        let d_gain = self.matrix(&mut f, "dgain_terms", d_gain, self.head.dim)?;
+        let positions = self.head.positions;
+        let parts = self.filled(&mut f, "position_weights", positions, 1.0 / positions as f64)?;
+        let d_gain =
+            f.bind("dgain_mean", call::matmul(parts, d_gain).transpose_x(false).transpose_y(true))?;
+        let d_x_hat = f.bind("dx_hat", call::mul(dxn, gain))?;
+        let dx = normalize_backward_on_engine(&mut f, &normalized, d_x_hat, "dx")?;
+        Ok(self.head.finish(f, [dx, d_gain]))
     }
 
     /// The tile's logits.

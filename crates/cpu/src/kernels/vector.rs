@@ -1,0 +1,241 @@
+//! Products of a matrix and a vector: one column, or one row, as when a model reads one token. Each element of the matrix is
+//! read once and used once, so that memory decides how long they take.
+
+use anemone_mil::types::DType;
+use half::f16;
+use pulp::{Simd, WithSimd};
+
+use super::Kernel;
+use super::elementwise::STRIP;
+use crate::element::Float;
+use crate::gemm::{DEPTH, dispatch, multiply_add};
+use crate::memory::{Floats, Sources};
+use crate::threads::Threads;
+
+/// Sums that a row's products are added to by turns.
+const SUMS: usize = 4;
+/// Rows that a thread takes at once.
+const ROWS: usize = 16;
+
+/// An operand with its type, and the elements of one matrix or vector of it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Factor {
+    /// Its position among the operands.
+    pub operand: usize,
+    /// fp16 or fp32.
+    pub dtype: DType,
+}
+
+/// What the sums of a product go along.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Along {
+    /// Along the rows of the matrix, which are long.
+    Rows,
+    /// Along its columns.
+    Columns,
+}
+
+/// A batch of products of a row-major matrix and a vector.
+pub(super) struct VectorProduct {
+    /// The matrices.
+    pub matrix: Factor,
+    /// The vectors.
+    pub vector: Factor,
+    /// Terms of each sum.
+    pub terms: usize,
+    /// Sums.
+    pub results: usize,
+    /// How the matrix lies in memory.
+    pub along: Along,
+    /// For each product, which matrix and which vector it takes.
+    pub batch: Vec<[usize; 2]>,
+    /// The result's type.
+    pub dtype: DType,
+}
+
+impl Kernel for VectorProduct {
+    fn scratch(&self) -> usize {
+        // The vector, and along columns the sums and those of some rows, in fp32.
+        self.terms.saturating_add(2 * self.results).div_ceil(2)
+    }
+
+    fn run(&self, operands: Sources<'_>, result: &mut [u8], scratch: &mut [f64], threads: &Threads) {
+        let scratch: &mut [f32] = bytemuck::cast_slice_mut(scratch);
+        match self.dtype {
+            DType::Fp16 => self.each::<f16>(operands, bytemuck::cast_slice_mut(result), scratch, threads),
+            _ => self.each::<f32>(operands, bytemuck::cast_slice_mut(result), scratch, threads),
+        }
+    }
+}
+
+impl VectorProduct {
+    fn each<T: Float>(
+        &self,
+        operands: Sources<'_>,
+        result: &mut [T],
+        scratch: &mut [f32],
+        threads: &Threads,
+    ) {
+        let size = self.terms * self.results;
+        let (vector, sums) = scratch.split_at_mut(self.terms);
+        let sums = &mut sums[..2 * self.results];
+        for ([m, v], result) in self.batch.iter().zip(result.chunks_exact_mut(self.results)) {
+            let from = operands.floats(self.vector.operand, self.vector.dtype).from(v * self.terms);
+            match from {
+                Floats::F16(values) => f16::widen(&values[..self.terms], vector),
+                Floats::F32(values) => f32::widen(&values[..self.terms], vector),
+            }
+            match operands.floats(self.matrix.operand, self.matrix.dtype).from(m * size) {
+                Floats::F16(matrix) => self.one(&matrix[..size], vector, sums, result, threads),
+                Floats::F32(matrix) => self.one(&matrix[..size], vector, sums, result, threads),
+            }
+        }
+    }
+
+    fn one<M: Float, T: Float>(
+        &self,
+        matrix: &[M],
+        vector: &[f32],
+        sums: &mut [f32],
+        result: &mut [T],
+        threads: &Threads,
+    ) {
+        let arch = threads.arch();
+        match self.along {
+            Along::Rows => threads.each_chunk(result, ROWS, self.terms, |index, result| {
+                let rows = &matrix[index * ROWS * self.terms..][..result.len() * self.terms];
+                let mut sums = [0.0; ROWS];
+                let sums = &mut sums[..result.len()];
+                dispatch(arch, Dots { rows, vector, sums });
+                T::round(sums, result);
+            }),
+            Along::Columns => {
+                let (sums, part) = sums.split_at_mut(self.results);
+                dispatch(arch, Combination { rows: matrix, vector, sums, part });
+                T::round(sums, result);
+            }
+        }
+    }
+}
+
+/// The product of each row and the vector.
+struct Dots<'a, M> {
+    rows: &'a [M],
+    vector: &'a [f32],
+    sums: &'a mut [f32],
+}
+
+impl<M: Float> WithSimd for Dots<'_, M> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let mut buffer = [0.0; STRIP];
+        for (row, sum) in self.rows.chunks_exact(self.vector.len()).zip(self.sums) {
+            let mut sums = [simd.splat_f32s(0.0); SUMS];
+            let mut rest = 0.0;
+            for (row, vector) in row.chunks(STRIP).zip(self.vector.chunks(STRIP)) {
+                let wide = &mut buffer[..row.len()];
+                M::widen(row, wide);
+                let ((row, row_end), (vector, vector_end)) = (S::as_simd_f32s(wide), S::as_simd_f32s(vector));
+                for (row, vector) in row.chunks(SUMS).zip(vector.chunks(SUMS)) {
+                    for ((sum, &row), &vector) in sums.iter_mut().zip(row).zip(vector) {
+                        *sum = multiply_add(simd, row, vector, *sum);
+                    }
+                }
+                rest += row_end.iter().zip(vector_end).map(|(row, vector)| row * vector).sum::<f32>();
+            }
+            let [a, b, c, d] = sums;
+            let total = simd.add_f32s(simd.add_f32s(a, b), simd.add_f32s(c, d));
+            *sum = simd.reduce_sum_f32s(total) + rest;
+        }
+    }
+}
+
+/// The sum of all rows, each times its element of the vector.
+struct Combination<'a, M> {
+    rows: &'a [M],
+    vector: &'a [f32],
+    sums: &'a mut [f32],
+    /// The sum of some rows.
+    part: &'a mut [f32],
+}
+
+impl<M: Float> WithSimd for Combination<'_, M> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Combination { rows, vector, sums, part } = self;
+        sums.fill(0.0);
+        let mut buffer = [0.0; STRIP];
+        let width = sums.len();
+        // Long sums are added up from sums of some terms, as those of other products are.
+        for (rows, vector) in rows.chunks(DEPTH * width).zip(vector.chunks(DEPTH)) {
+            part.fill(0.0);
+            for (row, &factor) in rows.chunks_exact(width).zip(vector) {
+                let factors = simd.splat_f32s(factor);
+                for (row, part) in row.chunks(STRIP).zip(part.chunks_mut(STRIP)) {
+                    let wide = &mut buffer[..row.len()];
+                    M::widen(row, wide);
+                    let ((row, row_end), (part, part_end)) =
+                        (S::as_simd_f32s(wide), S::as_mut_simd_f32s(part));
+                    for (&row, sum) in row.iter().zip(part) {
+                        *sum = multiply_add(simd, row, factors, *sum);
+                    }
+                    row_end.iter().zip(part_end).for_each(|(row, sum)| *sum += row * factor);
+                }
+            }
+            sums.iter_mut().zip(&*part).for_each(|(sum, part)| *sum += part);
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::path::InstructionPath;
+
+    fn numbers(count: usize, salt: usize) -> Vec<f32> {
+        (0..count).map(|i| ((i * 7919 + salt * 104_729) % 2003) as f32 / 1024.0 - 1.0).collect()
+    }
+
+    /// Every element is within 4·10⁻⁶ of the sum of the terms' magnitudes, in f64.
+    fn check(found: &[f32], term: impl Fn(usize, usize) -> f64, terms: usize, what: &str) {
+        for (r, &found) in found.iter().enumerate() {
+            let (sum, size) =
+                (0..terms).map(|t| term(r, t)).fold((0.0, 0.0), |(s, m), x| (s + x, m + x.abs()));
+            assert!(
+                (f64::from(found) - sum).abs() <= 4e-6 * size,
+                "{what}, {terms} terms, {r}: {found}, not {sum}"
+            );
+        }
+    }
+
+    #[test]
+    fn sums_of_any_number_of_terms_on_every_path() {
+        for path in InstructionPath::available() {
+            let arch = path.instructions().unwrap().arch;
+            for terms in [1, 7, 64, 255, 256, 257, 1000] {
+                for results in [1, 5, 16, 33] {
+                    let (matrix, vector) = (numbers(terms * results, 1), numbers(terms, 2));
+                    let half: Vec<f16> = matrix.iter().map(|&x| f16::from_f32(x)).collect();
+                    let product = |m: usize, t: usize| f64::from(matrix[m]) * f64::from(vector[t]);
+                    let of_half = |m: usize, t: usize| half[m].to_f64() * f64::from(vector[t]);
+                    let (mut sums, mut part) = (vec![7.0; results], vec![7.0; results]);
+                    let what = path.name();
+                    dispatch(arch, Dots { rows: &matrix, vector: &vector, sums: &mut sums });
+                    check(&sums, |r, t| product(r * terms + t, t), terms, what);
+                    dispatch(arch, Dots { rows: &half, vector: &vector, sums: &mut sums });
+                    check(&sums, |r, t| of_half(r * terms + t, t), terms, what);
+                    let (vector, part) = (&*vector, &mut *part);
+                    dispatch(arch, Combination { rows: &matrix, vector, sums: &mut sums, part: &mut *part });
+                    check(&sums, |r, t| product(t * results + r, t), terms, what);
+                    dispatch(arch, Combination { rows: &half, vector, sums: &mut sums, part });
+                    check(&sums, |r, t| of_half(t * results + r, t), terms, what);
+                }
+            }
+        }
+    }
+}
