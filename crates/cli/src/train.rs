@@ -269,6 +269,7 @@ fn describe(summary: &Summary) -> String {
     format!(
         "steps                 {}\n\
          validation loss       {} nats per token\n\
+         5-gram cross entropy  {} nats per byte (byte 5-grams of the training text, Witten-Bell)\n\
          bigram cross entropy  {} nats per byte (byte bigrams of the training text, add-one smoothing)\n\
          checkpoint            {}\n\
          log                   {}\n\
@@ -276,6 +277,7 @@ fn describe(summary: &Summary) -> String {
          sample\n\n{}",
         summary.steps,
         summary.validation_loss,
+        summary.five_gram_cross_entropy,
         summary.bigram_cross_entropy,
         summary.checkpoint.display(),
         summary.log.display(),
