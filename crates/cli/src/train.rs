@@ -327,6 +327,7 @@ fn describe(summary: &Summary) -> String {
     format!(
         "steps                 {}\n\
          validation loss       {} nats per token\n\
+         5-gram cross entropy  {} nats per byte (byte 5-grams of the training text, Witten-Bell)\n\
          bigram cross entropy  {} nats per byte (byte bigrams of the training text, add-one smoothing)\n\
          checkpoint            {}\n\
          model                 {}\n\
@@ -335,6 +336,7 @@ fn describe(summary: &Summary) -> String {
          sample\n\n{}",
         summary.steps,
         summary.validation_loss,
+        summary.five_gram_cross_entropy,
         summary.bigram_cross_entropy,
         summary.checkpoint.display(),
         summary.model.as_ref().map_or("none: transformers has no soft cap".to_string(), |directory| {

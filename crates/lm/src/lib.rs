@@ -6,7 +6,8 @@
 //!
 //! | of a step | module |
 //! |---|---|
-//! | text → tokens → batches, validation windows, the byte-bigram mark | [`data`], [`tokenizer`], [`stories`] |
+//! | text → tokens → batches, validation windows | [`data`], [`tokenizer`], [`stories`] |
+//! | what counting alone predicts: byte bigrams, byte 5-grams | [`data`], [`baseline`] |
 //! | tokens → x `[1, D, 1, S]`, and dx → dE | [`embedding`] |
 //! | logits and probabilities `[V, S]` → loss and scaled gradient | [`loss`] |
 //! | gradients → new weights: AdamW, clipping, schedule, loss scale | [`optimizer`] |
@@ -61,6 +62,7 @@
 
 #![warn(unreachable_pub)]
 
+pub mod baseline;
 pub mod checkpoint;
 pub mod config;
 pub mod curve;

@@ -178,6 +178,8 @@ pub struct Summary {
     /// Cross entropy of the byte-bigram model, counted on the training text with add-one smoothing, over the
     /// same validation text, in nats per byte.
     pub bigram_cross_entropy: f64,
+    /// Cross entropy of the interpolated Witten–Bell byte 5-gram model, likewise, in nats per byte.
+    pub five_gram_cross_entropy: f64,
     /// The checkpoint.
     #[serde(serialize_with = "serialize_path")]
     pub checkpoint: PathBuf,

@@ -66,6 +66,8 @@ fn trains_and_says_what_came_of_it() {
     assert_eq!(records[59].val_loss, Some(number(json, "validation_loss")));
     assert!(number(json, "validation_loss") < records[0].loss - 0.2, "it does not learn: {json}");
     assert!(number(json, "bigram_cross_entropy") > 0.5);
+    // As `tests/lm/witten_bell.py` has it for this text.
+    assert!((number(json, "five_gram_cross_entropy") - 0.44353596828916575).abs() < 1e-10, "{json}");
     let validated: Vec<u64> = records.iter().filter(|r| r.val_loss.is_some()).map(|r| r.step).collect();
     assert_eq!(validated, [20, 40, 60]);
     assert!(fs::read_to_string(json["curve"].as_str().unwrap()).unwrap().starts_with("<svg"));
@@ -90,8 +92,15 @@ fn the_same_seed_gives_the_same_run_and_flags_change_the_configuration() {
     };
     let (first, stdout) = run("first", &[]);
     assert_eq!(first.len(), 12);
-    for line in ["validation loss ", "bigram cross entropy ", "loss curve ", "checkpoint ", "log ", "sample"]
-    {
+    for line in [
+        "validation loss ",
+        "bigram cross entropy ",
+        "5-gram cross entropy ",
+        "loss curve ",
+        "checkpoint ",
+        "log ",
+        "sample",
+    ] {
         assert!(stdout.contains(line), "{line:?} is not in {stdout}");
     }
     let validation = stdout.lines().find(|line| line.starts_with("validation loss ")).unwrap();

@@ -6,6 +6,7 @@ use anemone_mil::runtime::RuntimeError;
 
 use super::directory::CURVE;
 use super::{Observer, PENDING, Run, RunError, Summary, checkpoint_path};
+use crate::baseline::witten_bell;
 use crate::curve::Curve;
 use crate::generate::Sampler;
 use crate::head::Runtimes;
@@ -92,12 +93,20 @@ impl Run {
             steps: self.trainer.steps_done(),
             validation_loss,
             bigram_cross_entropy: self.bigram,
+            five_gram_cross_entropy: self.five_gram_cross_entropy()?,
             checkpoint: checkpoint_path(self.directory.path()),
             model: self.model_written(),
             log: self.log_path.clone(),
             curve: self.draw_curve()?,
             sample: self.sample(runtimes)?,
         })
+    }
+
+    fn five_gram_cross_entropy(&self) -> Result<f64, RunError> {
+        let data = self.trainer.data();
+        let (train, validation) =
+            (Tokenizer::Bytes.decode(data.train())?, Tokenizer::Bytes.decode(data.validation())?);
+        Ok(witten_bell(&train, &validation))
     }
 
     fn save(&mut self, observer: &mut dyn Observer) -> Result<(), RunError> {
