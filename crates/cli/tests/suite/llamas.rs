@@ -89,9 +89,16 @@ impl Case {
 
 /// The largest difference, over the largest expected magnitude.
 fn relative(found: impl IntoIterator<Item = f64>, expected: &[f64]) -> f64 {
-    let largest = expected.iter().fold(0f64, |largest, value| largest.max(value.abs()));
+    difference(found, expected) / largest(expected)
+}
+
+fn largest<'a>(values: impl IntoIterator<Item = &'a f64>) -> f64 {
+    values.into_iter().fold(0f64, |largest, value| largest.max(value.abs()))
+}
+
+fn difference(found: impl IntoIterator<Item = f64>, expected: &[f64]) -> f64 {
     let differences = found.into_iter().zip(expected).map(|(found, expected)| (found - expected).abs());
-    differences.fold(0.0, f64::max) / largest
+    differences.fold(0.0, f64::max)
 }
 
 /// How close a dtype comes, over the largest magnitude of a tensor.
@@ -100,13 +107,14 @@ struct Precision {
     loss_scale: f32,
     /// Of logits and losses.
     loss: f64,
-    /// Of gradients.
+    /// Of gradients: in fp16 over the largest of the whole model, since all are sums of what the same rounded residual
+    /// stream carries, and those of a tensor may nearly cancel.
     gradient: f64,
 }
 
 const PRECISIONS: [Precision; 2] = [
     Precision { dtype: DeviceDtype::Fp32, loss_scale: 1.0, loss: 1e-4, gradient: 1e-4 },
-    Precision { dtype: DeviceDtype::Fp16, loss_scale: 256.0, loss: 1e-2, gradient: 4e-2 },
+    Precision { dtype: DeviceDtype::Fp16, loss_scale: 256.0, loss: 1e-2, gradient: 2e-2 },
 ];
 
 pub fn logits_loss_and_gradients_are_those_of_torch(subject: &Subject) {
@@ -134,21 +142,29 @@ pub fn logits_loss_and_gradients_are_those_of_torch(subject: &Subject) {
                     let loss = network.gradients(&mut model, &batch, loss_scale, gradients).unwrap();
                     let error = relative([loss.loss], &[case.loss]);
                     assert!(error <= tolerance, "{what}: the loss differs by {error}");
-                    check_gradients(case, &model, f64::from(loss_scale) * times, gradient, &what);
+                    check_gradients(case, &model, f64::from(loss_scale) * times, (dtype, gradient), &what);
                 }
             }
         }
     }
 }
 
-fn check_gradients(case: &Case, model: &Model, scale: f64, tolerance: f64, what: &str) {
+fn check_gradients(
+    case: &Case,
+    model: &Model,
+    scale: f64,
+    (dtype, tolerance): (DeviceDtype, f64),
+    what: &str,
+) {
+    let of_all = largest(case.gradients.values().flatten());
     let (size, dim) = (case.config.head_size(), case.config.dim);
     for (name, expected) in &case.gradients {
         let mut found = model.parameter(name).unwrap().gradient.clone();
         if case.is_turned(name) {
             found = neighbours_from_halves(&found, size, dim);
         }
-        let error = relative(found.iter().map(|value| f64::from(*value) / scale), expected);
+        let over = if dtype == DeviceDtype::Fp16 { of_all } else { largest(expected) };
+        let error = difference(found.iter().map(|value| f64::from(*value) / scale), expected) / over;
         assert!(error <= tolerance, "{what}: the gradient of {name} differs by {error}");
     }
 }
