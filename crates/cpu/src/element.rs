@@ -24,10 +24,15 @@ pub(crate) trait Float: Pod + Send + Sync {
     fn widen(values: &[Self], to: &mut [f32]);
     /// Each value rounded once, to nearest even; `to` has the same length.
     fn round(values: &[f32], to: &mut [Self]);
+    /// Each value rounded once, to nearest even, where it is.
+    fn hold(values: &mut [f32]);
 }
 
 impl Float for f32 {
     const HALF: bool = false;
+
+    #[inline(always)]
+    fn hold(_: &mut [f32]) {}
 
     #[inline(always)]
     fn widen(values: &[f32], to: &mut [f32]) {
@@ -62,6 +67,11 @@ const REBIAS: u32 = 112 << 23;
 
 impl Float for f16 {
     const HALF: bool = true;
+
+    #[inline(always)]
+    fn hold(values: &mut [f32]) {
+        simd::round_to_half(values);
+    }
 
     #[inline(always)]
     fn widen(values: &[f16], to: &mut [f32]) {

@@ -29,8 +29,11 @@ fn values(tensor: &Tensor) -> Vec<f64> {
     tensor.to_f64().unwrap()
 }
 
-/// Σⱼ pⱼ·v[c, j] / Σⱼ pⱼ with pⱼ = exp(q·kⱼ), over the keys that do not come later than the query.
+/// Σⱼ pⱼ·v[c, j] with pⱼ = exp(sⱼ) / Σ exp(s) and sⱼ = q·kⱼ, over the keys that do not come later than the query; s and p
+/// are rounded to the dtype.
 fn expected(inputs: &[Tensor; 3], sizes: Sizes, positions: Option<&Positions>) -> Vec<f64> {
+    let is_half = inputs[0].dtype() == DType::Fp16;
+    let rounded = |x: f64| if is_half { half::f16::from_f64(x).to_f64() } else { x };
     let [heads, groups, size, value_size, queries, keys] = sizes;
     let [q, k, v] = [0, 1, 2].map(|i| values(&inputs[i]));
     let mut result = vec![0.0; heads * groups * value_size * queries];
@@ -40,12 +43,12 @@ fn expected(inputs: &[Tensor; 3], sizes: Sizes, positions: Option<&Positions>) -
             let seen = |&j: &usize| positions.is_none_or(|[keys, queries]| keys[j] <= queries[i]);
             let seen: Vec<usize> = (0..keys).filter(seen).collect();
             let score = |j: usize| (0..size).map(|c| q[c * queries + i] * k[c * keys + j]).sum::<f64>();
-            let weights: Vec<f64> = seen.iter().map(|&j| score(j).exp()).collect();
+            let weights: Vec<f64> = seen.iter().map(|&j| rounded(score(j)).exp()).collect();
             let sum: f64 = weights.iter().sum();
             for c in 0..value_size {
                 let v = &v[(head / groups * value_size + c) * keys..];
-                let mixed: f64 = seen.iter().zip(&weights).map(|(&j, weight)| v[j] * weight).sum();
-                result[(head * value_size + c) * queries + i] = mixed / sum;
+                let mixed = seen.iter().zip(&weights).map(|(&j, weight)| v[j] * rounded(weight / sum));
+                result[(head * value_size + c) * queries + i] = mixed.sum();
             }
         }
     }
@@ -71,7 +74,7 @@ fn check(seed: u64, dtype: DType, sizes: Sizes, positions: Option<Positions>, sc
     let mixed = function.bind("mixed", call::matmul(v, p).transpose_y(true)).unwrap();
     let program = program(function.finish([mixed]));
     let expected = expected(&inputs, sizes, positions.as_ref());
-    // Of values up to 2: the rounding of the result, and of what is computed before it.
+    // Of values up to 2: the rounding of the result, and of scores and probabilities to another neighbour.
     let bound = if dtype == DType::Fp16 { 1e-3 } else { 1e-5 };
     let inputs: Vec<&Tensor> = inputs.iter().collect();
     for path in paths() {

@@ -114,7 +114,7 @@ struct Precision {
 
 const PRECISIONS: [Precision; 2] = [
     Precision { dtype: DeviceDtype::Fp32, loss_scale: 1.0, loss: 1e-4, gradient: 1e-4 },
-    Precision { dtype: DeviceDtype::Fp16, loss_scale: 256.0, loss: 1e-2, gradient: 3e-2 },
+    Precision { dtype: DeviceDtype::Fp16, loss_scale: 256.0, loss: 1e-2, gradient: 2e-2 },
 ];
 
 pub fn logits_loss_and_gradients_are_those_of_torch(subject: &Subject) {

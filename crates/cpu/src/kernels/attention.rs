@@ -2,9 +2,8 @@
 //!
 //! A thread takes a head, and of it [`QUERIES`] queries at a time. Their scores, one row for each key, are all that is
 //! ever in memory: what it takes grows with the number of keys, not with its product with that of the queries. Scores
-//! and probabilities are not rounded to the operands' type, and results are divided by the sums of the exponentials,
-//! instead of the probabilities. Keys at the end that a mask gives no weight to, for none of the queries, are left out;
-//! infinities among their values then leave no NaN.
+//! and probabilities are rounded as if they were written. Keys at the end that a mask gives no weight to, for none of the
+//! queries, are left out; infinities among their values then leave no NaN.
 
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -98,8 +97,8 @@ impl Attention {
     fn products(&self, keys: usize, queries: usize) -> [Gemm; 2] {
         let AttentionSizes { dtype, channels, value_channels, .. } = self.sizes;
         let [scores, mixed] = match dtype {
-            DType::Fp16 => [Precision::Half, Precision::Rounded],
-            _ => [Precision::Single, Precision::Single],
+            DType::Fp16 => [Precision::Half; 2],
+            _ => [Precision::Single; 2],
         };
         [
             Gemm::new([keys, queries, channels], scores, &self.alone),
@@ -165,33 +164,33 @@ impl Attention {
         let (right, after) = (q.into(), Bias::None.into());
         product.run(k.transposed(), right, after, Output::F32(scores), own, &self.alone);
         let mask = mask.map(|mask| Mask { queries: &mask.queries[block.clone()], ..mask });
-        let mut sums = [0.0; QUERIES];
-        arch.dispatch(Exponentials { scores, mask, sums: &mut sums[..width], of: PhantomData::<T> });
+        T::hold(scores);
+        arch.dispatch(Probabilities { scores, mask, width, of: PhantomData::<T> });
+        T::hold(scores);
         let weights = Matrix { values: Floats::F32(scores), row_stride: width, column_stride: 1 };
         mixing.run(v, weights.into(), Bias::None.into(), Output::F32(mixed), own, &self.alone);
         for (mixed, result) in mixed.chunks_exact_mut(width).zip(result.chunks_exact_mut(queries)) {
-            arch.dispatch(Divide { mixed, sums: &sums, result: &mut result[block.clone()] });
+            T::round(mixed, &mut result[block.clone()]);
         }
     }
 }
 
-/// Replaces scores, a row for each key and a column for each query, by exp(s − m), m being the largest of a column, and
-/// gives the sum of each column.
-struct Exponentials<'a, T> {
+/// Replaces scores, a row for each key and a column for each query, by the softmax of each column.
+struct Probabilities<'a, T> {
     scores: &'a mut [f32],
     mask: Option<Mask<'a>>,
-    sums: &'a mut [f32],
+    /// Queries, at most [`QUERIES`].
+    width: usize,
     /// The type that they are exact enough for.
     of: PhantomData<T>,
 }
 
-impl<T: Float> WithSimd for Exponentials<'_, T> {
+impl<T: Float> WithSimd for Probabilities<'_, T> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
-        let Exponentials { scores, mask, sums, .. } = self;
-        let width = sums.len();
+        let Probabilities { scores, mask, width, .. } = self;
         let mut largest = [f32::NEG_INFINITY; QUERIES];
         for (key, row) in scores.chunks_exact_mut(width).enumerate() {
             if let Some(Mask { keys, queries, score }) = mask {
@@ -211,24 +210,10 @@ impl<T: Float> WithSimd for Exponentials<'_, T> {
             }
             all.iter_mut().zip(&some).for_each(|(sum, &some)| *sum += f64::from(some));
         }
-        sums.iter_mut().zip(&all).for_each(|(sum, &all)| *sum = all as f32);
-    }
-}
-
-/// Divides the results of one channel by the queries' sums, and rounds them.
-struct Divide<'a, T> {
-    mixed: &'a mut [f32],
-    sums: &'a [f32],
-    result: &'a mut [T],
-}
-
-impl<T: Float> WithSimd for Divide<'_, T> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
-        self.mixed.iter_mut().zip(self.sums).for_each(|(mixed, sum)| *mixed /= sum);
-        T::round(self.mixed, self.result);
+        let sums = all.map(|sum| sum as f32);
+        for row in scores.chunks_exact_mut(width) {
+            row.iter_mut().zip(&sums).for_each(|(x, sum)| *x /= sum);
+        }
     }
 }
 
