@@ -6,7 +6,7 @@ mod train;
 use std::sync::Arc;
 use std::time::Instant;
 
-use anemone_cpu::{InstructionPath, Options};
+use anemone_cpu::{Cpu, InstructionPath, Options};
 use anemone_lm::config::DeviceDtype;
 use anemone_lm::head::{HeadKind, HeadRunner, Runtimes};
 use anemone_lm::optimizer::LossScale;
@@ -64,15 +64,39 @@ struct HeadArgs {
     /// Timed runs of each piece of work, after one that is not timed
     #[arg(long, value_name = "N", default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     repeats: u32,
+    #[command(flatten)]
+    cpu: CpuFlags,
+    /// On amx, multiply fp16 as exactly as sums in fp32 are, which takes a third more products
+    #[arg(long)]
+    exact_products: bool,
+}
+
+/// How the CPU runtime of a bench works.
+#[derive(Debug, clap::Args)]
+struct CpuFlags {
     /// Threads (default: as many as the machine runs at once)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     threads: Option<u32>,
     /// Instructions of the CPU runtime: amx-fp16, amx, avx512, avx2, neon or portable (default: the fastest that the processor has)
     #[arg(long, value_name = "PATH")]
     path: Option<InstructionPath>,
-    /// On amx, multiply fp16 as exactly as sums in fp32 are, which takes a third more products
-    #[arg(long)]
-    exact_products: bool,
+}
+
+impl CpuFlags {
+    /// The runtime; the host's part of the work, too, runs on as many threads.
+    fn open(&self) -> Result<Cpu, Failure> {
+        let threads = self.host_threads()?;
+        Ok(Cpu::with_options(Options { threads, path: self.path, ..Options::default() })?)
+    }
+
+    /// Sets the threads of the global pool, on which the host's part of a step runs: once, before it is used.
+    fn host_threads(&self) -> Result<Option<usize>, Failure> {
+        let threads = self.threads.map(|threads| threads as usize);
+        if let Some(count) = threads {
+            rayon::ThreadPoolBuilder::new().num_threads(count).build_global()?;
+        }
+        Ok(threads)
+    }
 }
 
 /// One piece of work, timed.
@@ -126,12 +150,8 @@ impl<'a> Bench<'a> {
         let HeadDimensions { vocab, dim, seq } = args.dimensions;
         let target = Target::new(DeviceDtype::from(args.dtype));
         let head = Head { vocab, dim, positions: seq, eps: EPS, target };
-        let threads = args.threads.map(|threads| threads as usize);
-        // The host's part of a step runs on the global pool, whose size can be set once: now.
-        if let Some(count) = threads {
-            rayon::ThreadPoolBuilder::new().num_threads(count).build_global()?;
-        }
-        let options = Options { threads, path: args.path, exact_products: args.exact_products };
+        let threads = args.cpu.host_threads()?;
+        let options = Options { threads, path: args.cpu.path, exact_products: args.exact_products };
         let mut opened = args.runtime.open(options)?;
         if args.runtime == RuntimeName::AneSim {
             opened.runtime = Box::new(args.simulator.open());

@@ -4,7 +4,6 @@ use std::hint::black_box;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use anemone_cpu::{Cpu, InstructionPath, Options};
 use anemone_lm::generate::{Generator, Sampler};
 use anemone_lm::head::Runtimes;
 use anemone_lm::model::{EMBEDDING, Model};
@@ -13,6 +12,7 @@ use anemone_mil::mapped::room_for;
 use rayon::prelude::*;
 use serde::Serialize;
 
+use super::CpuFlags;
 use crate::common::flags::DtypeName;
 use crate::common::{Failure, Output, config, memory};
 
@@ -35,12 +35,8 @@ pub(super) struct GenerateArgs {
     /// Tokens to write, after a prompt of eight
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     tokens: u32,
-    /// Threads (default: as many as the machine runs at once)
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
-    threads: Option<u32>,
-    /// Instructions of the CPU runtime, as in `bench head`
-    #[arg(long, value_name = "PATH")]
-    path: Option<InstructionPath>,
+    #[command(flatten)]
+    cpu: CpuFlags,
 }
 
 /// What was measured.
@@ -72,12 +68,7 @@ pub(super) fn run(args: &GenerateArgs, output: &Output) -> Result<(), Failure> {
     let mut config = config::load(&args.config)?;
     config.train.dtype = args.dtype.map_or(config.train.dtype, Into::into);
     config.validate()?;
-    let threads = args.threads.map(|threads| threads as usize);
-    // The host's part runs on the global pool, whose size can be set once: now.
-    if let Some(count) = threads {
-        rayon::ThreadPoolBuilder::new().num_threads(count).build_global()?;
-    }
-    let cpu = Cpu::with_options(Options { threads, path: args.path, ..Options::default() })?;
+    let cpu = args.cpu.open()?;
     let memory_gb_per_s = memory_gb_per_s()?;
     memory::reset_peak();
     let model = Model::new(&config.model, config.train.seed)?;

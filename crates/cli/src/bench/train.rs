@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anemone_cpu::{Cpu, InstructionPath, Options};
 use anemone_lm::config::{Config, MAX_DIMENSION};
 use anemone_lm::data::Dataset;
 use anemone_lm::head::Runtimes;
@@ -14,7 +13,7 @@ use anemone_lm::train::Trainer;
 use anemone_mil::program::Program;
 use serde::Serialize;
 
-use super::median_and_least;
+use super::{CpuFlags, median_and_least};
 use crate::common::flags::{DtypeName, HeadName, count};
 use crate::common::{Failure, Output, config, cost, memory};
 
@@ -47,12 +46,8 @@ pub(super) struct TrainArgs {
     /// Timed steps, after two that are not timed
     #[arg(long, value_name = "N", default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     repeats: u32,
-    /// Threads (default: as many as the machine runs at once)
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
-    threads: Option<u32>,
-    /// Instructions of the CPU runtime, as in `bench head`
-    #[arg(long, value_name = "PATH")]
-    path: Option<InstructionPath>,
+    #[command(flatten)]
+    cpu: CpuFlags,
 }
 
 /// The steps, timed.
@@ -93,12 +88,7 @@ pub(super) fn run(args: &TrainArgs, output: &Output) -> Result<(), Failure> {
     train.recompute |= args.recompute;
     let (batch, seq, dtype) = (train.batch, train.seq, train.dtype);
     config.validate()?;
-    let threads = args.threads.map(|threads| threads as usize);
-    // The host's part of a step runs on the global pool, whose size can be set once: now.
-    if let Some(count) = threads {
-        rayon::ThreadPoolBuilder::new().num_threads(count).build_global()?;
-    }
-    let cpu = Cpu::with_options(Options { threads, path: args.path, ..Options::default() })?;
+    let cpu = args.cpu.open()?;
     let machine_gflops = cpu.multiply_add_gflops(MACHINE);
     memory::reset_peak();
     let data = random_tokens(&config)?;
