@@ -255,6 +255,9 @@ pub fn legalize(
     let wanted = PASSES.iter().filter(|pass| is_wanted(pass, chips));
     for _ in 0..ROUNDS {
         let before = all.changes.len();
+        // What nothing needs keeps no rule, and hides what is left.
+        let next = passes::dead_code(&all.program)?;
+        follow(&mut all, Some("dead-code"), next);
         for pass in wanted.clone() {
             let next = pass.apply(&all.program, chips)?;
             follow(&mut all, Some(pass.name), next);

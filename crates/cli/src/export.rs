@@ -41,6 +41,9 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let model = interchange::read(from)?;
     if to.extension().is_some_and(|extension| extension == "bin") {
         refuse_overwriting([to], files)?;
+        if to.exists() {
+            return Err(InterchangeError::Occupied(to.clone()).into());
+        }
         llama2c::write(&model, to)?;
     } else {
         for name in [hugging_face::CONFIG, hugging_face::WEIGHTS, hugging_face::INDEX] {

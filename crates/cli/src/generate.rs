@@ -68,12 +68,14 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let start = Instant::now();
     generator.generate(&model, &prompt, args.tokens as usize, (sampler, &mut random), |token| {
         // A model wider than its tokenizer may pick a token that stands for nothing.
-        let bytes = tokenizer.decode(&[token]).unwrap_or_default();
+        let bytes = tokenizer.decode(&[token]).unwrap_or_else(|_| "\u{fffd}".into());
         let more = characters.add(&bytes);
         show(&more);
-        text.push_str(&more);
+        if output.is_json() {
+            text.push_str(&more);
+        }
         tokens += 1;
-        true
+        output.is_open()
     })?;
     let tokens_per_s = tokens as f64 / start.elapsed().as_secs_f64();
     let rest = characters.finish();

@@ -8,12 +8,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anemone_cpu::Options;
-use anemone_lm::config::{MAX_DIMENSION, MAX_STEPS};
+use anemone_lm::config::{MAX_DIMENSION, MAX_STEPS, TrainConfig};
 use anemone_lm::head::{HeadKind, Runtimes};
 use anemone_lm::interchange::{self, Difference};
 use anemone_lm::log::Record;
 use anemone_lm::model::Model;
 use anemone_lm::run::{DataSource, Observer, Run, RunError, Summary, written_files};
+use anemone_lm::tokenizer::Tokenizer;
 use anemone_mil::runtime::Runtime;
 use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -23,7 +24,7 @@ use crate::common::config::Loaded;
 use crate::common::engine::{EngineFlags, WeightsName};
 use crate::common::files::{FileError, refuse_overwriting};
 use crate::common::flags::{DtypeName, HeadName, count};
-use crate::common::output::printable;
+use crate::common::output::{printable, warning};
 use crate::common::runtime::RuntimeName;
 use crate::common::simulator::{SimulatorFlags, SimulatorReport};
 use crate::common::{Failure, Output, config, interrupt};
@@ -103,7 +104,7 @@ pub(crate) struct Args {
     /// What runs the programs; a resumed run goes on only on the one it began on
     #[arg(long, value_enum, default_value = "cpu")]
     runtime: RuntimeName,
-    /// What that runtime computes; the rest is the CPU's
+    /// What that runtime computes; the rest is the CPU's (no difference for `cpu`)
     #[arg(long, value_enum, default_value = "head")]
     offload: Offload,
     #[command(flatten)]
@@ -117,7 +118,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     #[arg(value_parser = count::<u32, 1, { u32::MAX as u64 }>)]
     compilations: Option<u32>,
-    /// Directory for checkpoint, log and curve [default: anemone-out]
+    /// Directory for checkpoint, model (config.json, model.safetensors), log and curve [default: anemone-out]
     #[arg(long, value_name = "DIR", conflicts_with = "resume")]
     out: Option<PathBuf>,
     /// Go on with the run in this directory, from its last checkpoint
@@ -277,18 +278,25 @@ fn create(args: &Args, runtimes: Runtimes<'_>) -> Result<Run, Failure> {
     let written = || written_files(directory, args.log.as_deref());
     let config = args.config.as_deref().unwrap_or(Path::new(config::DEFAULT));
     refuse_overwriting(written(), config::file(config))?;
-    let Loaded { mut config, gives_model } = config::load_parts(config)?;
-    let mut model = None;
-    if let Some(init) = &args.init {
-        refuse_overwriting(written(), interchange::files(init)?)?;
-        let read = interchange::read(init)?;
+    let model = match &args.init {
+        None => None,
+        Some(init) => {
+            refuse_overwriting(written(), interchange::files(init)?)?;
+            Some(interchange::read(init)?)
+        }
+    };
+    let Loaded { mut config, gives_model } =
+        config::load_parts(config, model.as_ref().map(|model| &model.config))?;
+    if let (Some(init), Some(read)) = (&args.init, &model) {
         if let Some(given) = args.config.as_ref().filter(|_| gives_model)
             && let Some(difference) = interchange::difference(&config.model, &read.config)
         {
             return Err(TrainError::OtherModel(difference, given.clone(), init.clone()).into());
         }
         config.model = read.config.clone();
-        model = Some(read);
+        if args.config.is_none() {
+            config.train = TrainConfig::of_llamas();
+        }
     }
     let train = &mut config.train;
     train.steps = args.steps.unwrap_or(train.steps);
@@ -304,6 +312,11 @@ fn create(args: &Args, runtimes: Runtimes<'_>) -> Result<Run, Failure> {
     train.head = args.head.map_or(train.head, Into::into);
     config.model.soft_cap = args.soft_cap.or(config.model.soft_cap);
     let model = model.map(|model| Model { config: config.model.clone(), ..model });
+    let bytes = Tokenizer::Bytes.vocab();
+    if config.model.vocab > bytes {
+        let vocab = config.model.vocab;
+        warning(&format!("text is read as bytes, which are {bytes} of the {vocab} tokens of this model"));
+    }
     if config.train.head == HeadKind::Fused && !args.runtime.offers_fused_head()? {
         return Err(TrainError::NoFusedHead(args.runtime).into());
     }

@@ -35,6 +35,8 @@ pub use model::{ModelConfig, RopeScaling};
 pub const MAX_DIMENSION: usize = 1 << 24;
 /// The largest number of elements of one matrix (V·D, V·S or D·S) a configuration may lead to: 2³².
 pub const MAX_ELEMENTS: u64 = 1 << 32;
+/// The largest size of a head times the length of a sequence: 2²⁶. So many cosines and sines are computed for it.
+pub const MAX_ANGLES: u64 = 1 << 26;
 /// The most steps a run may have, 2⁵³: so far f64, in which the schedule is computed, counts every one.
 pub const MAX_STEPS: u64 = 1 << 53;
 
@@ -188,6 +190,20 @@ fn is_one(value: &u64) -> bool {
 }
 
 impl TrainConfig {
+    /// Settings that suit Llamas of some millions of weights and more, and do no harm to those that have been trained.
+    pub fn of_llamas() -> TrainConfig {
+        TrainConfig {
+            batch: 4,
+            seq: 256,
+            steps: 2000,
+            lr: 5e-4,
+            warmup: 100,
+            weight_decay: 0.1,
+            lr_floor: 0.1,
+            ..TrainConfig::default()
+        }
+    }
+
     /// Positions of a batch, S = B·T.
     pub fn positions(&self) -> usize {
         self.batch.saturating_mul(self.seq)
@@ -229,16 +245,7 @@ impl Config {
                 ..plain
             },
             "small" => plain,
-            _ => TrainConfig {
-                batch: 4,
-                seq: 256,
-                steps: 2000,
-                lr: 5e-4,
-                warmup: 100,
-                weight_decay: 0.1,
-                lr_floor: 0.1,
-                ..plain
-            },
+            _ => TrainConfig::of_llamas(),
         };
         Some(Config { model, train })
     }
@@ -257,6 +264,8 @@ impl Config {
         count("steps", train.steps, 1, MAX_STEPS)?;
         matrix("V × S", model.vocab, train.positions())?;
         matrix("D × S", model.dim, train.positions())?;
+        let angles = (model.head_size() as u64).saturating_mul(train.seq as u64);
+        count("head_dim · seq", angles, 0, MAX_ANGLES)?;
 
         let positive = |x: f64| x > 0.0;
         let not_negative = |x: f64| x >= 0.0;

@@ -36,6 +36,9 @@ pub enum LayersError {
     /// The model has not the parameters that its configuration says.
     #[error(transparent)]
     Model(#[from] ModelError),
+    /// Gradients of layers that were prepared without.
+    #[error("the layers were not prepared for gradients")]
+    NoTraining,
     /// A program that was derived asks for what nothing gives: a fault of this crate.
     #[error("the backward of a layer asks for `{0}`, which forward does not give")]
     Unknown(String),
@@ -169,8 +172,11 @@ impl LayersRunner {
     ///
     /// # Errors
     ///
-    /// As [`LayersRunner::run`].
+    /// As [`LayersRunner::run`]; or layers that were prepared for forward alone.
     pub fn run_for_gradients<'a>(&'a mut self, x: &'a Tensor) -> Result<&'a Tensor, LayersError> {
+        if self.training.is_none() && !self.layers.is_empty() {
+            return Err(LayersError::NoTraining);
+        }
         self.forward(x, true)
     }
 

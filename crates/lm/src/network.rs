@@ -39,6 +39,14 @@ pub enum NetworkError {
     /// Tokens that the embedding does not have.
     #[error(transparent)]
     Embedding(#[from] EmbeddingError),
+    /// A batch of another size than was prepared.
+    #[error("a batch has {found} tokens, not {expected}")]
+    Batch {
+        /// Its tokens.
+        found: usize,
+        /// Those of the configuration.
+        expected: usize,
+    },
 }
 
 impl NetworkError {
@@ -213,6 +221,10 @@ impl Network {
 
     /// Looks up the tokens of a batch.
     fn embed(&mut self, model: &Model, tokens: &[u32]) -> Result<(), NetworkError> {
+        let (found, expected) = (tokens.len(), self.config.train.positions());
+        if found != expected {
+            return Err(NetworkError::Batch { found, expected });
+        }
         let (dim, embedding) = (self.config.model.dim, &model.parameter(EMBEDDING)?.values);
         let sequence =
             if self.hidden.is_some() { self.config.train.seq } else { self.config.train.positions() };

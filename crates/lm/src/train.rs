@@ -204,12 +204,16 @@ impl Trainer {
         let scaled = f64::from(scale) * train.accumulate as f64;
         let norm = global_norm(self.model.parameters.iter().map(|parameter| &*parameter.gradient)) / scaled;
         let lr = schedule(&train).at(self.step);
-        if self.loss_scale.update(norm) {
+        let updates = self.loss_scale.update(norm);
+        if updates {
             self.updates += 1;
             self.apply(lr, (clip_factor(norm, train.grad_clip) / scaled) as f32);
+        }
+        // From here on the step is done, whatever fails.
+        self.step += 1;
+        if updates {
             self.network.set_weights(&self.model)?;
         }
-        self.step += 1;
         let seconds = start.elapsed().as_secs_f64();
         let tokens = train.positions() as f64 * train.accumulate as f64;
         Ok(Record {

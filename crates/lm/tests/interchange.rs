@@ -345,7 +345,8 @@ fn damaged_llama2c_files_are_errors() {
         (5, 0, "`vocab` is 0"),
         (5, i32::MIN, "`vocab` is 2147483648"),
         (5, 11, "its header describes"),
-        (6, i32::MAX, "its header describes"),
+        (6, i32::MAX, "`max_positions` is 2147483647"),
+        (6, 1 << 20, "its header describes"),
         (0, 0x616b_3432, "it is of version 6"),
     ] {
         let refused = refused(&with(field, value));

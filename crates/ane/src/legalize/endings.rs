@@ -7,7 +7,7 @@ use anemone_mil::ops::call;
 use anemone_mil::passes::{PassError, Rewritten, rewrite};
 use anemone_mil::program::{FreeNames, Function, ValueId, Version};
 use anemone_mil::types::Type;
-use anemone_mil::verify::Verified;
+use anemone_mil::verify::{CONST, Verified};
 
 use crate::chips::{Chip, Chips};
 use crate::rules::does_nothing_but_move;
@@ -33,9 +33,15 @@ pub(super) fn computed_outputs(program: &Verified, chips: Chips) -> Result<Rewri
                 changes.push(format!("the output `{name}`, which is an input, became `{copy}` (R47)"));
             }
         }
-        let moved = function.body.outputs.first().copied().filter(|&output| is_float(function, output));
-        if moved.is_some() && on(Chip::M3) && does_nothing_but_move(function) {
-            let name = end_with(function, 0, "moved", version, |value| call::mul(value, 1.0).into())?;
+        // Neither an input nor a constant, of which a product would be folded again.
+        let moves = |output: &ValueId| {
+            let ops = function.body.ops.iter().map(|&id| function.op(id));
+            ops.filter(|op| op.name != CONST).any(|op| op.results.contains(output))
+        };
+        let moved =
+            function.body.outputs.iter().position(|output| is_float(function, *output) && moves(output));
+        if let Some(position) = moved.filter(|_| on(Chip::M3) && does_nothing_but_move(function)) {
+            let name = end_with(function, position, "moved", version, |value| call::mul(value, 1.0).into())?;
             changes.push(format!("`{name}`, which was only moved, is multiplied by 1 (R26)"));
         }
         Ok(changes)

@@ -49,31 +49,35 @@ pub(crate) struct Loaded {
 }
 
 /// The built-in configuration of this name, else the one in the file of this name: a TOML file, or Hugging Face's
-/// `config.json`, with which the training's settings are those of the default configuration.
+/// `config.json`. What a file leaves out suits its model: one without a model is about the default configuration's.
 ///
 /// # Errors
 ///
 /// When there is neither, or the file is not a configuration.
 pub(crate) fn load(path: &Path) -> Result<Config, Failure> {
-    Ok(load_parts(path)?.config)
+    Ok(load_parts(path, None)?.config)
 }
 
-/// The training's settings of the configuration that is taken unless told otherwise.
-fn default_train() -> TrainConfig {
-    Config::named(DEFAULT).unwrap_or_default().train
+/// What a file leaves out, for its model, or the one that is known from elsewhere.
+fn defaults(given: Option<&ModelConfig>) -> Config {
+    match given {
+        None => Config::named(DEFAULT).unwrap_or_default(),
+        Some(model) if model.layers == 0 => Config { model: model.clone(), ..Config::default() },
+        Some(model) => Config { model: model.clone(), train: TrainConfig::of_llamas() },
+    }
 }
 
-/// As [`load`].
+/// As [`load`]; `model` is the one that the configuration is for, where that is known.
 ///
 /// # Errors
 ///
 /// As [`load`].
-pub(crate) fn load_parts(path: &Path) -> Result<Loaded, Failure> {
+pub(crate) fn load_parts(path: &Path, model: Option<&ModelConfig>) -> Result<Loaded, Failure> {
     if let Some(config) = built_in(path) {
         return Ok(Loaded { config, gives_model: true });
     }
     if path.extension().is_some_and(|extension| extension == "json") {
-        let config = Config { model: interchange::read_config(path)?, train: default_train() };
+        let config = Config { model: interchange::read_config(path)?, train: TrainConfig::of_llamas() };
         return Ok(Loaded { config, gives_model: true });
     }
     if !path.exists() && path.extension().is_none() {
@@ -84,7 +88,19 @@ pub(crate) fn load_parts(path: &Path) -> Result<Loaded, Failure> {
         let reason = error.to_string().trim_end().to_string();
         ConfigFailure::Toml { file: path.to_owned(), reason }
     };
-    let config = toml::from_str(&text).map_err(refused)?;
-    let gives_model = toml::from_str::<toml::Table>(&text).map_err(refused)?.contains_key("model");
+    let mut config: Config = toml::from_str(&text).map_err(refused)?;
+    let table: toml::Table = toml::from_str(&text).map_err(refused)?;
+    let gives_model = table.contains_key("model");
+    let defaults = defaults(if gives_model { Some(&config.model) } else { model });
+    if let Some(toml::Value::Table(given)) = table.get("train") {
+        let mut settings = toml::Table::try_from(&defaults.train)?;
+        settings.extend(given.clone());
+        config.train = settings.try_into().map_err(refused)?;
+    } else {
+        config.train = defaults.train;
+    }
+    if !gives_model {
+        config.model = defaults.model;
+    }
     Ok(Loaded { config, gives_model })
 }

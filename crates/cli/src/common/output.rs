@@ -74,6 +74,11 @@ impl Output {
         }
     }
 
+    /// Whether standard output still takes something.
+    pub(crate) fn is_open(&self) -> bool {
+        self.closed.borrow().is_none()
+    }
+
     /// Ends the output.
     ///
     /// # Errors

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::support::{Place, Run, anemone};
 
 const MODEL: &str = "dim = 8\nlayers = 1\nheads = 2\nkv_heads = 1\nhidden = 12\nmax_positions = 16\n";
-const TRAIN: &str = "[train]\nbatch = 2\nseq = 16\nsteps = 6\nwarmup = 2\n";
+const TRAIN: &str = "[train]\nlr = 1e-2\nbatch = 2\nseq = 16\nsteps = 6\nwarmup = 2\n";
 
 /// Trains on a small text, into `out`.
 fn train(place: &Place, out: &str, more: &[&str]) -> Run {
@@ -31,6 +31,7 @@ fn a_run_is_handed_on_in_either_form_and_taken_up_again() {
     let (run, bin, back) = (place.text("run"), place.text("model.bin"), place.text("back"));
     let said = anemone(["export", "--json", &run, &bin]).ended(0).json();
     assert_eq!((said.len(), &said[0]["model"]), (1, &Value::from(&bin[..])));
+    anemone(["export", &run, &bin]).failed(1, &["model.bin is there already"]);
     anemone(["export", &bin, &back]).ended(0);
     let model = interchange::read(&place.path("run")).unwrap();
     assert_eq!(said[0]["weights"], model.weights());

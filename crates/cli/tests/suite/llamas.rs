@@ -97,8 +97,11 @@ fn largest<'a>(values: impl IntoIterator<Item = &'a f64>) -> f64 {
 }
 
 fn difference(found: impl IntoIterator<Item = f64>, expected: &[f64]) -> f64 {
-    let differences = found.into_iter().zip(expected).map(|(found, expected)| (found - expected).abs());
-    differences.fold(0.0, f64::max)
+    let found: Vec<f64> = found.into_iter().collect();
+    assert_eq!(found.len(), expected.len());
+    let differences = found.iter().zip(expected).map(|(found, expected)| (found - expected).abs());
+    // What is no number is as far off as can be.
+    differences.fold(0.0, |most, one| if one.is_nan() { f64::INFINITY } else { most.max(one) })
 }
 
 /// How close a dtype comes, over the largest magnitude of a tensor.

@@ -4,6 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{ConfigError, count, dimension, matrix, number};
 
+/// The largest size of a head times the number of positions a model is meant for: so large are tables that go with it.
+const MAX_TABLE: u64 = 1 << 28;
 /// The most layers a model may have.
 const MAX_LAYERS: u64 = 1 << 10;
 
@@ -208,7 +210,36 @@ impl ModelConfig {
             return Err(ConfigError::Divisor { what: "the size of a head", of: head, by: "pairs", found: 2 });
         }
         dimension("heads · head_dim", self.heads.saturating_mul(head), 1)?;
+        dimension("max_positions", self.max_positions, 0)?;
+        let angles = (head as u64).saturating_mul(self.max_positions as u64);
+        count("head_dim · max_positions", angles, 0, MAX_TABLE)?;
         matrix("H·Dh × D", self.heads * head, self.dim)?;
         matrix("F × D", self.hidden, self.dim)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Config;
+    use super::*;
+
+    #[test]
+    fn tables_that_no_memory_holds_are_refused() {
+        let mut config = Config::named("tiny").unwrap();
+        (config.model.head_dim, config.model.dim, config.train.seq) = (Some(1 << 20), 4, 1 << 16);
+        let message = config.validate().unwrap_err().to_string();
+        assert_eq!(message, "`head_dim · seq` is 68719476736, must be in 0..=67108864");
+        let mut config = Config::named("tiny").unwrap();
+        config.model.max_positions = usize::MAX;
+        assert!(config.validate().unwrap_err().to_string().starts_with("`max_positions` is"));
+        config.model.max_positions = 1 << 24;
+        assert!(config.validate().unwrap_err().to_string().starts_with("`head_dim · max_positions` is"));
+    }
+
+    #[test]
+    fn built_in_models_are_valid() {
+        for name in ModelConfig::NAMES {
+            Config::named(name).unwrap().validate().unwrap();
+        }
     }
 }

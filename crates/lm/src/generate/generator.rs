@@ -30,7 +30,7 @@ pub struct Generator<'a> {
 }
 
 impl<'a> Generator<'a> {
-    /// Prepares a model with its present weights.
+    /// Prepares a model with its present weights. Its layers, position by position, are the host's.
     ///
     /// # Errors
     ///
@@ -43,7 +43,7 @@ impl<'a> Generator<'a> {
         let head = Head { positions: 1, ..head_of(config) };
         let decoder = match config.model.layers {
             0 => None,
-            _ => Some(Decoder::new(model, config.train.seq.max(1), head.target, runtimes.layers)?),
+            _ => Some(Decoder::new(model, config.train.seq.max(1), head.target, runtimes.products)?),
         };
         let last = zeros(head.target.mil_dtype(), &[1, config.model.dim, 1, 1])?;
         let mut head = HeadRunner::new(head, HeadKind::Programs, config.loss_options(), runtimes)?;
@@ -92,7 +92,11 @@ impl<'a> Generator<'a> {
     /// No token, one that the model does not have, or a failing runtime.
     pub fn logits(&mut self, model: &Model, tokens: &[u32]) -> Result<Vec<f32>, NetworkError> {
         with_element!(self.config.train.dtype, E => {
-            self.see::<E>(model, tokens)?;
+            if let Err(error) = self.see::<E>(model, tokens) {
+                // What is in the cache is not known any more.
+                self.forget();
+                return Err(error);
+            }
             let logits = self.head.logits(&self.last)?;
             Ok(position_logits(values::<E>(logits), 1, 0).unwrap_or_default())
         })

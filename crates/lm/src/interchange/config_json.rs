@@ -178,6 +178,11 @@ impl<'a> Fields<'a> {
 
     /// What describes the rotary embedding: an object of its own, else these fields themselves.
     fn rope(&self) -> Result<Fields<'a>, InterchangeError> {
+        if let (Some(one), Some(other)) = (self.get("rope_parameters"), self.get("rope_scaling"))
+            && one != other
+        {
+            return Err(self.refused("rope_scaling", other, "`rope_parameters` says something else"));
+        }
         for (field, within) in [("rope_parameters", "rope_parameters."), ("rope_scaling", "rope_scaling.")] {
             if let Some(fields) = self.typed(field, "an object is expected", Value::as_object)? {
                 return Ok(Fields { path: self.path, within, fields });

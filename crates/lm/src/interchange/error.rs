@@ -138,6 +138,6 @@ pub enum InterchangeError {
         what: &'static str,
     },
     /// What would be written is there already.
-    #[error("{} is there already; choose another directory", .0.display())]
+    #[error("{} is there already; choose another place", .0.display())]
     Occupied(PathBuf),
 }

@@ -34,7 +34,7 @@ impl Run {
         let begun = (self.trainer.steps_done(), self.pending.is_some());
         match self.run_to_end(runtimes, observer) {
             // The runtime was interrupted too.
-            Err(RunError::Train(_)) if observer.interrupts() => {
+            Err(RunError::Train(TrainError::Network(_))) if observer.interrupts() => {
                 self.save(observer)?;
                 Err(RunError::Interrupted { step: self.trainer.steps_done() })
             }
