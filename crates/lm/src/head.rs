@@ -8,16 +8,14 @@ use std::sync::Arc;
 
 use anemone_mil::error::Errors;
 use anemone_mil::linear_cross_entropy::{LossOptions, LossTotals};
-use anemone_mil::program::Program;
-use anemone_mil::runtime::{ConstantHandle, Executable, Runtime, RuntimeError, allocate_outputs};
+use anemone_mil::runtime::{ConstantHandle, Runtime, RuntimeError};
 use anemone_mil::tensor::Tensor;
-use anemone_mil::types::TensorType;
-use anemone_mil::verify::verify;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::device::{NoWeights, OutOfMemory, SharedWeight, narrow};
+use crate::device::{OutOfMemory, SharedWeight, narrow};
 use crate::loss::LossError;
+use crate::prepared::Prepared;
 use crate::programs::ProgramError;
 use crate::programs::head::{GAIN, Head};
 use fused::Fused;
@@ -86,39 +84,6 @@ impl<'a> Runtimes<'a> {
     }
 }
 
-/// One program, prepared, with room for its outputs.
-struct Prepared {
-    executable: Box<dyn Executable>,
-    outputs: Vec<Tensor>,
-}
-
-impl Prepared {
-    fn new(program: Program, runtime: &dyn Runtime) -> Result<Prepared, HeadError> {
-        let verified = Arc::new(verify(program)?);
-        let function = &verified.program().functions[0];
-        let inputs: Vec<TensorType> =
-            function.body.inputs.iter().filter_map(|&id| function.value(id).ty.as_tensor()).collect();
-        let executable = runtime.prepare(&verified, &function.name, &inputs, &NoWeights)?;
-        let outputs = allocate_outputs(executable.as_ref())?;
-        Ok(Prepared { executable, outputs })
-    }
-
-    /// The handle of a constant of the program.
-    fn constant(&self, name: &str) -> Result<ConstantHandle, HeadError> {
-        Ok(self.executable.constant(name)?)
-    }
-
-    /// Shares another value of a constant with the program.
-    fn set_constant(&mut self, constant: ConstantHandle, value: &Arc<Tensor>) -> Result<(), HeadError> {
-        Ok(self.executable.set_constant(constant, value.clone())?)
-    }
-
-    fn run(&mut self, inputs: &[&Tensor]) -> Result<&Tensor, HeadError> {
-        self.executable.run(inputs, &mut self.outputs)?;
-        Ok(&self.outputs[0])
-    }
-}
-
 /// The head of a model, ready to compute losses and gradients.
 ///
 /// The RMSNorm's steps are [programs](crate::programs::head), and by [`HeadKind`] the classifier's are too, or one
@@ -163,8 +128,9 @@ impl HeadRunner {
             HeadKind::Programs => Box::new(SeparatePrograms::new(head, options, runtimes)?),
             HeadKind::Fused => Box::new(Fused::new(head, options, runtimes.head)?),
         };
-        let final_rmsnorm = Prepared::new(head.final_rmsnorm()?, runtimes.head)?;
-        let rmsnorm_backward = Prepared::new(head.rmsnorm_backward()?, runtimes.head)?;
+        let prepared = Prepared::new::<HeadError>;
+        let final_rmsnorm = prepared(head.final_rmsnorm()?, runtimes.head)?;
+        let rmsnorm_backward = prepared(head.rmsnorm_backward()?, runtimes.head)?;
         Ok(HeadRunner {
             head,
             gain_constants: [final_rmsnorm.constant(GAIN)?, rmsnorm_backward.constant(GAIN)?],

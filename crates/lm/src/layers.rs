@@ -5,18 +5,17 @@
 //! ([`Keep::Outputs`]).
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
+use anemone_mil::error::Errors;
 use anemone_mil::program::Program;
 use anemone_mil::runtime::{Executable, Runtime, RuntimeError, allocate_outputs};
 use anemone_mil::tensor::Tensor;
-use anemone_mil::types::TensorType;
-use anemone_mil::verify::verify;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::device::{NoWeights, OutOfMemory, narrow, zeros};
+use crate::device::{OutOfMemory, narrow, zeros};
 use crate::model::{Model, ModelError, layer_parameter};
+use crate::prepared::prepare;
 use crate::programs::ProgramError;
 use crate::programs::layer::{Layer, LayerParameter, layer_parameters};
 
@@ -100,13 +99,10 @@ struct Training {
     d_y: Tensor,
 }
 
-/// Prepares a program that reads no weight files.
-pub(crate) fn prepare(program: Program, runtime: &dyn Runtime) -> Result<Box<dyn Executable>, LayersError> {
-    let verified = Arc::new(verify(program).map_err(ProgramError::from)?);
-    let function = &verified.program().functions[0];
-    let inputs: Vec<TensorType> =
-        function.body.inputs.iter().filter_map(|&id| function.value(id).ty.as_tensor()).collect();
-    Ok(runtime.prepare(&verified, &function.name, &inputs, &NoWeights)?)
+impl std::convert::From<Errors> for LayersError {
+    fn from(errors: Errors) -> LayersError {
+        ProgramError::from(errors).into()
+    }
 }
 
 impl LayersRunner {
@@ -140,7 +136,7 @@ impl LayersRunner {
         let layers = (0..config.layers).map(|_| tensors()).collect::<Result<_, _>>()?;
         let plain = match config.layers {
             0 => None,
-            _ => Some(prepare(layer.forward()?, runtime)?),
+            _ => Some(prepare::<LayersError>(layer.forward()?, runtime)?),
         };
         Ok(LayersRunner { plain, parameters, training, layers })
     }
@@ -231,8 +227,8 @@ impl Training {
         let Layer { config, batch, seq, target } = *layer;
         let pair = layer.differentiated()?;
         let sources = sources(&pair.forward, &pair.backward)?;
-        let forward = prepare(pair.forward, runtime)?;
-        let backward = prepare(pair.backward, runtime)?;
+        let forward = prepare::<LayersError>(pair.forward, runtime)?;
+        let backward = prepare::<LayersError>(pair.backward, runtime)?;
         let again = match keep {
             Keep::Everything => Vec::new(),
             Keep::Outputs => allocate_outputs(forward.as_ref())?,

@@ -80,6 +80,7 @@ pub mod loss;
 pub mod model;
 pub mod network;
 pub mod optimizer;
+mod prepared;
 pub mod programs;
 pub mod random;
 pub mod run;

@@ -1,14 +1,15 @@
 //! A model's layers, continuing one text by a cache of keys and values.
 
-use anemone_mil::runtime::{Executable, Runtime, RuntimeError, allocate_outputs};
+use anemone_mil::runtime::Runtime;
 use anemone_mil::tensor::Tensor;
 use anemone_mil::types::DType;
 
 use crate::config::ModelConfig;
 use crate::device::{narrow, zeros};
 use crate::element::DeviceElement;
-use crate::layers::{LayersError, prepare};
+use crate::layers::LayersError;
 use crate::model::{Model, layer_parameter};
+use crate::prepared::Prepared;
 use crate::programs::Target;
 use crate::programs::layer::{Layer, layer_parameters};
 use crate::programs::rotary;
@@ -21,25 +22,6 @@ struct CachedLayer {
     weights: Vec<Tensor>,
     /// Keys and values `[K, 1, P, Dh]`.
     cache: [Tensor; 2],
-}
-
-/// A program, prepared, with room for what it gives: y, keys and values.
-struct Prepared {
-    executable: Box<dyn Executable>,
-    outputs: Vec<Tensor>,
-}
-
-impl Prepared {
-    fn new(program: anemone_mil::program::Program, runtime: &dyn Runtime) -> Result<Prepared, LayersError> {
-        let executable = prepare(program, runtime)?;
-        let outputs = allocate_outputs(executable.as_ref())?;
-        Ok(Prepared { executable, outputs })
-    }
-
-    fn run(&mut self, inputs: &[&Tensor]) -> Result<&[Tensor], RuntimeError> {
-        self.executable.run(inputs, &mut self.outputs)?;
-        Ok(&self.outputs)
-    }
 }
 
 /// A model's layers, prepared to continue one text of at most P positions.
@@ -90,7 +72,7 @@ impl<'a> Decoder<'a> {
         Ok(Decoder {
             layers,
             prefill: None,
-            decode: Prepared::new(decode, runtime)?,
+            decode: Prepared::new::<LayersError>(decode, runtime)?,
             length: 0,
             length_input: zeros(DType::Int32, &[1; 4])?,
             rotation: [table()?, table()?, table()?, table()?],
@@ -123,14 +105,14 @@ impl<'a> Decoder<'a> {
             Some((length, prepared)) if length == seq => prepared,
             _ => {
                 let layer = Layer { config: &self.config, batch: 1, seq, target: self.target };
-                Prepared::new(layer.prefill()?, self.runtime)?
+                Prepared::new::<LayersError>(layer.prefill()?, self.runtime)?
             }
         };
         let mut x = x;
         for CachedLayer { weights, cache } in &mut self.layers {
             let inputs: Vec<&Tensor> = std::iter::once(&x).chain(&*weights).collect();
-            let outputs = prefill.run(&inputs)?;
-            for (cache, new) in cache.iter_mut().zip(&outputs[1..]) {
+            prefill.run(&inputs)?;
+            for (cache, new) in cache.iter_mut().zip(&prefill.outputs[1..]) {
                 fill::<E>(cache, new, [self.positions, seq, self.config.head_size()], count);
             }
             std::mem::swap(&mut x, &mut prefill.outputs[0]);
@@ -154,8 +136,8 @@ impl<'a> Decoder<'a> {
             let mut inputs: Vec<&Tensor> = std::iter::once(&self.x).chain(&*weights).collect();
             inputs.extend([&cache[0], &cache[1], &self.length_input]);
             inputs.extend(&self.rotation);
-            let outputs = self.decode.run(&inputs)?;
-            for (cache, new) in cache.iter_mut().zip(&outputs[1..]) {
+            self.decode.run(&inputs)?;
+            for (cache, new) in cache.iter_mut().zip(&self.decode.outputs[1..]) {
                 let rows = cache.as_mut_slice::<E>().unwrap_or_default().chunks_mut(positions * size);
                 let new = new.as_slice::<E>().unwrap_or_default().chunks(size);
                 for (rows, new) in rows.zip(new) {

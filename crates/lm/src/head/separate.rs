@@ -6,10 +6,11 @@ use anemone_mil::linear_cross_entropy::{LossOptions, LossTotals};
 use anemone_mil::runtime::ConstantHandle;
 use anemone_mil::tensor::Tensor;
 
-use super::{ClassifierRunner, HeadError, Prepared, Runtimes, transpose};
+use super::{ClassifierRunner, HeadError, Runtimes, transpose};
 use crate::config::DeviceDtype;
 use crate::device::{SharedWeight, values, with_element, zeros};
 use crate::loss::{self, LogitsGradient};
+use crate::prepared::Prepared;
 use crate::programs::head::{EMBED, EMBED_T, Head};
 
 /// The programs of a classifier, prepared, and the loss on the host.
@@ -34,16 +35,17 @@ impl SeparatePrograms {
         runtimes: Runtimes<'_>,
     ) -> Result<SeparatePrograms, HeadError> {
         let dtype = head.target.mil_dtype();
-        let classifier_forward = Prepared::new(head.classifier_forward()?, runtimes.head)?;
-        let classifier_backward = Prepared::new(head.classifier_backward()?, runtimes.head)?;
+        let prepared = Prepared::new::<HeadError>;
+        let classifier_forward = prepared(head.classifier_forward()?, runtimes.head)?;
+        let classifier_backward = prepared(head.classifier_backward()?, runtimes.head)?;
         Ok(SeparatePrograms {
             head,
             options,
             embed_constants: [classifier_forward.constant(EMBED)?, classifier_backward.constant(EMBED_T)?],
             classifier_forward,
-            softmax: Prepared::new(head.softmax()?, runtimes.head)?,
+            softmax: prepared(head.softmax()?, runtimes.head)?,
             classifier_backward,
-            weight_gradient: Prepared::new(head.classifier_weight_gradient()?, runtimes.products)?,
+            weight_gradient: prepared(head.classifier_weight_gradient()?, runtimes.products)?,
             dlogits: zeros(dtype, &[1, head.vocab, 1, head.positions])?,
             embed_t: SharedWeight::new(dtype, &[1, head.dim, head.vocab])?,
         })
@@ -60,7 +62,7 @@ impl ClassifierRunner for SeparatePrograms {
         })?;
         let [forward, backward] = self.embed_constants;
         self.classifier_forward.set_constant(forward, embed)?;
-        self.classifier_backward.set_constant(backward, embed_t)
+        Ok(self.classifier_backward.set_constant(backward, embed_t)?)
     }
 
     fn logits(&mut self, xn: &Tensor) -> Result<&Tensor, HeadError> {
