@@ -24,7 +24,7 @@ use anemone_mil::verify::verify;
 use anemone_mil::weights::{BlobError, BlobFile, WeightSource};
 use serde::Serialize;
 
-use crate::common::flags::{DtypeName, HeadDimensions};
+use crate::common::flags::{DtypeName, HeadDimensions, ProductsName};
 use crate::common::random::normal;
 use crate::common::runtime::RuntimeName;
 use crate::common::simulator::SimulatorFlags;
@@ -66,9 +66,6 @@ struct HeadArgs {
     repeats: u32,
     #[command(flatten)]
     cpu: CpuFlags,
-    /// On amx, multiply fp16 as exactly as sums in fp32 are, which takes a third more products
-    #[arg(long)]
-    exact_products: bool,
 }
 
 /// How the CPU runtime of a bench works.
@@ -80,13 +77,20 @@ struct CpuFlags {
     /// Instructions of the CPU runtime: amx-fp16, amx, avx512, avx2, neon or portable (default: the fastest that the processor has)
     #[arg(long, value_name = "PATH")]
     path: Option<InstructionPath>,
+    /// How exact the CPU's matrix products are: exact, full (on amx, without the least of four products of parts), or bf16 (factors rounded to 8 bits where the processor multiplies such faster)
+    #[arg(long, value_enum, value_name = "PRECISION", default_value = "full")]
+    products: ProductsName,
 }
 
 impl CpuFlags {
     /// The runtime; the host's part of the work, too, runs on as many threads.
     fn open(&self) -> Result<Cpu, Failure> {
-        let threads = self.host_threads()?;
-        Ok(Cpu::with_options(Options { threads, path: self.path, ..Options::default() })?)
+        Ok(Cpu::with_options(self.options()?)?)
+    }
+
+    /// The runtime's options.
+    fn options(&self) -> Result<Options, Failure> {
+        Ok(Options { threads: self.host_threads()?, path: self.path, products: self.products.into() })
     }
 
     /// Sets the threads of the global pool, on which the host's part of a step runs: once, before it is used.
@@ -111,6 +115,7 @@ struct Line {
     /// Peak resident set in MiB.
     peak_mb: Option<f64>,
     path: String,
+    products: &'static str,
     threads: usize,
     runtime: &'static str,
     dtype: &'static str,
@@ -150,9 +155,7 @@ impl<'a> Bench<'a> {
         let HeadDimensions { vocab, dim, seq } = args.dimensions;
         let target = Target::new(DeviceDtype::from(args.dtype));
         let head = Head { vocab, dim, positions: seq, eps: EPS, target };
-        let threads = args.cpu.host_threads()?;
-        let options = Options { threads, path: args.cpu.path, exact_products: args.exact_products };
-        let mut opened = args.runtime.open(options)?;
+        let mut opened = args.runtime.open(args.cpu.options()?)?;
         if args.runtime == RuntimeName::AneSim {
             opened.runtime = Box::new(args.simulator.open());
         }
@@ -276,6 +279,7 @@ impl<'a> Bench<'a> {
             gflops: flops as f64 / ms / 1e6,
             peak_mb: memory::peak_mb(),
             path: self.path.clone(),
+            products: self.args.cpu.products.name(),
             threads: self.threads,
             runtime: self.runtime.name(),
             dtype: self.head.target.dtype.name(),

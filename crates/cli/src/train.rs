@@ -23,7 +23,7 @@ use thiserror::Error;
 use crate::common::config::Loaded;
 use crate::common::engine::{EngineFlags, WeightsName};
 use crate::common::files::{FileError, refuse_overwriting};
-use crate::common::flags::{DtypeName, HeadName, count};
+use crate::common::flags::{DtypeName, HeadName, ProductsName, count};
 use crate::common::output::{printable, warning};
 use crate::common::runtime::RuntimeName;
 use crate::common::simulator::{SimulatorFlags, SimulatorReport};
@@ -101,6 +101,9 @@ pub(crate) struct Args {
     /// How the classifier and its loss are computed: as one program per step, or in one, without logits in memory [default: the configuration's]
     #[arg(long, value_enum, conflicts_with = "resume")]
     head: Option<HeadName>,
+    /// How exact the CPU's matrix products are: exact, full (on amx, without the least of four products of parts), or bf16 (factors rounded to 8 bits where the processor multiplies such faster)
+    #[arg(long, value_enum, value_name = "PRECISION", default_value = "full")]
+    products: ProductsName,
     /// What runs the programs; a resumed run goes on only on the one it began on
     #[arg(long, value_enum, default_value = "cpu")]
     runtime: RuntimeName,
@@ -180,6 +183,7 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
 fn train(args: &Args, output: &Output) -> Result<Option<PathBuf>, Failure> {
     let TokenizerName::Bytes = args.tokenizer;
     args.simulator.refuse_without_simulator(args.runtime)?;
+    let options = Options { products: args.products.into(), ..Options::default() };
     let mut report = None;
     let head: Box<dyn Runtime> = match args.runtime {
         RuntimeName::Ane => Box::new(args.engine.open(args.weights, args.compilations)?),
@@ -188,9 +192,9 @@ fn train(args: &Args, output: &Output) -> Result<Option<PathBuf>, Failure> {
             report = Some(SimulatorReport::of(&simulator));
             Box::new(simulator)
         }
-        other => other.open(Options::default())?.runtime,
+        other => other.open(options)?.runtime,
     };
-    let products = RuntimeName::Cpu.open(Options::default())?.runtime;
+    let products = RuntimeName::Cpu.open(options)?.runtime;
     let layers = match args.offload {
         Offload::Head => products.as_ref(),
         Offload::All => head.as_ref(),

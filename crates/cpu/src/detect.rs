@@ -3,11 +3,13 @@
 use std::fmt;
 use std::sync::OnceLock;
 
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 use crate::simd::amx;
 
 /// The environment variable that hides instruction sets, as if the processor had not got them: some of `f16c`, `avx2`,
-/// `avx512`, `amx`, `amx-fp16` and `neon`, with commas between them. On x86-64 each of them also hides those that
-/// follow it in this list. So lesser processors can be tested on better ones.
+/// `avx512`, `amx`, `amx-fp16`, `neon` and `avx512-bf16`, with commas between them. On x86-64 each of the first five also
+/// hides those that follow it in this list, and `avx512-bf16`, which builds on `avx512` alone, is hidden with that. So
+/// lesser processors can be tested on better ones.
 pub const HIDE_VARIABLE: &str = "ANEMONE_CPU_HIDE";
 
 /// Instructions that a processor has all of, or that are not used.
@@ -25,6 +27,8 @@ pub(crate) enum InstructionSet {
     AmxFp16,
     /// NEON.
     Neon,
+    /// AVX-512 BF16.
+    Avx512Bf16,
 }
 
 /// Why an instruction set cannot be used: it, or one that it builds on, is missing.
@@ -37,14 +41,15 @@ pub(crate) enum Missing {
 }
 
 impl InstructionSet {
-    /// All, those of x86-64 first: every processor that has one of these has those before it.
-    const ALL: [InstructionSet; 6] = [
+    /// All, first a chain of x86-64's: every processor that has one of these five has those before it.
+    const ALL: [InstructionSet; 7] = [
         InstructionSet::F16c,
         InstructionSet::Avx2,
         InstructionSet::Avx512,
         InstructionSet::Amx,
         InstructionSet::AmxFp16,
         InstructionSet::Neon,
+        InstructionSet::Avx512Bf16,
     ];
 
     /// The name in [`HIDE_VARIABLE`] and in messages.
@@ -56,15 +61,18 @@ impl InstructionSet {
             InstructionSet::Amx => "amx",
             InstructionSet::AmxFp16 => "amx-fp16",
             InstructionSet::Neon => "neon",
+            InstructionSet::Avx512Bf16 => "avx512-bf16",
         }
     }
 
     /// Those that it builds on, and itself.
     fn needed(self) -> &'static [InstructionSet] {
-        let place = self as usize;
+        const DOTS: [InstructionSet; 4] =
+            [InstructionSet::F16c, InstructionSet::Avx2, InstructionSet::Avx512, InstructionSet::Avx512Bf16];
         match self {
-            InstructionSet::Neon => &InstructionSet::ALL[place..],
-            _ => &InstructionSet::ALL[..=place],
+            InstructionSet::Neon => &[InstructionSet::Neon],
+            InstructionSet::Avx512Bf16 => &DOTS,
+            _ => &InstructionSet::ALL[..=self as usize],
         }
     }
 
@@ -100,7 +108,11 @@ impl InstructionSet {
             InstructionSet::Avx2 => pulp::x86::V3::try_new().is_some(),
             #[cfg(target_arch = "x86_64")]
             InstructionSet::Avx512 => pulp::x86::V4::try_new().is_some(),
+            #[cfg(target_arch = "x86_64")]
+            InstructionSet::Avx512Bf16 => is_x86_feature_detected!("avx512bf16"),
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
             InstructionSet::Amx => amx::is_present(),
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
             InstructionSet::AmxFp16 => amx::multiplies_fp16(),
             #[cfg(target_arch = "aarch64")]
             InstructionSet::Neon => pulp::aarch64::Neon::try_new().is_some(),

@@ -19,10 +19,10 @@ use anemone_mil::types::DType;
 use half::f16;
 use pulp::{Simd, WithSimd};
 
+use crate::ProductPrecision;
 use crate::element::Float;
 use crate::memory::{Floats, LINE_BYTES};
-use crate::simd::amx::Amx;
-use crate::simd::matrix_unit::{Found, Products, SIDE};
+use crate::simd::matrix_unit::{Found, MatrixUnit, Products, SIDE};
 use crate::threads::Threads;
 
 pub(crate) use after::{After, Bias};
@@ -101,27 +101,29 @@ pub(crate) enum Precision {
 /// The matrix unit, and what it computes.
 #[derive(Debug, Clone, Copy)]
 struct Unit {
-    amx: Amx,
+    unit: MatrixUnit,
     products: Products,
     /// Whether blocks with small numbers must be left to vectors.
     refuses_small: bool,
 }
 
 impl Unit {
-    fn new(amx: Amx, precision: Precision, exact: bool) -> Unit {
-        let products = match precision {
-            Precision::Half if amx.multiplies_fp16() => Products::One,
-            Precision::Half | Precision::Rounded if exact => Products::Four,
-            Precision::Half | Precision::Rounded => Products::Three,
-            Precision::Single | Precision::SingleButSmall => Products::Six,
+    fn new(unit: MatrixUnit, precision: Precision, allowed: ProductPrecision) -> Unit {
+        let products = match (precision, allowed) {
+            (Precision::Half, _) if unit.multiplies_fp16() => Products::Half,
+            (_, ProductPrecision::Bf16) => Products::Nearest,
+            (Precision::Half | Precision::Rounded, ProductPrecision::Exact) => Products::Four,
+            (Precision::Half | Precision::Rounded, ProductPrecision::Full) => Products::Three,
+            (Precision::Single | Precision::SingleButSmall, _) => Products::Six,
         };
-        Unit { amx, products, refuses_small: precision == Precision::Single }
+        let refuses_small = precision == Precision::Single && products == Products::Six;
+        Unit { unit, products, refuses_small }
     }
 
     /// Whether the unit can multiply blocks of which packing found this.
     fn takes(&self, left: Found, right: Found) -> bool {
         // fp16 numbers have no parts that could be lost, and their infinities are multiplied like other numbers.
-        if self.products == Products::One {
+        if self.products == Products::Half {
             return true;
         }
         let small = || left.has_small() || right.has_small() || left.underflows(right);
@@ -181,7 +183,7 @@ impl Gemm {
         let tile = TileShape::of(threads.arch());
         // The matrix unit adds products of parts in an order that is another one for the transposed product: there
         // the number of threads must not matter.
-        let few = if threads.amx().is_some() { 8 } else { 4 * threads.count() };
+        let few = if threads.unit().is_some() { 8 } else { 4 * threads.count() };
         let transposed = m < n && m.div_ceil(tile.rows) < few;
         Gemm::of_sides(size, transposed, precision, threads)
     }
@@ -193,7 +195,7 @@ impl Gemm {
 
     fn of_sides([m, n, k]: [usize; 3], transposed: bool, precision: Precision, threads: &Threads) -> Gemm {
         let tile = TileShape::of(threads.arch());
-        let unit = threads.amx().map(|amx| Unit::new(amx, precision, threads.exact_products()));
+        let unit = threads.unit().map(|unit| Unit::new(unit, precision, threads.products()));
         let side = if unit.is_some() { TileShape { rows: SIDE, columns: SIDE } } else { tile };
         let (rows, columns) = if transposed { (n, m) } else { (m, n) };
         let most_rows = MOST_ROWS.min(MOST_LEFT / k.clamp(1, MOST_TERMS));

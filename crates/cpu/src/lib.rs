@@ -93,10 +93,24 @@ pub struct Options {
     /// The vector instructions that kernels use; `None` takes what [`PATH_VARIABLE`] names in the environment, and
     /// the fastest that the processor has where that is not set either.
     pub path: Option<InstructionPath>,
-    /// Whether matrix products on [`InstructionPath::Amx`] of fp16 operands are as exact as sums in fp32 are, and the fused head's
-    /// as those of fp32 operands. They take a third more products of tiles (the fused head's twice as many); without
-    /// it, the mean error of results in fp16 is a twentieth larger. Other paths are always as exact.
-    pub exact_products: bool,
+    /// How exact matrix products must be.
+    pub products: ProductPrecision,
+}
+
+/// How exact matrix products must be; sums are in fp32 always, and results rounded once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ProductPrecision {
+    /// As exact as sums in fp32 are, and the fused head's as those of fp32 operands.
+    Exact,
+    /// The same, but that on [`InstructionPath::Amx`] the product of the second parts of fp16 operands is left out, which
+    /// makes the mean error of results in fp16 a twentieth larger, and saves a quarter of the products of tiles (half of
+    /// the fused head's). Other paths are always exact.
+    #[default]
+    Full,
+    /// Factors may be rounded to bf16, that is to 8 significant bits, where the processor multiplies such numbers faster:
+    /// with AMX, and with AVX-512 BF16 on [`InstructionPath::Avx512`]. A result may then be off by 2⁻⁸ of Σ|a||b|.
+    /// Factors beyond 2⁻¹²⁶ and 2¹²⁷ count as 0, and are multiplied in fp32, respectively. Elsewhere products are exact.
+    Bf16,
 }
 
 /// The CPU runtime.
@@ -140,7 +154,7 @@ impl Cpu {
     pub fn with_options(options: Options) -> Result<Cpu, RuntimeError> {
         detect::hidden().as_ref().map_err(|unknown| unsupported(unknown.to_string()))?;
         let path = requested_path(options.path)?;
-        let instructions = path.instructions().map_err(|missing| {
+        let instructions = path.instructions_for(options.products).map_err(|missing| {
             let available: Vec<&str> =
                 InstructionPath::available().into_iter().map(InstructionPath::name).collect();
             unsupported(format!("the path {path}: {missing}; there are {}", available.join(", ")))
@@ -148,7 +162,7 @@ impl Cpu {
 
         let available = || std::thread::available_parallelism().map_or(1, usize::from);
         let count = options.threads.unwrap_or_else(available).max(1);
-        let threads = Threads::new(count, instructions, options.exact_products)
+        let threads = Threads::new(count, instructions, options.products)
             .map_err(|error| unsupported(format!("{count} threads, which cannot be started: {error}")))?;
         Ok(Cpu { threads: Arc::new(threads), path })
     }

@@ -22,6 +22,7 @@ use std::sync::Arc;
 use anemone_mil::linear_cross_entropy::{Classifier, LossOptions, LossTotals, Reduction};
 use anemone_mil::runtime::RuntimeError;
 
+use crate::ProductPrecision;
 use crate::element::{Float, is_float};
 use crate::execution::zeros;
 use crate::gemm::{Bias, Gemm, Matrix, Output, Precision};
@@ -348,8 +349,8 @@ impl FusedHead {
             }
             // 16 bits of the gradients of logits are enough where weights have 11, unless no bit may be lost; in fp32,
             // numbers far below the others are as good as 0.
-            let half =
-                matches!((x, embed), (Floats::F16(_), Floats::F16(_))) && !self.threads.exact_products();
+            let half = matches!((x, embed), (Floats::F16(_), Floats::F16(_)))
+                && self.threads.products() != ProductPrecision::Exact;
             self.precision = if half { Precision::Rounded } else { Precision::SingleButSmall };
             let (logits, dembed) = (self.to_logits(TILE), self.to_dembed(TILE));
             self.x.gather(x, positions, &self.counted, &self.threads);

@@ -5,8 +5,9 @@ use std::str::FromStr;
 
 use pulp::Arch;
 
+use crate::ProductPrecision;
 use crate::detect::{InstructionSet, Missing};
-use crate::simd::amx::Amx;
+use crate::simd::matrix_unit::MatrixUnit;
 
 /// The environment variable that chooses a path where the options leave it open.
 pub const PATH_VARIABLE: &str = "ANEMONE_CPU_PATH";
@@ -24,8 +25,8 @@ pub enum InstructionPath {
     ///
     /// A product of fp16 operands leaves the product of their second parts out, up to 2⁻¹⁶ of Σ|a||b|, where the op's
     /// accuracy is 10⁻⁵ of it: unless signs conspire, that is nothing beside the rounding of the result.
-    /// [`Options::exact_products`](crate::Options::exact_products) adds it. The fused head takes the gradients of fp16
-    /// logits as 16 significant bits, unless that is set.
+    /// [`ProductPrecision::Exact`] adds it. The fused head takes the gradients of fp16 logits as 16 significant bits,
+    /// unless that is set.
     Amx,
     /// AVX-512 F, CD, BW, DQ and VL.
     Avx512,
@@ -106,7 +107,7 @@ impl InstructionPath {
             }
             InstructionPath::Avx2 => InstructionSet::Avx2,
             InstructionPath::Neon => InstructionSet::Neon,
-            InstructionPath::Portable => return Ok(Instructions { arch: Arch::Scalar, amx: None }),
+            InstructionPath::Portable => return Ok(Instructions { arch: Arch::Scalar, unit: None }),
         };
         set.find()?;
         let arch = match set {
@@ -121,14 +122,27 @@ impl InstructionPath {
         let arch = arch.ok_or(Missing::Absent(set))?;
         let fp16 = InstructionSet::AmxFp16;
         let no_fp16 = if fp16.is_hidden() { Missing::Hidden(fp16) } else { Missing::Absent(fp16) };
-        let amx = match self {
-            InstructionPath::AmxFp16 => {
-                Amx::find().and_then(|amx| amx.multiplies_fp16().then_some(amx).ok_or(no_fp16)).map(Some)
-            }
-            InstructionPath::Amx => Amx::find().map(|amx| Some(amx.without_fp16())),
+        let unit = match self {
+            InstructionPath::AmxFp16 => MatrixUnit::amx()
+                .and_then(|amx| amx.multiplies_fp16().then_some(amx).ok_or(no_fp16))
+                .map(Some),
+            InstructionPath::Amx => MatrixUnit::amx().map(|amx| Some(amx.without_fp16())),
             _ => Ok(None),
         }?;
-        Ok(Instructions { arch, amx })
+        Ok(Instructions { arch, unit })
+    }
+
+    /// The instructions where products need be no more exact than this.
+    ///
+    /// # Errors
+    ///
+    /// As for [`InstructionPath::instructions`].
+    pub(crate) fn instructions_for(self, products: ProductPrecision) -> Result<Instructions, Missing> {
+        let instructions = self.instructions()?;
+        if self == InstructionPath::Avx512 && products == ProductPrecision::Bf16 {
+            return Ok(Instructions { unit: MatrixUnit::dots().ok(), ..instructions });
+        }
+        Ok(instructions)
     }
 }
 
@@ -138,7 +152,7 @@ pub(crate) struct Instructions {
     /// Vectors.
     pub arch: Arch,
     /// The matrix unit.
-    pub amx: Option<Amx>,
+    pub unit: Option<MatrixUnit>,
 }
 
 impl fmt::Display for InstructionPath {

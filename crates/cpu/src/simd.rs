@@ -1,13 +1,14 @@
 //! What the processor has instructions for and portable code is slow at, or cannot express: conversions between fp16
-//! and fp32, transposing a tile, fetching ahead, and the matrix unit.
+//! and fp32, transposing a tile, fetching ahead, products of bf16 numbers, and the matrix unit.
 
 pub(crate) mod matrix_unit;
 
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 pub(crate) mod amx;
-#[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
-#[path = "simd/no_amx.rs"]
-pub(crate) mod amx;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod dots;
+#[cfg(target_arch = "x86_64")]
+mod split;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 

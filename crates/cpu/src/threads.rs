@@ -7,8 +7,9 @@ use pulp::Arch;
 use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 
+use crate::ProductPrecision;
 use crate::path::Instructions;
-use crate::simd::amx::Amx;
+use crate::simd::matrix_unit::MatrixUnit;
 
 /// Values that one thread should have at least; less work than that is not worth sharing.
 const LEAST_SHARE: usize = 16 * 1024;
@@ -19,7 +20,7 @@ pub(crate) struct Threads {
     pool: Option<ThreadPool>,
     count: usize,
     instructions: Instructions,
-    exact_products: bool,
+    products: ProductPrecision,
 }
 
 impl fmt::Debug for Threads {
@@ -33,12 +34,12 @@ impl Threads {
     pub(crate) fn new(
         count: usize,
         instructions: Instructions,
-        exact_products: bool,
+        products: ProductPrecision,
     ) -> Result<Threads, ThreadPoolBuildError> {
         let name = |index| format!("anemone-cpu-{index}");
         let build = || ThreadPoolBuilder::new().num_threads(count).thread_name(name).build();
         let pool = if count > 1 { Some(build()?) } else { None };
-        Ok(Threads { pool, count, instructions, exact_products })
+        Ok(Threads { pool, count, instructions, products })
     }
 
     /// The number of threads.
@@ -52,18 +53,18 @@ impl Threads {
     }
 
     /// The matrix unit that products run on, if there is one.
-    pub(crate) fn amx(&self) -> Option<Amx> {
-        self.instructions.amx
+    pub(crate) fn unit(&self) -> Option<MatrixUnit> {
+        self.instructions.unit
     }
 
-    /// Whether no part of a product is left out.
-    pub(crate) fn exact_products(&self) -> bool {
-        self.exact_products
+    /// How exact products must be.
+    pub(crate) fn products(&self) -> ProductPrecision {
+        self.products
     }
 
     /// One thread, the caller's, with the same instructions.
     pub(crate) fn alone(&self) -> Threads {
-        Threads { pool: None, count: 1, instructions: self.instructions, exact_products: self.exact_products }
+        Threads { pool: None, count: 1, instructions: self.instructions, products: self.products }
     }
 
     /// Runs `work` inside the pool, where [`Threads::each_chunk`] and [`Threads::drain`] share work out.

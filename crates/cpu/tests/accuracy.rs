@@ -4,7 +4,7 @@
 
 mod common;
 
-use anemone_cpu::{Cpu, InstructionPath, Options};
+use anemone_cpu::{Cpu, InstructionPath, Options, ProductPrecision};
 use anemone_mil::builder::AnyCall;
 use anemone_mil::eval::ulp;
 use anemone_mil::tensor::Tensor;
@@ -51,6 +51,8 @@ struct Case {
     y: Tensor,
     exact: Vec<f64>,
     second: Vec<f64>,
+    /// The exact product of all numbers rounded to eight bits.
+    rounded: Vec<f64>,
 }
 
 /// What is left of a number without its first eight bits.
@@ -74,8 +76,12 @@ impl Case {
             sums
         };
         let exact = product(&left, &right);
-        let [left, right] = [left, right].map(|x| x.into_iter().map(second_part).collect::<Vec<f64>>());
-        Case { x, y, exact, second: product(&left, &right) }
+        let [second_left, second_right] =
+            [&left, &right].map(|x| x.iter().map(|&x| second_part(x)).collect::<Vec<f64>>());
+        let [first_left, first_right] =
+            [&left, &right].map(|x| x.iter().map(|&x| x - second_part(x)).collect::<Vec<f64>>());
+        let (second, rounded) = (product(&second_left, &second_right), product(&first_left, &first_right));
+        Case { x, y, exact, second, rounded }
     }
 
     /// The errors of exact sums of three products of parts, rounded once.
@@ -88,6 +94,10 @@ impl Case {
     }
 
     fn errors(&self, cpu: &Cpu) -> Errors {
+        Errors::new(&self.found(cpu), &self.exact)
+    }
+
+    fn found(&self, cpu: &Cpu) -> Vec<f64> {
         let inputs = [&self.x, &self.y];
         let mut function = builder();
         let ids = [function.input("x", self.x.ty()), function.input("y", self.y.ty())];
@@ -95,8 +105,7 @@ impl Case {
             .bind("z", AnyCall::named("matmul", [("x", ids[0].into()), ("y", ids[1].into())]))
             .unwrap();
         let program = program(function.finish([product]));
-        let found = run(prepare(cpu, &program, &inputs).as_mut(), &inputs).remove(0).to_f64().unwrap();
-        Errors::new(&found, &self.exact)
+        run(prepare(cpu, &program, &inputs).as_mut(), &inputs).remove(0).to_f64().unwrap()
     }
 }
 
@@ -114,8 +123,8 @@ fn normal(seed: u64, deviation: f64, shape: &[usize]) -> Tensor {
     Tensor::from_f64(DType::Fp16, shape, &values).unwrap()
 }
 
-fn cpu(path: InstructionPath, exact_products: bool) -> Cpu {
-    Cpu::with_options(Options { threads: Some(2), path: Some(path), exact_products }).unwrap()
+fn cpu(path: InstructionPath, products: ProductPrecision) -> Cpu {
+    Cpu::with_options(Options { threads: Some(2), path: Some(path), products }).unwrap()
 }
 
 #[test]
@@ -127,18 +136,15 @@ fn products_of_fp16_are_almost_sums_rounded_once() {
     for shape in SHAPES {
         let case = Case::new(shape);
         // The portable path adds fp32 products, each exact, in fp32.
-        let accumulated = case.errors(&cpu(InstructionPath::Portable, true));
+        let accumulated = case.errors(&cpu(InstructionPath::Portable, ProductPrecision::Exact));
         let three = case.of_three_products();
         for (&path, together) in paths.iter().zip(&mut together) {
             // Only a matrix unit computes products that are less exact.
-            let exactness = if path.multiplies_by_unit() { &[false, true][..] } else { &[false] };
-            for &exact in exactness {
-                let found = case.errors(&cpu(path, exact));
-                println!(
-                    "{shape:?} {path}, exact products {exact}: {:.5}, {:.2e}",
-                    found.mean(),
-                    found.largest
-                );
+            let precisions = [ProductPrecision::Full, ProductPrecision::Exact];
+            for &products in if path.multiplies_by_unit() { &precisions[..] } else { &precisions[..1] } {
+                let exact = products == ProductPrecision::Exact;
+                let found = case.errors(&cpu(path, products));
+                println!("{shape:?} {path}, {products:?}: {:.5}, {:.2e}", found.mean(), found.largest);
                 let expected = if path == InstructionPath::Amx && !exact { three } else { accumulated };
                 assert!((found.mean() - expected.mean()).abs() <= 0.001, "{expected:?}, {found:?}");
                 assert!(found.largest <= 1.01 * accumulated.largest, "{accumulated:?}, {found:?}");
@@ -152,5 +158,27 @@ fn products_of_fp16_are_almost_sums_rounded_once() {
     for (path, together) in paths.iter().zip(together) {
         println!("all shapes, {path}: {:.5}", together.mean());
         assert!(together.mean() <= 0.265, "{path}: {}", together.mean());
+    }
+}
+
+#[test]
+fn products_of_bf16_are_those_of_rounded_factors() {
+    for shape in SHAPES {
+        let case = Case::new(shape);
+        let accumulated = case.errors(&cpu(InstructionPath::Portable, ProductPrecision::Exact));
+        for path in paths() {
+            let found = case.found(&cpu(path, ProductPrecision::Bf16));
+            // What does not multiply bf16 faster rounds no factor.
+            let [rounded, exact] = [&case.rounded, &case.exact].map(|sums| Errors::new(&found, sums));
+            println!(
+                "{shape:?} {path}: {:.5} of rounded factors, {:.5} of exact ones",
+                rounded.mean(),
+                exact.mean()
+            );
+            let nearer = if rounded.mean() < exact.mean() { rounded } else { exact };
+            assert!(nearer.mean() <= accumulated.mean() + 0.001, "{accumulated:?}, {nearer:?}");
+            let rounds = path == InstructionPath::Amx;
+            assert!(!rounds || rounded.mean() < exact.mean(), "{path} does not round");
+        }
     }
 }

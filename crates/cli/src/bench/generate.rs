@@ -53,6 +53,7 @@ struct Line {
     /// Peak resident set in MiB.
     peak_mb: Option<f64>,
     path: String,
+    products: &'static str,
     threads: usize,
     dtype: &'static str,
     weights: usize,
@@ -95,6 +96,7 @@ pub(super) fn run(args: &GenerateArgs, output: &Output) -> Result<(), Failure> {
         share: tokens_per_s * weight_bytes as f64 / memory_gb_per_s / 1e9,
         peak_mb: memory::peak_mb(),
         path: cpu.path().to_string(),
+        products: args.cpu.products.name(),
         threads: cpu.threads(),
         dtype: config.train.dtype.name(),
         weights: model.weights(),

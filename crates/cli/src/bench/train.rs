@@ -65,6 +65,7 @@ struct Line {
     /// 10⁹ FLOPs per second of a loop of nothing but multiply-adds.
     machine_gflops: f64,
     path: String,
+    products: &'static str,
     threads: usize,
     dtype: &'static str,
     weights: usize,
@@ -112,6 +113,7 @@ pub(super) fn run(args: &TrainArgs, output: &Output) -> Result<(), Failure> {
         gflops: flops as f64 / ms / 1e6,
         machine_gflops,
         path: cpu.path().to_string(),
+        products: args.cpu.products.name(),
         threads: cpu.threads(),
         dtype: dtype.name(),
         weights: trainer.model().weights(),

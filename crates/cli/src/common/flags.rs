@@ -1,5 +1,6 @@
 //! Flags that several subcommands have.
 
+use anemone_cpu::ProductPrecision;
 use anemone_lm::config::{Config, ConfigError, DeviceDtype, MAX_DIMENSION};
 use anemone_lm::head::HeadKind;
 use clap::ValueEnum;
@@ -23,6 +24,35 @@ impl From<DtypeName> for DeviceDtype {
         match name {
             DtypeName::Fp16 => DeviceDtype::Fp16,
             DtypeName::Fp32 => DeviceDtype::Fp32,
+        }
+    }
+}
+
+/// `--products`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ProductsName {
+    Exact,
+    Full,
+    Bf16,
+}
+
+impl ProductsName {
+    /// The name, as it is given.
+    pub fn name(self) -> &'static str {
+        match self {
+            ProductsName::Exact => "exact",
+            ProductsName::Full => "full",
+            ProductsName::Bf16 => "bf16",
+        }
+    }
+}
+
+impl From<ProductsName> for ProductPrecision {
+    fn from(name: ProductsName) -> ProductPrecision {
+        match name {
+            ProductsName::Exact => ProductPrecision::Exact,
+            ProductsName::Full => ProductPrecision::Full,
+            ProductsName::Bf16 => ProductPrecision::Bf16,
         }
     }
 }

@@ -149,7 +149,7 @@ impl Gemm {
             // Nothing goes with infinities on the right.
             let taken = unit.takes(Found::NOTHING, block.found) && {
                 let operand = (Factor::Left, parts);
-                let found = split::pack(unit.amx, block.a, rows.clone(), terms.clone(), operand, packed);
+                let found = split::pack(unit.unit, block.a, rows.clone(), terms.clone(), operand, packed);
                 unit.takes(found, block.found)
             };
             if !taken {
@@ -162,7 +162,7 @@ impl Gemm {
                 let right = split::values(block.padded, start - block.terms.start, parts);
                 let right = &block.packed[right..right + split::values(block.padded, k, parts)];
                 let operands = (bytemuck::cast_slice(left), bytemuck::cast_slice(right));
-                unit.amx.multiply(unit.products, operands, k, (&mut *sums, block.padded, start > 0));
+                unit.unit.multiply(unit.products, operands, k, (&mut *sums, block.padded, start > 0));
             }
         }
     }
@@ -218,7 +218,7 @@ impl Gemm {
                 return pack::panels(arch, b, columns.clone(), rows, self.tile.columns, packed);
             };
             let operand = (Factor::Right, unit.products.parts());
-            let found = split::pack(unit.amx, b, columns.clone(), rows, operand, packed);
+            let found = split::pack(unit.unit, b, columns.clone(), rows, operand, packed);
             largest.fetch_max(found.largest, Ordering::Relaxed);
             least.fetch_min(found.least, Ordering::Relaxed);
         });

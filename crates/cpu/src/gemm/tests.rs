@@ -3,10 +3,12 @@
 use half::f16;
 
 use super::{Bias, Gemm, Matrix, Output, Packed, Precision, Right};
+use crate::ProductPrecision;
 use crate::guarded::{End, Guarded};
 use crate::memory::Floats;
-use crate::not_run::not_run_on;
+use crate::not_run::{not_run, not_run_on};
 use crate::path::InstructionPath;
+use crate::simd::matrix_unit::MatrixUnit;
 use crate::threads::Threads;
 
 /// Edges of tiles and blocks.
@@ -101,10 +103,16 @@ fn check(threads: &Threads, size: [usize; 3], halves: bool, turned: [bool; 2], e
 #[test]
 fn nothing_beyond_a_buffer_is_touched() {
     not_run_on(InstructionPath::missing());
-    for path in InstructionPath::available() {
-        let instructions = path.instructions().expect("the path is available");
-        // All four products: the results are compared to the last bit.
-        let threads = Threads::new(1, instructions, true).expect("no thread is started");
+    if let Err(missing) = MatrixUnit::dots() {
+        not_run(missing);
+    }
+    // All four products, and numbers that bf16 holds: the results are compared to the last bit.
+    let precisions = [ProductPrecision::Exact, ProductPrecision::Bf16];
+    for (path, products) in
+        InstructionPath::available().into_iter().flat_map(|path| precisions.map(|products| (path, products)))
+    {
+        let instructions = path.instructions_for(products).expect("the path is available");
+        let threads = Threads::new(1, instructions, products).expect("no thread is started");
         for size in SHAPES {
             for halves in [false, true] {
                 for turned in [[false, false], [false, true], [true, false], [true, true]] {

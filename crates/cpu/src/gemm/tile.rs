@@ -150,12 +150,17 @@ impl Tiles<'_> {
     }
 }
 
+// Loops, and no closures: nothing makes compilers inline those, and a call for each number would take longer than its
+// products.
+
 /// One tile of the product of a panel of each operand, the left one in [`Order::Columns`].
 #[inline(always)]
 fn by_columns<S: Simd, const ROWS: usize>(simd: S, a: &[f32], b: &[S::f32s]) -> Tile<S, ROWS> {
     let mut tile = [[simd.splat_f32s(0.0); VECTORS]; ROWS];
     for (a, b) in a.as_chunks::<ROWS>().0.iter().zip(b.as_chunks::<VECTORS>().0) {
-        add::<S, ROWS>(simd, &mut tile, |r| a[r], b);
+        for (sums, &a) in tile.iter_mut().zip(a) {
+            add(simd, sums, a, b);
+        }
     }
     tile
 }
@@ -164,26 +169,24 @@ fn by_columns<S: Simd, const ROWS: usize>(simd: S, a: &[f32], b: &[S::f32s]) -> 
 #[inline(always)]
 fn by_rows<S: Simd, const ROWS: usize>(simd: S, a: &[f32], b: &[S::f32s]) -> Tile<S, ROWS> {
     let b = b.as_chunks::<VECTORS>().0;
-    let rows: [&[f32]; ROWS] = std::array::from_fn(|r| &a[r * ROW..][..b.len()]);
+    let mut rows: [&[f32]; ROWS] = [&[]; ROWS];
+    for (r, row) in rows.iter_mut().enumerate() {
+        *row = &a[r * ROW..][..b.len()];
+    }
     let mut tile = [[simd.splat_f32s(0.0); VECTORS]; ROWS];
     for (k, b) in b.iter().enumerate() {
-        add::<S, ROWS>(simd, &mut tile, |r| rows[r][k], b);
+        for (sums, row) in tile.iter_mut().zip(rows) {
+            add(simd, sums, row[k], b);
+        }
     }
     tile
 }
 
-/// Adds the product of one column and one row.
+/// Adds the product of a number of a column and a row to the row's sums.
 #[inline(always)]
-fn add<S: Simd, const ROWS: usize>(
-    simd: S,
-    tile: &mut Tile<S, ROWS>,
-    a: impl Fn(usize) -> f32,
-    b: &[S::f32s; VECTORS],
-) {
-    for (r, sums) in tile.iter_mut().enumerate() {
-        let value = simd.splat_f32s(a(r));
-        for (sum, &b) in sums.iter_mut().zip(b) {
-            *sum = multiply_add(simd, value, b, *sum);
-        }
+fn add<S: Simd>(simd: S, sums: &mut [S::f32s; VECTORS], a: f32, b: &[S::f32s; VECTORS]) {
+    let value = simd.splat_f32s(a);
+    for (sum, &b) in sums.iter_mut().zip(b) {
+        *sum = multiply_add(simd, value, b, *sum);
     }
 }

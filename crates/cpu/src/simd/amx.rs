@@ -12,16 +12,12 @@
 
 #[cfg(feature = "emulation")]
 pub(crate) mod emulation;
-mod split;
-
 use std::arch::asm;
 use std::arch::x86_64::{__cpuid, __cpuid_count};
 
-use super::matrix_unit::{Found, Numbers, Products, SIDE, TERMS, TILE_WORDS};
+use super::matrix_unit::{Found, Numbers, PART_WORDS, Products, SIDE, TERMS};
+use super::split;
 use crate::detect::{InstructionSet, Missing};
-
-/// 32-bit words of one part of [`SIDE`] rows or columns and [`TERMS`] terms.
-const PART_WORDS: usize = 2 * TILE_WORDS;
 
 /// The processor's matrix unit; there is a value of this type only where its instructions, and those of AVX-512 F, BW
 /// and VL, can be used.
@@ -60,27 +56,13 @@ impl Amx {
         Amx { fp16: false }
     }
 
-    /// Splits numbers into parts, each of which becomes a tile of `words`, two tiles after the one before; the parts of
-    /// the next [`TERMS`] terms follow these in the same way. The least magnitude is only looked for when numbers are split
-    /// into three parts: nothing else depends on it.
-    ///
-    /// # Panics
-    ///
-    /// Where there are less numbers, or less words, than that.
+    /// See [`MatrixUnit::split`](super::matrix_unit::MatrixUnit::split).
     pub(crate) fn split(self, numbers: Numbers<'_>, words: &mut [u32]) -> Found {
         // SAFETY: where there is an `Amx`, the processor has what the function is compiled for.
         unsafe { split::split(numbers, words) }
     }
 
-    /// Adds to row-major sums, or replaces them by, the product of packed blocks: each consists of panels of
-    /// [`SIDE`] rows or columns, in these of blocks of [`TERMS`] terms, in these of parts, in these of two tiles, and
-    /// a left tile has a row for each row of the operand, a right one for each pair of terms.
-    ///
-    /// `width` is the number of columns of `sums`, those of the right operand.
-    ///
-    /// # Panics
-    ///
-    /// Where `sums` has less than all rows and columns.
+    /// See [`MatrixUnit::multiply`](super::matrix_unit::MatrixUnit::multiply).
     pub(crate) fn multiply(
         self,
         products: Products,
@@ -89,13 +71,14 @@ impl Amx {
         (sums, width, adds): (&mut [f32], usize, bool),
     ) {
         let blocks = terms.div_ceil(TERMS);
-        let panel = blocks * products.parts() * PART_WORDS;
+        let panel = blocks * products.parts().count() * PART_WORDS;
         if panel == 0 {
             return;
         }
-        debug_assert!(self.fp16 || products != Products::One);
+        debug_assert!(self.fp16 || products != Products::Half);
         let multiply = match products {
-            Products::One => one_product,
+            Products::Half => half_product,
+            Products::Nearest => nearest_product,
             Products::Three => three_products,
             Products::Four => four_products,
             Products::Six => six_products,
@@ -300,17 +283,27 @@ macro_rules! define {
     };
 }
 
+/// The loads and products of single parts, by an instruction.
+macro_rules! single {
+    ($instruction:literal) => {
+        concat!(
+            load!(a 0),
+            load!(b 0),
+            $instruction, " tmm0, tmm4, tmm6\n",
+            $instruction, " tmm1, tmm4, tmm7\n",
+            $instruction, " tmm2, tmm5, tmm6\n",
+            $instruction, " tmm3, tmm5, tmm7\n"
+        )
+    };
+}
+
 define!(
     /// a₀b₀, of fp16 numbers.
-    one_product, 1,
-    concat!(
-        load!(a 0),
-        load!(b 0),
-        "tdpfp16ps tmm0, tmm4, tmm6\n",
-        "tdpfp16ps tmm1, tmm4, tmm7\n",
-        "tdpfp16ps tmm2, tmm5, tmm6\n",
-        "tdpfp16ps tmm3, tmm5, tmm7\n"
-    )
+    half_product, 1, single!("tdpfp16ps")
+);
+define!(
+    /// a₀b₀, of bf16 numbers.
+    nearest_product, 1, single!("tdpbf16ps")
 );
 define!(
     /// a₀b₁ + a₀b₀ + a₁b₀.

@@ -8,7 +8,6 @@ use std::arch::x86_64::{
     _mm512_cvtph_ps, _mm512_cvtps_ph, _mm512_loadu_ps, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps,
     _mm512_storeu_ps,
 };
-#[cfg(target_os = "linux")]
 use std::arch::x86_64::{
     __m512i, _mm512_shuffle_i32x4, _mm512_unpackhi_epi32, _mm512_unpackhi_epi64, _mm512_unpacklo_epi32,
     _mm512_unpacklo_epi64,
@@ -80,7 +79,6 @@ pub(super) fn round_to_half(values: &mut [f32]) -> bool {
 
 /// The tile of 16 rows of 16 words with rows and columns exchanged. Four rounds, each of which brings rows together
 /// that were twice as far apart: pairs of words, pairs of pairs, and quarters of rows twice.
-#[cfg(target_os = "linux")] // Only the matrix unit needs it.
 #[inline]
 #[target_feature(enable = "avx512f")]
 pub(super) fn transposed_words(rows: [__m512i; 16]) -> [__m512i; 16] {

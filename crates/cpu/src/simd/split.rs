@@ -1,4 +1,4 @@
-//! Splitting numbers into bf16 parts, with AVX-512.
+//! Splitting numbers into the parts that a matrix unit multiplies, with AVX-512.
 #![allow(unsafe_code)]
 
 #[cfg(test)]
@@ -18,7 +18,7 @@ use std::arch::x86_64::{
 use half::f16;
 
 use crate::memory::Floats;
-use crate::simd::matrix_unit::{Found, Numbers, SIDE, TERMS, TILE_WORDS};
+use crate::simd::matrix_unit::{Found, Numbers, PART_WORDS, Parts, SIDE, TERMS, TILE_WORDS};
 use crate::simd::x86::{first, prefetch, transposed_words};
 
 /// The largest and the least magnitudes of some elements, of the latter those less one, so that 0 is the largest; in
@@ -160,22 +160,29 @@ impl Lanes for f32 {
 /// Bits of fp32 that are bf16's.
 const PART: u32 = 0xffff_0000;
 
-/// [`super::Amx::split`]: each part is the bf16 number nearest to what is left of the number, ties away from 0; a single
-/// one is the fp16 number.
+/// [`MatrixUnit::split`](super::matrix_unit::MatrixUnit::split): each part is the bf16 number nearest to what is left of
+/// the number, ties away from 0.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
 pub(super) fn split(numbers: Numbers<'_>, words: &mut [u32]) -> Found {
     match (numbers.values, numbers.parts) {
-        (Floats::F16(values), 1) => split_values::<f16, 1>(values, numbers, words),
-        (Floats::F32(values), 1) => split_values::<f32, 1>(values, numbers, words),
-        (Floats::F16(values), 2) => split_values::<f16, 2>(values, numbers, words),
-        (Floats::F32(values), 2) => split_values::<f32, 2>(values, numbers, words),
-        (Floats::F16(values), _) => split_values::<f16, 3>(values, numbers, words),
-        (Floats::F32(values), _) => split_values::<f32, 3>(values, numbers, words),
+        (Floats::F16(values), Parts::Half) => split_values::<f16, HALF>(values, numbers, words),
+        (Floats::F32(values), Parts::Half) => split_values::<f32, HALF>(values, numbers, words),
+        (Floats::F16(values), Parts::Nearest) => split_values::<f16, 1>(values, numbers, words),
+        (Floats::F32(values), Parts::Nearest) => split_values::<f32, 1>(values, numbers, words),
+        (Floats::F16(values), Parts::Two) => split_values::<f16, 2>(values, numbers, words),
+        (Floats::F32(values), Parts::Two) => split_values::<f32, 2>(values, numbers, words),
+        (Floats::F16(values), Parts::Three) => split_values::<f16, 3>(values, numbers, words),
+        (Floats::F32(values), Parts::Three) => split_values::<f32, 3>(values, numbers, words),
     }
 }
 
-/// 32-bit words from one part to the next.
-const DISTANCE: usize = 2 * TILE_WORDS;
+/// In place of a number of parts: none but the fp16 number itself.
+const HALF: usize = 0;
+
+/// Tiles that a number's parts take.
+const fn tiles(parts: usize) -> usize {
+    if parts == HALF { 1 } else { parts }
+}
 
 /// The first part of each number; leaves the rest.
 #[inline]
@@ -219,19 +226,19 @@ struct TileLayout {
 ///
 /// # Safety
 ///
-/// Sixteen words must be there, and [`DISTANCE`] further for each part but the first.
+/// Sixteen words must be there, and [`PART_WORDS`] further for each part but the first.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
 unsafe fn store_parts<const PARTS: usize>([mut x, mut y]: [__m512; 2], words: *mut u32) {
-    for part in 0..PARTS {
-        let pairs = if PARTS == 1 {
+    for part in 0..tiles(PARTS) {
+        let pairs = if PARTS == HALF {
             fp16_pairs(x, y)
         } else {
             let (x, y) = (take_part(&mut x), take_part(&mut y));
             _mm512_or_si512(_mm512_srli_epi32::<16>(x), y)
         };
         // SAFETY: the caller vouches for the words; no alignment is asked for.
-        unsafe { _mm512_storeu_si512(words.add(part * DISTANCE).cast(), pairs) };
+        unsafe { _mm512_storeu_si512(words.add(part * PART_WORDS).cast(), pairs) };
     }
 }
 
@@ -251,7 +258,7 @@ fn split_values<T: Lanes, const PARTS: usize>(
     };
     let mut seen = Seen { largest: _mm512_setzero_si512(), least: _mm512_set1_epi32(-1) };
     for term in (0..terms).step_by(TERMS) {
-        let words = &mut words[term / TERMS * PARTS * DISTANCE..];
+        let words = &mut words[term / TERMS * tiles(PARTS) * PART_WORDS..];
         let there = (rows, TERMS.min(terms - term));
         let start = term * term_stride;
         if there == (16, TERMS) {
@@ -280,7 +287,7 @@ fn whole_tile<T: Lanes, const PARTS: usize>(
 ) {
     // Of strides that no memory has, too, the sum is more than there are values.
     let values = &values[..step.saturating_mul(15).saturating_add(second).saturating_add(16)];
-    let words = &mut words[..(PARTS - 1) * DISTANCE + TILE_WORDS];
+    let words = &mut words[..(tiles(PARTS) - 1) * PART_WORDS + TILE_WORDS];
     for i in 0..16 {
         let place = values[i * step..].as_ptr();
         prefetch(place.wrapping_add(ahead));
@@ -303,7 +310,7 @@ fn part_of_tile<T: Lanes, const PARTS: usize>(
     words: &mut [u32],
     seen: &mut Seen,
 ) {
-    let words = &mut words[..(PARTS - 1) * DISTANCE + TILE_WORDS];
+    let words = &mut words[..(tiles(PARTS) - 1) * PART_WORDS + TILE_WORDS];
     for i in 0..16 {
         let [low, high] = match by_terms {
             true => [if i < terms { rows } else { 0 }, if i + 16 < terms { rows } else { 0 }],
@@ -323,8 +330,8 @@ fn part_of_tile<T: Lanes, const PARTS: usize>(
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
 fn turn<const PARTS: usize>(words: &mut [u32]) {
-    for part in 0..PARTS {
-        let Some(tile) = words[part * DISTANCE..].first_chunk_mut::<TILE_WORDS>() else { continue };
+    for part in 0..tiles(PARTS) {
+        let Some(tile) = words[part * PART_WORDS..].first_chunk_mut::<TILE_WORDS>() else { continue };
         let mut rows = [_mm512_setzero_si512(); 16];
         for (row, from) in rows.iter_mut().zip(tile.as_chunks::<16>().0) {
             // SAFETY: each row of the tile is 64 bytes.
