@@ -4,6 +4,7 @@ use anemone_mil::tensor::round_to_f16;
 use anemone_mil::types::DType;
 use bytemuck::Pod;
 use half::f16;
+use pulp::Arch;
 
 use crate::simd;
 
@@ -26,6 +27,12 @@ pub(crate) trait Float: Pod + Send + Sync {
     fn round(values: &[f32], to: &mut [Self]);
     /// Each value rounded once, to nearest even, where it is.
     fn hold(values: &mut [f32]);
+    /// The values in fp32, in the buffer, which is as long, unless they are in fp32 where they are.
+    fn as_wide<'a>(values: &'a [Self], buffer: &'a mut [f32]) -> &'a [f32];
+    /// [`simd::dots`], if there are instructions for values of this type; those of fp32 need no others than vectors have.
+    fn dots(arch: Arch, rows: &[Self], vector: &[f32], sums: &mut [f32]) -> bool;
+    /// [`simd::combine`], in the same way.
+    fn combine(arch: Arch, rows: &[Self], factors: &[f32], sums: &mut [f32]) -> bool;
 }
 
 impl Float for f32 {
@@ -33,6 +40,19 @@ impl Float for f32 {
 
     #[inline(always)]
     fn hold(_: &mut [f32]) {}
+
+    #[inline(always)]
+    fn as_wide<'a>(values: &'a [f32], _: &'a mut [f32]) -> &'a [f32] {
+        values
+    }
+
+    fn dots(_: Arch, _: &[f32], _: &[f32], _: &mut [f32]) -> bool {
+        false
+    }
+
+    fn combine(_: Arch, _: &[f32], _: &[f32], _: &mut [f32]) -> bool {
+        false
+    }
 
     #[inline(always)]
     fn widen(values: &[f32], to: &mut [f32]) {
@@ -71,6 +91,20 @@ impl Float for f16 {
     #[inline(always)]
     fn hold(values: &mut [f32]) {
         simd::round_to_half(values);
+    }
+
+    #[inline(always)]
+    fn as_wide<'a>(values: &'a [f16], buffer: &'a mut [f32]) -> &'a [f32] {
+        f16::widen(values, buffer);
+        buffer
+    }
+
+    fn dots(arch: Arch, rows: &[f16], vector: &[f32], sums: &mut [f32]) -> bool {
+        simd::dots(arch, rows, vector, sums)
+    }
+
+    fn combine(arch: Arch, rows: &[f16], factors: &[f32], sums: &mut [f32]) -> bool {
+        simd::combine(arch, rows, factors, sums)
     }
 
     #[inline(always)]

@@ -38,7 +38,7 @@ const MOST_LEFT: usize = 240 * DEPTH;
 /// Columns of `c` in one block, at most.
 const MOST_COLUMNS: usize = 512;
 /// Terms for which columns of `b` are packed at once, a multiple of [`DEPTH`]: more would leave the caches.
-const MOST_TERMS: usize = 4 * DEPTH;
+const MOST_TERMS: usize = 2 * DEPTH;
 /// Sums of `c` that are kept while the terms are gone through [`MOST_TERMS`] at a time, at most.
 const MOST_SUMS: usize = 1 << 20;
 
@@ -199,9 +199,8 @@ impl Gemm {
         let side = if unit.is_some() { TileShape { rows: SIDE, columns: SIDE } } else { tile };
         let (rows, columns) = if transposed { (n, m) } else { (m, n) };
         let most_rows = MOST_ROWS.min(MOST_LEFT / k.clamp(1, MOST_TERMS));
-        // As many blocks as give each thread the same number of them.
-        let blocks = rows.div_ceil(most_rows).next_multiple_of(threads.count()).max(1);
-        let block_rows = rows.div_ceil(blocks).next_multiple_of(side.rows).max(side.rows);
+        let block_rows =
+            side.rows * tiles_of_block(rows.div_ceil(side.rows), most_rows / side.rows, threads.count());
         let panels = columns.div_ceil(MOST_COLUMNS).max(1);
         let block_columns = columns.div_ceil(panels).next_multiple_of(side.columns).max(side.columns);
         let sums = rows.saturating_mul(block_columns);
@@ -361,6 +360,16 @@ impl Gemm {
             }
         });
     }
+}
+
+/// How many rows of tiles make a block, so that threads that take block after block are done almost together: the most that
+/// keep each from having more than a thirty-second more than its share, or else what leaves the least to the busiest.
+fn tiles_of_block(tiles: usize, most: usize, threads: usize) -> usize {
+    let share = tiles.div_ceil(threads);
+    let busiest = |block: usize| tiles.div_ceil(block).div_ceil(threads) * block;
+    let most = most.clamp(1, share.max(1));
+    let even = (1..=most).rev().find(|&block| busiest(block) - share <= share / 32);
+    even.or_else(|| (1..=most).rev().min_by_key(|&block| busiest(block))).unwrap_or(1)
 }
 
 /// Values up to the end of their last cache line.

@@ -8,11 +8,14 @@ pub(crate) mod amx;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod dots;
 #[cfg(target_arch = "x86_64")]
+mod half_rows;
+#[cfg(target_arch = "x86_64")]
 mod split;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
 use half::f16;
+use pulp::Arch;
 
 use crate::element::Float;
 
@@ -44,6 +47,32 @@ pub(crate) fn round_to_half(values: &mut [f32]) {
         return;
     }
     values.iter_mut().for_each(|value| *value = f16::narrow(*value).wide());
+}
+
+/// The product of each row, as long as the vector, and the vector, if the processor, used as `arch` says, has instructions
+/// for it.
+#[inline]
+pub(crate) fn dots(arch: Arch, rows: &[f16], vector: &[f32], sums: &mut [f32]) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return half_rows::dots(arch, rows, vector, sums);
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        let _ = (arch, rows, vector, sums);
+        false
+    }
+}
+
+/// Adds to the sums rows as long as they are, each times its factor, if the processor, used as `arch` says, has
+/// instructions for it.
+#[inline]
+pub(crate) fn combine(arch: Arch, rows: &[f16], factors: &[f32], sums: &mut [f32]) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return half_rows::combine(arch, rows, factors, sums);
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        let _ = (arch, rows, factors, sums);
+        false
+    }
 }
 
 /// Tells the processor, where it can be told, that the value at an index will be read soon; there need not be one.

@@ -197,8 +197,9 @@ fn matrix_product(product: &MatrixProduct<'_>, threads: &Threads) -> Option<Choi
         Side::new(1, product.y.dtype(), k, n, product.transpose_y),
     ];
     let transposed = [product.transpose_x, product.transpose_y];
-    if let Some(kernel) = vector_product([m, n, k], sides, transposed, &batch, product.result.dtype)
-        && product.bias.is_none()
+    if product.bias.is_none()
+        && let Some(kernel) =
+            vector_product([m, n, k], sides, transposed, &batch, product.result.dtype, threads)
     {
         return Some(Choice::kernel(kernel, operands));
     }
@@ -222,6 +223,7 @@ fn vector_product(
     [transpose_a, transpose_b]: [bool; 2],
     batch: &[[usize; 2]],
     dtype: DType,
+    threads: &Threads,
 ) -> Option<VectorProduct> {
     let factor = |side: Side| Factor { operand: side.operand, dtype: side.dtype };
     let along = |sums_of_rows| if sums_of_rows { Along::Rows } else { Along::Columns };
@@ -246,6 +248,7 @@ fn vector_product(
         along,
         batch: batch.iter().map(taken).collect(),
         dtype,
+        threads: threads.count(),
     })
 }
 
@@ -287,8 +290,8 @@ fn convolution(convolution: &Convolution<'_>, threads: &Threads) -> Option<Choic
     let sizes = [channels_out, positions, channels_in];
     let batch: Vec<[usize; 2]> = (0..images).map(|image| [0, image]).collect();
     let dtype = convolution.result.dtype;
-    if let Some(kernel) = vector_product(sizes, sides, [false; 2], &batch, dtype)
-        && convolution.bias.is_none()
+    if convolution.bias.is_none()
+        && let Some(kernel) = vector_product(sizes, sides, [false; 2], &batch, dtype, threads)
     {
         return Some(Choice::kernel(kernel, operands));
     }

@@ -3,7 +3,7 @@
 
 use anemone_mil::types::DType;
 use half::f16;
-use pulp::{Simd, WithSimd};
+use pulp::{Arch, Simd, WithSimd};
 
 use super::Kernel;
 use super::elementwise::STRIP;
@@ -16,6 +16,9 @@ use crate::threads::Threads;
 const SUMS: usize = 4;
 /// Rows that a thread takes at once.
 const ROWS: usize = 16;
+
+/// Multiply-adds that are worth sharing a batch among threads.
+const LEAST_WORK: usize = 64 * 1024;
 
 /// An operand with its type.
 #[derive(Debug, Clone, Copy)]
@@ -51,12 +54,13 @@ pub(super) struct VectorProduct {
     pub batch: Vec<[usize; 2]>,
     /// The result's type.
     pub dtype: DType,
+    /// The threads that share the work.
+    pub threads: usize,
 }
 
 impl Kernel for VectorProduct {
     fn scratch(&self) -> usize {
-        // The vector, and along columns the sums and those of some rows, in fp32.
-        self.terms.saturating_add(2 * self.results).div_ceil(2)
+        self.thread_scratch().saturating_mul(self.threads).div_ceil(2)
     }
 
     fn run(&self, operands: Sources<'_>, result: &mut [u8], scratch: &mut [f64], threads: &Threads) {
@@ -68,7 +72,16 @@ impl Kernel for VectorProduct {
     }
 }
 
+/// A product's place in the batch, which matrix and which vector it takes, and where it goes.
+type Item<'a, T> = (&'a [usize; 2], &'a mut [T]);
+
 impl VectorProduct {
+    /// Values of working memory of one thread: the vector, and along columns the sums and those of some rows, in fp32.
+    fn thread_scratch(&self) -> usize {
+        let sums = if self.along == Along::Columns { self.results.saturating_mul(2) } else { 0 };
+        self.terms.saturating_add(sums)
+    }
+
     fn each<T: Float>(
         &self,
         operands: Sources<'_>,
@@ -76,12 +89,10 @@ impl VectorProduct {
         scratch: &mut [f32],
         threads: &Threads,
     ) {
-        let size = self.terms * self.results;
-        let (vector, sums) = scratch.split_at_mut(self.terms);
-        let sums = &mut sums[..2 * self.results];
-        for ([m, v], result) in self.batch.iter().zip(result.chunks_exact_mut(self.results)) {
-            let from = operands.floats(self.vector.operand, self.vector.dtype).from(v * self.terms);
-            match from {
+        let run = |(&[m, v], result): Item<'_, T>, scratch: &mut [f32], threads: (Arch, Option<&Threads>)| {
+            let size = self.terms * self.results;
+            let (vector, sums) = scratch[..self.thread_scratch()].split_at_mut(self.terms);
+            match operands.floats(self.vector.operand, self.vector.dtype).from(v * self.terms) {
                 Floats::F16(values) => f16::widen(&values[..self.terms], vector),
                 Floats::F32(values) => f32::widen(&values[..self.terms], vector),
             }
@@ -89,32 +100,68 @@ impl VectorProduct {
                 Floats::F16(matrix) => self.one(&matrix[..size], vector, sums, result, threads),
                 Floats::F32(matrix) => self.one(&matrix[..size], vector, sums, result, threads),
             }
+        };
+        let items = self.batch.iter().zip(result.chunks_exact_mut(self.results));
+        let arch = threads.arch();
+        if self.batch.len() < threads.count() || self.work() < LEAST_WORK {
+            items.for_each(|item| run(item, scratch, (arch, Some(threads))));
+        } else {
+            let scratch = &mut scratch[..self.thread_scratch() * threads.count()];
+            threads.drain(items, scratch, |item, scratch| run(item, scratch, (arch, None)));
         }
     }
 
+    /// Multiply-adds of all products.
+    fn work(&self) -> usize {
+        self.terms.saturating_mul(self.results).saturating_mul(self.batch.len())
+    }
+
+    /// One product, whose rows threads share, if there are any.
     fn one<M: Float, T: Float>(
         &self,
         matrix: &[M],
         vector: &[f32],
         sums: &mut [f32],
         result: &mut [T],
-        threads: &Threads,
+        (arch, threads): (Arch, Option<&Threads>),
     ) {
-        let arch = threads.arch();
         match self.along {
-            Along::Rows => threads.each_chunk(result, ROWS, self.terms, |index, result| {
-                let rows = &matrix[index * ROWS * self.terms..][..result.len() * self.terms];
-                let mut sums = [0.0; ROWS];
-                let sums = &mut sums[..result.len()];
-                dispatch(arch, Dots { rows, vector, sums });
-                T::round(sums, result);
-            }),
+            Along::Rows => {
+                let rows = |index: usize, result: &mut [T]| {
+                    let rows = &matrix[index * ROWS * self.terms..][..result.len() * self.terms];
+                    let mut sums = [0.0; ROWS];
+                    let sums = &mut sums[..result.len()];
+                    if !M::dots(arch, rows, vector, sums) {
+                        dispatch(arch, Dots { rows, vector, sums });
+                    }
+                    T::round(sums, result);
+                };
+                match threads {
+                    Some(threads) => threads.each_chunk(result, ROWS, self.terms, rows),
+                    None => {
+                        result.chunks_mut(ROWS).enumerate().for_each(|(index, result)| rows(index, result))
+                    }
+                }
+            }
             Along::Columns => {
                 let (sums, part) = sums.split_at_mut(self.results);
-                dispatch(arch, Combination { rows: matrix, vector, sums, part });
+                combination(arch, matrix, vector, sums, part);
                 T::round(sums, result);
             }
         }
+    }
+}
+
+/// The sum of all rows, each times its element of the vector; `part` is working memory, as long as the sums.
+fn combination<M: Float>(arch: Arch, rows: &[M], vector: &[f32], sums: &mut [f32], part: &mut [f32]) {
+    sums.fill(0.0);
+    // Long sums are added up from sums of some terms, as those of other products are.
+    for (rows, vector) in rows.chunks(DEPTH * sums.len()).zip(vector.chunks(DEPTH)) {
+        part.fill(0.0);
+        if !M::combine(arch, rows, vector, part) {
+            dispatch(arch, Combination { rows, vector, part });
+        }
+        sums.iter_mut().zip(&*part).for_each(|(sum, part)| *sum += part);
     }
 }
 
@@ -136,9 +183,8 @@ impl<M: Float> WithSimd for Dots<'_, M> {
             let mut total = 0.0;
             for (row, vector) in row.chunks(STRIP).zip(self.vector.chunks(STRIP)) {
                 let mut sums = [simd.splat_f32s(0.0); SUMS];
-                let wide = &mut buffer[..row.len()];
-                M::widen(row, wide);
-                let ((row, row_end), (vector, vector_end)) = (S::as_simd_f32s(wide), S::as_simd_f32s(vector));
+                let row = M::as_wide(row, &mut buffer[..row.len()]);
+                let ((row, row_end), (vector, vector_end)) = (S::as_simd_f32s(row), S::as_simd_f32s(vector));
                 for (row, vector) in row.chunks(SUMS).zip(vector.chunks(SUMS)) {
                     for ((sum, &row), &vector) in sums.iter_mut().zip(row).zip(vector) {
                         *sum = multiply_add(simd, row, vector, *sum);
@@ -154,12 +200,10 @@ impl<M: Float> WithSimd for Dots<'_, M> {
     }
 }
 
-/// The sum of all rows, each times its element of the vector.
+/// Adds the rows, each times its element of the vector.
 struct Combination<'a, M> {
     rows: &'a [M],
     vector: &'a [f32],
-    sums: &'a mut [f32],
-    /// The sum of some rows.
     part: &'a mut [f32],
 }
 
@@ -168,26 +212,18 @@ impl<M: Float> WithSimd for Combination<'_, M> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Combination { rows, vector, sums, part } = self;
-        sums.fill(0.0);
+        let Combination { rows, vector, part } = self;
         let mut buffer = [0.0; STRIP];
-        let width = sums.len();
-        for (rows, vector) in rows.chunks(DEPTH * width).zip(vector.chunks(DEPTH)) {
-            part.fill(0.0);
-            for (row, &factor) in rows.chunks_exact(width).zip(vector) {
-                let factors = simd.splat_f32s(factor);
-                for (row, part) in row.chunks(STRIP).zip(part.chunks_mut(STRIP)) {
-                    let wide = &mut buffer[..row.len()];
-                    M::widen(row, wide);
-                    let ((row, row_end), (part, part_end)) =
-                        (S::as_simd_f32s(wide), S::as_mut_simd_f32s(part));
-                    for (&row, sum) in row.iter().zip(part) {
-                        *sum = multiply_add(simd, row, factors, *sum);
-                    }
-                    row_end.iter().zip(part_end).for_each(|(row, sum)| *sum += row * factor);
+        for (row, &factor) in rows.chunks_exact(part.len()).zip(vector) {
+            let factors = simd.splat_f32s(factor);
+            for (row, part) in row.chunks(STRIP).zip(part.chunks_mut(STRIP)) {
+                let row = M::as_wide(row, &mut buffer[..row.len()]);
+                let ((row, row_end), (part, part_end)) = (S::as_simd_f32s(row), S::as_mut_simd_f32s(part));
+                for (&row, sum) in row.iter().zip(part) {
+                    *sum = multiply_add(simd, row, factors, *sum);
                 }
+                row_end.iter().zip(part_end).for_each(|(row, sum)| *sum += row * factor);
             }
-            sums.iter_mut().zip(&*part).for_each(|(sum, part)| *sum += part);
         }
     }
 }
@@ -232,11 +268,18 @@ mod tests {
                     check(&sums, |r, t| product(r * terms + t, t), terms, what);
                     dispatch(arch, Dots { rows: &half, vector: &vector, sums: &mut sums });
                     check(&sums, |r, t| of_half(r * terms + t, t), terms, what);
-                    let (vector, part) = (&*vector, &mut *part);
-                    dispatch(arch, Combination { rows: &matrix, vector, sums: &mut sums, part: &mut *part });
+                    let by_halves = matches!(arch, Arch::V3(_) | Arch::V4(_));
+                    assert_eq!(f16::dots(arch, &half, &vector, &mut sums), by_halves);
+                    check(&sums, |r, t| of_half(r * terms + t, t), terms, what);
+                    combination(arch, &matrix, &vector, &mut sums, &mut part);
                     check(&sums, |r, t| product(t * results + r, t), terms, what);
-                    dispatch(arch, Combination { rows: &half, vector, sums: &mut sums, part });
+                    combination(arch, &half, &vector, &mut sums, &mut part);
                     check(&sums, |r, t| of_half(t * results + r, t), terms, what);
+                    part.fill(0.0);
+                    if results * terms < 1000 {
+                        dispatch(arch, Combination { rows: &half, vector: &vector, part: &mut part });
+                        check(&part, |r, t| of_half(t * results + r, t), terms, what);
+                    }
                 }
             }
         }

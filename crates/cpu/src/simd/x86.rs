@@ -24,7 +24,7 @@ fn has_avx512() -> bool {
 }
 
 /// Whether the eight-wide code can be used: it takes AVX and F16C.
-fn has_f16c() -> bool {
+pub(super) fn has_f16c() -> bool {
     InstructionSet::F16c.find().is_ok()
 }
 
