@@ -38,7 +38,7 @@ const MOST_LEFT: usize = 240 * DEPTH;
 /// Columns of `c` in one block, at most.
 const MOST_COLUMNS: usize = 512;
 /// Terms for which columns of `b` are packed at once, a multiple of [`DEPTH`]: more would leave the caches.
-const MOST_TERMS: usize = 2 * DEPTH;
+const MOST_TERMS: usize = 4 * DEPTH;
 /// Sums of `c` that are kept while the terms are gone through [`MOST_TERMS`] at a time, at most.
 const MOST_SUMS: usize = 1 << 20;
 
@@ -179,12 +179,15 @@ pub(crate) struct Gemm {
 impl Gemm {
     /// A product `[m, k] · [k, n]`.
     pub(crate) fn new(size: [usize; 3], precision: Precision, threads: &Threads) -> Gemm {
-        let [m, n, _] = size;
+        let [m, n, k] = size;
         let tile = TileShape::of(threads.arch());
         // The matrix unit adds products of parts in an order that is another one for the transposed product: there
         // the number of threads must not matter.
         let few = if threads.unit().is_some() { 8 } else { 4 * threads.count() };
-        let transposed = m < n && m.div_ceil(tile.rows) < few;
+        // All columns of a low product fit one block, where those of a wide one are packed, block after block, from all
+        // of many terms.
+        let one_block = k > MOST_TERMS && m <= MOST_COLUMNS && n > MOST_COLUMNS;
+        let transposed = m < n && (m.div_ceil(tile.rows) < few || one_block);
         Gemm::of_sides(size, transposed, precision, threads)
     }
 

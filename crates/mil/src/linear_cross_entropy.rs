@@ -22,8 +22,8 @@ use crate::types::DType;
 pub const IGNORE_INDEX: i32 = -100;
 
 /// Memory that the tile logits may take, in bytes, unless the caller says otherwise: enough for V = 32000 and
-/// S = 256.
-pub const LOGITS_BYTES: usize = 32 << 20;
+/// S = 1024.
+pub const LOGITS_BYTES: usize = 128 << 20;
 
 /// The sizes of a classifier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

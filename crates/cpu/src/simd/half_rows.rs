@@ -3,20 +3,22 @@
 #![allow(unsafe_code)]
 
 use std::arch::x86_64::{
-    _mm_loadu_si128, _mm256_add_ps, _mm256_cvtph_ps, _mm256_fmadd_ps, _mm256_loadu_ps,
+    _mm_loadu_si128, _mm256_add_ps, _mm256_cvtph_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_loadu_si256,
     _mm256_maskz_loadu_epi16, _mm256_set1_ps, _mm256_setzero_ps, _mm256_storeu_ps, _mm512_add_ps,
-    _mm512_cvtph_ps, _mm512_fmadd_ps, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_reduce_add_ps,
-    _mm512_set1_ps, _mm512_setzero_ps,
+    _mm512_cvtph_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps,
+    _mm512_reduce_add_ps, _mm512_set1_ps, _mm512_setzero_ps,
 };
 
 use half::f16;
 use pulp::Arch;
 
-use super::x86::{first, has_f16c};
+use super::x86::{first, has_f16c, prefetch};
 use crate::element::Float;
 
-/// Rows that are gone through together.
+/// Rows that are combined at once.
 const ROWS: usize = 4;
+/// Elements from those that are read to those that are fetched: processors foresee less of short rows.
+const AHEAD: usize = 2048;
 /// Terms whose products are added to the same sums, before these join those of others: long sums would lose bits.
 const TERMS: usize = 2048;
 
@@ -48,86 +50,74 @@ pub(super) fn combine(arch: Arch, rows: &[f16], factors: &[f32], sums: &mut [f32
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
 fn dots_avx512(rows: &[f16], vector: &[f32], sums: &mut [f32]) {
-    let length = vector.len();
-    if length == 0 {
+    if vector.is_empty() {
         return sums.fill(0.0);
     }
-    for (rows, sums) in rows.chunks(ROWS * length).zip(sums.chunks_mut(ROWS)) {
-        // Of the last rows there may be less: then the first counts for those that are missing.
-        let mut starts = [rows.as_ptr(); ROWS];
-        for (start, row) in starts.iter_mut().zip(rows.chunks_exact(length)) {
-            *start = row.as_ptr();
-        }
-        let mut totals = [_mm512_setzero_ps(); ROWS];
-        for (block, vector) in vector.chunks(TERMS).enumerate() {
-            let mut parts = [[_mm512_setzero_ps(); 2]; ROWS];
-            for (i, vector) in vector.chunks(32).enumerate() {
-                let at = block * TERMS + 32 * i;
-                let (low, high) = (first(vector.len()), first(vector.len().saturating_sub(16)));
-                // SAFETY: lanes that a mask leaves out are not read; the others lie in the vector, and, as far from the
-                // start of each row, in the rows, which are as long. An f16 is two bytes; no alignment is asked for.
-                unsafe {
-                    let terms = [
-                        _mm512_maskz_loadu_ps(low, vector.as_ptr()),
-                        _mm512_maskz_loadu_ps(high, vector.as_ptr().wrapping_add(16)),
-                    ];
-                    for (part, start) in parts.iter_mut().zip(starts) {
-                        let row = start.add(at).cast::<i16>();
-                        let x = _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(low, row));
-                        let y = _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(high, row.wrapping_add(16)));
-                        part[0] = _mm512_fmadd_ps(x, terms[0], part[0]);
-                        part[1] = _mm512_fmadd_ps(y, terms[1], part[1]);
-                    }
+    for (row, sum) in rows.chunks_exact(vector.len()).zip(sums) {
+        let mut total = _mm512_setzero_ps();
+        for (row, vector) in row.chunks(TERMS).zip(vector.chunks(TERMS)) {
+            let mut parts = [_mm512_setzero_ps(); 4];
+            let ((row, row_end), (vector, vector_end)) = (row.as_chunks::<64>(), vector.as_chunks::<64>());
+            for (row, vector) in row.iter().zip(vector) {
+                prefetch(row.as_ptr().wrapping_add(AHEAD));
+                prefetch(row.as_ptr().wrapping_add(AHEAD + 32));
+                for (i, part) in parts.iter_mut().enumerate() {
+                    // SAFETY: sixteen elements of each are there from here on, an f16 being two bytes; no alignment is
+                    // asked for.
+                    let (x, y) = unsafe {
+                        let x = _mm256_loadu_si256(row.as_ptr().add(16 * i).cast());
+                        (_mm512_cvtph_ps(x), _mm512_loadu_ps(vector.as_ptr().add(16 * i)))
+                    };
+                    *part = _mm512_fmadd_ps(x, y, *part);
                 }
             }
-            for (total, [x, y]) in totals.iter_mut().zip(parts) {
-                *total = _mm512_add_ps(*total, _mm512_add_ps(x, y));
+            for (part, (row, vector)) in parts.iter_mut().zip(row_end.chunks(16).zip(vector_end.chunks(16))) {
+                let mask = first(row.len());
+                // SAFETY: lanes that the mask leaves out are not read; the others lie in both, which are as long.
+                let (x, y) = unsafe {
+                    let x = _mm256_maskz_loadu_epi16(mask, row.as_ptr().cast());
+                    (_mm512_cvtph_ps(x), _mm512_maskz_loadu_ps(mask, vector.as_ptr()))
+                };
+                *part = _mm512_fmadd_ps(x, y, *part);
             }
+            let [a, b, c, d] = parts;
+            total = _mm512_add_ps(total, _mm512_add_ps(_mm512_add_ps(a, b), _mm512_add_ps(c, d)));
         }
-        for (sum, total) in sums.iter_mut().zip(totals) {
-            *sum = _mm512_reduce_add_ps(total);
-        }
+        *sum = _mm512_reduce_add_ps(total);
     }
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
 fn dots_avx2(rows: &[f16], vector: &[f32], sums: &mut [f32]) {
-    let length = vector.len();
-    if length == 0 {
+    if vector.is_empty() {
         return sums.fill(0.0);
     }
-    let (whole, rest) = vector.split_at(length / 8 * 8);
-    for (rows, sums) in rows.chunks(ROWS * length).zip(sums.chunks_mut(ROWS)) {
-        let mut starts = [rows; ROWS];
-        for (start, row) in starts.iter_mut().zip(rows.chunks_exact(length)) {
-            *start = row;
-        }
-        let mut totals = [_mm256_setzero_ps(); ROWS];
-        for (block, vector) in whole.chunks(TERMS / 2).enumerate() {
-            let mut parts = [_mm256_setzero_ps(); ROWS];
-            for (i, vector) in vector.chunks_exact(8).enumerate() {
-                let at = block * (TERMS / 2) + 8 * i;
-                // SAFETY: the vector has eight elements here, and so has each row, which is as long, from the same place
-                // on. An f16 is two bytes; no alignment is asked for.
-                unsafe {
-                    let terms = _mm256_loadu_ps(vector.as_ptr());
-                    for (part, row) in parts.iter_mut().zip(starts) {
-                        let x = _mm256_cvtph_ps(_mm_loadu_si128(row.as_ptr().add(at).cast()));
-                        *part = _mm256_fmadd_ps(x, terms, *part);
-                    }
+    for (row, sum) in rows.chunks_exact(vector.len()).zip(sums) {
+        let mut total = 0.0;
+        for (row, vector) in row.chunks(TERMS).zip(vector.chunks(TERMS)) {
+            let mut parts = [_mm256_setzero_ps(); 4];
+            let ((row, row_end), (vector, vector_end)) = (row.as_chunks::<32>(), vector.as_chunks::<32>());
+            for (row, vector) in row.iter().zip(vector) {
+                prefetch(row.as_ptr().wrapping_add(AHEAD));
+                for (i, part) in parts.iter_mut().enumerate() {
+                    // SAFETY: eight elements of each are there from here on, an f16 being two bytes; no alignment is asked
+                    // for.
+                    let (x, y) = unsafe {
+                        let x = _mm_loadu_si128(row.as_ptr().add(8 * i).cast());
+                        (_mm256_cvtph_ps(x), _mm256_loadu_ps(vector.as_ptr().add(8 * i)))
+                    };
+                    *part = _mm256_fmadd_ps(x, y, *part);
                 }
             }
-            for (total, part) in totals.iter_mut().zip(parts) {
-                *total = _mm256_add_ps(*total, part);
-            }
-        }
-        for ((sum, total), row) in sums.iter_mut().zip(totals).zip(starts) {
+            let [a, b, c, d] = parts;
+            let part = _mm256_add_ps(_mm256_add_ps(a, b), _mm256_add_ps(c, d));
             let mut lanes = [0.0f32; 8];
             // SAFETY: eight numbers are 32 bytes; no alignment is asked for.
-            unsafe { _mm256_storeu_ps(lanes.as_mut_ptr(), total) };
-            let last = row[whole.len()..length].iter().zip(rest).map(|(x, y)| x.wide() * y);
-            *sum = lanes.iter().sum::<f32>() + last.sum::<f32>();
+            unsafe { _mm256_storeu_ps(lanes.as_mut_ptr(), part) };
+            let rest = row_end.iter().zip(vector_end).map(|(x, y)| x.wide() * y);
+            total += lanes.iter().sum::<f32>() + rest.sum::<f32>();
         }
+        *sum = total;
     }
 }
 
