@@ -90,6 +90,13 @@ struct Weights {
     inner: Vec<OpId>,
 }
 
+/// Scores before they are masked, and the ops that make them.
+struct Scores {
+    scores: Matmul,
+    scale: Option<Operand>,
+    inner: Vec<OpId>,
+}
+
 enum MaskOperands {
     /// `later`, its op, and the score.
     Later(ValueId, Greater, Operand),
@@ -135,41 +142,54 @@ impl Search<'_> {
         if softmax.position().ok()? + 1 != softmax.x.shape().0.len() {
             return None;
         }
-        let mut inner = vec![id];
-        let (mut mask, mut x) = (None, softmax.x.clone());
-        if let Some((select_id, select)) = self.made_for::<Select>(&x) {
-            let (later_id, later) = self.made_by::<Greater>(&select.cond)?;
-            inner.push(select_id);
-            // What others read of it is computed for them.
-            inner.extend(self.made_for::<Greater>(&select.cond).map(|_| later_id));
-            mask = Some(MaskOperands::Later(select.cond.id?, later, select.a));
-            x = select.b;
-        } else if let Some((add_id, Add { x: scaled, y, .. })) = self.made_for::<Add>(&x) {
-            inner.push(add_id);
-            mask = Some(MaskOperands::Added(y));
-            x = scaled;
-        }
-        let mut scale = None;
-        if let Some((mul_id, Mul { x: scores, y, .. })) = self.made_for::<Mul>(&x) {
-            inner.push(mul_id);
-            scale = Some(y);
-            x = scores;
-        }
-        let (scores_id, scores) = self.made_for::<Matmul>(&x)?;
-        inner.push(scores_id);
+        let (scores, mask, inner) = self.masked(&softmax.x)?;
+        let Scores { scores, scale, inner: others } = scores;
         let same = MatrixProduct::of_matmul(&scores).ok()?.result.shape == *softmax.x.shape();
+        let inner = [&[id], &inner[..], &others].concat();
         same.then_some(Weights { scores, scale, mask, p: self.result(id)?, inner })
+    }
+
+    /// The scores of which an operand is made, the mask in between, and its ops.
+    fn masked(&self, x: &Operand) -> Option<(Scores, Option<MaskOperands>, Vec<OpId>)> {
+        if let Some((id, select)) = self.made_for::<Select>(x) {
+            let (later_id, later) = self.made_by::<Greater>(&select.cond)?;
+            // What others read of it is computed for them.
+            let later_id = self.made_for::<Greater>(&select.cond).map(|_| later_id);
+            let inner = [id].into_iter().chain(later_id).collect();
+            let mask = MaskOperands::Later(select.cond.id?, later, select.a);
+            return Some((self.scores(&select.b)?, Some(mask), inner));
+        }
+        if let Some((id, Add { x, y, .. })) = self.made_for::<Add>(x) {
+            let (scores, mask) = self
+                .scores(&x)
+                .map(|scores| (scores, y.clone()))
+                .or_else(|| self.scores(&y).map(|scores| (scores, x)))?;
+            return Some((scores, Some(MaskOperands::Added(mask)), vec![id]));
+        }
+        Some((self.scores(x)?, None, Vec::new()))
+    }
+
+    /// The scores that an operand is, or whose product with one factor it is.
+    fn scores(&self, x: &Operand) -> Option<Scores> {
+        let product = |x: &Operand, scale: Option<Operand>, mut inner: Vec<OpId>| {
+            let (id, scores) = self.made_for::<Matmul>(x)?;
+            inner.push(id);
+            Some(Scores { scores, scale, inner })
+        };
+        if let Some((id, Mul { x, y, .. })) = self.made_for::<Mul>(x) {
+            return product(&x, Some(y.clone()), vec![id]).or_else(|| product(&y, Some(x), vec![id]));
+        }
+        product(x, None, Vec::new())
     }
 
     /// What is multiplied by a matrix of a row for each query, or by its transpose.
     fn weighted(product: &Matmul, weights: ValueId, transposed: bool) -> Option<Weighted> {
         let parts = MatrixProduct::of_matmul(product).ok()?;
-        let layout = |positions| if positions { Layout::Positions } else { Layout::Channels };
         let result = parts.result.shape.clone();
         let (other, layouts) = if parts.x.id == Some(weights) && parts.transpose_x == transposed {
-            (parts.y, [layout(!parts.transpose_y), Layout::Positions])
+            (parts.y, [Layout::of(!parts.transpose_y), Layout::Positions])
         } else if parts.y.id == Some(weights) && parts.transpose_y != transposed {
-            (parts.x, [layout(parts.transpose_x), Layout::Channels])
+            (parts.x, [Layout::of(parts.transpose_x), Layout::Channels])
         } else {
             return None;
         };
@@ -202,9 +222,8 @@ impl Search<'_> {
         let [queries, keys, channels] = Shape(vec![scores.m, scores.n, scores.k]).to_known()?[..] else {
             return None;
         };
-        let layout = |positions| if positions { Layout::Positions } else { Layout::Channels };
-        let q = Vectors { layout: layout(!scores.transpose_x), positions: queries, channels };
-        let k = Vectors { layout: layout(scores.transpose_y), positions: keys, channels };
+        let q = Vectors { layout: Layout::of(!scores.transpose_x), positions: queries, channels };
+        let k = Vectors { layout: Layout::of(scores.transpose_y), positions: keys, channels };
         let v_dims = v.shape().to_known()?;
         let [.., rows, columns] = v_dims[..] else { return None };
         let (v_positions, value_channels) = match v_layout {

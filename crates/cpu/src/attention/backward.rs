@@ -88,7 +88,8 @@ impl Search<'_> {
         if let Some(scale) = &weights.scale {
             let [mul_id] = self.users::<1>(ds)?;
             let Mul { x, y, .. } = self.op(mul_id)?;
-            if x.id != Some(ds) || !same(&y, scale) {
+            let factor = if x.id == Some(ds) { y } else { x };
+            if !same(&factor, scale) {
                 return None;
             }
             ops.push(mul_id);
@@ -104,12 +105,11 @@ impl Search<'_> {
 
         let sloped = MatrixProduct::of_matmul(&dp_product).ok()?;
         let d_mixed = sloped.x.clone();
-        let layout = |positions| if positions { Layout::Positions } else { Layout::Channels };
-        let layouts = [layout(!sloped.transpose_x), layout(sloped.transpose_y)];
+        let layouts = [Layout::of(!sloped.transpose_x), Layout::of(sloped.transpose_y)];
         let of_same = of_same && same(&d_mixed, &d_v.product.other) && sloped.result == scores.result;
         // Each layout is that of the same memory.
-        let q_layout = layout(!scores.transpose_x);
-        let k_layout = layout(scores.transpose_y);
+        let q_layout = Layout::of(!scores.transpose_x);
+        let k_layout = Layout::of(scores.transpose_y);
         let same_layouts = [d_q.layouts[0], d_k.product.layouts[0], d_v.product.layouts[0]]
             == [k_layout, q_layout, layouts[0]];
         if !of_same || !same_layouts {
@@ -180,9 +180,9 @@ impl Search<'_> {
     }
 }
 
-/// Whether two operands are the same value.
+/// Whether two operands are the same value, or equal literals.
 fn same(x: &Operand, y: &Operand) -> bool {
-    x.id.is_some() && x.id == y.id
+    x.id == y.id && (x.id.is_some() || x.value.is_some() && x.value == y.value)
 }
 
 /// The heads of a batch that are summed in each matrix of a result of this shape.

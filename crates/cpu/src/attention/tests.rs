@@ -19,6 +19,11 @@ use crate::execution::Execution;
 use crate::memory::LINE_BYTES;
 use crate::plan::{Action, Plan, Step, plan};
 
+#[path = "../../tests/common/written.rs"]
+mod written;
+
+use written::{Masked, Written};
+
 /// The steps, and the bytes of planned memory, of causal attention of 64 queries to as many keys, with these results.
 fn planned(results: &str) -> (usize, usize) {
     let positions: Vec<String> = (0..64).map(|position| position.to_string()).collect();
@@ -112,4 +117,67 @@ fn memory_is_linear_in_the_length_of_the_sequence() {
             assert!(long as f64 <= 2.1 * short as f64, "{name}: {short} and {long}");
         }
     }
+}
+
+/// A form of attention that is found.
+const WRITTEN: Written = Written {
+    dtype: "fp16",
+    queries: 64,
+    keys: 96,
+    shared: 2,
+    by_rows: true,
+    scaled: true,
+    mask: Masked::Later,
+};
+
+/// How many ops are steps of their own, if a program is this text with some of it replaced.
+fn steps(source: &str, from: &str, to: &str) -> usize {
+    let changed = source.replace(from, to);
+    assert!(from == to || changed != source, "{from} is there");
+    plan_of(text::parse(&changed).unwrap().program).1.steps.len()
+}
+
+#[test]
+fn every_form_is_one_step() {
+    for by_rows in [false, true] {
+        for scaled in [false, true] {
+            for mask in
+                [Masked::Later, Masked::Added { of_queries: true }, Masked::Added { of_queries: false }]
+            {
+                let form = Written { by_rows, scaled, mask, ..WRITTEN };
+                for source in [form.forward(), form.backward()] {
+                    assert_eq!(steps(&source, "", ""), 1, "{form:?}");
+                    // Factors and terms may stand the other way round.
+                    let factors =
+                        source.replace("x = products, y = fp16(0.375)", "x = fp16(0.375), y = products");
+                    let factors = factors.replace("x = ds, y = fp16(0.375)", "x = fp16(0.375), y = ds");
+                    let terms = factors.replace("add(x = scores, y = mask)", "add(x = mask, y = scores)");
+                    assert_eq!(steps(&terms, "", ""), 1, "{form:?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_not_quite_the_gradient_is_no_step() {
+    let source = WRITTEN.backward();
+    // Sums along queries.
+    let turned = source
+        .replace("axes = tensor<int32, [1]>([3])", "axes = tensor<int32, [1]>([2])")
+        .replace("[2, 2, 64, 1]> sums", "[2, 2, 1, 96]> sums");
+    assert!(steps(&turned, "", "") > 5);
+    for (from, to) in [
+        ("sub(x = dp, y = sums)", "add(x = dp, y = sums)"),
+        ("mul(x = dp, y = p)", "mul(x = dp, y = dp)"),
+        ("mul(x = ds, y = fp16(0.375))", "mul(x = ds, y = fp16(0.5))"),
+        ("mul(x = products, y = fp16(0.375))", "mul(x = products, y = fp16(0.5))"),
+        ("-> (dq, dk, dv)", "-> (dq, dk, dv, p)"),
+        ("-> (dq, dk, dv)", "-> (dq, dk, dv, dp)"),
+        ("-> (dq, dk, dv)", "-> (dq, dk, dv, scaled)"),
+    ] {
+        assert!(steps(&source, from, to) > 5, "{to}");
+    }
+    // What is read besides is computed besides.
+    assert_eq!(steps(&source, "-> (dq, dk, dv)", "-> (dq, dk, dv, later)"), 2);
 }

@@ -40,6 +40,13 @@ pub(crate) enum Layout {
     Positions,
 }
 
+impl Layout {
+    /// Whether positions have rows.
+    pub(crate) fn of(positions: bool) -> Layout {
+        if positions { Layout::Positions } else { Layout::Channels }
+    }
+}
+
 /// Matrices of one operand, each of which has some channels of some positions.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Vectors {

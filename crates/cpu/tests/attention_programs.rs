@@ -1,4 +1,4 @@
-//! The gradients of attention as one step, against the interpreter in fp64.
+//! Programs with attention and its gradients, each as one step, against the interpreter in fp64.
 
 #![allow(clippy::unwrap_used)]
 
@@ -19,6 +19,7 @@ use anemone_mil::types::{DType, TensorType};
 use anemone_mil::verify::{Verified, verify};
 use anemone_mil::weights::WeightMap;
 use common::paths::{cpu_on, paths, paths_without_products};
+use common::written::{Masked, Written};
 use common::{ordinary, reference};
 
 /// Tensors by name.
@@ -108,102 +109,59 @@ fn gradients_of_layers() {
     }
 }
 
-/// Gradients of causal attention of heads `[T, C]` or `[C, T]` to keys that every `shared` of them have in common.
-fn written(dtype: &str, queries: usize, keys: usize, shared: usize, by_rows: bool, scale: bool) -> Program {
-    let kv =
-        |n: usize, c: usize| if by_rows { format!("[2, 1, {n}, {c}]") } else { format!("[2, 1, {c}, {n}]") };
-    let of = |n: usize, c: usize| {
-        if by_rows { format!("[2, {shared}, {n}, {c}]") } else { format!("[2, {shared}, {c}, {n}]") }
+/// Forms of attention: few and many queries, of both types, in both layouts, with masks of each kind.
+fn forms() -> [Written; 5] {
+    let form = |dtype, [queries, keys, shared]: [usize; 3], by_rows, scaled, mask| Written {
+        dtype,
+        queries,
+        keys,
+        shared,
+        by_rows,
+        scaled,
+        mask,
     };
-    let square = format!("[2, {shared}, {queries}, {keys}]");
-    let (by, turned) = (by_rows, !by_rows);
-    let shift = keys as i64 - queries as i64;
-    let list = |count: usize, shift: i64, separator: &str| {
-        (0..count as i64).map(|i| (i + shift).to_string()).collect::<Vec<_>>().join(separator)
-    };
-    let t = |name: &str, dims: &str, call: String| {
-        format!("            tensor<{dtype}, {dims}> {name} = {call}[name = string(\"{name}\")];\n")
-    };
-    let weigh = |weights: &str, other: &str, transposed: bool| {
-        if by_rows {
-            format!(
-                "matmul(x = {weights}, y = {other}, transpose_x = bool({transposed}), transpose_y = bool(false))"
-            )
-        } else {
-            format!(
-                "matmul(x = {other}, y = {weights}, transpose_x = bool(false), transpose_y = bool({}))",
-                !transposed
-            )
-        }
-    };
-    let pair = |x: &str, y: &str| {
-        format!("matmul(x = {x}, y = {y}, transpose_x = bool({turned}), transpose_y = bool({by}))")
-    };
-    let mut body = format!(
-        "            tensor<bool, [1, 1, {queries}, {keys}]> later = greater(x = tensor<int32, [1, 1, 1, {keys}]>([[[[{}]]]]), y = tensor<int32, [1, 1, {queries}, 1]>([[[[{}]]]]))[name = string(\"later\")];\n",
-        list(keys, 0, ", "),
-        list(queries, shift, "], [")
-    );
-    body += &t("products", &square, pair("q", "k"));
-    let scores = if scale {
-        body += &t("scores", &square, format!("mul(x = products, y = {dtype}(0.35))"));
-        "scores"
-    } else {
-        "products"
-    };
-    body += &t("masked", &square, format!("select(cond = later, a = {dtype}(-inf), b = {scores})"));
-    body += &t("p", &square, "softmax(x = masked, axis = int32(-1))".into());
-    body += &t("dp", &square, pair("do", "v"));
-    body += &t("along", &square, "mul(x = dp, y = p)".into());
-    let sums = "reduce_sum(x = along, axes = tensor<int32, [1]>([3]), keep_dims = bool(true))";
-    body += &t("sums", &format!("[2, {shared}, {queries}, 1]"), sums.into());
-    body += &t("centred", &square, "sub(x = dp, y = sums)".into());
-    body += &t("ds", &square, "mul(x = centred, y = p)".into());
-    let ds = if scale {
-        body += &t("scaled", &square, format!("mul(x = ds, y = {dtype}(0.35))"));
-        "scaled"
-    } else {
-        "ds"
-    };
-    body += &t("dq", &of(queries, 8), weigh(ds, "k", false));
-    let mut sum = |name: &str, weights: &str, other: &str, channels: usize| {
-        body += &t(&format!("{name}_all"), &of(keys, channels), weigh(weights, other, true));
-        let sum =
-            format!("reduce_sum(x = {name}_all, axes = tensor<int32, [1]>([1]), keep_dims = bool(true))");
-        body += &t(name, &kv(keys, channels), sum);
-    };
-    sum("dk", ds, "q", 8);
-    sum("dv", "p", "do", 5);
-    let source = format!(
-        "program(1.3)\n{{\n    func main<ios18>(tensor<{dtype}, {}> q, tensor<{dtype}, {}> k, tensor<{dtype}, {}> v, tensor<{dtype}, {}> do) {{\n{body}        }} -> (dq, dk, dv);\n}}\n",
-        of(queries, 8),
-        kv(keys, 8),
-        kv(keys, 5),
-        of(queries, 5),
-    );
-    text::parse(&source).unwrap().program
+    let added = |of_queries| Masked::Added { of_queries };
+    [
+        form("fp32", [67, 67, 2], true, true, Masked::Later),
+        form("fp16", [67, 150, 2], true, false, Masked::Later),
+        form("fp16", [130, 130, 1], false, true, added(true)),
+        form("fp16", [9, 300, 2], true, true, added(false)),
+        form("fp32", [70, 35, 1], false, false, added(true)),
+    ]
+}
+
+/// A mask of keys that come later, by a number that says little, or by one that says all.
+fn mask(dtype: DType, dims: &[usize], hidden: f64) -> Tensor {
+    let (queries, keys) = (dims[2], dims[3]);
+    let seen = |i: usize| i % keys <= i / keys % queries * keys / queries;
+    let values = (0..dims.iter().product()).map(|i| if seen(i) { (i % 5) as f64 / 4.0 } else { hidden });
+    Tensor::from_f64(dtype, dims, &values.collect::<Vec<f64>>()).unwrap()
 }
 
 #[test]
-fn gradients_that_are_written_out() {
-    for (seed, (dtype, queries, keys, shared, by_rows, scale)) in [
-        ("fp32", 67, 67, 2, true, true),
-        ("fp16", 67, 130, 2, true, false),
-        ("fp16", 130, 130, 1, false, true),
-        ("fp32", 9, 140, 3, false, false),
-    ]
-    .into_iter()
-    .enumerate()
-    {
-        let program = verified(written(dtype, queries, keys, shared, by_rows, scale));
-        let function = &program.program().functions[0];
-        let mut given = Named::new();
-        for (i, &id) in function.body.inputs.iter().enumerate() {
-            let value = function.value(id);
-            let ty = value.ty.as_tensor().unwrap();
-            let tensor = ordinary((900 + 10 * seed + i) as u64, ty.dtype, &ty.shape.to_known().unwrap());
-            given.insert(value.name.clone(), tensor);
+fn attention_and_gradients_that_are_written_out() {
+    for (seed, form) in forms().into_iter().enumerate() {
+        for hidden in [f64::NEG_INFINITY, -30000.0] {
+            for source in [form.forward(), form.backward()] {
+                let program = verified(text::parse(&source).unwrap().program);
+                let function = &program.program().functions[0];
+                let mut given = Named::new();
+                for (i, &id) in function.body.inputs.iter().enumerate() {
+                    let value = function.value(id);
+                    let ty = value.ty.as_tensor().unwrap();
+                    let dims = ty.shape.to_known().unwrap();
+                    let tensor = match &*value.name {
+                        "mask" => mask(ty.dtype, &dims, hidden),
+                        _ => ordinary((900 + 10 * seed + i) as u64, ty.dtype, &dims),
+                    };
+                    given.insert(value.name.clone(), tensor);
+                }
+                let paths = if form.dtype == "fp16" { paths() } else { paths_without_products() };
+                check(&format!("{form:?}"), &program, &given, paths);
+            }
+            if matches!(form.mask, Masked::Later) {
+                break;
+            }
         }
-        check(&format!("{queries} queries of {dtype}"), &program, &given, paths());
     }
 }
