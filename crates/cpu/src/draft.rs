@@ -6,8 +6,8 @@ use anemone_mil::ops::Operand;
 use anemone_mil::program::{OpId, ValueId};
 use anemone_mil::types::DType;
 
-use crate::kernels::Work;
 use crate::kernels::elementwise::{Node, NodeOperand, Region, StripFunction};
+use crate::kernels::{JointWork, Work};
 
 /// A step whose memory is not settled yet.
 pub(crate) struct Draft {
@@ -32,6 +32,8 @@ pub(crate) enum DraftWork {
         /// What goes on with its result, which is the last leaf.
         epilogue: Option<Chain>,
     },
+    /// A kernel computes several results, of several ops.
+    Joint(JointWork),
     /// Ops that compute element by element.
     Region {
         /// What the last of them makes.
@@ -47,11 +49,12 @@ pub(crate) enum DraftWork {
 }
 
 impl DraftWork {
-    /// The value that the step computes, where that is one.
-    pub(crate) fn value(&self) -> Option<ValueId> {
+    /// The values that kernels or a region compute in the step.
+    pub(crate) fn values(&self) -> &[ValueId] {
         match self {
-            DraftWork::Kernel { value, .. } | DraftWork::Region { value, .. } => Some(*value),
-            DraftWork::Meaning { .. } => None,
+            DraftWork::Kernel { value, .. } | DraftWork::Region { value, .. } => std::slice::from_ref(value),
+            DraftWork::Joint(work) => &work.values,
+            DraftWork::Meaning { .. } => &[],
         }
     }
 
@@ -64,6 +67,7 @@ impl DraftWork {
                 let others = epilogue.as_ref().and_then(|chain| chain.leaves.split_last());
                 (own, others.map_or(&[], |(_, others)| others))
             }
+            DraftWork::Joint(work) => (&work.operands, &[]),
             DraftWork::Region { chain, .. } => (&chain.leaves, &[]),
             DraftWork::Meaning { .. } => (&[], &[]),
         };

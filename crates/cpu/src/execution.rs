@@ -21,8 +21,8 @@ use bytemuck::Zeroable;
 use crate::choose::choice_of;
 use crate::constants::{Constants, roots_of};
 use crate::kernels::elementwise::StripFunction;
-use crate::kernels::{Around, Choice, Elements, Kernel};
-use crate::memory::{LINE_BYTES, Line, Memory, MemoryPlace, Sources, bytes_of_mut, lines};
+use crate::kernels::{Around, Choice, Elements, Kernel, MOST_RESULTS};
+use crate::memory::{LINE_BYTES, Line, Memory, MemoryPlace, PlannedParts, Sources, bytes_of_mut};
 use crate::plan::{Action, Plan, Step, plan, unsupported};
 use crate::threads::Threads;
 
@@ -161,6 +161,7 @@ impl Body {
             let result = |&id: &ValueId| specialized.ty(id)?.shape.elements();
             let computed: u64 = match &step.action {
                 Action::Meaning { .. } => 0,
+                Action::Joint { values, .. } => values.iter().filter_map(result).sum(),
                 _ => specialized.function().op(step.op).results.iter().filter_map(result).sum(),
             };
             computed.saturating_add(ops * OVERHEAD)
@@ -306,8 +307,7 @@ impl Run<'_> {
     /// What can be read while nothing is written.
     fn memory(&self) -> Memory<'_> {
         Memory {
-            planned: [&self.buffers.planned, &[]],
-            resumes: usize::MAX,
+            planned: PlannedParts::whole(&self.buffers.planned),
             inputs: self.inputs,
             outputs: self.outputs,
             held: &self.buffers.held,
@@ -320,10 +320,15 @@ impl Run<'_> {
         match &step.action {
             Action::Meaning { results } => return self.run_meaning(step.op, results),
             Action::Region { fused, sources, to } => {
-                self.write(sources, to, |sources, result, _| fused.region.run(sources, result, threads));
+                self.write_one(sources, to, |sources, result, _| fused.region.run(sources, result, threads));
+            }
+            Action::Joint { kernel, sources, to, .. } => {
+                self.write(sources, to, |sources, results, scratch| {
+                    kernel.run(sources, results, scratch, threads);
+                });
             }
             Action::Kernel { kernel, prologue: None, epilogue: None, sources, to, .. } => {
-                self.write(sources, to, |sources, result, scratch| {
+                self.write_one(sources, to, |sources, result, scratch| {
                     kernel.run(sources, result, scratch, threads);
                 });
             }
@@ -333,7 +338,7 @@ impl Run<'_> {
                 };
                 let others = epilogue.as_ref().map_or(0, |fused| fused.region.others());
                 let (first, arch) = (sources.len() - others, threads.arch());
-                self.write(sources, to, |sources, result, scratch| {
+                self.write_one(sources, to, |sources, result, scratch| {
                     let prologue = prologue.as_ref().map(|fused| {
                         let (region, leaves) = (&fused.region, fused.region.values(&sources, 0));
                         move |position: usize, values: &mut [f32]| {
@@ -357,36 +362,47 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Calls `compute` with what a step reads, the bytes of its result, and working memory.
-    fn write(
+    /// Calls `compute` with what a step reads, the bytes of its only result, and working memory.
+    fn write_one(
         &mut self,
         sources: &[MemoryPlace],
         to: &MemoryPlace,
         compute: impl FnOnce(Sources<'_>, &mut [u8], &mut [f64]),
     ) {
+        self.write(sources, std::slice::from_ref(to), |sources, results, scratch| {
+            if let [result] = results {
+                compute(sources, result, scratch);
+            }
+        });
+    }
+
+    /// Calls `compute` with what a step reads, the bytes of each of its results, and working memory.
+    fn write(
+        &mut self,
+        sources: &[MemoryPlace],
+        to: &[MemoryPlace],
+        compute: impl FnOnce(Sources<'_>, &mut [&mut [u8]], &mut [f64]),
+    ) {
         let Buffers { planned, scratch, held } = &mut *self.buffers;
-        let scratch = bytemuck::cast_slice_mut(scratch);
+        let mut given: [Option<(usize, Data)>; MOST_RESULTS] = [const { None }; MOST_RESULTS];
+        for (given, to) in given.iter_mut().zip(to) {
+            if let MemoryPlace::Output(index) = to {
+                *given = Some((*index, take(&mut self.outputs[*index])));
+            }
+        }
+        let mut results: [&mut [u8]; MOST_RESULTS] = std::array::from_fn(|_| &mut [][..]);
+        let planned = PlannedParts::around(planned, to, &mut results);
+        for (result, given) in results.iter_mut().zip(&mut given) {
+            if let Some((_, data)) = given {
+                *result = bytes_of_mut(data);
+            }
+        }
         let (inputs, constants) = (self.inputs, self.constants);
-        match to {
-            MemoryPlace::Planned { line, bytes } => {
-                let range = lines(*line, *bytes);
-                let (before, rest) = planned.split_at_mut(range.start);
-                let (result, after) = rest.split_at_mut(range.len());
-                let planned = [&*before, &*after];
-                let memory =
-                    Memory { planned, resumes: range.end, inputs, outputs: self.outputs, held, constants };
-                let result = &mut bytemuck::cast_slice_mut(result)[..*bytes];
-                compute(Sources::new(sources, memory), result, scratch);
-            }
-            MemoryPlace::Output(index) => {
-                let mut data = take(&mut self.outputs[*index]);
-                let planned: [&[Line]; 2] = [planned, &[]];
-                let memory =
-                    Memory { planned, resumes: usize::MAX, inputs, outputs: self.outputs, held, constants };
-                compute(Sources::new(sources, memory), bytes_of_mut(&mut data), scratch);
-                *self.outputs[*index].data_mut() = data;
-            }
-            _ => debug_assert!(false, "steps write planned memory and outputs"),
+        let memory = Memory { planned, inputs, outputs: self.outputs, held, constants };
+        let results = &mut results[..to.len()];
+        compute(Sources::new(sources, memory), results, bytemuck::cast_slice_mut(scratch));
+        for (index, data) in given.into_iter().flatten() {
+            *self.outputs[index].data_mut() = data;
         }
     }
 

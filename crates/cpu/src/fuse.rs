@@ -42,9 +42,9 @@ impl Fusion<'_> {
         match draft.work {
             DraftWork::Region { value, chain } => draft = self.fused(draft.op, value, chain),
             DraftWork::Kernel { ref work, ref mut prologue, .. } => *prologue = self.take_prologue(work),
-            DraftWork::Meaning { .. } => {}
+            DraftWork::Joint(_) | DraftWork::Meaning { .. } => {}
         }
-        if let Some(value) = draft.work.value() {
+        for value in draft.work.values() {
             self.maker_of[value.0 as usize] = Some(self.drafts.len());
         }
         self.drafts.push(Some(draft));

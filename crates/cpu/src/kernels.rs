@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use anemone_mil::ops::{OpDef, OpError, Operand, Operands};
+use anemone_mil::program::ValueId;
 use anemone_mil::types::TensorType;
 
 use crate::element::Float;
@@ -102,6 +103,28 @@ pub(crate) struct Work {
     pub kernel: Box<dyn Kernel>,
     /// Its operands.
     pub operands: Vec<Operand>,
+}
+
+/// Results that a step computes at most.
+pub(crate) const MOST_RESULTS: usize = 3;
+
+/// Fast code for several results, of several ops.
+pub(crate) trait Joint: Send + Sync {
+    /// The fp64 values of working memory that [`Joint::run`] needs.
+    fn scratch(&self) -> usize;
+
+    /// Computes the results, at most [`MOST_RESULTS`], from the operands: [`Kernel::run`] for each of them.
+    fn run(&self, operands: Sources<'_>, results: &mut [&mut [u8]], scratch: &mut [f64], threads: &Threads);
+}
+
+/// A kernel of several results, which it computes from its operands whatever the values of constants are.
+pub(crate) struct JointWork {
+    /// The kernel.
+    pub kernel: Box<dyn Joint>,
+    /// Its operands, in its order.
+    pub operands: Vec<Operand>,
+    /// Its results, in its order.
+    pub values: Vec<ValueId>,
 }
 
 /// How an op is run.

@@ -11,6 +11,7 @@ use bytemuck::{AnyBitPattern, NoUninit, Pod, Zeroable};
 use half::{bf16, f16};
 
 use crate::constants::Constants;
+use crate::kernels::MOST_RESULTS;
 
 /// A cache line, the unit of the plan: every value starts at one.
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
@@ -42,13 +43,60 @@ pub(crate) fn lines(line: usize, bytes: usize) -> Range<usize> {
     line..line + bytes.div_ceil(LINE_BYTES)
 }
 
+/// The planned memory without some places, in order: parts, and the line at which each starts.
+#[derive(Clone, Copy)]
+pub(crate) struct PlannedParts<'a>([(usize, &'a [Line]); MOST_RESULTS + 1]);
+
+impl<'a> PlannedParts<'a> {
+    /// All of it.
+    pub(crate) fn whole(planned: &'a [Line]) -> PlannedParts<'a> {
+        let mut parts = [(usize::MAX, &[][..]); MOST_RESULTS + 1];
+        parts[0] = (0, planned);
+        PlannedParts(parts)
+    }
+
+    /// What is around the places among these that are planned, whose bytes become those of `results` in the same position.
+    pub(crate) fn around(
+        planned: &'a mut [Line],
+        places: &[MemoryPlace],
+        results: &mut [&'a mut [u8]; MOST_RESULTS],
+    ) -> PlannedParts<'a> {
+        let mut parts = [(usize::MAX, &[][..]); MOST_RESULTS + 1];
+        let (mut start, mut rest) = (0, planned);
+        for part in &mut parts {
+            let after = |(index, place): (usize, &MemoryPlace)| match place {
+                // What takes no line leaves nothing out.
+                MemoryPlace::Planned { line, bytes } if *bytes > 0 && *line >= start => {
+                    Some((*line, *bytes, index))
+                }
+                _ => None,
+            };
+            let Some((line, bytes, index)) = places.iter().enumerate().filter_map(after).min() else {
+                *part = (start, rest);
+                break;
+            };
+            let range = lines(line, bytes);
+            let (before, others) = rest.split_at_mut(range.start - start);
+            let (result, after) = others.split_at_mut(range.len());
+            results[index] = &mut bytemuck::cast_slice_mut(result)[..bytes];
+            *part = (start, before);
+            (start, rest) = (range.end, after);
+        }
+        PlannedParts(parts)
+    }
+
+    /// These lines, which lie in one part.
+    fn lines(&self, range: Range<usize>) -> &'a [Line] {
+        let part = self.0.iter().rev().find(|(start, _)| *start <= range.start);
+        part.map_or(&[], |(start, part)| &part[range.start - start..range.end - start])
+    }
+}
+
 /// Everything that a step may read.
 #[derive(Clone, Copy)]
 pub(crate) struct Memory<'a> {
-    /// The planned memory before the place that the step writes, and after it.
-    pub planned: [&'a [Line]; 2],
-    /// The line at which the second part of `planned` starts.
-    pub resumes: usize,
+    /// The planned memory but the places that the step writes.
+    pub planned: PlannedParts<'a>,
     /// The caller's inputs.
     pub inputs: &'a [&'a Tensor],
     /// The caller's outputs; the one that the step writes is empty.
@@ -64,12 +112,7 @@ impl<'a> Memory<'a> {
     pub(crate) fn bytes(&self, place: &'a MemoryPlace) -> &'a [u8] {
         match place {
             MemoryPlace::Planned { line, bytes } => {
-                let range = lines(*line, *bytes);
-                let part = match range.start.checked_sub(self.resumes) {
-                    Some(start) => &self.planned[1][start..range.end - self.resumes],
-                    None => &self.planned[0][range],
-                };
-                &bytemuck::cast_slice(part)[..*bytes]
+                &bytemuck::cast_slice(self.planned.lines(lines(*line, *bytes)))[..*bytes]
             }
             _ => self.tensor(place).map_or(&[], |tensor| bytes_of(tensor.data())),
         }

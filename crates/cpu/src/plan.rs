@@ -22,7 +22,7 @@ use crate::constants::Constants;
 use crate::draft::{Chain, Draft, DraftWork};
 use crate::fuse::fuse;
 use crate::kernels::elementwise::{Region, StripFunction};
-use crate::kernels::{Choice, Kernel};
+use crate::kernels::{Choice, Joint, JointWork, Kernel};
 use crate::memory::{LINE_BYTES, MemoryPlace, element_bytes};
 use crate::readers::{readers, values_read};
 use crate::threads::Threads;
@@ -52,6 +52,17 @@ pub(crate) enum Action {
         /// Where the result goes: planned memory or an output.
         to: MemoryPlace,
     },
+    /// A kernel computes several results, of several ops.
+    Joint {
+        /// The kernel.
+        kernel: Box<dyn Joint>,
+        /// The results.
+        values: Vec<ValueId>,
+        /// Its operands.
+        sources: Vec<MemoryPlace>,
+        /// Where each result goes: planned memory or an output.
+        to: Vec<MemoryPlace>,
+    },
     /// Ops that compute element by element, together.
     Region {
         /// The ops.
@@ -74,7 +85,7 @@ impl Action {
         let [prologue, epilogue] = match self {
             Action::Region { fused, .. } => [Some(fused), None],
             Action::Kernel { prologue, epilogue, .. } => [prologue.as_mut(), epilogue.as_mut()],
-            Action::Meaning { .. } => [None, None],
+            Action::Joint { .. } | Action::Meaning { .. } => [None, None],
         };
         prologue.into_iter().chain(epilogue)
     }
@@ -84,7 +95,7 @@ impl Action {
         let [prologue, epilogue] = match self {
             Action::Region { fused, .. } => [Some(fused), None],
             Action::Kernel { prologue, epilogue, .. } => [prologue.as_ref(), epilogue.as_ref()],
-            Action::Meaning { .. } => [None, None],
+            Action::Joint { .. } | Action::Meaning { .. } => [None, None],
         };
         prologue.into_iter().chain(epilogue).map(|fused| &*fused.ops)
     }
@@ -203,11 +214,9 @@ impl Planner<'_> {
         if self.attentions.inner.contains(&id) {
             return Ok(());
         }
-        if let (Some(work), Some(&value)) = (self.attentions.works.remove(&id), op.results.first()) {
-            self.add_result(value)?;
-            let (result, prologue, epilogue) = (0, None, None);
-            drafts
-                .push(Draft { op: id, work: DraftWork::Kernel { result, value, work, prologue, epilogue } });
+        if let Some(work) = self.attentions.works.remove(&id) {
+            work.values().iter().try_for_each(|&value| self.add_result(value))?;
+            drafts.push(Draft { op: id, work });
             return Ok(());
         }
         let Some(row) = specialized.program.row(specialized.function, id) else {
@@ -287,7 +296,7 @@ impl Planner<'_> {
                 read.into_iter().for_each(|value| self.note_use(value, step));
             }
             draft.work.operands().filter_map(|operand| operand.id).for_each(|id| self.note_use(id, step));
-            draft.work.value().into_iter().for_each(|value| self.note_use(value, step));
+            draft.work.values().iter().for_each(|&value| self.note_use(value, step));
         }
     }
 
@@ -314,12 +323,14 @@ impl Planner<'_> {
     fn place_planned(&mut self, drafts: &[Draft]) -> Result<usize, RuntimeError> {
         let mut arena = Arena::default();
         for (step, draft) in drafts.iter().enumerate() {
-            let Some(storage) = draft.work.value().and_then(|value| self.storage(value)) else { continue };
-            let storage = &mut self.storages[storage];
-            if storage.place.is_none() {
-                let line = arena.place(step, storage.last_use, storage.bytes.div_ceil(LINE_BYTES));
-                let line = line.ok_or_else(|| unsupported("a function of this size"))?;
-                storage.place = Some(MemoryPlace::Planned { line, bytes: storage.bytes });
+            for &value in draft.work.values() {
+                let Some(storage) = self.storage(value) else { continue };
+                let storage = &mut self.storages[storage];
+                if storage.place.is_none() {
+                    let line = arena.place(step, storage.last_use, storage.bytes.div_ceil(LINE_BYTES));
+                    let line = line.ok_or_else(|| unsupported("a function of this size"))?;
+                    storage.place = Some(MemoryPlace::Planned { line, bytes: storage.bytes });
+                }
             }
         }
         Ok(arena.lines())
@@ -339,7 +350,7 @@ impl Planner<'_> {
         let mut scratch = 0;
         let mut steps = Vec::with_capacity(drafts.len());
         for Draft { op, work } in drafts {
-            let to = work.value().and_then(|value| self.place(value));
+            let to: Option<Vec<MemoryPlace>> = work.values().iter().map(|&value| self.place(value)).collect();
             let sources: Option<Vec<MemoryPlace>> = work.operands().map(source).collect();
             let action = match work {
                 DraftWork::Meaning { results } => Action::Meaning { results },
@@ -347,11 +358,16 @@ impl Planner<'_> {
                     scratch = scratch.max(work.kernel.scratch());
                     let (prologue, epilogue) =
                         (prologue.map(fused).transpose()?, epilogue.map(fused).transpose()?);
-                    let (sources, to) = sources.zip(to).ok_or_else(valueless)?;
+                    let (sources, to) = sources.zip(only(to)).ok_or_else(valueless)?;
                     Action::Kernel { kernel: work.kernel, result, prologue, epilogue, sources, to }
                 }
-                DraftWork::Region { chain, .. } => {
+                DraftWork::Joint(JointWork { kernel, values, .. }) => {
+                    scratch = scratch.max(kernel.scratch());
                     let (sources, to) = sources.zip(to).ok_or_else(valueless)?;
+                    Action::Joint { kernel, values, sources, to }
+                }
+                DraftWork::Region { chain, .. } => {
+                    let (sources, to) = sources.zip(only(to)).ok_or_else(valueless)?;
                     Action::Region { fused: fused(chain)?, sources, to }
                 }
             };
@@ -361,6 +377,11 @@ impl Planner<'_> {
         let places = (0..value_count).map(|index| self.place(ValueId(index as u32))).collect();
         Ok(Plan { steps, places, lines, scratch, held: self.held })
     }
+}
+
+/// The place of a step's only result.
+fn only(places: Option<Vec<MemoryPlace>>) -> Option<MemoryPlace> {
+    places?.pop()
 }
 
 /// The region of a chain.

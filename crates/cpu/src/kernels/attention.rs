@@ -1,176 +1,281 @@
-//! Attention, `v · softmax(qᵀk)ᵀ` for each head, without its matrix of probabilities.
+//! Attention, `softmax(q·kᵀ)·v` for each head, and its gradients, without matrices of probabilities.
 //!
-//! A thread takes a head, and of it [`QUERIES`] queries at a time. Their scores, one row for each key, are all that is
-//! ever in memory: what it takes grows with the number of keys, not with its product with that of the queries. Scores
-//! and probabilities are rounded as if they were written. Keys at the end that a mask gives no weight to, for none of the
+//! Of a head, [`QUERIES`] queries are taken at a time. Their scores, a row for each key, are all that is ever in memory:
+//! what attention takes grows with the number of keys, not with its product with that of the queries. Scores and
+//! probabilities are rounded as if they were written. Keys at the end that a mask gives no weight to, for none of the
 //! queries, are left out; infinities among their values then leave no NaN.
 
-use std::marker::PhantomData;
 use std::ops::Range;
 
 use anemone_mil::types::DType;
-use half::f16;
 use pulp::{Simd, WithSimd};
 
-use super::Kernel;
 use super::softmax::exponential;
 use crate::element::{Float, larger};
-use crate::gemm::{Bias, Gemm, Matrix, Output, Precision, line};
+use crate::gemm::{Bias, Gemm, Matrix, Output, Precision};
 use crate::memory::{Floats, Sources};
 use crate::threads::Threads;
+
+mod backward;
+mod forward;
+
+pub(crate) use backward::{Backward, BackwardForm};
+pub(crate) use forward::Forward;
 
 /// Queries of a block.
 pub(crate) const QUERIES: usize = 64;
 /// Keys are left out in groups of so many.
 const KEYS: usize = 128;
-/// Exponentials that are added in fp32 before they join a sum in fp64.
+/// Terms that are added in fp32 before they join a sum in fp64.
 const TERMS: usize = 8;
+/// Keys whose scores a mask is added to at a time.
+const LANES: usize = 16;
 
-/// The sizes of attention, all of them at least 1.
-#[derive(Debug, Clone)]
-pub(crate) struct AttentionSizes {
-    /// fp16 or fp32: the type of q, k, v and the result.
-    pub dtype: DType,
-    /// Channels of a head's queries and keys.
-    pub channels: usize,
-    /// Channels of its values.
-    pub value_channels: usize,
-    /// Queries of a head.
-    pub queries: usize,
-    /// Keys of a head.
-    pub keys: usize,
-    /// For each head of the result, which of the matrices of q, k and v are its own.
-    pub heads: Vec<[usize; 3]>,
-    /// Whether keys that come later are masked. The positions of keys and queries, int32, and the score of what is
-    /// masked are then operands.
-    pub masked: bool,
+/// How the channels of some positions lie in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Layout {
+    /// A row for each channel.
+    Channels,
+    /// A row for each position.
+    Positions,
 }
 
-/// Computes q `[*, channels, queries]`, k `[*, channels, keys]`, v `[*, value_channels, keys]` →
-/// `[*, value_channels, queries]`.
-pub(crate) struct Attention {
-    sizes: AttentionSizes,
-    /// Each product is one thread's.
-    alone: Threads,
-    /// Threads that take heads.
-    threads: usize,
-    /// Values of working memory of each.
-    scratch: usize,
-}
-
-/// Keys whose positions are larger than a query's have this score for it.
-#[derive(Clone, Copy)]
-struct Mask<'a> {
-    keys: &'a [i32],
-    queries: &'a [i32],
-    score: f32,
-}
-
-impl Mask<'_> {
-    /// The number of keys after which none has any weight for these queries.
-    fn reach(&self, queries: &Range<usize>) -> usize {
-        let queries = &self.queries[queries.clone()];
-        let (first, last) = (queries.iter().min(), queries.iter().max());
-        // A query without any key has the same weight, NaN, for all of them.
-        let all_have_some = self.keys.iter().min() <= first;
-        if self.score != f32::NEG_INFINITY || !all_have_some {
-            return self.keys.len();
-        }
-        self.keys.iter().rposition(|key| Some(key) <= last).map_or(self.keys.len(), |key| key + 1)
+impl Layout {
+    /// Whether positions have rows.
+    pub(crate) fn of(positions: bool) -> Layout {
+        if positions { Layout::Positions } else { Layout::Channels }
     }
 }
 
-impl Attention {
-    pub(crate) fn new(sizes: AttentionSizes, threads: &Threads) -> Attention {
-        let mut attention = Attention { sizes, alone: threads.alone(), threads: threads.count(), scratch: 0 };
-        let AttentionSizes { queries, keys, .. } = attention.sizes;
+/// Matrices of one operand, each of which has some channels of some positions.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Vectors {
+    /// How each lies in memory.
+    pub layout: Layout,
+    /// Positions of each.
+    pub positions: usize,
+    /// Channels of each.
+    pub channels: usize,
+}
+
+impl Vectors {
+    /// Elements of a matrix.
+    fn size(self) -> usize {
+        self.positions * self.channels
+    }
+
+    /// The matrix at an index, from a position on: a row for each position.
+    fn matrix(self, values: Floats<'_>, index: usize, first: usize) -> Matrix<'_> {
+        let (row_stride, column_stride) = match self.layout {
+            Layout::Channels => (1, self.positions),
+            Layout::Positions => (self.channels, 1),
+        };
+        Matrix { values: values.from(index * self.size() + first * row_stride), row_stride, column_stride }
+    }
+}
+
+/// The sizes of attention, all of them at least 1, and its operands: q, k and v, of which each head has a matrix, and then
+/// those that are named here by their positions.
+#[derive(Debug, Clone)]
+pub(crate) struct AttentionForm {
+    /// fp16 or fp32: the type of all but positions.
+    pub dtype: DType,
+    /// Queries.
+    pub q: Vectors,
+    /// Keys.
+    pub k: Vectors,
+    /// Values.
+    pub v: Vectors,
+    /// For each head, which of the matrices of q, k and v are its own.
+    pub heads: Vec<[usize; 3]>,
+    /// What scores are multiplied by.
+    pub scale: Option<usize>,
+    /// What happens to them then.
+    pub mask: Option<MaskForm>,
+}
+
+/// What a mask does to scores; operands by their positions.
+#[derive(Debug, Clone)]
+pub(crate) enum MaskForm {
+    /// Keys whose position is larger than a query's have this score for it. Positions are int32.
+    Later {
+        /// The positions of keys.
+        keys: usize,
+        /// The positions of queries.
+        queries: usize,
+        /// The score.
+        score: usize,
+    },
+    /// Matrices that are added to scores.
+    Added {
+        /// The operand.
+        operand: usize,
+        /// Which of its matrices each head has.
+        heads: Vec<usize>,
+        /// Elements of a matrix.
+        size: usize,
+        /// Distances between neighbours, of queries and of keys.
+        strides: [usize; 2],
+    },
+}
+
+/// A mask of a head.
+#[derive(Clone, Copy)]
+enum Mask<'a, T> {
+    None,
+    Later { keys: &'a [i32], queries: &'a [i32], score: f32 },
+    Added { values: &'a [T], strides: [usize; 2] },
+}
+
+impl<T: Float> Mask<'_, T> {
+    /// The number of keys, of so many, after which none has any weight for these queries.
+    fn reach(&self, queries: &Range<usize>, all: usize) -> usize {
+        match *self {
+            Mask::None => all,
+            Mask::Later { keys, queries: positions, score } => {
+                let positions = &positions[queries.clone()];
+                let (first, last) = (positions.iter().min(), positions.iter().max());
+                // A query without any key has the same weight, NaN, for all of them.
+                let all_have_some = keys.iter().min() <= first;
+                if score != f32::NEG_INFINITY || !all_have_some {
+                    return all;
+                }
+                keys.iter().rposition(|key| Some(key) <= last).map_or(all, |key| key + 1)
+            }
+            Mask::Added { values, strides: [of_query, of_key] } => {
+                let seen = |query: usize, key: usize| {
+                    values[query * of_query + key * of_key].wide() != f32::NEG_INFINITY
+                };
+                let reach = |query| (0..all).rposition(|key| seen(query, key)).map_or(all, |key| key + 1);
+                queries.clone().map(reach).max().unwrap_or(all)
+            }
+        }
+    }
+
+    /// The mask of some queries.
+    fn of(self, block: &Range<usize>) -> Self {
+        match self {
+            Mask::None => self,
+            Mask::Later { keys, queries, score } => {
+                Mask::Later { keys, queries: &queries[block.clone()], score }
+            }
+            Mask::Added { values, strides } => {
+                Mask::Added { values: &values[block.start * strides[0]..], strides }
+            }
+        }
+    }
+}
+
+impl AttentionForm {
+    /// The queries of each block.
+    fn blocks(&self) -> impl ExactSizeIterator<Item = Range<usize>> + Clone + use<> {
+        let queries = self.q.positions;
+        (0..queries.div_ceil(QUERIES)).map(move |block| block * QUERIES..queries.min((block + 1) * QUERIES))
+    }
+
+    /// The numbers of keys and of queries that products have: of blocks, and of keys that are reached.
+    fn lengths(&self) -> impl Iterator<Item = [usize; 2]> {
+        let (keys, queries) = (self.k.positions, self.q.positions);
         let widths = [queries.min(QUERIES), queries % QUERIES];
         let lengths = (KEYS..keys).step_by(KEYS).chain([keys]);
-        let products = lengths.flat_map(|keys| widths.map(|width| attention.products(keys, width)));
-        let products = products.flatten().map(|product| product.scratch()).max().unwrap_or(0);
-        let [scores, mixed] = attention.block_values();
-        attention.scratch = line(scores.saturating_add(mixed).saturating_add(products));
-        attention
+        lengths.flat_map(move |keys| widths.map(|width| [keys, width]))
     }
 
-    /// The products of a block: keys with queries, and values with probabilities.
-    fn products(&self, keys: usize, queries: usize) -> [Gemm; 2] {
-        let AttentionSizes { dtype, channels, value_channels, .. } = self.sizes;
-        let [scores, mixed] = match dtype {
-            DType::Fp16 => [Precision::Half; 2],
-            _ => [Precision::Single; 2],
-        };
-        [
-            Gemm::new([keys, queries, channels], scores, &self.alone),
-            Gemm::new([value_channels, queries, keys], mixed, &self.alone),
-        ]
+    /// The precision that products of operands, scores and probabilities ask for.
+    fn precision(&self) -> Precision {
+        match self.dtype {
+            DType::Fp16 => Precision::Half,
+            _ => Precision::Single,
+        }
     }
 
-    /// Values of a block's scores and results.
-    fn block_values(&self) -> [usize; 2] {
-        [self.sizes.keys, self.sizes.value_channels].map(|rows| line(rows.saturating_mul(QUERIES)))
+    /// Products of keys and queries: the scores of so many of both.
+    fn scoring(&self, [keys, queries]: [usize; 2], alone: &Threads) -> Gemm {
+        Gemm::new([keys, queries, self.q.channels], self.precision(), alone)
     }
 
-    fn compute<T: Float>(
+    /// The mask of a head.
+    fn mask<'a, T: Float>(&self, operands: Sources<'a>, head: usize) -> Mask<'a, T> {
+        match &self.mask {
+            None => Mask::None,
+            Some(MaskForm::Later { keys, queries, score }) => Mask::Later {
+                keys: operands.values(*keys),
+                queries: operands.values(*queries),
+                score: operands.floats(*score, self.dtype).get(0),
+            },
+            Some(MaskForm::Added { operand, heads, size, strides }) => Mask::Added {
+                values: &operands.values(*operand)[heads[head] * size..][..*size],
+                strides: *strides,
+            },
+        }
+    }
+
+    /// The number of keys that a block needs.
+    fn reach<T: Float>(&self, mask: Mask<'_, T>, block: &Range<usize>) -> usize {
+        let keys = self.k.positions;
+        mask.reach(block, keys).next_multiple_of(KEYS).min(keys)
+    }
+
+    /// The probabilities of some queries of a head, a row for each key that they reach.
+    fn probabilities<T: Float>(
         &self,
         operands: Sources<'_>,
-        result: &mut [T],
+        (head, block, mask): (usize, &Range<usize>, Mask<'_, T>),
+        scores: &mut [f32],
         scratch: &mut [f32],
-        threads: &Threads,
+        alone: &Threads,
     ) {
-        let AttentionSizes { dtype, value_channels, queries, masked, .. } = self.sizes;
-        let mask = masked.then(|| Mask {
-            keys: operands.values(3),
-            queries: operands.values(4),
-            score: operands.floats(5, dtype).get(0),
-        });
-        let scratch = &mut scratch[..self.scratch * self.threads];
-        let heads = result.chunks_exact_mut(value_channels * queries).zip(&self.sizes.heads);
-        threads.drain(heads, scratch, |(result, &head), scratch| {
-            for first in (0..queries).step_by(QUERIES) {
-                let block = first..queries.min(first + QUERIES);
-                self.block(operands, (head, block), mask, result, scratch);
+        let (width, arch) = (block.len(), alone.arch());
+        let keys = scores.len() / width;
+        let [q, k, _] = self.heads[head];
+        let q = self.q.matrix(operands.floats(0, self.dtype), q, block.start);
+        let k = self.k.matrix(operands.floats(1, self.dtype), k, 0);
+        let (right, after) = (q.transposed().into(), Bias::None.into());
+        let product = self.scoring([keys, width], alone);
+        product.run(k, right, after, Output::F32(&mut *scores), scratch, alone);
+        T::hold(scores);
+        if let Some(scale) = self.scale {
+            let scale = operands.floats(scale, self.dtype).get(0);
+            scores.iter_mut().for_each(|x| *x *= scale);
+            T::hold(scores);
+        }
+        let mask = mask.of(block);
+        if let Mask::Added { values, strides } = mask {
+            arch.dispatch(Addition { scores: &mut *scores, width, values, strides });
+            T::hold(scores);
+        }
+        arch.dispatch(Probabilities { scores: &mut *scores, mask, width });
+        T::hold(scores);
+    }
+}
+
+/// Adds a mask to scores, a row for each key and a column for each query.
+struct Addition<'a, T> {
+    scores: &'a mut [f32],
+    /// Queries.
+    width: usize,
+    values: &'a [T],
+    strides: [usize; 2],
+}
+
+impl<T: Float> WithSimd for Addition<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let Addition { scores, width, values, strides: [of_query, of_key] } = self;
+        for (strip, rows) in scores.chunks_mut(LANES * width).enumerate() {
+            let keys = rows.len() / width;
+            for query in 0..width {
+                let mut some = [0.0; LANES];
+                let first = query * of_query + strip * LANES * of_key;
+                if of_key == 1 {
+                    T::widen(&values[first..first + keys], &mut some[..keys]);
+                } else {
+                    some = [values[first].wide(); LANES];
+                }
+                rows.iter_mut().skip(query).step_by(width).zip(&some).for_each(|(x, some)| *x += some);
             }
-        });
-    }
-
-    /// Computes the results of some queries of a head.
-    fn block<T: Float>(
-        &self,
-        operands: Sources<'_>,
-        (head, block): ([usize; 3], Range<usize>),
-        mask: Option<Mask<'_>>,
-        result: &mut [T],
-        scratch: &mut [f32],
-    ) {
-        let &AttentionSizes { dtype, channels, value_channels, queries, keys, .. } = &self.sizes;
-        let (width, arch) = (block.len(), self.alone.arch());
-        let matrix = |operand: usize, rows: usize, columns: usize| Matrix {
-            values: operands.floats(operand, dtype).from(head[operand] * rows * columns),
-            row_stride: columns,
-            column_stride: 1,
-        };
-        let q = matrix(0, channels, queries);
-        let q = Matrix { values: q.values.from(block.start), ..q };
-        let (k, v) = (matrix(1, channels, keys), matrix(2, value_channels, keys));
-        let [most_scores, most_mixed] = self.block_values();
-        let (scores, rest) = scratch.split_at_mut(most_scores);
-        let (mixed, own) = rest.split_at_mut(most_mixed);
-
-        let reach = mask.map_or(keys, |mask| mask.reach(&block));
-        let keys = reach.next_multiple_of(KEYS).min(keys);
-        let [product, mixing] = self.products(keys, width);
-        let (scores, mixed) = (&mut scores[..keys * width], &mut mixed[..value_channels * width]);
-        let (right, after) = (q.into(), Bias::None.into());
-        product.run(k.transposed(), right, after, Output::F32(scores), own, &self.alone);
-        let mask = mask.map(|mask| Mask { queries: &mask.queries[block.clone()], ..mask });
-        T::hold(scores);
-        arch.dispatch(Probabilities { scores, mask, width, of: PhantomData::<T> });
-        T::hold(scores);
-        let weights = Matrix { values: Floats::F32(scores), row_stride: width, column_stride: 1 };
-        mixing.run(v, weights.into(), Bias::None.into(), Output::F32(mixed), own, &self.alone);
-        for (mixed, result) in mixed.chunks_exact_mut(width).zip(result.chunks_exact_mut(queries)) {
-            T::round(mixed, &mut result[block.clone()]);
         }
     }
 }
@@ -178,11 +283,10 @@ impl Attention {
 /// Replaces scores, a row for each key and a column for each query, by the softmax of each column.
 struct Probabilities<'a, T> {
     scores: &'a mut [f32],
-    mask: Option<Mask<'a>>,
+    /// What masks them, but for what is already added.
+    mask: Mask<'a, T>,
     /// Queries, at most [`QUERIES`].
     width: usize,
-    /// The type that they are exact enough for.
-    of: PhantomData<T>,
 }
 
 impl<T: Float> WithSimd for Probabilities<'_, T> {
@@ -190,10 +294,10 @@ impl<T: Float> WithSimd for Probabilities<'_, T> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
-        let Probabilities { scores, mask, width, .. } = self;
+        let Probabilities { scores, mask, width } = self;
         let mut largest = [f32::NEG_INFINITY; QUERIES];
         for (key, row) in scores.chunks_exact_mut(width).enumerate() {
-            if let Some(Mask { keys, queries, score }) = mask {
+            if let Mask::Later { keys, queries, score } = mask {
                 let key = keys[key];
                 row.iter_mut().zip(queries).for_each(|(x, &query)| *x = if key > query { score } else { *x });
             }
@@ -213,22 +317,6 @@ impl<T: Float> WithSimd for Probabilities<'_, T> {
         let sums = all.map(|sum| sum as f32);
         for row in scores.chunks_exact_mut(width) {
             row.iter_mut().zip(&sums).for_each(|(x, sum)| *x /= sum);
-        }
-    }
-}
-
-impl Kernel for Attention {
-    fn scratch(&self) -> usize {
-        self.scratch.saturating_mul(self.threads).div_ceil(2)
-    }
-
-    fn run(&self, operands: Sources<'_>, result: &mut [u8], scratch: &mut [f64], threads: &Threads) {
-        let scratch = bytemuck::cast_slice_mut(scratch);
-        match self.sizes.dtype {
-            DType::Fp16 => {
-                self.compute::<f16>(operands, bytemuck::cast_slice_mut(result), scratch, threads);
-            }
-            _ => self.compute::<f32>(operands, bytemuck::cast_slice_mut(result), scratch, threads),
         }
     }
 }

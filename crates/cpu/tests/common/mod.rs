@@ -3,6 +3,7 @@
 
 pub mod not_run;
 pub mod paths;
+pub mod written;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
