@@ -60,8 +60,8 @@ struct Description<'a> {
 /// When the file cannot be read or is no program; or, after everything is said, when it does not verify for
 /// another reason than that it has ops that are not known here.
 pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
-    refuse_overwriting(&args.dot, [&args.file])?;
     let source = Source::load(&args.file)?;
+    refuse_overwriting(&args.dot, &source.files)?;
     let verified = source.verify();
     for function in &source.program.functions {
         let description = describe(&source.path, function);

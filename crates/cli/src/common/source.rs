@@ -2,11 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
+use anemone_coreml::compiled;
+use anemone_coreml::container::{self, Container, ContainerError};
+use anemone_coreml::model::Model;
+use anemone_coreml::package;
 use anemone_mil::error::{Errors, Spans};
 use anemone_mil::program::{Function, Program};
 use anemone_mil::text::{self, Comments};
 use anemone_mil::verify::{Verified, verify, verify_blobs};
-use anemone_mil::weights::WeightSource;
+use anemone_mil::weights::{WeightDirectory, WeightSource};
 
 use super::{Failure, files, foreign};
 
@@ -16,9 +20,9 @@ pub(crate) const MAX_PROGRAM_BYTES: u64 = 1 << 30;
 /// A program, and where its parts stand in its text.
 #[derive(Debug)]
 pub(crate) struct Source {
-    /// The file.
+    /// The file that is named in messages: the program's text, or the model that holds it.
     pub path: PathBuf,
-    /// Its text.
+    /// Its text; of a program that has none, what it is as text.
     pub text: String,
     /// The program.
     pub program: Program,
@@ -28,6 +32,12 @@ pub(crate) struct Source {
     pub comments: Comments,
     /// What its text may mean otherwise than it is read.
     pub warnings: Errors,
+    /// The model that it is of, where it is of one, without its program; or why that cannot be read.
+    pub model: Option<Result<Model, ContainerError>>,
+    /// The files that it was read from.
+    pub files: Vec<PathBuf>,
+    /// The directory that `@model_path` stands for.
+    pub model_path: PathBuf,
 }
 
 /// Why a file holds no sound program.
@@ -45,12 +55,36 @@ pub(crate) enum SourceError {
 }
 
 impl Source {
-    /// Reads a program.
+    /// Reads a program: text, or the program of a Core ML model in any container.
     ///
     /// # Errors
     ///
     /// When the file cannot be read, or its text is no program.
     pub(crate) fn read(path: &Path) -> Result<Source, SourceError> {
+        let failed = |error: ContainerError| SourceError::File(error.into());
+        match Container::of(path) {
+            Some(Container::Package) => {
+                let package = package::read(path).map_err(failed)?;
+                let files = vec![package.file.clone(), path.join(package::MANIFEST)];
+                let model_path = package.model_path().to_owned();
+                Ok(Source::of_model(path, package.model, files, model_path))
+            }
+            Some(Container::Model) => {
+                let model = container::read_model(path).map_err(failed)?;
+                Ok(Source::of_model(path, model, vec![path.to_owned()], directory_of(path)))
+            }
+            Some(Container::Compiled) if path.join(compiled::PROGRAM).is_file() => {
+                let mut source = Source::read_text(&path.join(compiled::PROGRAM))?;
+                container::refuse_linked_weights(&source.program, path).map_err(failed)?;
+                source.model = Some(compiled::with_program(path, Program::new(source.program.version)));
+                source.files.push(path.join(compiled::DATA));
+                Ok(source)
+            }
+            Some(Container::Compiled) | None => Source::read_text(path),
+        }
+    }
+
+    fn read_text(path: &Path) -> Result<Source, SourceError> {
         let text = read(path).map_err(SourceError::File)?;
         match text::parse(&text) {
             Ok(parsed) => Ok(Source {
@@ -60,8 +94,43 @@ impl Source {
                 spans: parsed.spans,
                 comments: parsed.comments,
                 warnings: parsed.warnings,
+                model: None,
+                files: vec![path.to_owned()],
+                model_path: directory_of(path),
             }),
             Err(errors) => Err(SourceError::Text { text, errors }),
+        }
+    }
+
+    /// The program of a model. Messages point into the text that it is printed as, unless it has names that no text
+    /// has.
+    fn of_model(path: &Path, mut model: Model, files: Vec<PathBuf>, model_path: PathBuf) -> Source {
+        let version = model.program.version;
+        let program = std::mem::replace(&mut model.program, Program::new(version));
+        let text = text::write(&program);
+        let spans = text::parse(&text).map(|parsed| parsed.spans).unwrap_or_default();
+        Source {
+            path: path.to_owned(),
+            text,
+            program,
+            spans,
+            comments: Comments::default(),
+            warnings: Errors::default(),
+            model: Some(Ok(model)),
+            files,
+            model_path,
+        }
+    }
+
+    /// The weights of the program: those below `directory`, or those that belong to it.
+    ///
+    /// # Errors
+    ///
+    /// When `directory` is none.
+    pub(crate) fn weights(&self, directory: Option<&Path>) -> Result<WeightDirectory, Failure> {
+        match directory {
+            Some(directory) => files::weights(directory),
+            None => Ok(WeightDirectory::new(&self.model_path)),
         }
     }
 
@@ -131,6 +200,10 @@ impl Source {
     pub(crate) fn render(&self, errors: &Errors) -> String {
         errors.render(&self.path.display().to_string(), &self.text, &self.spans)
     }
+}
+
+fn directory_of(path: &Path) -> PathBuf {
+    path.parent().unwrap_or(Path::new("")).to_owned()
 }
 
 /// Names in quotes, or `none`.

@@ -1,0 +1,12 @@
+//! Core ML models, read and written on any machine.
+
+#![warn(unreachable_pub)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))] // A test fails by panicking.
+
+pub mod compiled;
+pub mod container;
+pub mod description;
+pub mod model;
+pub mod package;
+pub mod program;
+mod proto;
