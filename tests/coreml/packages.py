@@ -282,6 +282,126 @@ def make(directory):
     return paths
 
 
+def message(path):
+    """A model's message; of a package that of its model."""
+    return ct.utils.load_spec(str(path))
+
+
+def description(path):
+    """The bytes of the description in a package or a file."""
+    if path.is_dir():
+        path = path / "Data/com.apple.CoreML/model.mlmodel"
+    return fields(path.read_bytes()).get(2)
+
+
+def fields(data):
+    """The last value of each field of a message that is bytes."""
+    found, at = {}, 0
+
+    def number():
+        nonlocal at
+        value = shift = 0
+        while True:
+            byte = data[at]
+            at += 1
+            value |= (byte & 0x7F) << shift
+            shift += 7
+            if byte < 0x80:
+                return value
+
+    while at < len(data):
+        key = number()
+        if key & 7 == 0:
+            number()
+        elif key & 7 == 2:
+            size = number()
+            found[key >> 3] = data[at : at + size]
+            at += size
+        else:
+            raise ValueError(f"wire type {key & 7}")
+    return found
+
+
+def weights_of(path):
+    directory = path / "Data/com.apple.CoreML/weights" if path.suffix == ".mlpackage" else path / "weights"
+    return {file.name: file.read_bytes() for file in directory.iterdir()} if directory.is_dir() else {}
+
+
+def values_as_arrays(spec):
+    """Every constant of a program by function and name, wherever it is kept is left to the caller."""
+    for name, function in spec.mlProgram.functions.items():
+        for block in function.block_specializations.values():
+            for operation in block.operations:
+                for key, value in operation.attributes.items():
+                    yield name, operation, key, value
+
+
+def round_trip(anemone, path, directory):
+    """Converts a package through all forms, and gives what went wrong."""
+
+    def run(source, target):
+        done = subprocess.run([anemone, "convert", source, target], capture_output=True, text=True)
+        if done.returncode != 0:
+            raise RuntimeError(f"{source} -> {target}: {done.stderr}")
+
+    original = message(path)
+    faults = []
+
+    def same(back, by):
+        if message(back) != original:
+            faults.append(f"{by}: the message differs")
+        if description(back) != description(path):
+            faults.append(f"{by}: the description differs")
+        if weights_of(back) != weights_of(path):
+            faults.append(f"{by}: the weights differ")
+        ct.models.MLModel(str(back), skip_model_load=True)
+
+    text, compiled, single = directory / "text/model.mil", directory / "a.mlmodelc", directory / "a.mlmodel"
+    text.parent.mkdir()
+    for form in (text, compiled):
+        run(path, form)
+        back = form.with_suffix(".back.mlpackage")
+        run(form, back)
+        same(back, form.suffix)
+    # Text and compiled model into each other.
+    run(compiled, directory / "text/again.mil")
+    run(directory / "text/again.mil", directory / "again.mlpackage")
+    same(directory / "again.mlpackage", ".mlmodelc -> .mil")
+    # One file: the values that were in blob files are in the message, and everything else is as it was.
+    run(path, single)
+    if description(single) != description(path):
+        faults.append(".mlmodel: the description differs")
+    inline = message(single)
+    for spec in (inline, original):
+        for _, _, _, value in values_as_arrays(spec):
+            value.ClearField("value")
+        for function in spec.mlProgram.functions.values():
+            for block in function.block_specializations.values():
+                for operation in block.operations:
+                    for argument in operation.inputs.values():
+                        for binding in argument.arguments:
+                            if binding.HasField("value"):
+                                binding.value.ClearField("value")
+    if inline != original:
+        faults.append(".mlmodel: the message differs in more than values")
+    return faults
+
+
+def round_all(anemone):
+    failed = 0
+    for path in sorted(HERE.glob("*.mlpackage")):
+        if path.name == "pipeline.mlpackage":
+            continue
+        with tempfile.TemporaryDirectory() as directory:
+            try:
+                faults = round_trip(anemone, path, pathlib.Path(directory))
+            except RuntimeError as error:
+                faults = [str(error)]
+        print(f"{path.name}: {'; '.join(faults) or 'ok'}")
+        failed += bool(faults)
+    return 1 if failed else 0
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True, dest="command")
@@ -292,7 +412,7 @@ def main():
         for path in make(HERE):
             print(path)
         return 0
-    return 1
+    return round_all(arguments.anemone)
 
 
 if __name__ == "__main__":

@@ -6,14 +6,15 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use anemone_mil::error::Errors;
-use anemone_mil::files::{LFS_POINTER, is_lfs_pointer};
+use anemone_mil::files::{LFS_POINTER, is_lfs_pointer, write_atomically, write_directory};
 use anemone_mil::program::Program;
-use anemone_mil::weights::WeightDirectory;
+use anemone_mil::text;
+use anemone_mil::weights::{BlobError, WeightDirectory};
 use thiserror::Error;
 
-use crate::compiled;
 use crate::model::{Model, ModelError};
 use crate::package::{self, ManifestError};
+use crate::{assets, compiled, flexible};
 
 /// The longest message that protocol buffers can be, in bytes.
 pub const MAX_MODEL_BYTES: u64 = (1 << 31) - 1;
@@ -84,8 +85,56 @@ pub enum ContainerError {
         /// What is wrong with it.
         what: String,
     },
-    /// The text of a compiled model's program.
-    #[error("cannot read {}: {errors}", path.display())]
+    /// A weight file that a program refers to.
+    #[error("the weight file `{path}` cannot be used: {error}")]
+    Weights {
+        /// The path, as the program has it.
+        path: String,
+        /// Why not.
+        error: BlobError,
+    },
+    /// Weight files that would be one.
+    #[error("{} and {} would both be `{}` of the model", first.display(), second.display(), place.display())]
+    SameWeights {
+        /// A file.
+        first: PathBuf,
+        /// Another.
+        second: PathBuf,
+        /// Their place.
+        place: PathBuf,
+    },
+    /// A model that does not fit into one message.
+    #[error(
+        "a model in one file has at most 2 GiB, which these weights are not: a package (.mlpackage) keeps them beside it"
+    )]
+    LargeMessage,
+    /// Something else where a model is to be written.
+    #[error("{} is there and is no such model; it is not replaced", .0.display())]
+    InTheWay(PathBuf),
+    /// A directory to be replaced that holds what is read.
+    #[error("cannot write {}: that would replace {}, which is read; choose another place", out.display(), path.display())]
+    Within {
+        /// The directory.
+        out: PathBuf,
+        /// The file.
+        path: PathBuf,
+    },
+    /// A description that is not that of the program.
+    #[error("{} does not fit the program: {what}; mend it, or remove it, and a description is inferred", path.display())]
+    Mismatch {
+        /// The file with the description.
+        path: PathBuf,
+        /// What does not fit.
+        what: String,
+    },
+    /// Weights where others are.
+    #[error("{} is there and holds other weights; choose another directory", .0.display())]
+    OtherWeights(PathBuf),
+    /// A program of which no description can be inferred.
+    #[error("no model can have this program: {0}")]
+    NoDescription(String),
+    /// A text that is no program, or a program that has no text.
+    #[error("no program can be in {}: {errors}", path.display())]
     Text {
         /// The file.
         path: PathBuf,
@@ -150,6 +199,15 @@ pub fn refuse_linked_weights(program: &Program, directory: &Path) -> Result<(), 
     Ok(())
 }
 
+/// A program as text, which reads as the same program.
+pub(crate) fn text_of(program: &Program, path: &Path) -> Result<String, ContainerError> {
+    let text = text::write(program);
+    match text::parse(&text) {
+        Ok(_) => Ok(text),
+        Err(errors) => Err(ContainerError::Text { path: path.to_owned(), errors }),
+    }
+}
+
 /// What a path holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Container {
@@ -186,4 +244,100 @@ impl Container {
             false => container.filter(|container| *container == Container::Model),
         }
     }
+}
+
+/// Writes a model into a container, in the place of one of its kind that is there. Returns what that does not keep, in
+/// words.
+///
+/// # Errors
+///
+/// When a weight file is missing or cannot be read, the program cannot be written in this form, something else is at
+/// `out`, or a file cannot be written.
+pub fn write(
+    container: Container,
+    mut model: Model,
+    weights: &WeightDirectory,
+    out: &Path,
+) -> Result<Vec<String>, ContainerError> {
+    match container {
+        Container::Package => package::write(model, weights, out).map(|()| Vec::new()),
+        Container::Compiled => compiled::write(model, weights, out),
+        Container::Model => {
+            flexible::remove(&mut model.program, model.description.model());
+            assets::inline(&mut model.program, weights)?;
+            let message = message_of(&model, out)?;
+            let written = write_atomically(out, |file| io::Write::write_all(file, &message));
+            written.map_err(|source| ContainerError::Write { path: out.to_owned(), source })?;
+            Ok(Vec::new())
+        }
+    }
+}
+
+/// A model's message, if protocol buffers can be so long.
+pub(crate) fn message_of(model: &Model, path: &Path) -> Result<Vec<u8>, ContainerError> {
+    let message = model.to_bytes();
+    let message = message.map_err(|error| ContainerError::NoMessage { path: path.to_owned(), error })?;
+    if message.len() as u64 > MAX_MODEL_BYTES { Err(ContainerError::LargeMessage) } else { Ok(message) }
+}
+
+/// Refuses to replace what is no container of this kind, but for an empty directory.
+pub(crate) fn refuse_others(out: &Path, container: Container) -> Result<(), ContainerError> {
+    let failed = |source| ContainerError::Write { path: out.to_owned(), source };
+    let holds = match container {
+        Container::Package => package::MANIFEST,
+        Container::Compiled => compiled::DATA,
+        Container::Model => return Ok(()),
+    };
+    if !out.try_exists().map_err(failed)? || out.join(holds).is_file() {
+        return Ok(());
+    }
+    match fs::read_dir(out).map_err(failed)?.next() {
+        None => Ok(()),
+        Some(_) => Err(ContainerError::InTheWay(out.to_owned())),
+    }
+}
+
+/// Refuses to replace a directory that holds a file which is read.
+///
+/// # Errors
+///
+/// [`ContainerError::Within`] for the first such file.
+pub fn refuse_within<'a>(out: &Path, read: impl IntoIterator<Item = &'a Path>) -> Result<(), ContainerError> {
+    // What is not there yet holds nothing.
+    let Ok(out) = fs::canonicalize(out) else { return Ok(()) };
+    let within = |path: &&Path| fs::canonicalize(path).is_ok_and(|path| path.starts_with(&out));
+    match read.into_iter().find(within) {
+        Some(path) => Err(ContainerError::Within { out, path: path.to_owned() }),
+        None => Ok(()),
+    }
+}
+
+/// Writes a directory whole, with errors that name it.
+pub(crate) fn write_directory_to(
+    out: &Path,
+    write: impl FnOnce(&Path) -> Result<(), ContainerError>,
+) -> Result<(), ContainerError> {
+    /// Why it could not be written: the system, or `write`.
+    enum Failed {
+        System(io::Error),
+        Content(ContainerError),
+    }
+    impl From<io::Error> for Failed {
+        fn from(error: io::Error) -> Failed {
+            Failed::System(error)
+        }
+    }
+    let written = write_directory(out, |new| write(new).map_err(Failed::Content));
+    written.map_err(|failed| match failed {
+        Failed::System(source) => ContainerError::Write { path: out.to_owned(), source },
+        Failed::Content(error) => error,
+    })
+}
+
+pub(crate) fn make_directory(path: &Path) -> Result<(), ContainerError> {
+    fs::create_dir_all(path).map_err(|source| ContainerError::Write { path: path.to_owned(), source })
+}
+
+pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), ContainerError> {
+    fs::write(path, bytes).map_err(|source| ContainerError::Write { path: path.to_owned(), source })
 }

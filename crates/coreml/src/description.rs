@@ -12,10 +12,14 @@ use crate::proto::description as proto;
 mod decode;
 mod encode;
 mod features;
+mod fits;
+mod infer;
 
 pub use features::{
     ArrayFeature, ArrayType, ColorSpace, DefaultElement, Feature, FeatureKind, ImageFeature, ImageSizes,
 };
+pub use infer::infer;
+
 pub use features::{Item, Shapes, SizeRange};
 
 /// Why bytes are no description.

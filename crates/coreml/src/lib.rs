@@ -3,9 +3,13 @@
 #![warn(unreachable_pub)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))] // A test fails by panicking.
 
+mod assets;
 pub mod compiled;
 pub mod container;
 pub mod description;
+mod flexible;
+pub mod labels;
+pub mod loose;
 pub mod model;
 pub mod package;
 pub mod program;

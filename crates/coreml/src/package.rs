@@ -6,7 +6,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::container::{ContainerError, read_bounded, read_model, refuse_link, refuse_linked_weights};
+use anemone_mil::weights::WeightDirectory;
+
+use crate::assets::Assets;
+use crate::container::{Container, ContainerError, make_directory, message_of, read_bounded, read_model};
+use crate::container::{refuse_link, refuse_linked_weights, refuse_others, refuse_within};
+use crate::container::{write_directory_to, write_file};
+use crate::flexible;
 use crate::model::Model;
 
 mod manifest;
@@ -59,6 +65,47 @@ impl Package {
     /// The directory that `@model_path` stands for.
     pub fn model_path(&self) -> &Path {
         self.file.parent().unwrap_or(Path::new(""))
+    }
+}
+
+/// The identifiers of the items that packages are written with: they need only differ within a package.
+const MODEL_IDENTIFIER: &str = "9f5c1c2e-5d0b-4f6e-9a53-2f0b6a7c4e11";
+const WEIGHTS_IDENTIFIER: &str = "c1d4e0a7-3b62-4a8f-8e1d-70f4b9d25a36";
+
+/// Writes a model as a package, in the place of one that is there.
+///
+/// # Errors
+///
+/// When a weight file is missing, the program has no protobuf form, `out` is there and is no package, or a file cannot
+/// be written.
+pub fn write(mut model: Model, weights: &WeightDirectory, out: &Path) -> Result<(), ContainerError> {
+    refuse_others(out, Container::Package)?;
+    flexible::remove(&mut model.program, model.description.model());
+    let assets = Assets::gather(&mut model.program, weights)?;
+    refuse_within(out, assets.iter().map(|(_, source)| source))?;
+    let message = message_of(&model, out)?;
+    let mut items = vec![item(MODEL_IDENTIFIER, "model.mlmodel", "CoreML Model Specification", MODEL)];
+    if !assets.is_empty() {
+        items.push(item(WEIGHTS_IDENTIFIER, "weights", "CoreML Model Weights", WEIGHTS));
+    }
+    let manifest = Manifest { items, root: MODEL_IDENTIFIER.to_string() }.to_json();
+    write_directory_to(out, |new| {
+        let file = new.join(DATA).join(MODEL);
+        let directory = file.parent().unwrap_or(new);
+        make_directory(directory)?;
+        assets.copy_to(directory)?;
+        write_file(&file, &message)?;
+        write_file(&new.join(MANIFEST), manifest.as_bytes())
+    })
+}
+
+fn item(identifier: &str, name: &str, description: &str, path: &str) -> Item {
+    Item {
+        identifier: identifier.to_string(),
+        author: "com.apple.CoreML".to_string(),
+        description: description.to_string(),
+        name: name.to_string(),
+        path: path.to_string(),
     }
 }
 

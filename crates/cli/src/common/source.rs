@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anemone_coreml::compiled;
 use anemone_coreml::container::{self, Container, ContainerError};
 use anemone_coreml::model::Model;
-use anemone_coreml::package;
+use anemone_coreml::{loose, package};
 use anemone_mil::error::{Errors, Spans};
 use anemone_mil::program::{Function, Program};
 use anemone_mil::text::{self, Comments};
@@ -32,7 +32,8 @@ pub(crate) struct Source {
     pub comments: Comments,
     /// What its text may mean otherwise than it is read.
     pub warnings: Errors,
-    /// The model that it is of, where it is of one, without its program; or why that cannot be read.
+    /// The model that it is of, where it is of one; or why that cannot be read. The program in it is not this one,
+    /// which [`Source::into_model`] puts there.
     pub model: Option<Result<Model, ContainerError>>,
     /// The files that it was read from.
     pub files: Vec<PathBuf>,
@@ -86,20 +87,27 @@ impl Source {
 
     fn read_text(path: &Path) -> Result<Source, SourceError> {
         let text = read(path).map_err(SourceError::File)?;
-        match text::parse(&text) {
-            Ok(parsed) => Ok(Source {
-                path: path.to_owned(),
-                text,
-                program: parsed.program,
-                spans: parsed.spans,
-                comments: parsed.comments,
-                warnings: parsed.warnings,
-                model: None,
-                files: vec![path.to_owned()],
-                model_path: directory_of(path),
-            }),
-            Err(errors) => Err(SourceError::Text { text, errors }),
+        let parsed = match text::parse(&text) {
+            Ok(parsed) => parsed,
+            Err(errors) => return Err(SourceError::Text { text, errors }),
+        };
+        let (mut model, mut files) = (None, vec![path.to_owned()]);
+        let description = loose::description_path(path);
+        if description.is_file() {
+            model = loose::described(path, parsed.program.clone()).map(Result::ok).transpose();
+            files.push(description);
         }
+        Ok(Source {
+            path: path.to_owned(),
+            text,
+            program: parsed.program,
+            spans: parsed.spans,
+            comments: parsed.comments,
+            warnings: parsed.warnings,
+            model,
+            files,
+            model_path: directory_of(path),
+        })
     }
 
     /// The program of a model. Messages point into the text that it is printed as, unless it has names that no text
@@ -119,6 +127,19 @@ impl Source {
             model: Some(Ok(model)),
             files,
             model_path,
+        }
+    }
+
+    /// The model of this program: the one that it is of, or, of a program that is of none, one with the description
+    /// that its types make.
+    ///
+    /// # Errors
+    ///
+    /// When the model's description cannot be read, or no model can have this program.
+    pub(crate) fn into_model(self) -> Result<Model, Failure> {
+        match self.model {
+            Some(model) => Ok(Model { program: self.program, ..model? }),
+            None => Ok(loose::inferred(self.program)?),
         }
     }
 

@@ -15,6 +15,7 @@
 //!
 //! Numbers are little-endian.
 
+use crate::description::Description;
 use crate::model::ModelKind;
 
 /// What is between the version and the name, and between the name's end and the description's length.
@@ -25,12 +26,16 @@ const FUNCTION: usize = 16;
 /// The name that compiled programs have.
 const NAME: &[u8] = b"generic";
 
+/// Empty metadata at the end of a description: its field, and its length. Compiled models have it where their
+/// description has none.
+const EMPTY_METADATA: [u8; 3] = [0xa2, 0x06, 0x00];
+
 /// What `coremldata.bin` says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CompiledData {
     /// The version of the specification.
     pub specification_version: i32,
-    /// The description's message.
+    /// The description's message, without the empty metadata that compiling adds.
     pub description: Vec<u8>,
     /// How many functions the program has.
     pub functions: usize,
@@ -61,7 +66,8 @@ impl CompiledData {
         let length = u64::from_le_bytes(take(&mut rest)?);
         let description = rest;
         skip(&mut rest, length)?;
-        let description = description[..description.len() - rest.len()].to_vec();
+        let description = &description[..description.len() - rest.len()];
+        let description = description.strip_suffix(&EMPTY_METADATA).unwrap_or(description).to_vec();
         Ok(CompiledData { specification_version, description, functions: rest.len() / FUNCTION })
     }
 
@@ -101,4 +107,26 @@ fn skip(rest: &mut &[u8], count: u64) -> Result<(), String> {
 
 fn ends() -> String {
     "it ends too early".to_string()
+}
+
+/// A description's message, with metadata, if only empty.
+pub(super) fn with_metadata(description: &Description) -> Vec<u8> {
+    let mut bytes = description.as_bytes().to_vec();
+    if description.model().metadata.is_none() {
+        bytes.extend_from_slice(&EMPTY_METADATA);
+    }
+    bytes
+}
+
+/// `analytics/coremldata.bin`: names and values, each with its length.
+pub(super) fn analytics() -> Vec<u8> {
+    let with_length = |text: &str| [&(text.len() as u64).to_le_bytes(), text.as_bytes()].concat();
+    let pairs = [("containsCustomLayer", "0"), ("modelDimension", "0")];
+    let mut bytes = with_length("NeuralNetworkModelDetails");
+    bytes.extend_from_slice(&(pairs.len() as u64).to_le_bytes());
+    for (name, value) in pairs {
+        bytes.extend(with_length(name));
+        bytes.extend(with_length(value));
+    }
+    bytes
 }
