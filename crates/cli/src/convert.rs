@@ -25,6 +25,9 @@ pub(crate) struct Args {
     /// Directory that `@model_path` stands for (default: the program's)
     #[arg(long, value_name = "DIR")]
     weights: Option<PathBuf>,
+    /// Of a pipeline: the model of it to convert
+    #[arg(long, value_name = "NAME")]
+    model: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -52,7 +55,7 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
             out.display()
         )));
     }
-    let source = Source::load(&args.file)?;
+    let source = Source::load_stage(&args.file, args.model.as_deref())?;
     let weights = source.weights(args.weights.as_deref())?;
     refuse_overwriting([out], &source.files)?;
     container::refuse_within(out, source.files.iter().map(PathBuf::as_path))?;

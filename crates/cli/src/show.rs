@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::common::cost::{self, operations};
 use crate::common::files::{self, refuse_overwriting, serialize_path};
-use crate::common::source::Source;
+use crate::common::source::{self, Source};
 use crate::common::{Failure, Output};
 
 mod dot;
@@ -57,13 +57,17 @@ struct Description<'a> {
     bytes: cost::Traffic,
 }
 
-/// Describes a program, function by function.
+/// Describes a program, function by function; of a pipeline, what each of its models takes and gives.
 ///
 /// # Errors
 ///
 /// When the file cannot be read or is no program; or, after everything is said, when it does not verify for
 /// another reason than that it has ops that are not known here.
 pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
+    if let Some(pipeline) = source::pipeline(&args.file)? {
+        model::print_pipeline(&pipeline, &args.file, output);
+        return Ok(());
+    }
     let source = Source::load(&args.file)?;
     refuse_overwriting(&args.dot, &source.files)?;
     let verified = source.verify();

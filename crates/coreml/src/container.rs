@@ -14,6 +14,7 @@ use thiserror::Error;
 
 use crate::model::{Model, ModelError};
 use crate::package::{self, ManifestError};
+use crate::pipeline::Pipeline;
 use crate::{assets, compiled, flexible};
 
 /// The longest message that protocol buffers can be, in bytes.
@@ -173,6 +174,20 @@ pub(crate) fn read_bounded(path: &Path, max_bytes: u64) -> Result<Vec<u8>, Conta
 pub fn read_model(path: &Path) -> Result<Model, ContainerError> {
     let bytes = read_bounded(path, MAX_MODEL_BYTES)?;
     Model::from_bytes(&bytes).map_err(|error| ContainerError::Model { path: path.to_owned(), error })
+}
+
+/// Reads the pipeline in a file, `.mlmodel`; `None` where the model in it is none.
+///
+/// # Errors
+///
+/// When the file cannot be read, or holds no model.
+pub fn read_pipeline(path: &Path) -> Result<Option<Pipeline>, ContainerError> {
+    let bytes = read_bounded(path, MAX_MODEL_BYTES)?;
+    match Pipeline::from_bytes(&bytes) {
+        Ok(pipeline) => Ok(Some(pipeline)),
+        Err(ModelError::Kind(_)) => Ok(None),
+        Err(error) => Err(ContainerError::Model { path: path.to_owned(), error }),
+    }
 }
 
 /// Refuses a path that is a link; one that does not exist is none.

@@ -12,5 +12,6 @@ pub mod labels;
 pub mod loose;
 pub mod model;
 pub mod package;
+pub mod pipeline;
 pub mod program;
 mod proto;

@@ -135,17 +135,17 @@ impl Model {
 
 /// A model's fields, the messages among them as bytes.
 #[derive(Default)]
-struct Fields {
-    specification_version: i32,
-    description: Vec<u8>,
+pub(crate) struct Fields {
+    pub(crate) specification_version: i32,
+    pub(crate) description: Vec<u8>,
     is_updatable: bool,
-    kind: Option<(ModelKind, Vec<u8>)>,
+    pub(crate) kind: Option<(ModelKind, Vec<u8>)>,
     unknown: Vec<u8>,
 }
 
 impl Fields {
     /// Reads the fields. Messages that come in several parts are put together, as protocol buffers merge them.
-    fn read(bytes: &[u8]) -> Result<Fields, ModelError> {
+    pub(crate) fn read(bytes: &[u8]) -> Result<Fields, ModelError> {
         let mut fields = Fields::default();
         let mut rest = bytes;
         while rest.has_remaining() {

@@ -61,6 +61,15 @@ pub fn read(directory: &Path) -> Result<Package, ContainerError> {
     Ok(Package { model, file, manifest })
 }
 
+/// The file of a package's model, which may be of any kind.
+///
+/// # Errors
+///
+/// When the manifest is none, or names a model that is not there or anything outside the package.
+pub fn model_file(directory: &Path) -> Result<PathBuf, ContainerError> {
+    root_model(directory).map(|(_, file)| file)
+}
+
 impl Package {
     /// The directory that `@model_path` stands for.
     pub fn model_path(&self) -> &Path {

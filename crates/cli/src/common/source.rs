@@ -4,12 +4,13 @@ use std::path::{Path, PathBuf};
 
 use anemone_coreml::compiled;
 use anemone_coreml::container::{self, Container, ContainerError};
-use anemone_coreml::model::Model;
+use anemone_coreml::model::{Model, ModelError};
+use anemone_coreml::pipeline::{Pipeline, Stage};
 use anemone_coreml::{loose, package};
 use anemone_mil::error::{Errors, Spans};
 use anemone_mil::program::{Function, Program};
 use anemone_mil::text::{self, Comments};
-use anemone_mil::verify::{Verified, verify, verify_blobs};
+use anemone_mil::verify::{Verified, count, verify, verify_blobs};
 use anemone_mil::weights::{WeightDirectory, WeightSource};
 
 use super::{Failure, files, foreign};
@@ -62,27 +63,50 @@ impl Source {
     ///
     /// When the file cannot be read, or its text is no program.
     pub(crate) fn read(path: &Path) -> Result<Source, SourceError> {
+        Source::read_stage(path, None)
+    }
+
+    /// Reads a program as [`Source::read`] does; of a pipeline, that of one of its models.
+    ///
+    /// # Errors
+    ///
+    /// As [`Source::read`]; when the model is a pipeline and `stage` names none of its models, or the other way round.
+    pub(crate) fn read_stage(path: &Path, stage: Option<&str>) -> Result<Source, SourceError> {
         let failed = |error: ContainerError| SourceError::File(error.into());
-        match Container::of(path) {
+        let not_a_pipeline = || {
+            let message = format!("{} is no pipeline, so it has no models to choose from", path.display());
+            Err(SourceError::File(Failure::new(message)))
+        };
+        let (file, mut files) = match Container::of(path) {
             Some(Container::Package) => {
-                let package = package::read(path).map_err(failed)?;
-                let files = vec![package.file.clone(), path.join(package::MANIFEST)];
-                let model_path = package.model_path().to_owned();
-                Ok(Source::of_model(path, package.model, files, model_path))
+                (package::model_file(path).map_err(failed)?, vec![path.join(package::MANIFEST)])
             }
-            Some(Container::Model) => {
-                let model = container::read_model(path).map_err(failed)?;
-                Ok(Source::of_model(path, model, vec![path.to_owned()], directory_of(path)))
-            }
+            Some(Container::Model) => (path.to_owned(), Vec::new()),
+            _ if stage.is_some() => return not_a_pipeline(),
             Some(Container::Compiled) if path.join(compiled::PROGRAM).is_file() => {
                 let mut source = Source::read_text(&path.join(compiled::PROGRAM))?;
                 container::refuse_linked_weights(&source.program, path).map_err(failed)?;
                 source.model = Some(compiled::with_program(path, Program::new(source.program.version)));
                 source.files.push(path.join(compiled::DATA));
-                Ok(source)
+                return Ok(source);
             }
-            Some(Container::Compiled) | None => Source::read_text(path),
-        }
+            Some(Container::Compiled) | None => return Source::read_text(path),
+        };
+        let model = match (container::read_model(&file), stage) {
+            (Err(ContainerError::Model { error: ModelError::Kind(kind), .. }), stage)
+                if kind.is_pipeline() =>
+            {
+                let pipeline = container::read_pipeline(&file).map_err(failed)?;
+                one_of(path, pipeline.map(|pipeline| pipeline.models).unwrap_or_default(), stage)
+                    .map_err(SourceError::File)?
+            }
+            (Ok(_), Some(_)) => return not_a_pipeline(),
+            (model, _) => model.map_err(failed)?,
+        };
+        let model_path = directory_of(&file);
+        container::refuse_linked_weights(&model.program, &model_path).map_err(failed)?;
+        files.push(file);
+        Ok(Source::of_model(path, model, files, model_path))
     }
 
     fn read_text(path: &Path) -> Result<Source, SourceError> {
@@ -161,7 +185,16 @@ impl Source {
     ///
     /// As [`Source::read`].
     pub(crate) fn load(path: &Path) -> Result<Source, Failure> {
-        Source::read(path).map_err(|error| match error {
+        Source::load_stage(path, None)
+    }
+
+    /// Reads a program, of a pipeline that of one of its models; mistakes in its text become one failure.
+    ///
+    /// # Errors
+    ///
+    /// As [`Source::read_stage`].
+    pub(crate) fn load_stage(path: &Path, stage: Option<&str>) -> Result<Source, Failure> {
+        Source::read_stage(path, stage).map_err(|error| match error {
             SourceError::File(failure) => failure,
             SourceError::Text { text, errors } => {
                 Failure::Program(errors.render(&path.display().to_string(), &text, &Spans::default()))
@@ -220,6 +253,38 @@ impl Source {
     /// Mistakes, rendered with the lines they stand in.
     pub(crate) fn render(&self, errors: &Errors) -> String {
         errors.render(&self.path.display().to_string(), &self.text, &self.spans)
+    }
+}
+
+/// The pipeline that a path holds; `None` where it holds anything else.
+///
+/// # Errors
+///
+/// When its model is there and is none.
+pub(crate) fn pipeline(path: &Path) -> Result<Option<Pipeline>, Failure> {
+    let file = match Container::of(path) {
+        Some(Container::Package) => package::model_file(path)?,
+        Some(Container::Model) => path.to_owned(),
+        Some(Container::Compiled) | None => return Ok(None),
+    };
+    Ok(container::read_pipeline(&file)?)
+}
+
+/// The model of this name among those of a pipeline.
+fn one_of(path: &Path, models: Vec<Stage>, name: Option<&str>) -> Result<Model, Failure> {
+    let names: Vec<String> = models.iter().map(|stage| stage.name.clone()).collect();
+    let (file, all) = (path.display(), list(&names));
+    let Some(name) = name else {
+        return Err(Failure::new(format!(
+            "cannot read {file}: it is a pipeline of {}, {all}; `anemone convert {file} OUT --model NAME` takes one out",
+            count(names.len(), "model")
+        )));
+    };
+    match models.into_iter().find(|stage| stage.name == name) {
+        Some(stage) => {
+            Ok(stage.model.map_err(|error| Failure::new(format!("the model `{name}` of {file}: {error}")))?)
+        }
+        None => Err(Failure::new(format!("{file} has no model `{name}`; its models are {all}"))),
     }
 }
 

@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use anemone_coreml::description::{Feature, Signature};
+use anemone_coreml::description::{Feature, ModelDescription, Signature};
 use anemone_coreml::labels::Labels;
 use anemone_coreml::model::Model;
+use anemone_coreml::pipeline::Pipeline;
+use anemone_mil::program::Program;
 use anemone_mil::verify::count;
 use serde::Serialize;
 
@@ -18,6 +20,9 @@ use crate::common::source::Source;
 struct Line<'a> {
     #[serde(serialize_with = "serialize_path")]
     file: &'a Path,
+    /// Of a pipeline's model: its name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    model: Option<&'a str>,
     specification_version: i32,
     #[serde(skip_serializing_if = "Option::is_none")]
     default_function: Option<&'a str>,
@@ -54,8 +59,37 @@ struct Classifier<'a> {
 
 /// Prints what the model of a source says of it.
 pub(super) fn print(model: &Model, source: &Source, output: &Output) {
+    let line = line(model, &source.program, &source.path);
+    output.result(text(&line), &line);
+}
+
+/// Prints what a pipeline says of itself, and each of its models.
+pub(super) fn print_pipeline(pipeline: &Pipeline, path: &Path, output: &Output) {
+    let names: Vec<&str> = pipeline.models.iter().map(|stage| stage.name.as_str()).collect();
+    let whole = Line {
+        file: path,
+        model: None,
+        specification_version: pipeline.specification_version,
+        default_function: None,
+        functions: vec![shown("pipeline", &pipeline.description.model().main, None)],
+        metadata: metadata(pipeline.description.model()),
+    };
+    let title = format!("a pipeline of {}: {}", count(names.len(), "model"), names.join(", "));
+    output.result(format!("{}\n  {title}", text(&whole)), &whole);
+    for stage in &pipeline.models {
+        match &stage.model {
+            Ok(model) => {
+                let line = Line { model: Some(&stage.name), ..line(model, &model.program, path) };
+                output.result(text(&line), &line);
+            }
+            Err(error) => output.message(format_args!("the model {}: {error}", stage.name)),
+        }
+    }
+}
+
+fn line<'a>(model: &'a Model, program: &'a Program, path: &'a Path) -> Line<'a> {
     let description = model.description.model();
-    let functions = source.program.functions.iter().filter_map(|function| {
+    let functions = program.functions.iter().filter_map(|function| {
         let signature = description.function(&function.name)?;
         let classifier = (!signature.predicted_feature.is_empty()).then(|| Classifier {
             answer: &signature.predicted_feature,
@@ -64,6 +98,18 @@ pub(super) fn print(model: &Model, source: &Source, output: &Output) {
         });
         Some(shown(&function.name, signature, classifier))
     });
+    Line {
+        file: path,
+        model: None,
+        specification_version: model.specification_version,
+        default_function: Some(description.default_function.as_str()).filter(|name| !name.is_empty()),
+        functions: functions.collect(),
+        metadata: metadata(description),
+    }
+}
+
+/// Whatever is noted of a model.
+fn metadata(description: &ModelDescription) -> BTreeMap<&str, &str> {
     let mut metadata = BTreeMap::new();
     if let Some(said) = &description.metadata {
         metadata.extend(said.user_defined.iter().map(|(name, text)| (name.as_str(), text.as_str())));
@@ -75,14 +121,7 @@ pub(super) fn print(model: &Model, source: &Source, output: &Output) {
         ]);
         metadata.retain(|_, text| !text.is_empty());
     }
-    let line = Line {
-        file: &source.path,
-        specification_version: model.specification_version,
-        default_function: Some(description.default_function.as_str()).filter(|name| !name.is_empty()),
-        functions: functions.collect(),
-        metadata,
-    };
-    output.result(text(&line), &line);
+    metadata
 }
 
 fn shown<'a>(

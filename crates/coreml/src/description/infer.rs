@@ -106,7 +106,19 @@ fn output(ty: &Type) -> Result<FeatureKind, String> {
 
 fn array(ty: &TensorType, flexible: Option<&Flexible>) -> Result<ArrayFeature, String> {
     let elements = elements(ty.dtype)?;
-    if let Some(Flexible { default, shapes }) = flexible {
+    // An attribute that speaks of another rank says nothing of this.
+    let rank = ty.shape.rank();
+    let fits = |flexible: &&Flexible| {
+        flexible.default.len() == rank
+            && match &flexible.shapes {
+                Shapes::Fixed => false,
+                Shapes::Enumerated(shapes) => {
+                    !shapes.is_empty() && shapes.iter().all(|shape| shape.len() == rank)
+                }
+                Shapes::Range(ranges) => ranges.len() == rank,
+            }
+    };
+    if let Some(Flexible { default, shapes }) = flexible.filter(fits) {
         return Ok(ArrayFeature { shape: default.clone(), elements, shapes: shapes.clone(), default: None });
     }
     let shape = known(ty, Some(1)).ok_or_else(|| format!("is {ty}, which is too large"))?;

@@ -112,6 +112,11 @@ impl Reader {
             }
             let id = self.function.add_value(message.name.clone(), ty);
             let before = self.bound.insert(message.name.clone(), id);
+            // Values are bound in the order of their ids, so these are bound at once.
+            if before.is_some_and(|before| ids.first().is_some_and(|first| before >= *first)) {
+                let name = message.name;
+                return Err(ProgramError::new(format!("the name `{name}` is given to two values at once")));
+            }
             replaced.push((message.name, before));
             ids.push(id);
         }

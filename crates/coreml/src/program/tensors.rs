@@ -12,6 +12,9 @@ use half::{bf16, f16};
 use super::{ProgramError, Result};
 use crate::proto::mil::{self as proto, TensorValues};
 
+/// The most rows of a tensor without elements.
+const MOST_EMPTY_LISTS: usize = 1 << 16;
+
 /// The tensor of type `ty` that a message holds. A single `?` of the type is what the number of values makes it.
 pub(super) fn decode(value: proto::TensorValue, ty: &TensorType) -> Result<Tensor> {
     let field = value.values.as_ref().map_or("no values", name);
@@ -122,7 +125,18 @@ fn settle(ty: &TensorType, stored: &Stored) -> Result<Vec<usize>> {
         _ => return Err(refused(found)),
     };
     let settled = Shape(ty.shape.0.iter().map(|dim| dim.or(Dim::from(length))).collect());
-    settled.elements().and_then(|_| settled.to_known()).ok_or_else(|| refused(found))
+    let shape = settled.elements().and_then(|_| settled.to_known()).ok_or_else(|| refused(found))?;
+    // Text has a list for each of these, whatever is in them.
+    let lists = shape
+        .iter()
+        .take_while(|&&length| length > 0)
+        .try_fold(1, |product: usize, &length| product.checked_mul(length));
+    if shape.contains(&0) && lists.is_none_or(|lists| lists > MOST_EMPTY_LISTS) {
+        return Err(ProgramError::new(format!(
+            "a value of {ty}, which has no elements but more than {MOST_EMPTY_LISTS} rows"
+        )));
+    }
+    Ok(shape)
 }
 
 /// Whether the number of values tells what the `?` of a type are.

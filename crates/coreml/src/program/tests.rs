@@ -150,7 +150,14 @@ fn value_of(program: &mut proto::Program) -> &mut proto::Value {
 #[test]
 fn faults_of_messages_are_named_with_their_place() {
     type Change = fn(&mut proto::Program);
-    let faults: [(Change, &str); 19] = [
+    let faults: [(Change, &str); 21] = [
+        (
+            |p| {
+                let input = main_of(p).inputs[0].clone();
+                main_of(p).inputs.push(input);
+            },
+            "the name `x` is given to two values at once",
+        ),
         (|p| p.version = 2, "the program: programs of version 2 are not known"),
         (
             |p| main_of(p).opset = "CoreML4".to_string(),
@@ -220,6 +227,21 @@ fn faults_of_messages_are_named_with_their_place() {
                     BTreeMap::from([("a".to_string(), proto::Value::default())])
             },
             "a tensor type with the attribute `a`",
+        ),
+        (
+            |p| {
+                let ty = tensor_of(&mut value_of(p).ty);
+                let dimension = |size| {
+                    let kind = proto::DimensionKind::Constant(proto::ConstantDimension { size });
+                    proto::Dimension { kind: Some(kind) }
+                };
+                (ty.rank, ty.dimensions) = (2, vec![dimension(1 << 40), dimension(0)]);
+                let none = TensorValues::Floats(proto::Floats { values: Vec::new() });
+                let tensor = proto::ImmediateKind::Tensor(proto::TensorValue { values: Some(none) });
+                let immediate = proto::ImmediateValue { kind: Some(tensor) };
+                value_of(p).kind = Some(proto::ValueKind::Immediate(immediate));
+            },
+            "which has no elements but more than 65536 rows",
         ),
     ];
     assert!(from_bytes(&small().encode_to_vec()).is_ok());
