@@ -1,6 +1,7 @@
 //! The weight files of a program on their way into a container.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
+use std::collections::btree_map::{BTreeMap, Entry};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -29,9 +30,9 @@ impl Assets {
             let failed = |error: BlobError| ContainerError::Weights { path: blob.path.clone(), error };
             let source = from.path(&blob.path).map_err(failed)?;
             let below = source.strip_prefix(from.directory()).unwrap_or(&source).to_owned();
-            if !assets.0.contains_key(&below) {
+            if let Entry::Vacant(place) = assets.0.entry(below) {
                 from.file(&blob.path).map_err(failed)?;
-                assets.0.insert(below, source);
+                place.insert(source);
             }
         }
         Ok(assets)

@@ -170,10 +170,7 @@ fn vector(sizes: &[i64]) -> LiteralValue {
 pub(crate) fn of_function(function: &Function) -> BTreeMap<String, Flexible> {
     let parts = function.attributes.get(NAME).map(|literal| items(&literal.value)).unwrap_or_default();
     let part = |wanted: &str| {
-        let part = parts
-            .iter()
-            .map(|part| items(part))
-            .find(|part| part.first().and_then(read_text) == Some(wanted));
+        let part = parts.iter().map(items).find(|part| part.first().and_then(read_text) == Some(wanted));
         part.and_then(|part| part.get(1)).map(pairs).unwrap_or_default()
     };
     let (enumerated, ranges) = (part("EnumeratedShapes"), part("RangeDims"));
