@@ -21,7 +21,7 @@ pub(crate) struct Args {
     /// Programs to verify
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
-    /// Also check the weights: the directory that `@model_path` stands for (default: weights are not read)
+    /// Also check the weights: the directory that `@model_path` stands for (default: those of a model, none of a .mil)
     #[arg(long, value_name = "DIR")]
     weights: Option<PathBuf>,
     /// Also check the engine's rules: of m1, m2, m3, m4, m5 or m6, or of all of them (`anemone rules` lists them)
@@ -114,8 +114,10 @@ fn check(
     } else {
         warnings = Errors::default();
     }
+    // A model's weights belong to it.
+    let own = source.model.is_some().then(|| WeightDirectory::new(&source.model_path));
     if let (true, Some(Err(found))) =
-        (verified.is_some(), weights.map(|weights| source.verify_blobs(weights)))
+        (verified.is_some(), weights.or(own.as_ref()).map(|weights| source.verify_blobs(weights)))
     {
         errors.extend(&found);
     }

@@ -75,7 +75,7 @@ fn one(path: &Path, source: &Source, args: &Args, output: &Output) -> Result<boo
     let json = |text| Line { file: path, ok: true, changed, text };
     if args.write {
         if changed {
-            files::replace(path, formatted.as_bytes())?;
+            files::replace(&source.path, formatted.as_bytes())?;
         }
         output.message(format_args!("{}: {}", path.display(), if changed { "changed" } else { "unchanged" }));
     }

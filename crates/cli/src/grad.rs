@@ -76,14 +76,11 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     };
     let Pair { forward, backward } = differentiate(&verified, &function.name, &request)?;
 
-    let from = match &args.weights {
-        Some(directory) => files::weights(directory)?,
-        None => WeightDirectory::new(args.file.parent().unwrap_or(Path::new(""))),
-    };
+    let from = source.weights(args.weights.as_deref())?;
     let copies = copies(&[&forward, &backward], &from, &WeightDirectory::new(&args.out))?;
     let programs = [("forward.mil", forward), ("backward.mil", backward)];
     let programs = programs.map(|(name, function)| (args.out.join(name), function));
-    let read = copies.iter().map(|(from, _)| from).chain([&args.file]);
+    let read = copies.iter().map(|(from, _)| from).chain(&source.files);
     let written = copies.iter().map(|(_, to)| to).chain(programs.iter().map(|(path, _)| path));
     refuse_overwriting(written, read)?;
     files::make_directory(&args.out)?;

@@ -10,6 +10,7 @@ use clap::{Parser, Subcommand};
 mod bench;
 mod check;
 mod common;
+mod convert;
 mod device_report;
 mod emit;
 mod eval;
@@ -90,6 +91,8 @@ subcommands! {
     Opt = opt,
     /// Write programs, and the weights they refer to
     Emit = emit,
+    /// Write a program in another form: text (.mil), or a Core ML model (.mlpackage, .mlmodelc, .mlmodel)
+    Convert = convert,
     /// Write a trained model in another form: llama2.c's .bin, or a Hugging Face directory
     Export = export,
     /// Plan how programs are cut for a chip of Apple's: tiles, buffers, time, and why

@@ -78,10 +78,7 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let program = verify_known(source.program.clone());
     let program = program.map_err(|errors| Failure::Program(source.render(&errors)))?;
     args.check()?;
-    let weights = match &args.weights {
-        Some(directory) => files::weights(directory)?,
-        None => WeightDirectory::new(args.file.parent().unwrap_or(Path::new(""))),
-    };
+    let weights = source.weights(args.weights.as_deref())?;
     let function = match args.passes.iter().any(|pass| pass.changes_one_function()) {
         true => source.function(args.function.as_deref())?.name.clone(),
         false => String::new(),
@@ -102,7 +99,7 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     args.passes.iter().try_for_each(|pass| work.apply(*pass, output))?;
     let Work { program, comments, unbaked, changes, .. } = work;
     let arrays = unbaked_arrays(args, &unbaked, &weights, output)?;
-    let read = args.inputs.iter().filter_map(GivenInput::file).chain([args.file.clone()]);
+    let read = args.inputs.iter().filter_map(GivenInput::file).chain(source.files.iter().cloned());
     let read: Vec<PathBuf> = read
         .chain(weights.opened())
         .chain(weight_files::referred_to(&source.program, weights.directory()))

@@ -73,9 +73,8 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let source = Source::load(&args.file)?;
     let program = verify_known(source.program.clone());
     let program = program.map_err(|errors| Failure::Program(source.render(&errors)))?;
-    let directory = args.file.parent().unwrap_or(Path::new(""));
-    let read =
-        std::iter::once(args.file.clone()).chain(weight_files::referred_to(&source.program, directory));
+    let directory = source.model_path.as_path();
+    let read = source.files.iter().cloned().chain(weight_files::referred_to(&source.program, directory));
     refuse_overwriting([&args.out], read.collect::<Vec<_>>())?;
     let trial = Trial::new(args, &source.program, directory)?;
     match trial.outcome(program.program())? {

@@ -9,7 +9,7 @@ use anemone_cpu::Options;
 use anemone_mil::runtime::{Executable, Runtime, RuntimeError};
 use anemone_mil::tensor::Tensor;
 use anemone_mil::types::{DType, TensorType};
-use anemone_mil::weights::{BlobError, WeightDirectory};
+use anemone_mil::weights::BlobError;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use serde::Serialize;
 use thiserror::Error;
@@ -96,10 +96,7 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let function = source.function(args.function.as_deref())?;
     let inputs = Inputs::new(function, &args.inputs)?;
     let tensors = inputs.read()?;
-    let weights = match &args.weights {
-        Some(directory) => files::weights(directory)?,
-        None => WeightDirectory::new(args.file.parent().unwrap_or(Path::new(""))),
-    };
+    let weights = source.weights(args.weights.as_deref())?;
     let mut report = None;
     let runtime: Box<dyn Runtime> = match args.runtime {
         RuntimeName::Ane => Box::new(args.engine.open(WeightsName::default(), None)?),
@@ -120,7 +117,7 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     output.detail(format_args!("prepared in {:?}", start.elapsed()));
     inputs.set_states(executable.as_mut())?;
     let files = result_files(executable.as_ref(), inputs.states(), &args.output)?;
-    let read = weights.opened().into_iter().chain(inputs.files()).chain([args.file.clone()]);
+    let read = weights.opened().into_iter().chain(inputs.files()).chain(source.files.iter().cloned());
     refuse_overwriting(&files, read)?;
     files::make_directory(&args.output)?;
 

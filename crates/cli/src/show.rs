@@ -12,10 +12,11 @@ use serde::Serialize;
 
 use crate::common::cost::{self, operations};
 use crate::common::files::{self, refuse_overwriting, serialize_path};
-use crate::common::source::Source;
+use crate::common::source::{self, Source};
 use crate::common::{Failure, Output};
 
 mod dot;
+mod model;
 
 /// Flags of `show`.
 #[derive(Debug, clap::Args)]
@@ -25,6 +26,9 @@ pub(crate) struct Args {
     /// Also draw the graph into this file, in Graphviz's language (default: not drawn)
     #[arg(long, value_name = "FILE")]
     dot: Option<PathBuf>,
+    /// Function to describe (default: all)
+    #[arg(long, value_name = "NAME")]
+    function: Option<String>,
 }
 
 /// An input, output or state.
@@ -53,17 +57,28 @@ struct Description<'a> {
     bytes: cost::Traffic,
 }
 
-/// Describes a program, function by function.
+/// Describes a program, function by function; of a pipeline, what each of its models takes and gives.
 ///
 /// # Errors
 ///
 /// When the file cannot be read or is no program; or, after everything is said, when it does not verify for
 /// another reason than that it has ops that are not known here.
 pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
-    refuse_overwriting(&args.dot, [&args.file])?;
+    if let Some(pipeline) = source::pipeline(&args.file)? {
+        model::print_pipeline(&pipeline, &args.file, output);
+        return Ok(());
+    }
     let source = Source::load(&args.file)?;
+    refuse_overwriting(&args.dot, &source.files)?;
     let verified = source.verify();
-    for function in &source.program.functions {
+    let described = args.function.as_deref().map(|name| source.function(Some(name))).transpose()?;
+    match &source.model {
+        Some(Ok(model)) => model::print(model, &source, output),
+        Some(Err(error)) => output.message(error),
+        None => {}
+    }
+    let functions = described.map_or(source.program.functions.as_slice(), std::slice::from_ref);
+    for function in functions {
         let description = describe(&source.path, function);
         output.result(text(&description), &description);
     }

@@ -1,9 +1,13 @@
-//! Replacing files whole, and files that stand for others.
+//! Replacing files and directories whole, and files that stand for others.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+
+mod directory;
+
+pub use directory::write_directory;
 
 /// Writes a file whole or not at all: `write` fills a new file beside `path`, which then goes to the disk and
 /// takes the place of `path` in one step. Whoever is killed in between leaves the old file as it was, and at

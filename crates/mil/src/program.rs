@@ -76,7 +76,7 @@ impl<T> Default for Named<T> {
 
 impl<T> Named<T> {
     /// Items whose names the caller knows to differ; in time linear in their number.
-    pub(crate) fn from_unique(items: Vec<(String, T)>) -> Self {
+    pub fn from_unique(items: Vec<(String, T)>) -> Self {
         Named(items)
     }
 

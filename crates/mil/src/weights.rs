@@ -40,6 +40,7 @@ mod source;
 mod writer;
 
 pub use error::BlobError;
+pub use packing::{pack, sign_extend, unpack};
 pub use reader::{BlobFile, Records};
 pub use record::{ALIGNMENT, Record, SENTINEL, VERSION};
 pub use source::{MODEL_PATH, WeightDirectory, WeightMap, WeightSource};

@@ -28,23 +28,17 @@ pub(crate) fn format(start: &[u8]) -> Option<&'static str> {
         // The length of a JSON header, and the header.
         [_, _, _, _, 0, 0, 0, 0, b'{', ..] => Some("it is a safetensors file"),
         // Protocol buffers: field 1 is a small number, the specification's version; field 2, the description.
-        [0x08, 1..=0x7f, 0x12, ..] => Some(
-            "it is a Core ML model (.mlmodel), which is not read yet; compile it on a Mac by `xcrun coremlcompiler \
-             compile FILE DIR`, and give the `model.mil` in the .mlmodelc that this makes",
-        ),
+        [0x08, 1..=0x7f, 0x12, ..] => {
+            Some("it is a Core ML model, whose name must end in .mlmodel to be read as one")
+        }
         _ => None,
     })
 }
 
-/// What a directory given as a program is, and which file to give instead.
+/// What a directory is that is given as a program and holds none that is known, and which file to give instead.
 pub(crate) fn directory(path: &Path) -> String {
     let has_extension =
         |wanted: &str| path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case(wanted));
-    if has_extension("mlpackage") || path.join("Manifest.json").is_file() && path.join("Data").is_dir() {
-        return "it is a Core ML package, which is not read yet; compile it on a Mac by `xcrun coremlcompiler \
-                compile PACKAGE DIR`, and give the `model.mil` in the .mlmodelc that this makes"
-            .to_string();
-    }
     let what =
         if has_extension("mlmodelc") { "a compiled Core ML model, a directory" } else { "a directory" };
     let programs = programs(path);

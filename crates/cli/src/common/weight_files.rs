@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anemone_mil::program::{LiteralValue, Program};
+use anemone_mil::program::Program;
 use anemone_mil::weights::MODEL_PATH;
 
 use super::Output;
@@ -28,11 +28,7 @@ pub(crate) fn referred_to(program: &Program, directory: &Path) -> Vec<PathBuf> {
 
 /// The paths of the weight files that a program refers to.
 pub(crate) fn blob_paths(program: &Program) -> impl Iterator<Item = &str> {
-    let ops = program.functions.iter().flat_map(|function| function.walk().map(|(_, op)| op));
-    ops.flat_map(|op| op.literals()).filter_map(|(_, literal)| match &literal.value {
-        LiteralValue::Blob(reference) => Some(reference.path.as_str()),
-        _ => None,
-    })
+    program.blobs().map(|reference| reference.path.as_str())
 }
 
 /// What follows `@model_path/` in a path.

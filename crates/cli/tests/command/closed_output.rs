@@ -48,6 +48,8 @@ fn every_file_is_emitted_drawn_and_formatted() {
 
     let file = place.file("linear.mil", LINEAR);
     unread(["show", &file, "--dot", &place.text("linear.dot")]).ended(0);
+    unread(["convert", &file, &place.text("linear.mlpackage")]).ended(0);
+    assert!(place.path("linear.mlpackage/Manifest.json").exists());
     assert!(place.path("linear.dot").exists());
 
     let untidy = LINEAR.replace("    ", " ");

@@ -44,21 +44,23 @@ fn models_in_directories_are_named_with_the_file_to_give() {
         .failed(1, &["a.mlmodelc: it is a compiled Core ML model", "without a .mil file"]);
     place.file("a.mlmodelc/model.mil", LINEAR);
     for subcommand in ["check", "fmt", "show"] {
-        anemone([subcommand, &compiled]).failed(1, &["a compiled Core ML model", &program]);
-        anemone([subcommand, &format!("{compiled}/")]).failed(1, &["a compiled Core ML model", &program]);
-        anemone([subcommand, &program]).ended(0);
+        for file in [&compiled, &format!("{compiled}/"), &program] {
+            anemone([subcommand, file]).ended(0);
+        }
     }
+    // Without its description it is no whole model.
+    anemone(["convert", &compiled, &place.text("a.mlpackage")]).failed(1, &["cannot read", "coremldata.bin"]);
     fs::create_dir_all(place.path("pipeline.mlmodelc/model0")).unwrap();
     place.file("pipeline.mlmodelc/model0/model.mil", LINEAR);
     let words = ["a compiled Core ML model", "pipeline.mlmodelc/model0/model.mil"];
     anemone(["check", &place.text("pipeline.mlmodelc")]).failed(1, &words);
 
     fs::create_dir_all(place.path("b.mlpackage/Data")).unwrap();
-    let words = ["b.mlpackage: it is a Core ML package", "not read yet", "xcrun coremlcompiler compile"];
-    anemone(["show", &place.text("b.mlpackage")]).failed(1, &words);
+    anemone(["show", &place.text("b.mlpackage")]).failed(1, &["cannot read", "b.mlpackage/Manifest.json"]);
     fs::create_dir_all(place.path("renamed/Data")).unwrap();
     place.file("renamed/Manifest.json", "{}");
-    anemone(["show", &place.text("renamed")]).failed(1, &["it is a Core ML package"]);
+    let words = ["renamed/Manifest.json: it is no manifest of a package"];
+    anemone(["show", &place.text("renamed")]).failed(1, &words);
 
     fs::create_dir(place.path("empty")).unwrap();
     anemone(["check", &place.text("empty")]).failed(1, &["it is a directory; a .mil file is expected here"]);
@@ -77,8 +79,11 @@ fn files_in_other_formats_are_named() {
     write_blob_file(place.path("w.bin"), |writer| writer.append(&values)).unwrap();
     let weights = place.text("w.bin");
     anemone(["show", &weights]).failed(1, &["a weight file, which programs refer to"]);
-    let model = place.file("a.mlmodel", b"\x08\x07\x12\x03\x0a\x01x");
-    anemone(["fmt", &model]).failed(1, &["a Core ML model (.mlmodel)", "xcrun coremlcompiler compile"]);
+    let model = place.file("model", b"\x08\x07\x12\x03\x0a\x01x");
+    anemone(["fmt", &model]).failed(1, &["a Core ML model", "must end in .mlmodel"]);
+    let network = super::support::repository().join("tests/coreml/neural_network.mlmodel");
+    anemone(["show", network.to_str().unwrap()])
+        .failed(1, &["a neural network of the older kind (`neuralNetwork`)"]);
     let archive = place.file("x.npz", b"PK\x03\x04rest");
     anemone(["fmt", &archive]).failed(1, &["a zip archive"]);
     let wide: Vec<u8> = LINEAR.encode_utf16().flat_map(u16::to_le_bytes).collect();

@@ -36,6 +36,18 @@ fn a_drawing_does_not_replace_its_program() {
 }
 
 #[test]
+fn a_program_in_another_form_does_not_replace_the_one_that_is_read() {
+    let place = Place::new();
+    let file = place.file("linear.mil", LINEAR);
+    for out in names(&place, "linear.mil") {
+        // A form is chosen by the name: links have none.
+        if out.ends_with(".mil") {
+            spared(anemone(["convert", &file, &out]), &file, LINEAR.as_bytes());
+        }
+    }
+}
+
+#[test]
 fn results_do_not_replace_inputs_programs_or_weights() {
     let place = Place::new();
     fs::create_dir(place.path("out")).unwrap();

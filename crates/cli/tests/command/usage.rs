@@ -31,6 +31,7 @@ fn help_gives_every_flag_one_line() {
         "generate",
         "eval",
         "export",
+        "convert",
     ] {
         let help = anemone(subcommand.split(' ').chain(["--help"])).ended(0).stdout;
         let after = help.split_once("Options:\n").unwrap().1;

@@ -4,7 +4,9 @@
 
 use std::collections::HashSet;
 
-use crate::program::{Argument, Block, Function, Literal, Op, OpId, ValueId};
+use crate::program::{
+    Argument, BlobReference, Block, Function, Literal, LiteralValue, Op, OpId, Program, ValueId,
+};
 
 /// The place of a literal in an op.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -52,6 +54,17 @@ impl Op {
                 Argument::Value(id) => Some(id),
                 _ => None,
             })
+        })
+    }
+}
+
+impl Program {
+    /// Where blob files keep what the program's ops are given, in order.
+    pub fn blobs(&self) -> impl Iterator<Item = &BlobReference> {
+        let ops = self.functions.iter().flat_map(|function| function.walk().map(|(_, op)| op));
+        ops.flat_map(Op::literals).filter_map(|(_, literal)| match &literal.value {
+            LiteralValue::Blob(reference) => Some(reference),
+            _ => None,
         })
     }
 }

@@ -7,7 +7,7 @@ const GROUP: usize = 8;
 /// The low `bits` bits of each value, without gaps; the last byte is filled up with zeros.
 ///
 /// `bits` is 1 to 8.
-pub(super) fn pack(values: &[u8], bits: u32) -> Vec<u8> {
+pub fn pack(values: &[u8], bits: u32) -> Vec<u8> {
     let mask = (1u64 << bits) - 1;
     let mut packed = Vec::with_capacity(packed_len(values.len(), bits));
     for group in values.chunks(GROUP) {
@@ -20,7 +20,7 @@ pub(super) fn pack(values: &[u8], bits: u32) -> Vec<u8> {
 /// Takes values of `bits` bits each out of `packed` and fills `values`, with zeros above those bits.
 ///
 /// `packed` holds at least as many bytes as the values take; `bits` is 1 to 8.
-pub(super) fn unpack(packed: &[u8], bits: u32, values: &mut [u8]) {
+pub fn unpack(packed: &[u8], bits: u32, values: &mut [u8]) {
     let mask = (1u64 << bits) - 1;
     for (bytes, group) in packed.chunks(bits as usize).zip(values.chunks_mut(GROUP)) {
         let mut word = [0; 8];
@@ -34,7 +34,7 @@ pub(super) fn unpack(packed: &[u8], bits: u32, values: &mut [u8]) {
 }
 
 /// Gives an integer of `bits` bits, the rest zeros, the sign that its highest bit stands for.
-pub(super) fn sign_extend(value: i8, bits: u32) -> i8 {
+pub fn sign_extend(value: i8, bits: u32) -> i8 {
     let unused = 8 - bits;
     value << unused >> unused
 }
