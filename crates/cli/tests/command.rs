@@ -14,6 +14,7 @@ mod command {
     mod closed_output;
     mod device_report;
     mod emit;
+    mod emit_layer;
     mod engine;
     mod export;
     mod fmt;

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fmt;
 
 use anemone_mil::error::Errors;
-use anemone_mil::program::{Program, ValueId};
+use anemone_mil::program::{Function, Program, ValueId};
 use anemone_mil::types::TensorType;
 use anemone_mil::verify::{Verified, verify};
 use thiserror::Error;
@@ -22,7 +22,7 @@ pub enum RewritingError {
         /// The rewriting's name.
         name: String,
         /// How it fails.
-        error: Box<dyn Error + Send + Sync>,
+        error: Failure,
     },
     /// Inputs or outputs that are not those of the layer any more.
     #[error("a layer that is rewritten {name} has other {which} than before: {after}, not {before}")]
@@ -38,6 +38,9 @@ pub enum RewritingError {
     },
 }
 
+/// How a rewriting fails.
+pub type Failure = Box<dyn Error + Send + Sync>;
+
 /// What makes a program into one that a backend takes, and that computes the same. Inputs and outputs stay as many, in
 /// their order, each of its element type and as many elements in the same order; their dimensions may be others.
 #[derive(Clone, Copy)]
@@ -45,7 +48,7 @@ pub struct Rewriting<'a> {
     /// What it does, as `for m4`.
     pub name: &'a str,
     /// Rewrites a program.
-    pub rewrite: &'a dyn Fn(&Verified) -> Result<Verified, Box<dyn Error + Send + Sync>>,
+    pub rewrite: &'a dyn Fn(&Verified) -> Result<Verified, Failure>,
 }
 
 impl fmt::Debug for Rewriting<'_> {
@@ -64,17 +67,13 @@ impl Rewriting<'_> {
         let before = verify(program)?;
         let failed = |error| RewritingError::Failed { name: self.name.to_string(), error };
         let after = (self.rewrite)(&before).map_err(failed)?.into_program();
-        let before = before.program();
-        let ports = |program: &Program, of: fn(&Program) -> &[ValueId]| -> Vec<Option<TensorType>> {
-            let types = of(program).iter().map(|&id| program.functions[0].value(id).ty.as_tensor());
-            types.collect()
-        };
-        let sides: [(&str, fn(&Program) -> &[ValueId]); 2] = [
-            ("inputs", |program| &program.functions[0].body.inputs),
-            ("outputs", |program| &program.functions[0].body.outputs),
+        let (old, new) = (&before.program().functions[0], &after.functions[0]);
+        let sides = [
+            ("inputs", &old.body.inputs, &new.body.inputs),
+            ("outputs", &old.body.outputs, &new.body.outputs),
         ];
-        for (which, of) in sides {
-            let (before, after) = (ports(before, of), ports(&after, of));
+        for (which, before, after) in sides {
+            let (before, after) = (types(old, before), types(new, after));
             if before.len() != after.len() || !before.iter().zip(&after).all(|(a, b)| holds_the_same(a, b)) {
                 let (name, [before, after]) = (self.name.to_string(), [before, after].map(listed));
                 return Err(RewritingError::Ports { name, which, before, after });
@@ -82,6 +81,11 @@ impl Rewriting<'_> {
         }
         Ok(after)
     }
+}
+
+/// The types of values; none for what is no tensor.
+fn types(function: &Function, values: &[ValueId]) -> Vec<Option<TensorType>> {
+    values.iter().map(|&id| function.value(id).ty.as_tensor()).collect()
 }
 
 fn holds_the_same(before: &Option<TensorType>, after: &Option<TensorType>) -> bool {
@@ -94,4 +98,43 @@ fn holds_the_same(before: &Option<TensorType>, after: &Option<TensorType>) -> bo
 fn listed(types: Vec<Option<TensorType>>) -> String {
     let text = |ty: Option<TensorType>| ty.map_or_else(|| "no tensor".to_string(), |ty| ty.to_string());
     types.into_iter().map(text).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use anemone_mil::text;
+
+    use super::*;
+
+    const SOURCE: &str = r#"program(1.3)
+{
+    func main<ios18>(tensor<fp16, [2, 8]> x) {
+            tensor<fp16, [2, 8]> y = relu(x = x)[name = string("y")];
+        } -> (y);
+}
+"#;
+
+    /// What comes of a rewriting that replaces the text of the program so.
+    fn rewritten(from: &str, to: &str) -> Result<Program, String> {
+        let parsed = |source: &str| text::parse(source).unwrap().program;
+        let rewrite =
+            |_: &Verified| -> Result<Verified, Failure> { Ok(verify(parsed(&SOURCE.replace(from, to)))?) };
+        let rewriting = Rewriting { name: "for a test", rewrite: &rewrite };
+        rewriting.apply(parsed(SOURCE)).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn inputs_and_outputs_may_have_other_dimensions_and_nothing_else() {
+        assert!(rewritten("[2, 8]", "[1, 16]").is_ok());
+        for (from, to, words) in [
+            ("[2, 8]", "[2, 9]", "other inputs than before: tensor<fp16, [2, 9]>, not tensor<fp16, [2, 8]>"),
+            ("fp16", "fp32", "other inputs"),
+            ("(y)", "(y, y)", "other outputs"),
+            ("[2, 8]> x)", "[2, 8]> x, tensor<fp16, [2, 8]> z)", "other inputs"),
+            ("relu", "no_op", "cannot be rewritten for a test"),
+        ] {
+            let refused = rewritten(from, to).unwrap_err();
+            assert!(refused.contains(words), "{refused}");
+        }
+    }
 }

@@ -3,12 +3,12 @@
 use std::error::Error;
 
 use anemone_ane::chips::Chips;
-use anemone_ane::legalize::legalize;
 use anemone_lm::config::Config;
 use anemone_mil::verify::Verified;
 
 use crate::common::Output;
 use crate::common::engine::own_chip;
+use crate::common::legal::{legal_layer, purpose};
 use crate::common::runtime::RuntimeName;
 
 use super::{Args, Offload};
@@ -30,8 +30,7 @@ impl Placement {
         }
         let given = args.simulator.chip.or_else(own_chip);
         let chips = given.map_or(Chips::ALL, Chips::from);
-        let name = if chips == Chips::ALL { "for every chip".to_string() } else { format!("for {chips}") };
-        Some(Placement { chips, name })
+        Some(Placement { chips, name: purpose(chips) })
     }
 
     /// What the rewriting is called.
@@ -43,20 +42,13 @@ impl Placement {
     ///
     /// # Errors
     ///
-    /// When legalisation fails.
+    /// Those of [`legal_layer`].
     pub(super) fn rewrite(
         &self,
         program: &Verified,
         output: &Output,
     ) -> Result<Verified, Box<dyn Error + Send + Sync>> {
-        let legalized = legalize(program, self.chips, None)?;
-        for change in &legalized.rewritten.changes {
-            output.detail(format_args!("layer {}: {change}", self.name));
-        }
-        for finding in &legalized.findings {
-            output.detail(format_args!("layer {}, left: {}: {}", self.name, finding.rule, finding.message));
-        }
-        Ok(legalized.rewritten.program)
+        legal_layer(program, self.chips, output)
     }
 }
 
