@@ -114,6 +114,7 @@ pub static PASSES: &[Pass] = &[
     },
     Pass { name: "square", rules: &[39], what: "`square` as a product", apply: arithmetic::square },
     Pass { name: "gelu", rules: &[22], what: "`gelu` written out", apply: functions::gelu },
+    Pass { name: "silu", rules: &[56], what: "`silu` as a product with `sigmoid`", apply: functions::silu },
     Pass {
         name: "softplus",
         rules: &[37],

@@ -104,10 +104,14 @@ fn describe(finding: &Finding, function: &Function) -> String {
     format!("{place}{}; {}", finding.message, finding.consequence())
 }
 
-/// What reports call a function: its name and its outputs, for most are named `main`.
+/// What reports call a function: its name and its first outputs, for most are named `main`.
 fn name_of(function: &Function) -> String {
-    let outputs = function.body.outputs.iter().map(|&id| function.value(id).name.as_str());
-    format!("{} → {}", function.name, outputs.collect::<Vec<_>>().join(", "))
+    const LISTED: usize = 3;
+    let outputs = &function.body.outputs;
+    let listed = outputs.iter().take(LISTED).map(|&id| function.value(id).name.as_str());
+    let more = outputs.len().saturating_sub(LISTED);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    format!("{} → {}{more}", function.name, listed.collect::<Vec<_>>().join(", "))
 }
 
 impl Runtime for Simulator {

@@ -9,6 +9,7 @@ pub(crate) mod findings;
 pub(crate) mod flags;
 pub(crate) mod foreign;
 pub(crate) mod interrupt;
+pub(crate) mod legal;
 pub(crate) mod memory;
 pub(crate) mod npy;
 pub(crate) mod output;

@@ -8,7 +8,7 @@ use anemone_ane::chips::Chip;
 use anemone_ane::probes::{self, Expectation, Observation, Probe, Subject};
 use serde::Serialize;
 
-use crate::common::engine::{InterfaceName, recovery};
+use crate::common::engine::{InterfaceName, own_chip, recovery, said};
 use crate::common::files;
 use crate::common::{Failure, Output};
 
@@ -185,13 +185,6 @@ fn ask(args: &Args, interface: InterfaceName, probe: &Probe, chip: Chip) -> Resu
     Ok(Entry { probe: name, interface: interface.name(), subject, expected, outcome, agrees })
 }
 
-/// What a command of the system says, in one line.
-fn said(command: &str, arguments: &[&str]) -> Option<String> {
-    let output = Command::new(command).args(arguments).output().ok()?;
-    let text = String::from_utf8(output.stdout).ok()?;
-    Some(text.trim().to_string()).filter(|text| output.status.success() && !text.is_empty())
-}
-
 /// The system and its version.
 fn system() -> String {
     let version = cfg!(target_os = "macos").then(|| said("sw_vers", &["-productVersion"])).flatten();
@@ -199,27 +192,4 @@ fn system() -> String {
         cfg!(target_os = "macos").then(|| said("sysctl", &["-n", "machdep.cpu.brand_string"])).flatten();
     let parts = [Some(std::env::consts::OS.to_string()), version, processor];
     parts.into_iter().flatten().collect::<Vec<_>>().join(" ")
-}
-
-/// This machine's chip, if it is one that is known.
-fn own_chip() -> Option<Chip> {
-    let brand = cfg!(target_os = "macos").then(|| said("sysctl", &["-n", "machdep.cpu.brand_string"]))??;
-    chip_of(&brand)
-}
-
-/// The chip that a processor's name tells: `Apple M4 Pro` is M4.
-fn chip_of(brand: &str) -> Option<Chip> {
-    brand.split_whitespace().find_map(|word| word.parse().ok())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_processors_name_tells_its_chip() {
-        assert_eq!(chip_of("Apple M4 Pro"), Some(Chip::M4));
-        assert_eq!(chip_of("Apple M1"), Some(Chip::M1));
-        assert_eq!(chip_of("Intel(R) Core(TM) i7"), None);
-    }
 }

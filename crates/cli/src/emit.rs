@@ -1,5 +1,6 @@
 //! `anemone emit`: programs and the weights they refer to.
 
+mod layer;
 mod planned;
 
 use std::path::{Path, PathBuf};
@@ -36,6 +37,8 @@ pub(crate) struct Args {
 enum What {
     /// Write the classifier head: final RMSNorm, classifier forward, softmax, classifier backward
     Head(HeadArgs),
+    /// Write one layer of a model: forward.mil, and the backward.mil derived from it, which reads forward's results
+    Layer(layer::LayerArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -96,6 +99,7 @@ struct WriteError {
 pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     match &args.what {
         What::Head(args) => head(args, output),
+        What::Layer(args) => layer::emit(args, output),
     }
 }
 
@@ -188,11 +192,15 @@ struct Line<'a> {
 fn write_weight(path: &Path, tensor: &Tensor, output: &Output) -> Result<(), Failure> {
     write_blob_file(path, |writer| writer.append(tensor))
         .map_err(|error| WriteError { path: path.to_owned(), error })?;
-    let bytes =
-        std::fs::metadata(path).map_err(|source| FileError::Read { path: path.to_owned(), source })?.len();
-    let ty = tensor.ty().to_string();
-    let text = format!("{}: {ty}, {bytes} bytes", path.display());
-    output.result(text, &Line { file: path, ty: Some(ty), bytes });
+    tell(path, Some(tensor.ty().to_string()), output)
+}
+
+/// Says that a file of weights is written.
+fn tell(path: &Path, ty: Option<String>, output: &Output) -> Result<(), Failure> {
+    let read = |source| FileError::Read { path: path.to_owned(), source };
+    let bytes = std::fs::metadata(path).map_err(read)?.len();
+    let shape = ty.as_ref().map_or(String::new(), |ty| format!("{ty}, "));
+    output.result(format!("{}: {shape}{bytes} bytes", path.display()), &Line { file: path, ty, bytes });
     Ok(())
 }
 

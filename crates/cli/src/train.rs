@@ -13,9 +13,11 @@ use anemone_lm::head::{HeadKind, Runtimes};
 use anemone_lm::interchange::{self, Difference};
 use anemone_lm::log::Record;
 use anemone_lm::model::Model;
+use anemone_lm::rewriting::Rewriting;
 use anemone_lm::run::{DataSource, Observer, Run, RunError, Summary, written_files};
 use anemone_lm::tokenizer::Tokenizer;
 use anemone_mil::runtime::Runtime;
+use anemone_mil::verify::Verified;
 use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use thiserror::Error;
@@ -28,6 +30,10 @@ use crate::common::output::{printable, warning};
 use crate::common::runtime::RuntimeName;
 use crate::common::simulator::{SimulatorFlags, SimulatorReport};
 use crate::common::{Failure, Output, config, interrupt};
+
+mod placement;
+
+use placement::Placement;
 
 /// The directory that a run writes to unless told otherwise.
 const DEFAULT_OUT: &str = "anemone-out";
@@ -107,7 +113,7 @@ pub(crate) struct Args {
     /// What runs the programs; a resumed run goes on only on the one it began on
     #[arg(long, value_enum, default_value = "cpu")]
     runtime: RuntimeName,
-    /// What that runtime computes; the rest is the CPU's (no difference for `cpu`)
+    /// What that runtime computes; the rest is the CPU's (no difference for `cpu`). The engine gets layers rewritten for its chip: with `ane` that of `--chip`, else this machine's
     #[arg(long, value_enum, default_value = "head")]
     offload: Offload,
     #[command(flatten)]
@@ -182,7 +188,10 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
 /// Trains to the end, or until the runtime can do no more in this process; gives the run's directory then.
 fn train(args: &Args, output: &Output) -> Result<Option<PathBuf>, Failure> {
     let TokenizerName::Bytes = args.tokenizer;
-    args.simulator.refuse_without_simulator(args.runtime)?;
+    let placement = Placement::of(args);
+    if placement.is_none() {
+        args.simulator.refuse_without_simulator(args.runtime)?;
+    }
     let options = Options { products: args.products.into(), ..Options::default() };
     let mut report = None;
     let head: Box<dyn Runtime> = match args.runtime {
@@ -199,7 +208,11 @@ fn train(args: &Args, output: &Output) -> Result<Option<PathBuf>, Failure> {
         Offload::Head => products.as_ref(),
         Offload::All => head.as_ref(),
     };
-    let runtimes = Runtimes { head: head.as_ref(), layers, products: products.as_ref() };
+    let placement = placement.as_ref();
+    let rewrite = placement.map(|placement| |program: &Verified| placement.rewrite(program, output));
+    let rewriting = placement.zip(rewrite.as_ref());
+    let layers_rewriting = rewriting.map(|(to, rewrite)| Rewriting { name: to.name(), rewrite });
+    let runtimes = Runtimes { head: head.as_ref(), layers, layers_rewriting, products: products.as_ref() };
     let mut run = match &args.resume {
         Some(file) if file.is_file() => return Err(TrainError::NotADirectory(file.clone()).into()),
         Some(directory) => Run::resume(directory, args.log.as_deref(), runtimes)?,
@@ -216,6 +229,9 @@ fn train(args: &Args, output: &Output) -> Result<Option<PathBuf>, Failure> {
         train.dtype.name(),
         head.name(),
     ));
+    if matches!(args.runtime, RuntimeName::Ane | RuntimeName::AneSim) {
+        output.message(placement::plan(trainer.config(), &head.identity(), placement));
+    }
     if trainer.steps_done() > 0 {
         output.message(format_args!("going on after step {}", trainer.steps_done()));
     }
@@ -255,6 +271,9 @@ fn go_on(args: &Args, directory: &Path, output: &Output) -> Result<(), Failure> 
         if let Some(value) = value {
             command.args([flag, value.get_name()]);
         }
+    }
+    if let Some(chip) = args.simulator.chip {
+        command.args(["--chip", chip.name()]);
     }
     if let Some(limit) = args.compilations {
         command.args(["--compilations".to_string(), limit.to_string()]);

@@ -15,6 +15,7 @@ mod command {
     mod convert;
     mod device_report;
     mod emit;
+    mod emit_layer;
     mod engine;
     mod export;
     mod fmt;

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use anemone_mil::program::BlobReference;
+use anemone_mil::runtime::Port;
 use anemone_mil::tensor::{self, Tensor};
 use anemone_mil::types::{DType, TensorType};
 use anemone_mil::weights::{BlobError, BlobFile, WeightSource};
@@ -37,6 +38,12 @@ pub struct OutOfMemory(pub TensorType);
 /// Zeros, or the error that there is no room for them.
 pub(crate) fn zeros(dtype: DType, dims: &[usize]) -> Result<Tensor, OutOfMemory> {
     Tensor::zeros(dtype, dims).ok_or_else(|| OutOfMemory(TensorType::new(dtype, dims)))
+}
+
+/// Zeros for an input or output of a prepared function, whose dimensions are known.
+pub(crate) fn zeros_for(port: &Port) -> Result<Tensor, OutOfMemory> {
+    let zeros = port.ty.shape.to_known().and_then(|dims| Tensor::zeros(port.ty.dtype, &dims));
+    zeros.ok_or_else(|| OutOfMemory(port.ty.clone()))
 }
 
 /// A tensor's values as the element type that its program declares; empty if it had another.

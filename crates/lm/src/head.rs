@@ -18,6 +18,7 @@ use crate::loss::LossError;
 use crate::prepared::Prepared;
 use crate::programs::ProgramError;
 use crate::programs::head::{GAIN, Head};
+use crate::rewriting::Rewriting;
 use fused::Fused;
 use separate::SeparatePrograms;
 
@@ -73,6 +74,8 @@ pub struct Runtimes<'a> {
     pub head: &'a dyn Runtime,
     /// Runs the layers' programs.
     pub layers: &'a dyn Runtime,
+    /// The form in which it takes them, if not as they are written.
+    pub layers_rewriting: Option<Rewriting<'a>>,
     /// Runs products that belong to the host, as dE.
     pub products: &'a dyn Runtime,
 }
@@ -80,7 +83,14 @@ pub struct Runtimes<'a> {
 impl<'a> Runtimes<'a> {
     /// One runtime for everything.
     pub fn all(runtime: &'a dyn Runtime) -> Runtimes<'a> {
-        Runtimes { head: runtime, layers: runtime, products: runtime }
+        Runtimes { head: runtime, layers: runtime, layers_rewriting: None, products: runtime }
+    }
+
+    /// What the results of layers depend on: the runtime's [identity](Runtime::identity), and how their programs are
+    /// rewritten.
+    pub fn layers_identity(&self) -> String {
+        let rewriting = self.layers_rewriting.map(|rewriting| format!(", layers {}", rewriting.name));
+        format!("{}{}", self.layers.identity(), rewriting.unwrap_or_default())
     }
 }
 

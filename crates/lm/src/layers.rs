@@ -8,16 +8,19 @@ use std::collections::HashMap;
 
 use anemone_mil::error::Errors;
 use anemone_mil::program::Program;
-use anemone_mil::runtime::{Executable, Runtime, RuntimeError, allocate_outputs};
+use anemone_mil::runtime::{Executable, Port, RuntimeError, allocate_outputs};
 use anemone_mil::tensor::Tensor;
+use anemone_mil::types::TensorType;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::device::{OutOfMemory, narrow, zeros};
+use crate::device::{OutOfMemory, narrow, zeros_for};
+use crate::head::Runtimes;
 use crate::model::{Model, ModelError, layer_parameter};
 use crate::prepared::prepare;
 use crate::programs::ProgramError;
 use crate::programs::layer::{Layer, LayerParameter, layer_parameters};
+use crate::rewriting::RewritingError;
 
 /// Why layers cannot be prepared or run.
 #[derive(Debug, Error)]
@@ -26,6 +29,19 @@ pub enum LayersError {
     /// A program cannot be written.
     #[error(transparent)]
     Program(#[from] ProgramError),
+    /// A program cannot be brought into the form that the runtime takes.
+    #[error(transparent)]
+    Rewriting(#[from] RewritingError),
+    /// Forward and backward were rewritten so that what one gives is not what the other takes.
+    #[error("backward takes `{name}` as {taken}, and it is {given}")]
+    Handover {
+        /// The tensor's name as an input of backward.
+        name: String,
+        /// Its type there.
+        taken: TensorType,
+        /// Its type where it comes from.
+        given: TensorType,
+    },
     /// The runtime refuses or fails.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
@@ -106,39 +122,40 @@ impl std::convert::From<Errors> for LayersError {
 }
 
 impl LayersRunner {
-    /// Prepares the layers of a model; weights are zero until [`LayersRunner::set_weights`]. Without `keep` they run
-    /// forward alone.
+    /// Prepares the layers of a model on the runtime of layers; weights are zero until [`LayersRunner::set_weights`].
+    /// Without `keep` they run forward alone.
     ///
     /// # Errors
     ///
-    /// A runtime that refuses a program, or tensors that do not fit in memory.
+    /// A program that cannot be rewritten as the runtimes say, or that the runtime refuses, or tensors that do not fit
+    /// in memory.
     pub fn new(
         layer: &Layer<'_>,
         keep: Option<Keep>,
-        runtime: &dyn Runtime,
+        runtimes: Runtimes<'_>,
     ) -> Result<LayersRunner, LayersError> {
-        let Layer { config, batch, seq, target } = *layer;
-        let dtype = target.mil_dtype();
-        let parameters = layer_parameters(config);
-        let output = || zeros(dtype, &[batch, config.dim, 1, seq]);
-        let training = match keep {
-            Some(keep) if config.layers > 0 => Some(Training::new(layer, keep, runtime)?),
-            _ => None,
-        };
+        let parameters = layer_parameters(layer.config);
+        if layer.config.layers == 0 {
+            return Ok(LayersRunner { plain: None, parameters, training: None, layers: Vec::new() });
+        }
+        let plain = prepared(layer.forward()?, runtimes)?;
+        let training = keep.map(|keep| Training::new(layer, keep, runtimes)).transpose()?;
         let tensors = || -> Result<LayerTensors, LayersError> {
-            let weights = parameters.iter().map(|parameter| zeros(dtype, &parameter.device_shape()));
+            let weights = plain.inputs().iter().skip(1).map(zeros_for).collect::<Result<_, _>>()?;
             let results = match &training {
                 Some(Training { keep: Keep::Everything, forward, .. }) => allocate_outputs(forward.as_ref())?,
-                _ => vec![output()?],
+                _ => allocate_outputs(plain.as_ref())?,
             };
-            Ok(LayerTensors { weights: weights.collect::<Result<_, _>>()?, results })
+            Ok(LayerTensors { weights, results })
         };
-        let layers = (0..config.layers).map(|_| tensors()).collect::<Result<_, _>>()?;
-        let plain = match config.layers {
-            0 => None,
-            _ => Some(prepare::<LayersError>(layer.forward()?, runtime)?),
-        };
-        Ok(LayersRunner { plain, parameters, training, layers })
+        let layers = (0..layer.config.layers).map(|_| tensors()).collect::<Result<_, _>>()?;
+        Ok(LayersRunner { plain: Some(plain), parameters, training, layers })
+    }
+
+    /// What goes into the first layer, x: `[B, D, 1, T]`, or as many elements in the dimensions of a rewriting. None
+    /// where there is no layer.
+    pub fn input(&self) -> Option<&Port> {
+        self.plain.as_ref().and_then(|plain| plain.inputs().first())
     }
 
     /// Takes over the model's present weights, rounded once to the device's dtype.
@@ -223,19 +240,21 @@ impl LayersRunner {
 }
 
 impl Training {
-    fn new(layer: &Layer<'_>, keep: Keep, runtime: &dyn Runtime) -> Result<Training, LayersError> {
-        let Layer { config, batch, seq, target } = *layer;
+    fn new(layer: &Layer<'_>, keep: Keep, runtimes: Runtimes<'_>) -> Result<Training, LayersError> {
         let pair = layer.differentiated()?;
         let sources = sources(&pair.forward, &pair.backward)?;
-        let forward = prepare::<LayersError>(pair.forward, runtime)?;
-        let backward = prepare::<LayersError>(pair.backward, runtime)?;
+        let forward = prepared(pair.forward, runtimes)?;
+        let backward = prepared(pair.backward, runtimes)?;
+        check_handover(forward.as_ref(), backward.as_ref(), &sources)?;
         let again = match keep {
             Keep::Everything => Vec::new(),
             Keep::Outputs => allocate_outputs(forward.as_ref())?,
         };
+        let gradients = allocate_outputs(backward.as_ref())?;
         Ok(Training {
-            gradients: allocate_outputs(backward.as_ref())?,
-            d_y: zeros(target.mil_dtype(), &[batch, config.dim, 1, seq])?,
+            // The same as d_x, which it is of the layer before.
+            d_y: gradients[0].clone(),
+            gradients,
             forward,
             backward,
             sources,
@@ -263,6 +282,37 @@ impl Training {
         let inputs: Vec<&Tensor> = self.sources.iter().map(tensor).collect();
         Ok(self.backward.run(&inputs, &mut self.gradients)?)
     }
+}
+
+/// Prepares a layer's program, in the form that the runtime of layers takes.
+fn prepared(program: Program, runtimes: Runtimes<'_>) -> Result<Box<dyn Executable>, LayersError> {
+    let program = match runtimes.layers_rewriting {
+        Some(rewriting) => rewriting.apply(program)?,
+        None => program,
+    };
+    prepare(program, runtimes.layers)
+}
+
+/// Checks that backward takes what it is handed over as it is.
+fn check_handover(
+    forward: &dyn Executable,
+    backward: &dyn Executable,
+    sources: &[From],
+) -> Result<(), LayersError> {
+    let (inputs, outputs) = (forward.inputs(), forward.outputs());
+    for (port, source) in backward.inputs().iter().zip(sources) {
+        let given = match *source {
+            From::Gradient => &backward.outputs()[0].ty,
+            From::Input => &inputs[0].ty,
+            From::Parameter(place) => &inputs[place + 1].ty,
+            From::Result(place) => &outputs[place].ty,
+        };
+        if *given != port.ty {
+            let (name, taken, given) = (port.name.clone(), port.ty.clone(), given.clone());
+            return Err(LayersError::Handover { name, taken, given });
+        }
+    }
+    Ok(())
 }
 
 /// Where backward's inputs come from, by their names.

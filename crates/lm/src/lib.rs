@@ -83,6 +83,7 @@ pub mod optimizer;
 mod prepared;
 pub mod programs;
 pub mod random;
+pub mod rewriting;
 pub mod run;
 pub mod stories;
 pub mod tokenizer;

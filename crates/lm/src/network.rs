@@ -10,7 +10,7 @@ use thiserror::Error;
 
 use crate::config::Config;
 use crate::data::Batch;
-use crate::device::{OutOfMemory, accumulate, exchange_outer, values, with_element, zeros};
+use crate::device::{OutOfMemory, accumulate, exchange_outer, values, with_element, zeros, zeros_for};
 use crate::element::DeviceElement;
 use crate::embedding::{self, EmbeddingError};
 use crate::head::{HeadError, HeadKind, HeadRunner, Runtimes};
@@ -98,14 +98,14 @@ impl Network {
         let dtype = head.target.mil_dtype();
         let keep = if train.recompute { Keep::Outputs } else { Keep::Everything };
         let layer = Layer { config: model, batch: train.batch, seq: train.seq, target: head.target };
-        let as_head = [1, model.dim, 1, train.positions()];
-        let as_layers = [train.batch, model.dim, 1, train.seq];
-        let (x, hidden) = match model.layers {
-            0 => (zeros(dtype, &as_head)?, None),
-            _ => (zeros(dtype, &as_layers)?, Some(zeros(dtype, &as_head)?)),
+        let layers = LayersRunner::new(&layer, trains.then_some(keep), runtimes)?;
+        let as_head = zeros(dtype, &[1, model.dim, 1, train.positions()])?;
+        let (x, hidden) = match layers.input() {
+            None => (as_head, None),
+            Some(input) => (zeros_for(input)?, Some(as_head)),
         };
         Ok(Network {
-            layers: LayersRunner::new(&layer, trains.then_some(keep), runtimes.layers)?,
+            layers,
             head: HeadRunner::new(head, kind, config.loss_options(), runtimes)?,
             config: config.clone(),
             x,

@@ -271,7 +271,7 @@ fn origin(
 ) -> Result<Checkpoint, CheckpointError> {
     let mut origin = Checkpoint::default();
     origin.set("runtime", &runtimes.head.identity())?;
-    origin.set("layers_runtime", &runtimes.layers.identity())?;
+    origin.set("layers_runtime", &runtimes.layers_identity())?;
     origin.set("data", source)?;
     origin.set("data_fingerprint", &fingerprint)?;
     origin.set("log", &log)?;
@@ -357,7 +357,7 @@ impl Run {
         let config: Config = checkpoint.get("config")?;
         config.validate().map_err(TrainError::from)?;
         for (key, given) in
-            [("runtime", runtimes.head.identity()), ("layers_runtime", runtimes.layers.identity())]
+            [("runtime", runtimes.head.identity()), ("layers_runtime", runtimes.layers_identity())]
         {
             let began: String = checkpoint.get(key)?;
             if began != given {

@@ -1,7 +1,7 @@
 //! Functions of one number, and sums along an axis, written with ops that chips compute right.
 
 use anemone_mil::builder::FunctionBuilder;
-use anemone_mil::ops::{Clip, CumSum, Gelu, Minimum, Operand, Round, Softplus, call};
+use anemone_mil::ops::{Clip, CumSum, Gelu, Minimum, Operand, Round, Silu, Softplus, call};
 use anemone_mil::passes::{PassError, Rewritten, Site, replace_ops};
 use anemone_mil::tensor::Tensor;
 use anemone_mil::verify::Verified;
@@ -41,6 +41,16 @@ pub(super) fn gelu(program: &Verified, _: Chips) -> Result<Rewritten, PassError>
         Ok(Some(vec![build.bind(name, call::mul(half, gate))?]))
     };
     replace_ops(program, replace, |number| format!("{number} `gelu` written out (R22)"))
+}
+
+/// Writes `silu` as a product with `sigmoid`, whose table is closer (R56).
+pub(super) fn silu(program: &Verified, _: Chips) -> Result<Rewritten, PassError> {
+    let replace = |site: Site<'_>, build: &mut FunctionBuilder| {
+        let Some(row) = site.bound::<Silu>() else { return Ok(None) };
+        let gate = build.bind(&format!("{}_gate", site.name()), call::sigmoid(&row.x))?;
+        Ok(Some(vec![build.bind(site.name(), call::mul(&row.x, gate))?]))
+    };
+    replace_ops(program, replace, |number| format!("{number} `silu` written with `sigmoid` (R56)"))
 }
 
 /// The largest operand of `softplus` that is right on every chip.

@@ -72,13 +72,14 @@ fn shape(dims: &[i32]) -> Shape {
 fn shapes(function: &Function, value: ValueId, limits: &Longest) -> Option<(Vec<i32>, Vec<i32>)> {
     let Type::Tensor(ty) = &function.value(value).ty else { return None };
     let before = dims(ty)?;
-    let after = folded(&before)?;
+    let after = folded(&before, limits.spatial)?;
     let exceeds = limits.exceeded(&TensorType { dtype: ty.dtype, shape: shape(&after) }).is_some();
     (!exceeds).then_some((before, after))
 }
 
-/// The dimensions with the fewest last ones folded that make a multiple; `None` where the last one is, or none does.
-fn folded(dims: &[i32]) -> Option<Vec<i32>> {
+/// The dimensions with the fewest last ones folded that make a multiple; `None` where the last one is, or none does. What
+/// is longer than `most` is cut into rows.
+fn folded(dims: &[i32], most: u64) -> Option<Vec<i32>> {
     if dims.last()? % MULTIPLE == 0 || dims.contains(&0) {
         return None;
     }
@@ -86,11 +87,24 @@ fn folded(dims: &[i32]) -> Option<Vec<i32>> {
     for (count, &dim) in dims.iter().rev().enumerate() {
         product = product.checked_mul(dim)?;
         if product % MULTIPLE == 0 {
-            let rest = &dims[..dims.len() - count - 1];
-            return Some([vec![1; count], rest.to_vec(), vec![product]].concat());
+            let rest = dims[..dims.len() - count - 1].to_vec();
+            let row = row(product, most)?;
+            return Some(match product / row {
+                1 => [vec![1; count], rest, vec![row]].concat(),
+                // The last dimension was no multiple, so there is one more.
+                rows => [vec![1; count - 1], rest, vec![rows, row]].concat(),
+            });
         }
     }
     None
+}
+
+/// The longest row of at most `most` elements that this many are cut into, a multiple of 16.
+fn row(elements: i32, most: u64) -> Option<i32> {
+    let fits = |rows: &i32| {
+        elements % (rows * MULTIPLE) == 0 && u64::try_from(elements / rows).is_ok_and(|row| row <= most)
+    };
+    (1..=elements / MULTIPLE).find(fits).map(|rows| elements / rows)
 }
 
 /// Makes a reshape of a reshape at once, as of an input whose axes are folded (R11), or of a value of too many (R6).
@@ -116,6 +130,7 @@ mod tests {
 
     #[test]
     fn the_fewest_axes_are_folded() {
+        let folded = |dims: &[i32]| folded(dims, 16384);
         assert_eq!(folded(&[64, 32, 1, 1]), Some(vec![1, 1, 64, 32]));
         assert_eq!(folded(&[3, 4, 4]), Some(vec![1, 3, 16]));
         assert_eq!(folded(&[16, 3]), Some(vec![1, 48]));
@@ -123,5 +138,8 @@ mod tests {
         assert_eq!(folded(&[3, 5]), None);
         assert_eq!(folded(&[]), None);
         assert_eq!(folded(&[0, 16, 1]), None);
+        // 344 is no multiple of 16, and 128 · 344 too long for a row.
+        assert_eq!(folded(&[128, 344, 1, 1]), Some(vec![1, 1, 4, 11008]));
+        assert_eq!(folded(&[16, 1, 16411]), Some(vec![1, 16411, 16]));
     }
 }

@@ -2,9 +2,11 @@
 
 use std::env;
 use std::ffi::OsString;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anemone_ane::chips::Chip;
 use anemone_ane::device::e5rt::E5rt;
 use anemone_ane::device::{Budget, Engine, Interface, Options, Weights, in_memory};
 use anemone_cpu::{Cpu, Options as CpuOptions};
@@ -118,5 +120,35 @@ impl EngineFlags {
         };
         let flags = [flag("--interface", interface), flag("--fallback", fallback)];
         flags.into_iter().flatten().flatten().collect()
+    }
+}
+
+/// What a command of the system says, in one line.
+pub(crate) fn said(command: &str, arguments: &[&str]) -> Option<String> {
+    let output = Command::new(command).args(arguments).output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    Some(text.trim().to_string()).filter(|text| output.status.success() && !text.is_empty())
+}
+
+/// This machine's chip, if it is one that is known.
+pub(crate) fn own_chip() -> Option<Chip> {
+    let brand = cfg!(target_os = "macos").then(|| said("sysctl", &["-n", "machdep.cpu.brand_string"]))??;
+    chip_of(&brand)
+}
+
+/// The chip that a processor's name tells: `Apple M4 Pro` is M4.
+fn chip_of(brand: &str) -> Option<Chip> {
+    brand.split_whitespace().find_map(|word| word.parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_processors_name_tells_its_chip() {
+        assert_eq!(chip_of("Apple M4 Pro"), Some(Chip::M4));
+        assert_eq!(chip_of("Apple M1"), Some(Chip::M1));
+        assert_eq!(chip_of("Intel(R) Core(TM) i7"), None);
     }
 }

@@ -9,7 +9,7 @@ use half::f16;
 
 use crate::common::number;
 
-use super::support::{Place, Run, array, command, finished};
+use super::support::{Place, Run, anemone, array, command, finished};
 
 /// y = x², in fp16, as the engine takes it.
 const PROGRAM: &str = r#"program(1.3)
@@ -182,8 +182,8 @@ fn train(place: &Place, out: &str, more: &[&str], variables: &[(&str, &str)]) ->
 #[test]
 fn baked_weights_go_on_in_another_process_with_the_same_losses() {
     let place = Place::new();
-    // One for each of the five programs, and as many for those of the sample, of which two run.
-    let whole = train(&place, "whole", &[], &[("COMPILATIONS", "10")]).ended(0);
+    // One for each of the five programs; the sample is the host's.
+    let whole = train(&place, "whole", &[], &[("COMPILATIONS", "5")]).ended(0);
     assert!(!whole.stderr.contains("warning"), "{whole:#?}");
     let expected = losses(&place.path("whole"));
     // Many processes; each does two steps and a half, so that validation fails after a step, too.
@@ -214,4 +214,70 @@ fn many_updates_of_baked_weights_survive_the_limit() {
     let restarts = baked.stderr.matches("going on after step").count() as u64;
     assert!(restarts >= 4 * updates / 119, "{baked:#?}");
     assert_eq!(losses(&place.path("baked")), losses(&place.path("whole")));
+}
+
+/// Layers on the engine: as many programs whatever the depth, and the simulator's losses, to the bit.
+///
+/// `ANEMONE_LAYER_STEPS=100` trains the built-in `tiny` for so many steps, not small models for a few.
+#[test]
+fn layers_on_the_engine_are_the_simulators_with_eight_programs() {
+    let place = Place::new();
+    let text: String = (0..60).map(|i| format!("line {i} says that {} sheep sleep\n", i * i % 37)).collect();
+    let data = place.file("text.txt", text);
+    let small = |layers: usize| {
+        let config = format!(
+            "[model]\ndim = 32\nlayers = {layers}\nheads = 2\nkv_heads = 1\nhidden = 48\ntied = true\n\
+             [train]\nbatch = 2\nseq = 16\nsteps = 4\nlr = 1e-3\n"
+        );
+        let config = place.file(&format!("{layers}.toml"), config);
+        ["--config", &config, "--data", &data].map(str::to_string).to_vec()
+    };
+    let runs = match std::env::var("ANEMONE_LAYER_STEPS") {
+        Ok(steps) => vec![vec!["--config".to_string(), "tiny".into(), "--steps".into(), steps]],
+        Err(_) => vec![small(2), small(6)],
+    };
+    for (index, flags) in runs.iter().enumerate() {
+        let train = |name: &str, more: &[&str], on: &dyn Fn(&[&str]) -> Run| {
+            let out = place.text(&format!("{name}-{index}"));
+            let flags = flags.iter().map(String::as_str).chain(more.iter().copied());
+            let arguments: Vec<&str> = ["train", "--out", &out].into_iter().chain(flags).collect();
+            let start = std::time::Instant::now();
+            let run = on(&arguments).ended(0);
+            let losses = losses(Path::new(&out));
+            println!("{name}: {} steps in {:?}", losses.len(), start.elapsed());
+            (run, losses)
+        };
+        let (_, cpu) = train("cpu", &[], &|arguments| anemone(arguments));
+        let flags = ["--offload", "all", "--chip", "m4"];
+        let simulated = |arguments: &[&str]| anemone([arguments, &["--runtime", "ane-sim"]].concat());
+        let (run, simulated) = train("simulated", &flags, &simulated);
+        for line in
+            ["on ane-sim (m4):\n  layers     3 programs, for m4, for all ", "on the host:\n  embedding  "]
+        {
+            assert!(run.stderr.contains(line), "{run:#?}");
+        }
+        let worst = cpu.iter().zip(&simulated).map(|(&(_, cpu, _), &(_, simulated, _))| {
+            let [cpu, simulated] = [cpu, simulated].map(f64::from_bits);
+            (simulated / cpu - 1.0).abs()
+        });
+        let worst = worst.fold(0.0, f64::max);
+        let [first, last] =
+            [&simulated[0], &simulated[simulated.len() - 1]].map(|step| f64::from_bits(step.1));
+        println!("losses from {first} to {last}; at most {worst:.2e} from those of the CPU");
+        assert!(worst < 0.05 && cpu != simulated, "{worst}: {cpu:?}, {simulated:?}");
+        // With one compilation less there would be an error.
+        let flags = [&flags[..], &["--fallback", "none"]].concat();
+        let on = |limit: &'static str| {
+            let place = &place;
+            move |arguments: &[&str]| on_engine(place, arguments, &[("COMPILATIONS", limit)])
+        };
+        let (_, engine) = train("engine", &flags, &on("8"));
+        assert_eq!(engine, simulated);
+        let out = place.text(&format!("few-{index}"));
+        let arguments: Vec<&str> =
+            ["train", "--out", &out].into_iter().chain(flags.iter().copied()).collect();
+        let arguments =
+            [&arguments[..], &runs[index].iter().map(String::as_str).collect::<Vec<_>>()].concat();
+        on("7")(&arguments).failed(1, &["the engine's compiler refuses the program"]);
+    }
 }

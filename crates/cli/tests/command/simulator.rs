@@ -135,22 +135,27 @@ fn layers_train_in_engine_arithmetic_too() {
         "[model]\ndim = 32\nlayers = 2\nheads = 2\nkv_heads = 1\nhidden = 48\ntied = true\n\
          [train]\nbatch = 2\nseq = 16\nsteps = 4\nlr = 1e-3\n",
     );
+    let data = place.file("text.txt", "sheep sleep where they may\n".repeat(60));
     let losses = |name: &str, runtime: &[&str]| -> Vec<f64> {
         let out = place.text(name);
-        anemone([&["train", "-q", "--config", &config, "--out", &out], runtime].concat()).ended(0);
+        let run = ["train", "-q", "--config", &config, "--data", &data, "--out", &out];
+        anemone([&run[..], runtime].concat()).ended(0);
         let records = log::read(&Path::new(&out).join("log.jsonl")).unwrap();
         records.iter().map(|record| record.loss).collect()
     };
-    let simulated = ["--runtime", "ane-sim", "--chip", "m4", "--offload", "all"];
-    let (cpu, engine) = (losses("cpu", &[]), losses("engine", &simulated));
-    assert_eq!((cpu.len(), engine.len()), (4, 4));
-    assert_ne!(cpu, engine);
-    for (cpu, engine) in cpu.iter().zip(&engine) {
-        assert!((engine / cpu - 1.0).abs() < 0.05, "{engine}, on the CPU {cpu}");
+    let cpu = losses("cpu", &[]);
+    for chip in ["m1", "m2", "m3", "m5", "m6", "m4"] {
+        let simulated = ["--runtime", "ane-sim", "--chip", chip, "--offload", "all"];
+        let engine = losses(chip, &simulated);
+        assert_eq!((cpu.len(), engine.len()), (4, 4));
+        assert_ne!(cpu, engine);
+        for (cpu, engine) in cpu.iter().zip(&engine) {
+            assert!((engine / cpu - 1.0).abs() < 0.05, "{chip}: {engine}, on the CPU {cpu}");
+        }
     }
     // It goes on only with the layers where they were.
-    let out = place.text("engine");
+    let out = place.text("m4");
     let resume = ["train", "--resume", &out, "--runtime", "ane-sim", "--chip", "m4"];
-    anemone(resume).failed(1, &["the run began on the runtime ane-sim (m4)"]);
+    anemone(resume).failed(1, &["the run began on the runtime ane-sim (m4), layers for m4,"]);
     anemone([&resume[..], &["--offload", "all"]].concat()).ended(0);
 }

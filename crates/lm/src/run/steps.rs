@@ -155,7 +155,9 @@ impl Run {
         Ok(path)
     }
 
+    /// The sample is the host's: token by token, programs of one position are not worth a device's compilations.
     fn sample(&self, runtimes: Runtimes<'_>) -> Result<String, RunError> {
+        let runtimes = Runtimes::all(runtimes.products);
         let sampler = Sampler::new(1.0, 1.0)?;
         let mut random = Random::new(self.trainer.config().train.seed);
         let prompt = Tokenizer::Bytes.encode(b"\n")?;
