@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anemone_cpu::Options;
-use anemone_lm::data::{evaluation_batches, read_text};
+use anemone_lm::data::{Tokens, evaluation_batches, read_text};
 use anemone_lm::head::Runtimes;
 use anemone_lm::network::Network;
 use anemone_lm::run::Trained;
@@ -51,11 +51,12 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let runtimes = Runtimes::all(runtime.as_ref());
     let mut network = Network::new(&config, config.train.head, false, runtimes)?;
     network.set_weights(&model)?;
-    let loss =
-        network.mean_loss(&model, evaluation_batches(&tokens, config.train.batch, config.train.seq))?;
-    let predicted = tokens.len() - 1;
     // The first token is not predicted, and its bytes are not counted.
     let bytes = text.len() - tokenizer.decode(&tokens[..1])?.len();
+    let predicted = tokens.len() - 1;
+    let tokens = Tokens::from(tokens);
+    let loss =
+        network.mean_loss(&model, evaluation_batches(&tokens, config.train.batch, config.train.seq))?;
     let loss_per_byte = loss * predicted as f64 / bytes.max(1) as f64;
     let evaluation = Evaluation { loss, perplexity: loss.exp(), loss_per_byte, tokens: predicted, bytes };
     let text = format!(

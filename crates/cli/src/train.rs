@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anemone_cpu::Options;
 use anemone_lm::config::{MAX_DIMENSION, MAX_STEPS, TrainConfig};
+use anemone_lm::data::TokenDtype;
 use anemone_lm::head::{HeadKind, Runtimes};
 use anemone_lm::interchange::{self, Difference};
 use anemone_lm::log::Record;
@@ -38,6 +39,22 @@ enum TokenizerName {
     Bytes,
 }
 
+/// How files of tokens hold them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum TokenDtypeName {
+    U16,
+    U32,
+}
+
+impl From<TokenDtypeName> for TokenDtype {
+    fn from(name: TokenDtypeName) -> TokenDtype {
+        match name {
+            TokenDtypeName::U16 => TokenDtype::U16,
+            TokenDtypeName::U32 => TokenDtype::U32,
+        }
+    }
+}
+
 /// What runs on the runtime that was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Offload {
@@ -54,9 +71,12 @@ pub(crate) struct Args {
     /// Begin with the weights of a model: a Hugging Face directory, or a llama2.c .bin; its dimensions are taken from it
     #[arg(long, value_name = "DIR|FILE.bin", conflicts_with = "resume")]
     init: Option<PathBuf>,
-    /// Text to train on, one file after the other; the last tenth is for validation [default: built-in stories]
+    /// Text, or tokens as little-endian numbers (.bin), one file after the other; the last tenth is for validation [default: built-in stories]
     #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with = "resume")]
     data: Vec<PathBuf>,
+    /// Numbers in .bin files of tokens [default: u16, or u32 for vocabularies over 65536]
+    #[arg(long, value_enum, conflicts_with = "resume")]
+    token_dtype: Option<TokenDtypeName>,
     /// How text becomes tokens
     #[arg(long, value_enum, default_value = "bytes")]
     tokenizer: TokenizerName,
@@ -144,6 +164,12 @@ enum TrainError {
         field = .0.field, configured = .0.values[0], found = .0.values[1], config = .1.display(), init = .2.display()
     )]
     OtherModel(Difference, PathBuf, PathBuf),
+    /// Text and tokens together.
+    #[error("{} holds tokens and {} text; `--data` takes files of one kind", .0.display(), .1.display())]
+    MixedData(PathBuf, PathBuf),
+    /// A flag about files of tokens, without one.
+    #[error("`--token-dtype` is about files of tokens, which end in `.bin`, and `--data` names none")]
+    NoTokens,
     /// Something else than a run's directory, maybe the checkpoint in it.
     #[error("`--resume` takes the directory of a run, and {} is a file", .0.display())]
     NotADirectory(PathBuf),
@@ -204,7 +230,7 @@ fn train(args: &Args, output: &Output) -> Result<Option<PathBuf>, Failure> {
     let trainer = run.trainer();
     let train = &trainer.config().train;
     output.message(format_args!(
-        "{} weights, {} tokens of text, {} steps of {} tokens, {}, on {}",
+        "{} weights, {} tokens to train on, {} steps of {} tokens, {}, on {}",
         trainer.model().weights(),
         trainer.data().train().len(),
         train.steps,
@@ -312,19 +338,35 @@ fn create(args: &Args, runtimes: Runtimes<'_>) -> Result<Run, Failure> {
     train.head = args.head.map_or(train.head, Into::into);
     config.model.soft_cap = args.soft_cap.or(config.model.soft_cap);
     let model = model.map(|model| Model { config: config.model.clone(), ..model });
+    let source = source(args, config.model.vocab)?;
     let bytes = Tokenizer::Bytes.vocab();
-    if config.model.vocab > bytes {
+    if config.model.vocab > bytes && !matches!(source, DataSource::Tokens { .. }) {
         let vocab = config.model.vocab;
         warning(&format!("text is read as bytes, which are {bytes} of the {vocab} tokens of this model"));
     }
     if config.train.head == HeadKind::Fused && !args.runtime.offers_fused_head()? {
         return Err(TrainError::NoFusedHead(args.runtime).into());
     }
-    let source =
-        if args.data.is_empty() { DataSource::BuiltIn } else { DataSource::Files(absolute(&args.data)?) };
     match Run::create_from(model, config, source, directory, args.log.as_deref(), runtimes) {
         Err(RunError::Occupied(directory)) => Err(TrainError::Occupied(directory).into()),
         other => Ok(other?),
+    }
+}
+
+/// What is trained on. Files that end in `.bin` hold tokens.
+fn source(args: &Args, vocab: usize) -> Result<DataSource, Failure> {
+    let (tokens, text): (Vec<&PathBuf>, Vec<&PathBuf>) =
+        args.data.iter().partition(|file| file.extension().is_some_and(|extension| extension == "bin"));
+    let files = absolute(&args.data)?;
+    match (tokens.first(), text.first()) {
+        (None, _) if args.token_dtype.is_some() => Err(TrainError::NoTokens.into()),
+        (None, None) => Ok(DataSource::BuiltIn),
+        (None, Some(_)) => Ok(DataSource::Files(files)),
+        (Some(_), None) => {
+            let dtype = args.token_dtype.map_or_else(|| TokenDtype::of_vocab(vocab), Into::into);
+            Ok(DataSource::Tokens { files, dtype })
+        }
+        (Some(&tokens), Some(&text)) => Err(TrainError::MixedData(tokens.clone(), text.clone()).into()),
     }
 }
 
@@ -337,27 +379,35 @@ fn absolute(paths: &[PathBuf]) -> Result<Vec<PathBuf>, FileError> {
 }
 
 fn describe(summary: &Summary) -> String {
+    let counted = |nats: Option<f64>, what: &str| {
+        nats.map_or("none: the data are tokens".to_string(), |nats| {
+            format!("{nats} nats per byte (byte {what} of the training text)")
+        })
+    };
+    let model =
+        summary.model.as_ref().map_or("none: transformers has no soft cap".to_string(), |directory| {
+            format!("{} (config.json and model.safetensors)", directory.display())
+        });
+    let sample = summary
+        .sample
+        .as_ref()
+        .map_or_else(String::new, |sample| format!("\nsample\n\n{}", printable(sample.trim())));
     format!(
         "steps                 {}\n\
          validation loss       {} nats per token\n\
-         5-gram cross entropy  {} nats per byte (byte 5-grams of the training text, Witten-Bell)\n\
-         bigram cross entropy  {} nats per byte (byte bigrams of the training text, add-one smoothing)\n\
+         5-gram cross entropy  {}\n\
+         bigram cross entropy  {}\n\
          checkpoint            {}\n\
-         model                 {}\n\
+         model                 {model}\n\
          log                   {}\n\
-         loss curve            {}\n\
-         sample\n\n{}",
+         loss curve            {}{sample}",
         summary.steps,
         summary.validation_loss,
-        summary.five_gram_cross_entropy,
-        summary.bigram_cross_entropy,
+        counted(summary.five_gram_cross_entropy, "5-grams, Witten-Bell,"),
+        counted(summary.bigram_cross_entropy, "bigrams, add-one smoothing,"),
         summary.checkpoint.display(),
-        summary.model.as_ref().map_or("none: transformers has no soft cap".to_string(), |directory| {
-            format!("{} (config.json and model.safetensors)", directory.display())
-        }),
         summary.log.display(),
         summary.curve.display(),
-        printable(summary.sample.trim())
     )
 }
 

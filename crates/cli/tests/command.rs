@@ -12,6 +12,7 @@ mod command {
     mod bench;
     mod check;
     mod closed_output;
+    mod data;
     mod device_report;
     mod emit;
     mod engine;

@@ -23,7 +23,7 @@ use thiserror::Error;
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::config::Config;
 use crate::curve::CurveError;
-use crate::data::{DataError, Dataset, bigram_cross_entropy};
+use crate::data::{DataError, Dataset, TokenDtype, Tokens, bigram_cross_entropy};
 use crate::files::{FileError, make_directory, refuse_overwriting, serialize_optional_path, serialize_path};
 use crate::generate::SampleError;
 use crate::head::Runtimes;
@@ -128,24 +128,40 @@ pub enum RunError {
     ChangedData,
 }
 
-/// Where a run's text comes from.
+/// Where a run's data come from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DataSource {
     /// The built-in stories.
     BuiltIn,
     /// Text files, one after the other.
     Files(Vec<PathBuf>),
+    /// Files of tokens, one after the other.
+    Tokens {
+        /// The files.
+        files: Vec<PathBuf>,
+        /// How they hold their tokens.
+        dtype: TokenDtype,
+    },
 }
 
 impl DataSource {
-    /// Reads the text, as tokens of `tokenizer` and windows of T = `seq`.
+    /// The files, if it is not built in.
+    pub fn files(&self) -> &[PathBuf] {
+        match self {
+            DataSource::BuiltIn => &[],
+            DataSource::Files(files) | DataSource::Tokens { files, .. } => files,
+        }
+    }
+
+    /// Reads the text, as tokens of `tokenizer`, or maps the tokens, all below V = `vocab`; for windows of T = `seq`.
     ///
     /// # Errors
-    /// A file that cannot be read, or a text that is too short.
-    pub fn load(&self, tokenizer: &Tokenizer, seq: usize) -> Result<Dataset, DataError> {
+    /// A file that cannot be read, data that are too short, or a token that is not below V.
+    pub fn load(&self, tokenizer: &Tokenizer, vocab: usize, seq: usize) -> Result<Dataset, DataError> {
         match self {
             DataSource::BuiltIn => Dataset::built_in(tokenizer, seq),
             DataSource::Files(paths) => Dataset::from_files(paths, tokenizer, seq),
+            DataSource::Tokens { files, dtype } => Dataset::from_token_files(files, *dtype, vocab, seq),
         }
     }
 }
@@ -176,10 +192,10 @@ pub struct Summary {
     /// Loss over the whole validation text, in nats per token.
     pub validation_loss: f64,
     /// Cross entropy of the byte-bigram model, counted on the training text with add-one smoothing, over the
-    /// same validation text, in nats per byte.
-    pub bigram_cross_entropy: f64,
+    /// same validation text, in nats per byte; none for data that are tokens of no text.
+    pub bigram_cross_entropy: Option<f64>,
     /// Cross entropy of the interpolated Witten–Bell byte 5-gram model, likewise, in nats per byte.
-    pub five_gram_cross_entropy: f64,
+    pub five_gram_cross_entropy: Option<f64>,
     /// The checkpoint.
     #[serde(serialize_with = "serialize_path")]
     pub checkpoint: PathBuf,
@@ -193,8 +209,8 @@ pub struct Summary {
     /// The loss curve.
     #[serde(serialize_with = "serialize_path")]
     pub curve: PathBuf,
-    /// A text that the model continued from a line break.
-    pub sample: String,
+    /// A text that the model continued from a line break; none where its tokens are of no known text.
+    pub sample: Option<String>,
 }
 
 /// The checkpoint's key of a step that is done, but not in the log yet.
@@ -208,7 +224,9 @@ pub struct Run {
     log_path: PathBuf,
     /// What every checkpoint says of the run beside the trainer's state, in the form of its metadata.
     origin: Checkpoint,
-    bigram: f64,
+    /// How its text becomes tokens; none for data that were tokens already.
+    tokenizer: Option<Tokenizer>,
+    bigram: Option<f64>,
     /// A step that is done, but not validated yet, nor in the log: the process before could do no more.
     pending: Option<Record>,
     /// The loss of the last step in the log.
@@ -229,10 +247,7 @@ pub fn written_files(directory: &Path, log: Option<&Path>) -> [PathBuf; 5] {
 
 /// Refuses data that the run would write over.
 fn spare_data(source: &DataSource, directory: &Path, log: &Path) -> Result<(), FileError> {
-    match source {
-        DataSource::BuiltIn => Ok(()),
-        DataSource::Files(paths) => refuse_overwriting(written_files(directory, Some(log)), paths),
-    }
+    refuse_overwriting(written_files(directory, Some(log)), source.files())
 }
 
 /// Refuses a directory with files that a new run would replace.
@@ -248,7 +263,7 @@ fn not_occupied(directory: &Path) -> Result<(), RunError> {
 }
 
 /// A fingerprint of tokens (FNV-1a, 64 bits): enough to notice that a file was edited.
-fn fingerprint(tokens: &[u32]) -> u64 {
+fn fingerprint(tokens: &Tokens) -> u64 {
     tokens.iter().flat_map(|token| token.to_le_bytes()).fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
     })
@@ -280,10 +295,23 @@ fn origin(
 
 fn load(source: &DataSource, config: &Config) -> Result<Dataset, RunError> {
     let (vocab, tokens) = (config.model.vocab, Tokenizer::Bytes.vocab());
-    if vocab < tokens {
+    if vocab < tokens && !matches!(source, DataSource::Tokens { .. }) {
         return Err(RunError::Vocabulary { vocab, tokens });
     }
-    Ok(source.load(&Tokenizer::Bytes, config.train.seq)?)
+    Ok(source.load(&Tokenizer::Bytes, vocab, config.train.seq)?)
+}
+
+/// How text becomes the tokens of these data; none where that is not known.
+fn tokenizer(source: &DataSource) -> Option<Tokenizer> {
+    match source {
+        DataSource::BuiltIn | DataSource::Files(_) => Some(Tokenizer::Bytes),
+        DataSource::Tokens { .. } => None,
+    }
+}
+
+/// Cross entropy of the byte-bigram model, for data that are of a text.
+fn bigram(data: &Dataset) -> Option<f64> {
+    data.texts().map(|[train, validation]| bigram_cross_entropy(train, validation))
 }
 
 impl Run {
@@ -317,14 +345,12 @@ impl Run {
         let occupied = || not_occupied(directory);
         occupied()?;
         config.validate().map_err(TrainError::from)?;
-        if let DataSource::Files(paths) = &source {
-            paths.iter().try_for_each(|path| utf8(path))?;
-        }
+        source.files().iter().try_for_each(|path| utf8(path))?;
         let log_path = log.map_or_else(|| directory.join(LOG), Path::to_owned);
         spare_data(&source, directory, &log_path)?;
         let data = load(&source, &config)?;
         let fingerprint = data_fingerprint(&data);
-        let bigram = bigram_cross_entropy(data.train(), data.validation())?;
+        let bigram = bigram(&data);
         let trainer = match model {
             Some(model) => Trainer::with_model(config, data, runtimes, model)?,
             None => Trainer::new(config, data, runtimes)?,
@@ -337,7 +363,8 @@ impl Run {
         let origin = origin(runtimes, &source, fingerprint, &remembered)?;
         let log = Log::create(&log_path)?;
         let (pending, last_loss) = (None, f64::NAN);
-        Ok(Run { trainer, directory, log, log_path, origin, bigram, pending, last_loss })
+        let tokenizer = tokenizer(&source);
+        Ok(Run { trainer, directory, log, log_path, origin, tokenizer, bigram, pending, last_loss })
     }
 
     /// The run whose checkpoint `directory` holds, ready for its next step. Its configuration and data are the
@@ -375,7 +402,7 @@ impl Run {
         if checkpoint.get::<[u64; 2]>("data_fingerprint")? != fingerprint {
             return Err(RunError::ChangedData);
         }
-        let bigram = bigram_cross_entropy(data.train(), data.validation())?;
+        let bigram = bigram(&data);
         let trainer = Trainer::resume(config, data, runtimes, &checkpoint)?;
         let remembered = directory.log_to_remember(&log_path)?;
         let origin = origin(runtimes, &source, fingerprint, &remembered)?;
@@ -389,7 +416,8 @@ impl Run {
         let logged = trainer.steps_done() - u64::from(pending.is_some());
         let last_loss = if logged == 0 { f64::NAN } else { checkpoint.get("last_loss")? };
         let log = Log::resume(&log_path, logged, last_loss)?;
-        Ok(Run { trainer, directory, log, log_path, origin, bigram, pending, last_loss })
+        let tokenizer = tokenizer(&source);
+        Ok(Run { trainer, directory, log, log_path, origin, tokenizer, bigram, pending, last_loss })
     }
 
     /// The trainer.
@@ -397,8 +425,8 @@ impl Run {
         &self.trainer
     }
 
-    /// Cross entropy of the byte-bigram model on the validation text, in nats per byte.
-    pub fn bigram_cross_entropy(&self) -> f64 {
+    /// Cross entropy of the byte-bigram model on the validation text, in nats per byte, where there is a text.
+    pub fn bigram_cross_entropy(&self) -> Option<f64> {
         self.bigram
     }
 }

@@ -13,7 +13,6 @@ use crate::head::Runtimes;
 use crate::interchange::{InterchangeError, hugging_face};
 use crate::log::{self, Record};
 use crate::random::Random;
-use crate::tokenizer::{BYTE_VOCAB, Tokenizer};
 use crate::train::TrainError;
 
 /// Length of the closing sample, in tokens.
@@ -93,20 +92,17 @@ impl Run {
             steps: self.trainer.steps_done(),
             validation_loss,
             bigram_cross_entropy: self.bigram,
-            five_gram_cross_entropy: self.five_gram_cross_entropy()?,
+            five_gram_cross_entropy: self
+                .trainer
+                .data()
+                .texts()
+                .map(|[train, rest]| witten_bell(train, rest)),
             checkpoint: checkpoint_path(self.directory.path()),
             model: self.model_written(),
             log: self.log_path.clone(),
             curve: self.draw_curve()?,
             sample: self.sample(runtimes)?,
         })
-    }
-
-    fn five_gram_cross_entropy(&self) -> Result<f64, RunError> {
-        let data = self.trainer.data();
-        let (train, validation) =
-            (Tokenizer::Bytes.decode(data.train())?, Tokenizer::Bytes.decode(data.validation())?);
-        Ok(witten_bell(&train, &validation))
     }
 
     fn save(&mut self, observer: &mut dyn Observer) -> Result<(), RunError> {
@@ -151,18 +147,19 @@ impl Run {
             config.train.positions(),
             config.train.dtype.name()
         );
-        Curve::from_records(&title, &log::read(&self.log_path)?, Some(self.bigram)).write(&path)?;
+        Curve::from_records(&title, &log::read(&self.log_path)?, self.bigram).write(&path)?;
         Ok(path)
     }
 
-    fn sample(&self, runtimes: Runtimes<'_>) -> Result<String, RunError> {
+    fn sample(&self, runtimes: Runtimes<'_>) -> Result<Option<String>, RunError> {
+        let Some(tokenizer) = &self.tokenizer else { return Ok(None) };
         let sampler = Sampler::new(1.0, 1.0)?;
         let mut random = Random::new(self.trainer.config().train.seed);
-        let prompt = Tokenizer::Bytes.encode(b"\n")?;
-        let tokens = self.trainer.generate(&prompt, SAMPLE_TOKENS, sampler, &mut random, runtimes)?;
-        // A model wider than the tokenizer may pick a token that stands for no byte.
-        let bytes: Vec<u32> = tokens.into_iter().filter(|&token| (token as usize) < BYTE_VOCAB).collect();
-        Ok(String::from_utf8_lossy(&Tokenizer::Bytes.decode(&bytes)?).into_owned())
+        let prompt = tokenizer.encode(b"\n")?;
+        let mut tokens = self.trainer.generate(&prompt, SAMPLE_TOKENS, sampler, &mut random, runtimes)?;
+        // A model wider than its tokenizer may pick a token that stands for nothing.
+        tokens.retain(|&token| (token as usize) < tokenizer.vocab());
+        Ok(Some(String::from_utf8_lossy(&tokenizer.decode(&tokens)?).into_owned()))
     }
 }
 
