@@ -11,10 +11,10 @@ use anemone_cpu::Options;
 use anemone_lm::config::{MAX_DIMENSION, MAX_STEPS, TrainConfig};
 use anemone_lm::data::TokenDtype;
 use anemone_lm::head::{HeadKind, Runtimes};
-use anemone_lm::interchange::{self, Difference};
+use anemone_lm::interchange::{self, Difference, hugging_face};
 use anemone_lm::log::Record;
 use anemone_lm::model::Model;
-use anemone_lm::run::{DataSource, Observer, Run, RunError, Summary, written_files};
+use anemone_lm::run::{DataSource, Observer, Run, RunData, RunError, Summary, written_files};
 use anemone_lm::tokenizer::Tokenizer;
 use anemone_mil::runtime::Runtime;
 use clap::ValueEnum;
@@ -28,16 +28,10 @@ use crate::common::flags::{DtypeName, HeadName, count};
 use crate::common::output::{printable, warning};
 use crate::common::runtime::RuntimeName;
 use crate::common::simulator::{SimulatorFlags, SimulatorReport};
-use crate::common::{Failure, Output, config, interrupt};
+use crate::common::{Failure, Output, config, interrupt, tokenizer};
 
 /// The directory that a run writes to unless told otherwise.
 const DEFAULT_OUT: &str = "anemone-out";
-
-/// How text becomes tokens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum TokenizerName {
-    Bytes,
-}
 
 /// How files of tokens hold them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -77,9 +71,9 @@ pub(crate) struct Args {
     /// Numbers in .bin files of tokens [default: u16, or u32 for vocabularies over 65536]
     #[arg(long, value_enum, conflicts_with = "resume")]
     token_dtype: Option<TokenDtypeName>,
-    /// How text becomes tokens
-    #[arg(long, value_enum, default_value = "bytes")]
-    tokenizer: TokenizerName,
+    /// How text becomes tokens: bytes, or a tokenizer.json, of which tiny and small take the vocabulary [default: that of --init, or else bytes]
+    #[arg(long, value_name = "bytes|FILE", conflicts_with = "resume")]
+    tokenizer: Option<PathBuf>,
     /// Steps of the whole run [default: the configuration's]
     #[arg(long, value_name = "N", conflicts_with = "resume", allow_negative_numbers = true)]
     #[arg(value_parser = count::<u64, 1, { MAX_STEPS }>)]
@@ -138,7 +132,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     #[arg(value_parser = count::<u32, 1, { u32::MAX as u64 }>)]
     compilations: Option<u32>,
-    /// Directory for checkpoint, model (config.json, model.safetensors), log and curve [default: anemone-out]
+    /// Directory for checkpoint, model (config.json, model.safetensors, tokenizer.json), log and curve [default: anemone-out]
     #[arg(long, value_name = "DIR", conflicts_with = "resume")]
     out: Option<PathBuf>,
     /// Go on with the run in this directory, from its last checkpoint
@@ -204,7 +198,6 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
 
 /// Trains to the end, or until the runtime can do no more in this process; gives the run's directory then.
 fn train(args: &Args, output: &Output) -> Result<Option<PathBuf>, Failure> {
-    let TokenizerName::Bytes = args.tokenizer;
     args.simulator.refuse_without_simulator(args.runtime)?;
     let mut report = None;
     let head: Box<dyn Runtime> = match args.runtime {
@@ -311,6 +304,14 @@ fn create(args: &Args, runtimes: Runtimes<'_>) -> Result<Run, Failure> {
             Some(interchange::read(init)?)
         }
     };
+    let tokenizer = match (&args.tokenizer, &args.init) {
+        (Some(name), _) => {
+            refuse_overwriting(written(), tokenizer::file(name))?;
+            Some(tokenizer::load(name)?)
+        }
+        (None, Some(init)) => hugging_face::read_tokenizer(init)?,
+        (None, None) => None,
+    };
     let Loaded { mut config, gives_model } =
         config::load_parts(config, model.as_ref().map(|model| &model.config))?;
     if let (Some(init), Some(read)) = (&args.init, &model) {
@@ -338,16 +339,21 @@ fn create(args: &Args, runtimes: Runtimes<'_>) -> Result<Run, Failure> {
     train.head = args.head.map_or(train.head, Into::into);
     config.model.soft_cap = args.soft_cap.or(config.model.soft_cap);
     let model = model.map(|model| Model { config: config.model.clone(), ..model });
-    let source = source(args, config.model.vocab)?;
-    let bytes = Tokenizer::Bytes.vocab();
-    if config.model.vocab > bytes && !matches!(source, DataSource::Tokens { .. }) {
-        let vocab = config.model.vocab;
+    if let (Some(tokenizer), None) = (&tokenizer, &args.init)
+        && config::is_built_in_for_bytes(&args.config)
+    {
+        config.model.vocab = config.model.vocab.max(tokenizer.vocab());
+    }
+    let mut data = RunData::from(source(args, config.model.vocab)?);
+    data.tokenizer = tokenizer.or(data.tokenizer);
+    let (vocab, bytes) = (config.model.vocab, Tokenizer::Bytes.vocab());
+    if vocab > bytes && matches!(data.tokenizer, Some(Tokenizer::Bytes)) {
         warning(&format!("text is read as bytes, which are {bytes} of the {vocab} tokens of this model"));
     }
     if config.train.head == HeadKind::Fused && !args.runtime.offers_fused_head()? {
         return Err(TrainError::NoFusedHead(args.runtime).into());
     }
-    match Run::create_from(model, config, source, directory, args.log.as_deref(), runtimes) {
+    match Run::create_from(model, config, data, directory, args.log.as_deref(), runtimes) {
         Err(RunError::Occupied(directory)) => Err(TrainError::Occupied(directory).into()),
         other => Ok(other?),
     }
@@ -386,7 +392,7 @@ fn describe(summary: &Summary) -> String {
     };
     let model =
         summary.model.as_ref().map_or("none: transformers has no soft cap".to_string(), |directory| {
-            format!("{} (config.json and model.safetensors)", directory.display())
+            format!("{} (config.json, model.safetensors, tokenizer.json)", directory.display())
         });
     let sample = summary
         .sample
@@ -395,6 +401,7 @@ fn describe(summary: &Summary) -> String {
     format!(
         "steps                 {}\n\
          validation loss       {} nats per token\n\
+         loss per byte         {}\n\
          5-gram cross entropy  {}\n\
          bigram cross entropy  {}\n\
          checkpoint            {}\n\
@@ -403,6 +410,9 @@ fn describe(summary: &Summary) -> String {
          loss curve            {}{sample}",
         summary.steps,
         summary.validation_loss,
+        summary
+            .validation_loss_per_byte
+            .map_or_else(|| "none: the data are tokens".to_string(), |nats| format!("{nats} nats")),
         counted(summary.five_gram_cross_entropy, "5-grams, Witten-Bell,"),
         counted(summary.bigram_cross_entropy, "bigrams, add-one smoothing,"),
         summary.checkpoint.display(),

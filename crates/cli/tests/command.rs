@@ -29,6 +29,7 @@ mod command {
     mod run;
     mod show;
     mod simulator;
+    mod tokenizer;
     mod train;
     mod usage;
 }

@@ -83,13 +83,22 @@ impl Batch {
     }
 }
 
+/// What tokens are of.
+#[derive(Clone, Debug)]
+struct Text {
+    text: Arc<[u8]>,
+    /// Where its validation part begins.
+    split: usize,
+    /// The bytes of the validation part that its first token does not stand for.
+    predicted: usize,
+}
+
 /// Tokens in two parts: nine tenths for training, the last tenth for validation; with the text, if they are of one.
 #[derive(Clone, Debug)]
 pub struct Dataset {
     train: Tokens,
     validation: Tokens,
-    /// The text, and where its validation part begins.
-    text: Option<(Arc<[u8]>, usize)>,
+    text: Option<Text>,
     seq: usize,
 }
 
@@ -107,12 +116,21 @@ impl Dataset {
         seq: usize,
     ) -> Result<Self, DataError> {
         let text = text.into();
-        let at = split_point(&text);
+        let split = split_point(&text);
         let (train, validation) = match tokenizer {
-            Tokenizer::Bytes => Tokens::bytes(text.clone()).split_at(at),
+            Tokenizer::Bytes => Tokens::bytes(text.clone()).split_at(split),
+            Tokenizer::File(_) => {
+                let tokens = |part: &[u8], begin: usize| {
+                    let pieces = tokenizer.encode_pieces(part).map_err(|error| error.after(begin))?;
+                    Ok::<Tokens, TokenizerError>(Tokens::from_parts(&pieces, tokenizer.vocab()))
+                };
+                (tokens(&text[..split], 0)?, tokens(&text[split..], split)?)
+            }
         };
         let data = Self::from_tokens(train, validation, seq)?;
-        Ok(Self { text: Some((text, at)), ..data })
+        let first = tokenizer.decode(&data.validation.window(0..1))?.len();
+        let predicted = (text.len() - split).saturating_sub(first);
+        Ok(Self { text: Some(Text { text, split, predicted }), ..data })
     }
 
     /// A dataset of two given token sequences.
@@ -189,7 +207,13 @@ impl Dataset {
 
     /// The texts that the training and the validation tokens are of, if they are of a text.
     pub fn texts(&self) -> Option<[&[u8]; 2]> {
-        self.text.as_ref().map(|(text, at)| text.split_at(*at).into())
+        self.text.as_ref().map(|Text { text, split, .. }| text.split_at(*split).into())
+    }
+
+    /// The bytes that the validation tokens but the first stand for, if they are of a text: those that a model
+    /// predicts.
+    pub fn validation_bytes(&self) -> Option<usize> {
+        self.text.as_ref().map(|text| text.predicted)
     }
 
     /// The batch of one step: `batch` (B) sequences at random places of the training tokens, each place as likely as

@@ -6,6 +6,7 @@
 //! | `log.jsonl` | one line per step, see [`crate::log`] |
 //! | `curve.svg` | the loss curve, drawn at every checkpoint |
 //! | `config.json`, `model.safetensors` | the checkpoint's model as Hugging Face has it, see [`hugging_face`] |
+//! | `tokenizer.json` | how text becomes tokens, where that is known |
 //! | `lock` | empty, locked by the process that trains there |
 //!
 //! A checkpoint replaces the one before it atomically, so a run that is killed at any moment leaves a whole one.
@@ -92,13 +93,18 @@ pub enum RunError {
     #[error("{} holds no checkpoint of a run, so there is no model", .0.display())]
     NoModel(PathBuf),
     /// The vocabulary does not hold the tokenizer's tokens.
-    #[error("the vocabulary has {vocab} tokens, and the tokenizer makes {tokens}")]
+    #[error(
+        "the model's vocabulary has {vocab} tokens, and the tokenizer {tokens}, which do not fit; take a model with more, or another tokenizer"
+    )]
     Vocabulary {
         /// The model's V.
         vocab: usize,
         /// The tokenizer's.
         tokens: usize,
     },
+    /// The tokenizer in the directory is not the one that the run began with.
+    #[error("{} is not the tokenizer that the run began with, so it cannot go on", .0.display())]
+    ChangedTokenizer(PathBuf),
     /// The runtime is not the one that the run began on, so its losses would differ.
     #[error(
         "the run began on the runtime {began}, and cannot go on on {given} with the same losses; use {began}"
@@ -166,6 +172,64 @@ impl DataSource {
     }
 }
 
+/// What a run trains on.
+#[derive(Clone, Debug)]
+pub struct RunData {
+    /// Where the data come from.
+    pub source: DataSource,
+    /// How text becomes tokens; none for data that are tokens of no known text.
+    pub tokenizer: Option<Tokenizer>,
+}
+
+/// Bytes as tokens of what is text.
+impl From<DataSource> for RunData {
+    fn from(source: DataSource) -> RunData {
+        let tokenizer = match source {
+            DataSource::BuiltIn | DataSource::Files(_) => Some(Tokenizer::Bytes),
+            DataSource::Tokens { .. } => None,
+        };
+        RunData { source, tokenizer }
+    }
+}
+
+/// What a checkpoint remembers of the tokenizer, which is in a file of the directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum Remembered {
+    Unknown,
+    Bytes,
+    File {
+        /// Of its file.
+        fingerprint: u64,
+    },
+}
+
+impl Remembered {
+    fn of(tokenizer: Option<&Tokenizer>) -> Remembered {
+        match tokenizer {
+            None => Remembered::Unknown,
+            Some(Tokenizer::Bytes) => Remembered::Bytes,
+            Some(Tokenizer::File(file)) => Remembered::File { fingerprint: fnv(file.json().bytes()) },
+        }
+    }
+}
+
+/// The tokenizer of the run in a directory, as its checkpoint remembers it. Older checkpoints are of bytes.
+fn recall_tokenizer(directory: &Path, checkpoint: &Checkpoint) -> Result<Option<Tokenizer>, RunError> {
+    let remembered = match checkpoint.metadata.contains_key(TOKENIZER_KEY) {
+        true => checkpoint.get(TOKENIZER_KEY)?,
+        false => Remembered::Bytes,
+    };
+    let tokenizer = match remembered {
+        Remembered::Unknown => None,
+        Remembered::Bytes => Some(Tokenizer::Bytes),
+        Remembered::File { .. } => Some(Tokenizer::read(&directory.join(hugging_face::TOKENIZER))?),
+    };
+    if Remembered::of(tokenizer.as_ref()) != remembered {
+        return Err(RunError::ChangedTokenizer(directory.join(hugging_face::TOKENIZER)));
+    }
+    Ok(tokenizer)
+}
+
 /// Who is told how a run goes.
 pub trait Observer {
     /// A step is done, of `steps` in all; its record has the validation loss where that was computed.
@@ -191,6 +255,8 @@ pub struct Summary {
     pub steps: u64,
     /// Loss over the whole validation text, in nats per token.
     pub validation_loss: f64,
+    /// The same in nats per byte of the text; none for data that are tokens of no text.
+    pub validation_loss_per_byte: Option<f64>,
     /// Cross entropy of the byte-bigram model, counted on the training text with add-one smoothing, over the
     /// same validation text, in nats per byte; none for data that are tokens of no text.
     pub bigram_cross_entropy: Option<f64>,
@@ -213,6 +279,8 @@ pub struct Summary {
     pub sample: Option<String>,
 }
 
+/// The checkpoint's key of the tokenizer.
+const TOKENIZER_KEY: &str = "tokenizer";
 /// The checkpoint's key of a step that is done, but not in the log yet.
 const PENDING: &str = "pending";
 
@@ -226,6 +294,8 @@ pub struct Run {
     origin: Checkpoint,
     /// How its text becomes tokens; none for data that were tokens already.
     tokenizer: Option<Tokenizer>,
+    /// Whether the directory has its file.
+    has_tokenizer: bool,
     bigram: Option<f64>,
     /// A step that is done, but not validated yet, nor in the log: the process before could do no more.
     pending: Option<Record>,
@@ -239,11 +309,14 @@ pub fn checkpoint_path(directory: &Path) -> PathBuf {
 }
 
 /// The files that a run in this directory writes, its log at `log` if not in its usual place.
-pub fn written_files(directory: &Path, log: Option<&Path>) -> [PathBuf; 5] {
+pub fn written_files(directory: &Path, log: Option<&Path>) -> [PathBuf; 6] {
     let log = log.map_or_else(|| directory.join(LOG), Path::to_owned);
-    let [config, weights] = [hugging_face::CONFIG, hugging_face::WEIGHTS].map(|name| directory.join(name));
-    [directory.join(CHECKPOINT), log, directory.join(CURVE), config, weights]
+    let [config, weights, tokenizer] = MODEL_FILES.map(|name| directory.join(name));
+    [directory.join(CHECKPOINT), log, directory.join(CURVE), config, weights, tokenizer]
 }
+
+/// The files of a directory that are for others.
+const MODEL_FILES: [&str; 3] = [hugging_face::CONFIG, hugging_face::WEIGHTS, hugging_face::TOKENIZER];
 
 /// Refuses data that the run would write over.
 fn spare_data(source: &DataSource, directory: &Path, log: &Path) -> Result<(), FileError> {
@@ -255,18 +328,21 @@ fn not_occupied(directory: &Path) -> Result<(), RunError> {
     if checkpoint_path(directory).exists() {
         return Err(RunError::Occupied(directory.to_owned()));
     }
-    let model = [hugging_face::CONFIG, hugging_face::WEIGHTS];
-    match model.into_iter().find(|name| directory.join(name).exists()) {
+    match MODEL_FILES.into_iter().find(|name| directory.join(name).exists()) {
         Some(name) => Err(RunError::HoldsModel(directory.to_owned(), name)),
         None => Ok(()),
     }
 }
 
-/// A fingerprint of tokens (FNV-1a, 64 bits): enough to notice that a file was edited.
-fn fingerprint(tokens: &Tokens) -> u64 {
-    tokens.iter().flat_map(|token| token.to_le_bytes()).fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+/// A fingerprint of bytes (FNV-1a, 64 bits): enough to notice that a file was edited.
+fn fnv(bytes: impl Iterator<Item = u8>) -> u64 {
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
     })
+}
+
+fn fingerprint(tokens: &Tokens) -> u64 {
+    fnv(tokens.iter().flat_map(u32::to_le_bytes))
 }
 
 fn data_fingerprint(data: &Dataset) -> [u64; 2] {
@@ -280,33 +356,28 @@ fn utf8(path: &Path) -> Result<(), RunError> {
 
 fn origin(
     runtimes: Runtimes<'_>,
-    source: &DataSource,
+    data: &RunData,
     fingerprint: [u64; 2],
     log: &Path,
 ) -> Result<Checkpoint, CheckpointError> {
     let mut origin = Checkpoint::default();
     origin.set("runtime", &runtimes.head.identity())?;
     origin.set("layers_runtime", &runtimes.layers.identity())?;
-    origin.set("data", source)?;
+    origin.set("data", &data.source)?;
+    origin.set(TOKENIZER_KEY, &Remembered::of(data.tokenizer.as_ref()))?;
     origin.set("data_fingerprint", &fingerprint)?;
     origin.set("log", &log)?;
     Ok(origin)
 }
 
-fn load(source: &DataSource, config: &Config) -> Result<Dataset, RunError> {
-    let (vocab, tokens) = (config.model.vocab, Tokenizer::Bytes.vocab());
-    if vocab < tokens && !matches!(source, DataSource::Tokens { .. }) {
+/// Loads data, and checks that they fit the model.
+fn load(RunData { source, tokenizer }: &RunData, config: &Config) -> Result<Dataset, RunError> {
+    let (vocab, tokens) = (config.model.vocab, tokenizer.as_ref().map_or(0, Tokenizer::vocab));
+    if vocab < tokens {
         return Err(RunError::Vocabulary { vocab, tokens });
     }
-    Ok(source.load(&Tokenizer::Bytes, vocab, config.train.seq)?)
-}
-
-/// How text becomes the tokens of these data; none where that is not known.
-fn tokenizer(source: &DataSource) -> Option<Tokenizer> {
-    match source {
-        DataSource::BuiltIn | DataSource::Files(_) => Some(Tokenizer::Bytes),
-        DataSource::Tokens { .. } => None,
-    }
+    let bytes = Tokenizer::Bytes;
+    Ok(source.load(tokenizer.as_ref().unwrap_or(&bytes), vocab, config.train.seq)?)
 }
 
 /// Cross entropy of the byte-bigram model, for data that are of a text.
@@ -322,12 +393,12 @@ impl Run {
     /// cannot be had; or a setting is out of range.
     pub fn create(
         config: Config,
-        source: DataSource,
+        data: impl Into<RunData>,
         directory: &Path,
         log: Option<&Path>,
         runtimes: Runtimes<'_>,
     ) -> Result<Run, RunError> {
-        Run::create_from(None, config, source, directory, log, runtimes)
+        Run::create_from(None, config, data, directory, log, runtimes)
     }
 
     /// As [`Run::create`], from the weights of `model`, if there is one, whose dimensions are the configuration's.
@@ -337,18 +408,20 @@ impl Run {
     pub fn create_from(
         model: Option<Model>,
         config: Config,
-        source: DataSource,
+        data: impl Into<RunData>,
         directory: &Path,
         log: Option<&Path>,
         runtimes: Runtimes<'_>,
     ) -> Result<Run, RunError> {
+        let given = data.into();
+        let source = &given.source;
         let occupied = || not_occupied(directory);
         occupied()?;
         config.validate().map_err(TrainError::from)?;
         source.files().iter().try_for_each(|path| utf8(path))?;
         let log_path = log.map_or_else(|| directory.join(LOG), Path::to_owned);
-        spare_data(&source, directory, &log_path)?;
-        let data = load(&source, &config)?;
+        spare_data(source, directory, &log_path)?;
+        let data = load(&given, &config)?;
         let fingerprint = data_fingerprint(&data);
         let bigram = bigram(&data);
         let trainer = match model {
@@ -360,11 +433,22 @@ impl Run {
         // Another process may have been at work until the lock was had.
         occupied()?;
         let remembered = directory.log_to_remember(&log_path)?;
-        let origin = origin(runtimes, &source, fingerprint, &remembered)?;
+        let origin = origin(runtimes, &given, fingerprint, &remembered)?;
         let log = Log::create(&log_path)?;
         let (pending, last_loss) = (None, f64::NAN);
-        let tokenizer = tokenizer(&source);
-        Ok(Run { trainer, directory, log, log_path, origin, tokenizer, bigram, pending, last_loss })
+        let (tokenizer, has_tokenizer) = (given.tokenizer, false);
+        Ok(Run {
+            trainer,
+            directory,
+            log,
+            log_path,
+            origin,
+            tokenizer,
+            has_tokenizer,
+            bigram,
+            pending,
+            last_loss,
+        })
     }
 
     /// The run whose checkpoint `directory` holds, ready for its next step. Its configuration and data are the
@@ -397,7 +481,9 @@ impl Run {
             None => directory.path().join(checkpoint.get::<PathBuf>("log")?),
         };
         spare_data(&source, directory.path(), &log_path)?;
-        let data = load(&source, &config)?;
+        let tokenizer = recall_tokenizer(directory.path(), &checkpoint)?;
+        let given = RunData { source, tokenizer };
+        let data = load(&given, &config)?;
         let fingerprint = data_fingerprint(&data);
         if checkpoint.get::<[u64; 2]>("data_fingerprint")? != fingerprint {
             return Err(RunError::ChangedData);
@@ -405,7 +491,7 @@ impl Run {
         let bigram = bigram(&data);
         let trainer = Trainer::resume(config, data, runtimes, &checkpoint)?;
         let remembered = directory.log_to_remember(&log_path)?;
-        let origin = origin(runtimes, &source, fingerprint, &remembered)?;
+        let origin = origin(runtimes, &given, fingerprint, &remembered)?;
         let pending: Option<Record> = match checkpoint.metadata.contains_key(PENDING) {
             true => Some(checkpoint.get(PENDING)?),
             false => None,
@@ -416,8 +502,19 @@ impl Run {
         let logged = trainer.steps_done() - u64::from(pending.is_some());
         let last_loss = if logged == 0 { f64::NAN } else { checkpoint.get("last_loss")? };
         let log = Log::resume(&log_path, logged, last_loss)?;
-        let tokenizer = tokenizer(&source);
-        Ok(Run { trainer, directory, log, log_path, origin, tokenizer, bigram, pending, last_loss })
+        let (tokenizer, has_tokenizer) = (given.tokenizer, true);
+        Ok(Run {
+            trainer,
+            directory,
+            log,
+            log_path,
+            origin,
+            tokenizer,
+            has_tokenizer,
+            bigram,
+            pending,
+            last_loss,
+        })
     }
 
     /// The trainer.

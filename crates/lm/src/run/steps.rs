@@ -13,6 +13,7 @@ use crate::head::Runtimes;
 use crate::interchange::{InterchangeError, hugging_face};
 use crate::log::{self, Record};
 use crate::random::Random;
+use crate::tokenizer::Tokenizer;
 use crate::train::TrainError;
 
 /// Length of the closing sample, in tokens.
@@ -91,6 +92,7 @@ impl Run {
         Ok(Summary {
             steps: self.trainer.steps_done(),
             validation_loss,
+            validation_loss_per_byte: self.per_byte(validation_loss),
             bigram_cross_entropy: self.bigram,
             five_gram_cross_entropy: self
                 .trainer
@@ -105,6 +107,13 @@ impl Run {
         })
     }
 
+    /// A loss over the validation text, given in nats per token, in nats per byte.
+    fn per_byte(&self, loss: f64) -> Option<f64> {
+        let data = self.trainer.data();
+        let nats = loss * (data.validation().len() - 1) as f64;
+        data.validation_bytes().map(|bytes| nats / bytes.max(1) as f64)
+    }
+
     fn save(&mut self, observer: &mut dyn Observer) -> Result<(), RunError> {
         let mut checkpoint = self.trainer.checkpoint()?;
         checkpoint.metadata.extend(self.origin.metadata.clone());
@@ -114,6 +123,11 @@ impl Run {
         }
         let path = checkpoint_path(self.directory.path());
         self.log.sync()?;
+        // A checkpoint is not without the tokenizer that it refers to.
+        if let Some(tokenizer) = self.tokenizer.as_ref().filter(|_| !self.has_tokenizer) {
+            hugging_face::write_tokenizer(tokenizer, self.directory.path())?;
+            self.has_tokenizer = true;
+        }
         checkpoint.write(&path)?;
         // It holds all weights once more.
         drop(checkpoint);
@@ -147,7 +161,9 @@ impl Run {
             config.train.positions(),
             config.train.dtype.name()
         );
-        Curve::from_records(&title, &log::read(&self.log_path)?, self.bigram).write(&path)?;
+        // Losses are per token, what bigrams predict per byte.
+        let bigram = self.bigram.filter(|_| matches!(self.tokenizer, Some(Tokenizer::Bytes)));
+        Curve::from_records(&title, &log::read(&self.log_path)?, bigram).write(&path)?;
         Ok(path)
     }
 
