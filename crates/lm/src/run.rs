@@ -77,6 +77,9 @@ pub enum RunError {
     /// The directory has a model that no run left there.
     #[error("{} holds a model, {}, which the run would replace; choose another directory", .0.display(), .1)]
     HoldsModel(PathBuf, &'static str),
+    /// The directory has a file of another origin that a run writes.
+    #[error("{} holds a file, {}, which the run would replace; choose another directory", .0.display(), .1)]
+    HoldsFile(PathBuf, &'static str),
     /// Another process trains in the directory.
     #[error("another run is training in {}; wait for its end, or choose another directory", .0.display())]
     Busy(PathBuf),
@@ -328,9 +331,11 @@ fn not_occupied(directory: &Path) -> Result<(), RunError> {
     if checkpoint_path(directory).exists() {
         return Err(RunError::Occupied(directory.to_owned()));
     }
-    match MODEL_FILES.into_iter().find(|name| directory.join(name).exists()) {
-        Some(name) => Err(RunError::HoldsModel(directory.to_owned(), name)),
-        None => Ok(()),
+    let has = |name: &&str| directory.join(name).exists();
+    match (MODEL_FILES.into_iter().find(has), Some(CURVE).filter(has)) {
+        (Some(name), _) => Err(RunError::HoldsModel(directory.to_owned(), name)),
+        (None, Some(name)) => Err(RunError::HoldsFile(directory.to_owned(), name)),
+        (None, None) => Ok(()),
     }
 }
 

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anemone_lm::data::Dataset;
+use anemone_lm::random::Random;
 use anemone_lm::tokenizer::{TextStream, Tokenizer, TokenizerError};
 use serde::Deserialize;
 
@@ -125,4 +126,38 @@ fn what_is_no_tokenizer_is_refused() {
     refused(text.replace("\"merges\":[[", "\"merges\":[[\"no\",\"token\"],[").as_bytes());
     assert!(matches!(Tokenizer::read(&directory.path().join("none")), Err(TokenizerError::File(_))));
     assert!(matches!(fixtures()[0].0.encode(b"a\xff"), Err(TokenizerError::NotUtf8 { at: 1 })));
+}
+
+/// Whatever is changed in a file, it is refused or encodes something.
+#[test]
+fn damaged_files_do_no_harm() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("tokenizer.json");
+    let mut random = Random::new(11);
+    for name in ["byte_level.json", "byte_fallback.json"] {
+        let whole = std::fs::read(folder().join(name)).unwrap();
+        // Most of a file is its vocabulary and merges; settings are what comes before.
+        let settings = whole.windows(7).position(|window| window == b"\"vocab\"").unwrap();
+        let mut read = 0;
+        for round in 0..160 {
+            let mut bytes = whole.clone();
+            let at = random.below(if round % 2 == 0 { settings } else { whole.len() });
+            let end = (at + 1 + random.below(12)).min(whole.len());
+            match round % 4 {
+                0 => bytes[at] = whole[random.below(settings)],
+                1 => bytes[at] = b"0123456789\"-"[random.below(12)],
+                2 => drop(bytes.drain(at..end)),
+                _ => bytes.copy_within(at..end, random.below(whole.len() - (end - at))),
+            }
+            std::fs::write(&path, bytes).unwrap();
+            if let Ok(tokenizer) = Tokenizer::read(&path) {
+                read += 1;
+                if let Ok(tokens) = tokenizer.encode("  The caf\u{e9}s 12 \u{1f642}\n".as_bytes()) {
+                    assert!(tokens.iter().all(|&token| (token as usize) < tokenizer.vocab()));
+                    let _ = tokenizer.decode(&tokens);
+                }
+            }
+        }
+        assert!(read > 8, "{read}");
+    }
 }

@@ -92,3 +92,62 @@ fn data_that_are_none_are_refused_before_a_step() {
     let text = place.file("text.txt", "some text");
     refused("mixed.bin", &u16s(&tokens()), &["--data", &text], &["mixed.bin holds tokens", "text.txt text"]);
 }
+
+/// What is in a directory, by name.
+fn contents(directory: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut files: Vec<_> = fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .map(|path| (path.file_name().unwrap().to_str().unwrap().to_string(), fs::read(path).unwrap()))
+        .collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn directories_that_hold_something_else_are_refused_and_stay_as_they_are() {
+    let place = Place::new();
+    let (data, config) = (place.file("text.txt", "some text ".repeat(99)), place.file("config.toml", CONFIG));
+    let flags = ["train", "--data", &data, "--config", &config];
+    anemone([&flags[..], &["-q", "--out", &place.text("run")]].concat()).ended(0);
+    let checkpoint = fs::read(place.path("run/checkpoint.safetensors")).unwrap();
+    let weights = fs::read(place.path("run/model.safetensors")).unwrap();
+    for (i, (files, flag, words)) in [
+        (vec![("notes.txt", &b"notes"[..])], "--init", ["cannot read", "config.json"]),
+        (vec![("config.json", b"{}")], "--init", ["config.json", "`architectures`"]),
+        (vec![("config.json", b"{"), ("model.safetensors", &weights)], "--init", ["config.json", "EOF"]),
+        (vec![("checkpoint.safetensors", &checkpoint)], "--init", ["cannot read", "config.json"]),
+        (vec![("notes.txt", b"notes")], "--resume", ["holds no checkpoint", "no run to resume"]),
+        (vec![("model.safetensors", &weights)], "--resume", ["holds no checkpoint", "no run to resume"]),
+        (vec![("checkpoint.safetensors", b"notes")], "--resume", ["checkpoint.safetensors", "not"]),
+        (vec![("checkpoint.safetensors", &weights)], "--resume", ["checkpoint", "config"]),
+        (vec![("checkpoint.safetensors", &checkpoint)], "--resume", ["log.jsonl", "does not exist"]),
+        (vec![("checkpoint.safetensors", b"notes")], "--out", ["holds a run already", "--out"]),
+        (vec![("config.json", b"notes")], "--out", ["config.json", "would replace"]),
+        (vec![("model.safetensors", b"notes")], "--out", ["model.safetensors", "would replace"]),
+        (vec![("tokenizer.json", b"notes")], "--out", ["tokenizer.json", "would replace"]),
+        (vec![("curve.svg", b"notes")], "--out", ["curve.svg", "would replace"]),
+        (vec![("log.jsonl", b"notes")], "--out", ["log.jsonl", "exists already"]),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let directory = place.path(&i.to_string());
+        fs::create_dir(&directory).unwrap();
+        files.iter().for_each(|(name, content)| fs::write(directory.join(name), content).unwrap());
+        let before = contents(&directory);
+        let (given, out) = (place.text(&i.to_string()), place.text("out"));
+        let run = match flag {
+            "--init" => anemone(["train", "--data", &data, "--out", &out, flag, &given]),
+            "--resume" => anemone(["train", flag, &given]),
+            _ => anemone([&flags[..], &[flag, &given]].concat()),
+        };
+        let run = run.failed(1, &words);
+        assert_eq!(run.stderr.lines().filter(|line| !line.starts_with("warning: ")).count(), 1, "{run:#?}");
+        let mut after = contents(&directory);
+        // What says that a process is at work there.
+        after.retain(|(name, content)| name != "lock" || !content.is_empty());
+        assert_eq!(after, before, "{flag} {i}");
+        assert!(!place.path("out").exists());
+    }
+}
