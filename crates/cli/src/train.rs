@@ -93,6 +93,9 @@ pub(crate) struct Args {
     /// Compute each layer's values once more in backward instead of keeping them: less memory, a third more work
     #[arg(long, conflicts_with = "resume")]
     recompute: bool,
+    /// Train only the tokens that the data have; the other rows of the model stay as they are, and so does its size
+    #[arg(long, conflicts_with = "resume")]
+    compact_vocab: bool,
     /// Peak learning rate [default: the configuration's]
     #[arg(long, value_name = "F", conflicts_with = "resume", allow_negative_numbers = true)]
     lr: Option<f64>,
@@ -331,6 +334,7 @@ fn create(args: &Args, runtimes: Runtimes<'_>) -> Result<Run, Failure> {
     train.seq = args.seq.unwrap_or(train.seq);
     train.accumulate = args.accumulate.unwrap_or(train.accumulate);
     train.recompute |= args.recompute;
+    train.compact_vocab |= args.compact_vocab;
     train.lr = args.lr.unwrap_or(train.lr);
     train.label_smoothing = args.label_smoothing.unwrap_or(train.label_smoothing);
     train.z_loss = args.z_loss.unwrap_or(train.z_loss);

@@ -30,7 +30,7 @@ use crate::generate::SampleError;
 use crate::head::Runtimes;
 use crate::interchange::{InterchangeError, hugging_face};
 use crate::log::{Log, LogError, Record};
-use crate::model::Model;
+use crate::model::{Model, ModelError};
 use crate::tokenizer::{Tokenizer, TokenizerError};
 use crate::train::{TrainError, Trainer};
 use directory::{CHECKPOINT, CURVE, LOG, RunDirectory};
@@ -50,6 +50,9 @@ pub enum RunError {
     /// The checkpoint cannot be read or written.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+    /// The system has no memory for the whole model.
+    #[error(transparent)]
+    Model(#[from] ModelError),
     /// The model cannot be written for others.
     #[error(transparent)]
     Interchange(#[from] InterchangeError),

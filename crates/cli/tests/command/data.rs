@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use anemone_lm::checkpoint::Checkpoint;
 use anemone_lm::log;
 
 use super::support::{Place, Run, anemone};
@@ -91,6 +92,39 @@ fn data_that_are_none_are_refused_before_a_step() {
     refused("x.bin", b"version https://git-lfs.github.com/spec/v1\n.", &[], &["x.bin", "git lfs pull"]);
     let text = place.file("text.txt", "some text");
     refused("mixed.bin", &u16s(&tokens()), &["--data", &text], &["mixed.bin holds tokens", "text.txt text"]);
+}
+
+/// Only the tokens of the data are trained; the model on disk has all of them, and the run goes on from it.
+#[test]
+fn a_compact_vocabulary_leaves_the_model_whole() {
+    let place = Place::new();
+    let data = place.file("data.bin", u16s(&tokens()));
+    let run = |out: &str, more: &[&str]| {
+        let said = train(&place, out, &[&data], more).ended(0);
+        (said.stderr, losses(&place.path(out).join("log.jsonl")))
+    };
+    let (said, compact) = run("compact", &["--compact-vocab"]);
+    let distinct: std::collections::BTreeSet<u16> = tokens().into_iter().collect();
+    // The embedding's and the classifier's rows of 8, and the norm's gain.
+    assert!(said.starts_with(&format!("{} weights, ", distinct.len() * 16 + 8)), "{said}");
+    // Fewer tokens to choose among.
+    let (_, all) = run("all", &[]);
+    assert!(compact[0] < all[0] - 0.5, "{compact:?} {all:?}");
+
+    let checkpoint = Checkpoint::read(&place.path("compact/checkpoint.safetensors")).unwrap();
+    let shape = [300, 8];
+    for name in ["model.embed_tokens.weight", "lm_head.weight"] {
+        let (whole, moment) = (checkpoint.tensor(name, &shape), format!("{name}.second_moment"));
+        let moments = checkpoint.tensor(&moment, &shape).unwrap();
+        assert_eq!(whole.unwrap().len(), 2400);
+        for (token, row) in (0u16..).zip(moments.chunks(8)) {
+            assert_eq!(row.iter().any(|&moment| moment > 0.0), distinct.contains(&token), "{name} {token}");
+        }
+    }
+    let model = anemone_lm::interchange::read(&place.path("compact")).unwrap();
+    assert_eq!(model.config.vocab, 300);
+    anemone(["train", "-q", "--resume", &place.text("compact")]).ended(0);
+    assert_eq!(losses(&place.path("compact/log.jsonl")), compact);
 }
 
 /// What is in a directory, by name.

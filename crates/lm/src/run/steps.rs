@@ -139,8 +139,8 @@ impl Run {
 
     /// Writes the model for others, where they have such models.
     fn write_model(&self) -> Result<(), RunError> {
-        let (model, seq) = (self.trainer.model(), self.trainer.config().train.seq);
-        match hugging_face::write(model, seq, self.directory.path()) {
+        let (model, seq) = (self.trainer.whole_model()?, self.trainer.config().train.seq);
+        match hugging_face::write(&model, seq, self.directory.path()) {
             Err(InterchangeError::NotExpressible { .. }) => Ok(()),
             written => Ok(written?),
         }
