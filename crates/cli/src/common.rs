@@ -17,6 +17,7 @@ pub(crate) mod random;
 pub(crate) mod runtime;
 pub(crate) mod simulator;
 pub(crate) mod source;
+pub(crate) mod tokenizer;
 pub(crate) mod weight_files;
 
 pub(crate) use failure::Failure;

@@ -3,14 +3,14 @@
 use std::path::PathBuf;
 
 use anemone_cpu::Options;
-use anemone_lm::data::{evaluation_batches, read_text};
+use anemone_lm::data::{Tokens, evaluation_batches, read_text};
 use anemone_lm::head::Runtimes;
 use anemone_lm::network::Network;
 use anemone_lm::run::Trained;
 use serde::Serialize;
 
 use crate::common::runtime::RuntimeName;
-use crate::common::{Failure, Output};
+use crate::common::{Failure, Output, tokenizer};
 
 /// Flags of `eval`.
 #[derive(Debug, clap::Args)]
@@ -21,6 +21,9 @@ pub(crate) struct Args {
     /// Text, one file after the other
     #[arg(long, value_name = "FILE", num_args = 1.., required = true)]
     data: Vec<PathBuf>,
+    /// How text becomes tokens: bytes, or a tokenizer.json [default: the run's]
+    #[arg(long, value_name = "bytes|FILE")]
+    tokenizer: Option<PathBuf>,
 }
 
 /// What a model makes of a text.
@@ -43,7 +46,8 @@ struct Evaluation {
 pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let Trained { config, model, tokenizer } = Trained::load(&args.directory)?;
     let text = read_text(&args.data)?;
-    let tokens = tokenizer.encode(&text)?;
+    let tokenizer = tokenizer::known(tokenizer, args.tokenizer.as_deref(), &config.model)?;
+    let tokens = tokenizer.encode_pieces(&text)?.concat();
     if tokens.len() < 2 {
         return Err(Failure::new(format!("the text has {} token, at least 2 are needed", tokens.len())));
     }
@@ -51,11 +55,12 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let runtimes = Runtimes::all(runtime.as_ref());
     let mut network = Network::new(&config, config.train.head, false, runtimes)?;
     network.set_weights(&model)?;
+    // The first token is not predicted, and its bytes are not counted.
+    let bytes = text.len().saturating_sub(tokenizer.decode(&tokens[..1])?.len());
+    let predicted = tokens.len() - 1;
+    let tokens = Tokens::from(tokens);
     let loss =
         network.mean_loss(&model, evaluation_batches(&tokens, config.train.batch, config.train.seq))?;
-    let predicted = tokens.len() - 1;
-    // The first token is not predicted, and its bytes are not counted.
-    let bytes = text.len() - tokenizer.decode(&tokens[..1])?.len();
     let loss_per_byte = loss * predicted as f64 / bytes.max(1) as f64;
     let evaluation = Evaluation { loss, perplexity: loss.exp(), loss_per_byte, tokens: predicted, bytes };
     let text = format!(

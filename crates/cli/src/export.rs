@@ -17,7 +17,7 @@ pub(crate) struct Args {
     /// The model: a run's directory, any other of Hugging Face's form, or a llama2.c .bin
     #[arg(value_name = "DIR|FILE.bin")]
     model: PathBuf,
-    /// What is written: a llama2.c .bin (version 0), or a directory with config.json and model.safetensors in fp32
+    /// What is written: a llama2.c .bin (version 0), or a directory with config.json, model.safetensors in fp32, and the tokenizer.json that the model has
     #[arg(value_name = "FILE.bin|DIR")]
     to: PathBuf,
 }
@@ -46,7 +46,10 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
         }
         llama2c::write(&model, to)?;
     } else {
-        for name in [hugging_face::CONFIG, hugging_face::WEIGHTS, hugging_face::INDEX] {
+        let tokenizer = hugging_face::read_tokenizer(from)?;
+        let names =
+            [hugging_face::CONFIG, hugging_face::WEIGHTS, hugging_face::INDEX, hugging_face::TOKENIZER];
+        for name in names {
             let file = to.join(name);
             if file.exists() {
                 return Err(InterchangeError::Occupied(file).into());
@@ -54,6 +57,9 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
         }
         make_directory(to)?;
         hugging_face::write(&model, LONGEST, to)?;
+        if let Some(tokenizer) = tokenizer {
+            hugging_face::write_tokenizer(&tokenizer, to)?;
+        }
     }
     let written = Written { model: to, weights: model.weights() };
     output.result(format_args!("{}: {} weights", to.display(), written.weights), &written);

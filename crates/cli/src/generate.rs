@@ -8,11 +8,12 @@ use anemone_lm::generate::{Generator, Sampler};
 use anemone_lm::head::Runtimes;
 use anemone_lm::random::Random;
 use anemone_lm::run::Trained;
+use anemone_lm::tokenizer::TextStream;
 use serde::Serialize;
 
-use crate::common::output::{Characters, printable};
+use crate::common::output::printable;
 use crate::common::runtime::RuntimeName;
-use crate::common::{Failure, Output};
+use crate::common::{Failure, Output, tokenizer};
 
 /// Flags of `generate`.
 #[derive(Debug, clap::Args)]
@@ -23,6 +24,9 @@ pub(crate) struct Args {
     /// Text to continue; printed before what comes after it
     #[arg(long, value_name = "TEXT", default_value = "\n", hide_default_value = true)]
     prompt: String,
+    /// How text becomes tokens: bytes, or a tokenizer.json [default: the run's]
+    #[arg(long, value_name = "bytes|FILE")]
+    tokenizer: Option<PathBuf>,
     /// Tokens to add
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
     tokens: u32,
@@ -54,6 +58,7 @@ struct Continued {
 pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let sampler = Sampler::new(args.temperature, args.top_p)?;
     let Trained { config, model, tokenizer } = Trained::load(&args.directory)?;
+    let tokenizer = tokenizer::known(tokenizer, args.tokenizer.as_deref(), &config.model)?;
     let prompt = tokenizer.encode(args.prompt.as_bytes())?;
     let runtime = RuntimeName::Cpu.open(Options::default())?.runtime;
     let mut generator = Generator::new(&config, &model, Runtimes::all(runtime.as_ref()))?;
@@ -64,21 +69,26 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
         }
     };
     show(&args.prompt);
-    let (mut characters, mut text, mut tokens) = (Characters::default(), String::new(), 0usize);
+    let (mut stream, mut text, mut tokens) = (TextStream::new(&tokenizer, &prompt), String::new(), 0usize);
+    let mut failed = None;
     let start = Instant::now();
     generator.generate(&model, &prompt, args.tokens as usize, (sampler, &mut random), |token| {
-        // A model wider than its tokenizer may pick a token that stands for nothing.
-        let bytes = tokenizer.decode(&[token]).unwrap_or_else(|_| "\u{fffd}".into());
-        let more = characters.add(&bytes);
+        let more = stream.add(token).unwrap_or_else(|error| {
+            failed = Some(error);
+            String::new()
+        });
         show(&more);
         if output.is_json() {
             text.push_str(&more);
         }
         tokens += 1;
-        output.is_open()
+        failed.is_none() && output.is_open()
     })?;
+    if let Some(error) = failed {
+        return Err(error.into());
+    }
     let tokens_per_s = tokens as f64 / start.elapsed().as_secs_f64();
-    let rest = characters.finish();
+    let rest = stream.finish()?;
     show(&rest);
     show("\n");
     text.push_str(&rest);

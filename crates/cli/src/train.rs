@@ -9,12 +9,13 @@ use std::time::Duration;
 
 use anemone_cpu::Options;
 use anemone_lm::config::{MAX_DIMENSION, MAX_STEPS, TrainConfig};
+use anemone_lm::data::TokenDtype;
 use anemone_lm::head::{HeadKind, Runtimes};
-use anemone_lm::interchange::{self, Difference};
+use anemone_lm::interchange::{self, Difference, hugging_face};
 use anemone_lm::log::Record;
 use anemone_lm::model::Model;
 use anemone_lm::rewriting::Rewriting;
-use anemone_lm::run::{DataSource, Observer, Run, RunError, Summary, written_files};
+use anemone_lm::run::{DataSource, Observer, Run, RunData, RunError, Summary, written_files};
 use anemone_lm::tokenizer::Tokenizer;
 use anemone_mil::runtime::Runtime;
 use anemone_mil::verify::Verified;
@@ -29,7 +30,7 @@ use crate::common::flags::{DtypeName, HeadName, ProductsName, count};
 use crate::common::output::{printable, warning};
 use crate::common::runtime::RuntimeName;
 use crate::common::simulator::{SimulatorFlags, SimulatorReport};
-use crate::common::{Failure, Output, config, interrupt};
+use crate::common::{Failure, Output, config, interrupt, tokenizer};
 
 mod placement;
 
@@ -38,10 +39,20 @@ use placement::Placement;
 /// The directory that a run writes to unless told otherwise.
 const DEFAULT_OUT: &str = "anemone-out";
 
-/// How text becomes tokens.
+/// How files of tokens hold them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum TokenizerName {
-    Bytes,
+enum TokenDtypeName {
+    U16,
+    U32,
+}
+
+impl From<TokenDtypeName> for TokenDtype {
+    fn from(name: TokenDtypeName) -> TokenDtype {
+        match name {
+            TokenDtypeName::U16 => TokenDtype::U16,
+            TokenDtypeName::U32 => TokenDtype::U32,
+        }
+    }
 }
 
 /// What runs on the runtime that was asked for.
@@ -60,12 +71,15 @@ pub(crate) struct Args {
     /// Begin with the weights of a model: a Hugging Face directory, or a llama2.c .bin; its dimensions are taken from it
     #[arg(long, value_name = "DIR|FILE.bin", conflicts_with = "resume")]
     init: Option<PathBuf>,
-    /// Text to train on, one file after the other; the last tenth is for validation [default: built-in stories]
+    /// Text, or tokens as little-endian numbers (.bin), one file after the other; the last tenth is for validation [default: built-in stories]
     #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with = "resume")]
     data: Vec<PathBuf>,
-    /// How text becomes tokens
-    #[arg(long, value_enum, default_value = "bytes")]
-    tokenizer: TokenizerName,
+    /// Numbers in .bin files of tokens [default: u16, or u32 for vocabularies over 65536]
+    #[arg(long, value_enum, conflicts_with = "resume")]
+    token_dtype: Option<TokenDtypeName>,
+    /// How text becomes tokens: bytes, or a tokenizer.json, of which tiny and small take the vocabulary [default: that of --init, or else bytes]
+    #[arg(long, value_name = "bytes|FILE", conflicts_with = "resume")]
+    tokenizer: Option<PathBuf>,
     /// Steps of the whole run [default: the configuration's]
     #[arg(long, value_name = "N", conflicts_with = "resume", allow_negative_numbers = true)]
     #[arg(value_parser = count::<u64, 1, { MAX_STEPS }>)]
@@ -85,6 +99,9 @@ pub(crate) struct Args {
     /// Compute each layer's values once more in backward instead of keeping them: less memory, a third more work
     #[arg(long, conflicts_with = "resume")]
     recompute: bool,
+    /// Train only the tokens that the data have; the other rows of the model stay as they are, and so does its size
+    #[arg(long, conflicts_with = "resume")]
+    compact_vocab: bool,
     /// Peak learning rate [default: the configuration's]
     #[arg(long, value_name = "F", conflicts_with = "resume", allow_negative_numbers = true)]
     lr: Option<f64>,
@@ -127,7 +144,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     #[arg(value_parser = count::<u32, 1, { u32::MAX as u64 }>)]
     compilations: Option<u32>,
-    /// Directory for checkpoint, model (config.json, model.safetensors), log and curve [default: anemone-out]
+    /// Directory for checkpoint, model (config.json, model.safetensors, tokenizer.json), log and curve [default: anemone-out]
     #[arg(long, value_name = "DIR", conflicts_with = "resume")]
     out: Option<PathBuf>,
     /// Go on with the run in this directory, from its last checkpoint
@@ -153,6 +170,12 @@ enum TrainError {
         field = .0.field, configured = .0.values[0], found = .0.values[1], config = .1.display(), init = .2.display()
     )]
     OtherModel(Difference, PathBuf, PathBuf),
+    /// Text and tokens together.
+    #[error("{} holds tokens and {} text; `--data` takes files of one kind", .0.display(), .1.display())]
+    MixedData(PathBuf, PathBuf),
+    /// A flag about files of tokens, without one.
+    #[error("`--token-dtype` is about files of tokens, which end in `.bin`, and `--data` names none")]
+    NoTokens,
     /// Something else than a run's directory, maybe the checkpoint in it.
     #[error("`--resume` takes the directory of a run, and {} is a file", .0.display())]
     NotADirectory(PathBuf),
@@ -187,7 +210,6 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
 
 /// Trains to the end, or until the runtime can do no more in this process; gives the run's directory then.
 fn train(args: &Args, output: &Output) -> Result<Option<PathBuf>, Failure> {
-    let TokenizerName::Bytes = args.tokenizer;
     let placement = Placement::of(args);
     if placement.is_none() {
         args.simulator.refuse_without_simulator(args.runtime)?;
@@ -221,7 +243,7 @@ fn train(args: &Args, output: &Output) -> Result<Option<PathBuf>, Failure> {
     let trainer = run.trainer();
     let train = &trainer.config().train;
     output.message(format_args!(
-        "{} weights, {} tokens of text, {} steps of {} tokens, {}, on {}",
+        "{} weights, {} tokens to train on, {} steps of {} tokens, {}, on {}",
         trainer.model().weights(),
         trainer.data().train().len(),
         train.steps,
@@ -308,6 +330,14 @@ fn create(args: &Args, runtimes: Runtimes<'_>) -> Result<Run, Failure> {
             Some(interchange::read(init)?)
         }
     };
+    let tokenizer = match (&args.tokenizer, &args.init) {
+        (Some(name), _) => {
+            refuse_overwriting(written(), tokenizer::file(name))?;
+            Some(tokenizer::load(name)?)
+        }
+        (None, Some(init)) => hugging_face::read_tokenizer(init)?,
+        (None, None) => None,
+    };
     let Loaded { mut config, gives_model } =
         config::load_parts(config, model.as_ref().map(|model| &model.config))?;
     if let (Some(init), Some(read)) = (&args.init, &model) {
@@ -327,6 +357,7 @@ fn create(args: &Args, runtimes: Runtimes<'_>) -> Result<Run, Failure> {
     train.seq = args.seq.unwrap_or(train.seq);
     train.accumulate = args.accumulate.unwrap_or(train.accumulate);
     train.recompute |= args.recompute;
+    train.compact_vocab |= args.compact_vocab;
     train.lr = args.lr.unwrap_or(train.lr);
     train.label_smoothing = args.label_smoothing.unwrap_or(train.label_smoothing);
     train.z_loss = args.z_loss.unwrap_or(train.z_loss);
@@ -335,19 +366,40 @@ fn create(args: &Args, runtimes: Runtimes<'_>) -> Result<Run, Failure> {
     train.head = args.head.map_or(train.head, Into::into);
     config.model.soft_cap = args.soft_cap.or(config.model.soft_cap);
     let model = model.map(|model| Model { config: config.model.clone(), ..model });
-    let bytes = Tokenizer::Bytes.vocab();
-    if config.model.vocab > bytes {
-        let vocab = config.model.vocab;
+    if let (Some(tokenizer), None) = (&tokenizer, &args.init)
+        && config::is_built_in_for_bytes(&args.config)
+    {
+        config.model.vocab = config.model.vocab.max(tokenizer.vocab());
+    }
+    let mut data = RunData::from(source(args, config.model.vocab)?);
+    data.tokenizer = tokenizer.or(data.tokenizer);
+    let (vocab, bytes) = (config.model.vocab, Tokenizer::Bytes.vocab());
+    if vocab > bytes && matches!(data.tokenizer, Some(Tokenizer::Bytes)) {
         warning(&format!("text is read as bytes, which are {bytes} of the {vocab} tokens of this model"));
     }
     if config.train.head == HeadKind::Fused && !args.runtime.offers_fused_head()? {
         return Err(TrainError::NoFusedHead(args.runtime).into());
     }
-    let source =
-        if args.data.is_empty() { DataSource::BuiltIn } else { DataSource::Files(absolute(&args.data)?) };
-    match Run::create_from(model, config, source, directory, args.log.as_deref(), runtimes) {
+    match Run::create_from(model, config, data, directory, args.log.as_deref(), runtimes) {
         Err(RunError::Occupied(directory)) => Err(TrainError::Occupied(directory).into()),
         other => Ok(other?),
+    }
+}
+
+/// What is trained on. Files that end in `.bin` hold tokens.
+fn source(args: &Args, vocab: usize) -> Result<DataSource, Failure> {
+    let (tokens, text): (Vec<&PathBuf>, Vec<&PathBuf>) =
+        args.data.iter().partition(|file| file.extension().is_some_and(|extension| extension == "bin"));
+    let files = absolute(&args.data)?;
+    match (tokens.first(), text.first()) {
+        (None, _) if args.token_dtype.is_some() => Err(TrainError::NoTokens.into()),
+        (None, None) => Ok(DataSource::BuiltIn),
+        (None, Some(_)) => Ok(DataSource::Files(files)),
+        (Some(_), None) => {
+            let dtype = args.token_dtype.map_or_else(|| TokenDtype::of_vocab(vocab), Into::into);
+            Ok(DataSource::Tokens { files, dtype })
+        }
+        (Some(&tokens), Some(&text)) => Err(TrainError::MixedData(tokens.clone(), text.clone()).into()),
     }
 }
 
@@ -360,27 +412,39 @@ fn absolute(paths: &[PathBuf]) -> Result<Vec<PathBuf>, FileError> {
 }
 
 fn describe(summary: &Summary) -> String {
+    let counted = |nats: Option<f64>, what: &str| {
+        nats.map_or("none: the data are tokens".to_string(), |nats| {
+            format!("{nats} nats per byte (byte {what} of the training text)")
+        })
+    };
+    let model =
+        summary.model.as_ref().map_or("none: transformers has no soft cap".to_string(), |directory| {
+            format!("{} (config.json, model.safetensors, tokenizer.json)", directory.display())
+        });
+    let sample = summary
+        .sample
+        .as_ref()
+        .map_or_else(String::new, |sample| format!("\nsample\n\n{}", printable(sample.trim())));
     format!(
         "steps                 {}\n\
          validation loss       {} nats per token\n\
-         5-gram cross entropy  {} nats per byte (byte 5-grams of the training text, Witten-Bell)\n\
-         bigram cross entropy  {} nats per byte (byte bigrams of the training text, add-one smoothing)\n\
+         loss per byte         {}\n\
+         5-gram cross entropy  {}\n\
+         bigram cross entropy  {}\n\
          checkpoint            {}\n\
-         model                 {}\n\
+         model                 {model}\n\
          log                   {}\n\
-         loss curve            {}\n\
-         sample\n\n{}",
+         loss curve            {}{sample}",
         summary.steps,
         summary.validation_loss,
-        summary.five_gram_cross_entropy,
-        summary.bigram_cross_entropy,
+        summary
+            .validation_loss_per_byte
+            .map_or_else(|| "none: the data are tokens".to_string(), |nats| format!("{nats} nats")),
+        counted(summary.five_gram_cross_entropy, "5-grams, Witten-Bell,"),
+        counted(summary.bigram_cross_entropy, "bigrams, add-one smoothing,"),
         summary.checkpoint.display(),
-        summary.model.as_ref().map_or("none: transformers has no soft cap".to_string(), |directory| {
-            format!("{} (config.json and model.safetensors)", directory.display())
-        }),
         summary.log.display(),
         summary.curve.display(),
-        printable(summary.sample.trim())
     )
 }
 

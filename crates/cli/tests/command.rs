@@ -13,6 +13,7 @@ mod command {
     mod check;
     mod closed_output;
     mod convert;
+    mod data;
     mod device_report;
     mod emit;
     mod emit_layer;
@@ -30,6 +31,7 @@ mod command {
     mod run;
     mod show;
     mod simulator;
+    mod tokenizer;
     mod train;
     mod usage;
 }

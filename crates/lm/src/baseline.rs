@@ -150,8 +150,8 @@ mod tests {
     #[test]
     fn the_built_in_text_has_the_references_cross_entropy() {
         let data = Dataset::built_in(&Tokenizer::Bytes, 1).unwrap();
-        let bytes = |tokens| Tokenizer::Bytes.decode(tokens).unwrap();
-        let nats = witten_bell(&bytes(data.train()), &bytes(data.validation()));
+        let [train, validation] = data.texts().unwrap();
+        let nats = witten_bell(train, validation);
         assert!((nats - reference().built_in_nats_per_byte).abs() < 1e-10, "{nats}");
     }
 

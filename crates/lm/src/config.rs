@@ -126,6 +126,9 @@ pub struct TrainConfig {
     /// Whether backward computes a layer's values once more, so that fewer stay in memory.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub recompute: bool,
+    /// Whether only the tokens that the data have are trained, see [`crate::compact`].
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub compact_vocab: bool,
     /// Number of steps of the whole run; the learning-rate schedule ends there.
     pub steps: u64,
     /// Peak learning rate, reached after the warmup.
@@ -163,6 +166,7 @@ impl Default for TrainConfig {
             seq: 128,
             accumulate: 1,
             recompute: false,
+            compact_vocab: false,
             steps: 600,
             lr: 1e-2,
             lr_floor: 0.05,

@@ -34,7 +34,8 @@ pub fn read(path: &Path) -> Result<Model, InterchangeError> {
     if path.is_dir() { hugging_face::read(path) } else { llama2c::read(path) }
 }
 
-/// The files that a model may be read from: the file itself, or those of a directory that have dimensions or weights.
+/// The files that a model may be read from: the file itself, or those of a directory that have dimensions, weights or a
+/// tokenizer.
 ///
 /// # Errors
 ///
@@ -44,7 +45,9 @@ pub fn files(path: &Path) -> Result<Vec<PathBuf>, FileError> {
         return Ok(vec![path.to_owned()]);
     }
     let failed = |source| FileError::read(path, source);
-    let mut files = vec![path.join(hugging_face::CONFIG), path.join(hugging_face::INDEX)];
+    let mut files = [hugging_face::CONFIG, hugging_face::INDEX, hugging_face::TOKENIZER]
+        .map(|name| path.join(name))
+        .to_vec();
     for entry in fs::read_dir(path).map_err(failed)? {
         let file = entry.map_err(failed)?.path();
         if file.extension().is_some_and(|extension| extension == "safetensors") {

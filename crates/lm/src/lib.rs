@@ -11,6 +11,7 @@
 //! | tokens → x `[1, D, 1, S]`, and dx → dE | [`embedding`] |
 //! | logits and probabilities `[V, S]` → loss and scaled gradient | [`loss`] |
 //! | gradients → new weights: AdamW, clipping, schedule, loss scale | [`optimizer`] |
+//! | only the tokens that the data have | [`compact`] |
 //! | what stays of a run: checkpoints, log, loss curve | [`checkpoint`], [`log`], [`curve`], [`files`] |
 //! | logits → the next token | [`generate`] |
 //! | models from and for Hugging Face's transformers and llama2.c | [`interchange`] |
@@ -64,6 +65,7 @@
 
 pub mod baseline;
 pub mod checkpoint;
+pub mod compact;
 pub mod config;
 pub mod curve;
 pub mod data;

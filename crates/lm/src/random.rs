@@ -122,6 +122,25 @@ mod tests {
         assert_eq!(random.below(0), 0);
     }
 
+    /// For n = 3/4 of all numbers, a remainder of 64 random bits would be below n/3 half of the time, and the upper
+    /// half of their product with n divisible by 3 half of the time. Each third is as likely as the others.
+    #[cfg(target_pointer_width = "64")]
+    #[test]
+    fn below_is_uniform_where_remainders_and_products_are_not() {
+        let mut random = Random::new(4);
+        let n = 3usize << 62;
+        let (mut thirds, mut remainders) = ([0u32; 3], [0u32; 3]);
+        for _ in 0..30_000 {
+            let drawn = random.below(n);
+            thirds[drawn >> 62] += 1;
+            remainders[drawn % 3] += 1;
+        }
+        // Five standard deviations of a binomial count with mean 10 000.
+        for counts in [thirds, remainders] {
+            assert!(counts.iter().all(|&count| count.abs_diff(10_000) < 410), "{counts:?}");
+        }
+    }
+
     #[test]
     fn uniform_and_normal_have_their_moments() {
         let mut random = Random::new(2);

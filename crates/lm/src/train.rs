@@ -4,13 +4,15 @@
 //! batches come from the seed and the step number. So a run resumed from a checkpoint repeats the losses that
 //! the interrupted one would have had, to the bit, on the same machine with the same number of threads.
 
+use std::borrow::Cow;
 use std::time::Instant;
 
 use thiserror::Error;
 
 use crate::checkpoint::{Checkpoint, CheckpointError};
+use crate::compact::CompactVocab;
 use crate::config::{Config, ConfigError, DeviceDtype, TrainConfig};
-use crate::data::Dataset;
+use crate::data::{Batch, Dataset};
 use crate::generate::{Generator, SampleError, Sampler};
 use crate::head::Runtimes;
 use crate::log::Record;
@@ -67,6 +69,9 @@ struct State {
 pub struct Trainer {
     config: Config,
     data: Dataset,
+    /// Where only the tokens of the data are trained: which they are.
+    compact: Option<CompactVocab>,
+    /// What is trained: the configuration's model, or the compact one.
     model: Model,
     network: Network,
     loss_scale: LossScale,
@@ -145,20 +150,26 @@ impl Trainer {
         runtimes: Runtimes<'_>,
         state: State,
     ) -> Result<Trainer, TrainError> {
-        let State { model, loss_scale, step, updates } = state;
-        let mut network = Network::new(&config, config.train.head, true, runtimes)?;
+        let State { mut model, loss_scale, step, updates } = state;
+        let mut compact = None;
+        if config.train.compact_vocab {
+            let (vocab, compact_model) = CompactVocab::new(&data, model)?;
+            (compact, model) = (Some(vocab), compact_model);
+        }
+        let trained = Config { model: model.config.clone(), train: config.train.clone() };
+        let mut network = Network::new(&trained, config.train.head, true, runtimes)?;
         network.set_weights(&model)?;
-        Ok(Trainer { config, data, model, network, loss_scale, step, updates })
+        Ok(Trainer { config, data, compact, model, network, loss_scale, step, updates })
     }
 
     /// Everything that [`Trainer::resume`] needs.
     ///
     /// # Errors
     ///
-    /// When a value cannot be written as JSON, which none of these is.
+    /// When the system has no memory for a tensor.
     pub fn checkpoint(&self) -> Result<Checkpoint, TrainError> {
         let mut checkpoint = Checkpoint::default();
-        self.model.save(&mut checkpoint)?;
+        self.whole_model()?.save(&mut checkpoint)?;
         checkpoint.set("config", &self.config)?;
         checkpoint.set("loss_scale", &self.loss_scale)?;
         checkpoint.set("step", &self.step)?;
@@ -171,9 +182,21 @@ impl Trainer {
         &self.config
     }
 
-    /// The model.
+    /// The model that is trained: with a compact vocabulary, the one over the tokens of the data.
     pub fn model(&self) -> &Model {
         &self.model
+    }
+
+    /// The configuration's model, for others to read: with a compact vocabulary it has no gradients.
+    ///
+    /// # Errors
+    ///
+    /// When the system has no memory for a tensor.
+    pub fn whole_model(&self) -> Result<Cow<'_, Model>, ModelError> {
+        match &self.compact {
+            None => Ok(Cow::Borrowed(&self.model)),
+            Some(compact) => Ok(Cow::Owned(compact.whole_model(&self.model)?)),
+        }
     }
 
     /// The data.
@@ -230,7 +253,7 @@ impl Trainer {
 
     /// The mean loss of the batches of a step; leaves the sums of their gradients, times `scale`.
     fn gradients(&mut self, scale: f32) -> Result<f64, TrainError> {
-        let Trainer { config, data, model, network, step, .. } = self;
+        let Trainer { config, data, compact, model, network, step, .. } = self;
         let train = &config.train;
         let mut loss = 0.0;
         for part in 0..train.accumulate {
@@ -238,6 +261,7 @@ impl Trainer {
             let batch =
                 data.batch(train.seed, step.wrapping_mul(train.accumulate).wrapping_add(part), train.batch);
             let gradients = if part == 0 { Gradients::Replace } else { Gradients::Add };
+            let batch = compacted(compact.as_ref(), batch);
             loss += network.gradients(model, &batch, scale, gradients)?.loss;
         }
         Ok(loss / train.accumulate as f64)
@@ -251,11 +275,13 @@ impl Trainer {
     /// A failing runtime.
     pub fn validation_loss(&mut self) -> Result<f64, TrainError> {
         let batches = self.data.validation_batches(self.config.train.batch);
+        let batches = batches.map(|batch| compacted(self.compact.as_ref(), batch));
         Ok(self.network.mean_loss(&self.model, batches)?)
     }
 
     /// Continues a text: `count` tokens, each drawn from the model's distribution after the ones before it. An
-    /// empty prompt stands for token 0.
+    /// empty prompt stands for the first token. With a compact vocabulary there are only the tokens of the data: others
+    /// in the prompt are passed over.
     ///
     /// # Errors
     ///
@@ -268,10 +294,14 @@ impl Trainer {
         random: &mut Random,
         runtimes: Runtimes<'_>,
     ) -> Result<Vec<u32>, TrainError> {
-        let mut generator = Generator::new(&self.config, &self.model, runtimes)?;
+        let trained = Config { model: self.model.config.clone(), train: self.config.train.clone() };
+        let mut generator = Generator::new(&trained, &self.model, runtimes)?;
+        let compact = self.compact.as_ref();
+        let known = |&token: &u32| compact.map_or(Some(token), |compact| compact.compact(token));
+        let prompt: Vec<u32> = prompt.iter().filter_map(known).collect();
         let mut tokens = Vec::new();
-        generator.generate(&self.model, prompt, count, (sampler, random), |token| {
-            tokens.push(token);
+        generator.generate(&self.model, &prompt, count, (sampler, random), |token| {
+            tokens.push(compact.map_or(token, |compact| compact.whole(token)));
             true
         })?;
         Ok(tokens)
@@ -283,6 +313,14 @@ impl Trainer {
             let adamw = AdamW { weight_decay: if *decays { decay } else { 0.0 }, ..AdamW::default() };
             adamw.update(self.updates, lr, factor, gradient, values, moments);
         }
+    }
+}
+
+/// A batch in the numbers of the model that is trained.
+fn compacted(compact: Option<&CompactVocab>, batch: Batch) -> Batch {
+    match compact {
+        None => batch,
+        Some(compact) => compact.batch(batch),
     }
 }
 

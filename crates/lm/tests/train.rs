@@ -337,7 +337,8 @@ fn a_run_leaves_its_files_and_refuses_to_write_over_another() {
     let summary = run.finish(runtimes(), &mut losses).unwrap();
     assert_eq!(losses.0.len(), 6);
     assert!(summary.validation_loss.is_finite());
-    let (bigram, five_gram) = (summary.bigram_cross_entropy, summary.five_gram_cross_entropy);
+    let (bigram, five_gram) =
+        (summary.bigram_cross_entropy.unwrap(), summary.five_gram_cross_entropy.unwrap());
     assert!(0.0 < five_gram && five_gram < bigram, "{five_gram} {bigram}");
     for file in [&summary.checkpoint, &summary.log, &summary.curve] {
         assert!(std::fs::metadata(file).unwrap().len() > 0);

@@ -128,7 +128,8 @@ pub(super) fn run(args: &TrainArgs, output: &Output) -> Result<(), Failure> {
 /// Tokens that have nothing to do with each other.
 fn random_tokens(config: &Config) -> Result<Dataset, Failure> {
     let mut random = Random::stream(0, 1);
-    let mut tokens = |count: usize| (0..count).map(|_| random.below(config.model.vocab) as u32).collect();
+    let mut tokens =
+        |count: usize| -> Vec<u32> { (0..count).map(|_| random.below(config.model.vocab) as u32).collect() };
     let length = config.train.seq.saturating_mul(16).saturating_add(1);
     Ok(Dataset::from_tokens(tokens(length), tokens(2), config.train.seq)?)
 }

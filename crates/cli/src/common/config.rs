@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anemone_lm::config::{Config, ModelConfig, TrainConfig};
 use anemone_lm::interchange;
+use anemone_lm::tokenizer::BYTE_VOCAB;
 use thiserror::Error;
 
 use super::{Failure, files};
@@ -38,6 +39,13 @@ fn built_in(name: &Path) -> Option<Config> {
 /// The file that a configuration is read from, unless it is built in.
 pub(crate) fn file(name: &Path) -> Option<&Path> {
     built_in(name).is_none().then_some(name)
+}
+
+/// Whether a configuration, the default one if none is named, is built in for bytes, so that its vocabulary is the
+/// tokenizer's.
+pub(crate) fn is_built_in_for_bytes(name: &Option<PathBuf>) -> bool {
+    let config = built_in(name.as_deref().unwrap_or(Path::new(DEFAULT)));
+    config.is_some_and(|config| config.model.vocab == BYTE_VOCAB)
 }
 
 /// A configuration, and whether it says what the model is, or leaves that to be the default.

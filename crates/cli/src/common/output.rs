@@ -148,58 +148,12 @@ pub(crate) fn printable(text: &str) -> String {
     text.chars().map(shown).collect()
 }
 
-/// Bytes that come in parts, as text: a part may end within a character, and bytes that are none become U+FFFD.
-#[derive(Debug, Default)]
-pub(crate) struct Characters {
-    /// The beginning of a character.
-    begun: Vec<u8>,
-}
-
-impl Characters {
-    /// What is complete with these bytes.
-    pub(crate) fn add(&mut self, bytes: &[u8]) -> String {
-        self.begun.extend(bytes);
-        let mut text = String::new();
-        let mut kept = 0;
-        for chunk in self.begun.utf8_chunks() {
-            text.push_str(chunk.valid());
-            kept += chunk.valid().len();
-            let invalid = chunk.invalid();
-            let at_end = kept + invalid.len() == self.begun.len();
-            if at_end && std::str::from_utf8(invalid).is_err_and(|error| error.error_len().is_none()) {
-                break;
-            }
-            if !invalid.is_empty() {
-                text.push(char::REPLACEMENT_CHARACTER);
-                kept += invalid.len();
-            }
-        }
-        self.begun.drain(..kept);
-        text
-    }
-
-    /// What is left at the end.
-    pub(crate) fn finish(self) -> String {
-        String::from_utf8_lossy(&self.begun).into_owned()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn characters_come_whole_however_their_bytes_come() {
-        let text = "a\u{e9}\u{20ac}\u{1f600}z".as_bytes();
-        for length in 1..=text.len() {
-            let mut characters = Characters::default();
-            let parts: String = text.chunks(length).map(|part| characters.add(part)).collect();
-            assert_eq!(parts + &characters.finish(), "a\u{e9}\u{20ac}\u{1f600}z");
-        }
-        let mut characters = Characters::default();
-        assert_eq!(characters.add(b"\xff\xe2\x82"), "\u{fffd}");
-        assert_eq!(characters.add(b"a\xc3"), "\u{fffd}a");
-        assert_eq!(characters.finish(), "\u{fffd}");
+    fn what_is_printed_gives_no_orders() {
         assert_eq!(printable("a\u{1b}[2J\n"), "a\u{fffd}[2J\n");
     }
 }

@@ -282,7 +282,8 @@ fn mistakes_of_newcomers_are_named() {
     train(&["--label-smoothing", "1"]).failed(1, &["`label_smoothing` is 1, must be 0 or more and below 1"]);
     train(&["--z-loss", "-1"]).failed(1, &["`z_loss` is -1, must be 0 or more"]);
     train(&["--soft-cap", "0"]).failed(1, &["`soft_cap` is 0, must be above 0"]);
-    train(&["--tokenizer", "words"]).failed(2, &["words", "bytes"]);
+    train(&["--token-dtype", "u16"]).failed(1, &["`--token-dtype`", "`--data` names none"]);
+    train(&["--tokenizer", "words"]).failed(1, &["`words` is neither `bytes` nor a file"]);
     train(&["--runtime", "gpu"]).failed(2, &["gpu", "cpu, eval"]);
     train(&["--stepz", "3"]).failed(2, &["--stepz", "--steps"]);
     train(&["--head", "whole"]).failed(2, &["whole", "programs, fused"]);

@@ -13,13 +13,16 @@ use super::config_json::{self, shown};
 use super::{InterchangeError, read_config};
 use crate::checkpoint::{self, Checkpoint, MAX_CHECKPOINT_BYTES};
 use crate::config::ModelConfig;
-use crate::files::{atomic_write, read_bounded};
+use crate::files::{FileError, atomic_write, read_bounded};
 use crate::model::{CLASSIFIER, EMBEDDING, Model, ModelError, layer_parameter, parameters};
+use crate::tokenizer::{Tokenizer, TokenizerError};
 
 /// The file with a model's dimensions.
 pub const CONFIG: &str = "config.json";
 /// The file with a model's weights.
 pub const WEIGHTS: &str = "model.safetensors";
+/// The file with a model's tokenizer.
+pub const TOKENIZER: &str = "tokenizer.json";
 /// The file that says which shard holds which tensor.
 pub const INDEX: &str = "model.safetensors.index.json";
 
@@ -48,6 +51,25 @@ pub fn read(directory: &Path) -> Result<Model, InterchangeError> {
         return Err(InterchangeError::NoWeights(directory.to_owned()));
     };
     weights.into_model(config, &listed_by)
+}
+
+/// The tokenizer in a directory, where there is one.
+///
+/// # Errors
+///
+/// As [`Tokenizer::read`].
+pub fn read_tokenizer(directory: &Path) -> Result<Option<Tokenizer>, TokenizerError> {
+    let path = directory.join(TOKENIZER);
+    if path.exists() { Tokenizer::read(&path).map(Some) } else { Ok(None) }
+}
+
+/// Writes a tokenizer into a directory that is there, replacing an older one atomically.
+///
+/// # Errors
+///
+/// A file that cannot be written.
+pub fn write_tokenizer(tokenizer: &Tokenizer, directory: &Path) -> Result<(), FileError> {
+    atomic_write(&directory.join(TOKENIZER), |file| file.write_all(tokenizer.json().as_bytes()))
 }
 
 /// The weights of a model, as far as they have been read.

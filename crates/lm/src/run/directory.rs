@@ -7,7 +7,7 @@ use anemone_mil::files::remove_leftovers;
 
 use super::RunError;
 use crate::files::FileError;
-use crate::interchange::hugging_face::{CONFIG, WEIGHTS};
+use crate::interchange::hugging_face::{CONFIG, TOKENIZER, WEIGHTS};
 
 pub(super) const CHECKPOINT: &str = "checkpoint.safetensors";
 pub(super) const LOG: &str = "log.jsonl";
@@ -34,7 +34,7 @@ impl RunDirectory {
             Err(TryLockError::WouldBlock) => return Err(RunError::Busy(path.to_owned())),
             Err(TryLockError::Error(source)) => return Err(failed(source).into()),
         }
-        for name in [CHECKPOINT, LOG, CURVE, CONFIG, WEIGHTS] {
+        for name in [CHECKPOINT, LOG, CURVE, CONFIG, WEIGHTS, TOKENIZER] {
             let file = path.join(name);
             remove_leftovers(&file).map_err(|source| FileError::write(&file, source))?;
         }
@@ -54,8 +54,8 @@ impl RunDirectory {
         let remembered = match absolute.file_name() {
             Some(name) if parent.as_ref() == Some(&self.canonical) => {
                 // Some file systems do not tell cases apart.
-                if [CHECKPOINT, CURVE, LOCK, CONFIG, WEIGHTS].iter().any(|own| name.eq_ignore_ascii_case(own))
-                {
+                let own = [CHECKPOINT, CURVE, LOCK, CONFIG, WEIGHTS, TOKENIZER];
+                if own.iter().any(|own| name.eq_ignore_ascii_case(own)) {
                     return Err(RunError::OwnFile(log.to_owned()));
                 }
                 PathBuf::from(name)

@@ -13,7 +13,7 @@ use crate::head::Runtimes;
 use crate::interchange::{InterchangeError, hugging_face};
 use crate::log::{self, Record};
 use crate::random::Random;
-use crate::tokenizer::{BYTE_VOCAB, Tokenizer};
+use crate::tokenizer::Tokenizer;
 use crate::train::TrainError;
 
 /// Length of the closing sample, in tokens.
@@ -92,8 +92,13 @@ impl Run {
         Ok(Summary {
             steps: self.trainer.steps_done(),
             validation_loss,
+            validation_loss_per_byte: self.per_byte(validation_loss),
             bigram_cross_entropy: self.bigram,
-            five_gram_cross_entropy: self.five_gram_cross_entropy()?,
+            five_gram_cross_entropy: self
+                .trainer
+                .data()
+                .texts()
+                .map(|[train, rest]| witten_bell(train, rest)),
             checkpoint: checkpoint_path(self.directory.path()),
             model: self.model_written(),
             log: self.log_path.clone(),
@@ -102,11 +107,11 @@ impl Run {
         })
     }
 
-    fn five_gram_cross_entropy(&self) -> Result<f64, RunError> {
+    /// A loss over the validation text, given in nats per token, in nats per byte.
+    fn per_byte(&self, loss: f64) -> Option<f64> {
         let data = self.trainer.data();
-        let (train, validation) =
-            (Tokenizer::Bytes.decode(data.train())?, Tokenizer::Bytes.decode(data.validation())?);
-        Ok(witten_bell(&train, &validation))
+        let nats = loss * (data.validation().len() - 1) as f64;
+        data.validation_bytes().map(|bytes| nats / bytes.max(1) as f64)
     }
 
     fn save(&mut self, observer: &mut dyn Observer) -> Result<(), RunError> {
@@ -118,6 +123,11 @@ impl Run {
         }
         let path = checkpoint_path(self.directory.path());
         self.log.sync()?;
+        // A checkpoint is not without the tokenizer that it refers to.
+        if let Some(tokenizer) = self.tokenizer.as_ref().filter(|_| !self.has_tokenizer) {
+            hugging_face::write_tokenizer(tokenizer, self.directory.path())?;
+            self.has_tokenizer = true;
+        }
         checkpoint.write(&path)?;
         // It holds all weights once more.
         drop(checkpoint);
@@ -129,8 +139,8 @@ impl Run {
 
     /// Writes the model for others, where they have such models.
     fn write_model(&self) -> Result<(), RunError> {
-        let (model, seq) = (self.trainer.model(), self.trainer.config().train.seq);
-        match hugging_face::write(model, seq, self.directory.path()) {
+        let (model, seq) = (self.trainer.whole_model()?, self.trainer.config().train.seq);
+        match hugging_face::write(&model, seq, self.directory.path()) {
             Err(InterchangeError::NotExpressible { .. }) => Ok(()),
             written => Ok(written?),
         }
@@ -151,20 +161,23 @@ impl Run {
             config.train.positions(),
             config.train.dtype.name()
         );
-        Curve::from_records(&title, &log::read(&self.log_path)?, Some(self.bigram)).write(&path)?;
+        // Losses are per token, what bigrams predict per byte.
+        let bigram = self.bigram.filter(|_| matches!(self.tokenizer, Some(Tokenizer::Bytes)));
+        Curve::from_records(&title, &log::read(&self.log_path)?, bigram).write(&path)?;
         Ok(path)
     }
 
     /// The sample is the host's: token by token, programs of one position are not worth a device's compilations.
-    fn sample(&self, runtimes: Runtimes<'_>) -> Result<String, RunError> {
+    fn sample(&self, runtimes: Runtimes<'_>) -> Result<Option<String>, RunError> {
+        let Some(tokenizer) = &self.tokenizer else { return Ok(None) };
         let runtimes = Runtimes::all(runtimes.products);
         let sampler = Sampler::new(1.0, 1.0)?;
         let mut random = Random::new(self.trainer.config().train.seed);
-        let prompt = Tokenizer::Bytes.encode(b"\n")?;
-        let tokens = self.trainer.generate(&prompt, SAMPLE_TOKENS, sampler, &mut random, runtimes)?;
-        // A model wider than the tokenizer may pick a token that stands for no byte.
-        let bytes: Vec<u32> = tokens.into_iter().filter(|&token| (token as usize) < BYTE_VOCAB).collect();
-        Ok(String::from_utf8_lossy(&Tokenizer::Bytes.decode(&bytes)?).into_owned())
+        let prompt = tokenizer.encode(b"\n")?;
+        let mut tokens = self.trainer.generate(&prompt, SAMPLE_TOKENS, sampler, &mut random, runtimes)?;
+        // A model wider than its tokenizer may pick a token that stands for nothing.
+        tokens.retain(|&token| (token as usize) < tokenizer.vocab());
+        Ok(Some(String::from_utf8_lossy(&tokenizer.decode(&tokens)?).into_owned()))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{RunError, checkpoint_path};
+use super::{RunError, checkpoint_path, recall_tokenizer};
 use crate::checkpoint::Checkpoint;
 use crate::config::Config;
 use crate::model::Model;
@@ -16,8 +16,8 @@ pub struct Trained {
     pub config: Config,
     /// The weights.
     pub model: Model,
-    /// How its text becomes tokens.
-    pub tokenizer: Tokenizer,
+    /// How its text becomes tokens; none for a model that was trained on tokens of no known text.
+    pub tokenizer: Option<Tokenizer>,
 }
 
 impl Trained {
@@ -25,7 +25,7 @@ impl Trained {
     ///
     /// # Errors
     ///
-    /// There is no checkpoint, or it is damaged.
+    /// There is no checkpoint, it is damaged, or the tokenizer beside it is another than the run's.
     pub fn load(directory: &Path) -> Result<Trained, RunError> {
         let path = checkpoint_path(directory);
         if !path.exists() {
@@ -35,6 +35,7 @@ impl Trained {
         let config: Config = checkpoint.get("config")?;
         config.validate().map_err(TrainError::from)?;
         let model = Model::load(&config.model, &checkpoint).map_err(TrainError::from)?;
-        Ok(Trained { config, model, tokenizer: Tokenizer::Bytes })
+        let tokenizer = recall_tokenizer(directory, &checkpoint)?;
+        Ok(Trained { config, model, tokenizer })
     }
 }
