@@ -153,7 +153,8 @@ pub struct TrainConfig {
     pub dtype: DeviceDtype,
     /// How the classifier and its loss are computed.
     pub head: HeadKind,
-    /// Steps between evaluations of the validation loss; 0 for only one at the end.
+    /// Steps between evaluations of the validation loss, over its first 65 536 tokens, but at the end over all; 0 for
+    /// only that one.
     pub validation_interval: u64,
     /// Steps between checkpoints; 0 for only one at the end.
     pub checkpoint_interval: u64,

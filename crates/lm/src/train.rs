@@ -12,7 +12,7 @@ use thiserror::Error;
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::compact::CompactVocab;
 use crate::config::{Config, ConfigError, DeviceDtype, TrainConfig};
-use crate::data::{Batch, Dataset};
+use crate::data::{Batch, Dataset, evaluation_batches};
 use crate::generate::{Generator, SampleError, Sampler};
 use crate::head::Runtimes;
 use crate::log::Record;
@@ -274,7 +274,18 @@ impl Trainer {
     ///
     /// A failing runtime.
     pub fn validation_loss(&mut self) -> Result<f64, TrainError> {
-        let batches = self.data.validation_batches(self.config.train.batch);
+        self.validation_loss_over(usize::MAX)
+    }
+
+    /// As [`Trainer::validation_loss`], over at most the first `most` tokens.
+    ///
+    /// # Errors
+    ///
+    /// As [`Trainer::validation_loss`].
+    pub fn validation_loss_over(&mut self, most: usize) -> Result<f64, TrainError> {
+        let all = self.data.validation();
+        let (tokens, _) = all.split_at(all.len().min(most));
+        let batches = evaluation_batches(&tokens, self.config.train.batch, self.config.train.seq);
         let batches = batches.map(|batch| compacted(self.compact.as_ref(), batch));
         Ok(self.network.mean_loss(&self.model, batches)?)
     }

@@ -16,6 +16,8 @@ use crate::random::Random;
 use crate::tokenizer::Tokenizer;
 use crate::train::TrainError;
 
+/// The most tokens that are validated before the end: more than the built-in text has.
+const INTERVAL_TOKENS: usize = 1 << 16;
 /// Length of the closing sample, in tokens.
 const SAMPLE_TOKENS: usize = 240;
 
@@ -64,7 +66,8 @@ impl Run {
             }
             let step = self.trainer.steps_done();
             let validation = match due(train.validation_interval, step) {
-                true => Some(self.trainer.validation_loss()?),
+                true if step == train.steps => Some(self.trainer.validation_loss()?),
+                true => Some(self.trainer.validation_loss_over(INTERVAL_TOKENS)?),
                 false => None,
             };
             validation_loss = validation;
