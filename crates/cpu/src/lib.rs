@@ -1,8 +1,8 @@
 //! The CPU runtime: runs MIL programs on every core.
 //!
 //! [`Cpu::prepare`](anemone_mil::runtime::Runtime::prepare) turns a verified function into a list of steps.
-//! Each step reads some places of memory and writes one: a chain of ops that compute element by element, or a kernel,
-//! perhaps with such chains before and after it; or it is the meaning, from the table, of an op that has no kernel.
+//! Each step reads some places of memory and writes one, or a few: a chain of ops that compute element by element, or a
+//! kernel, perhaps with such chains before and after it; or it is the meaning, from the table, of an op that has no kernel.
 //! Ops that share a step round as if each wrote its result. All places are planned then: values share one allocation, each for as
 //! long as it is needed; inputs are read where the caller has them, results written where the caller wants
 //! them. A run of kernels allocates no memory, but for a block of the thread pool's queue now and then; an op

@@ -322,3 +322,39 @@ pub(crate) fn can_be_planned(dtype: DType) -> bool {
 pub(crate) fn element_bytes(dtype: DType) -> usize {
     (dtype.bits() as usize).div_ceil(8).max(1)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_what_lies_around_the_places_that_are_written() {
+        let mut planned: Vec<Line> = (0..20).map(|line| Line([line; LINE_BYTES])).collect();
+        let place = |line, bytes| MemoryPlace::Planned { line, bytes };
+        // Two that touch, in either order, one elsewhere, and one that takes no line.
+        for places in [
+            vec![place(7, 100), place(5, 128), place(19, 1)],
+            vec![place(0, 64), MemoryPlace::Output(0), place(1, 65)],
+            vec![place(4, 0), place(4, 640)],
+        ] {
+            let mut results: [&mut [u8]; MOST_RESULTS] = std::array::from_fn(|_| &mut [][..]);
+            let parts = PlannedParts::around(&mut planned, &places, &mut results);
+            let mut written = [false; 20];
+            for (place, result) in places.iter().zip(&results) {
+                let MemoryPlace::Planned { line, bytes } = *place else {
+                    assert!(result.is_empty());
+                    continue;
+                };
+                assert_eq!(result.len(), bytes);
+                assert!(
+                    result.iter().enumerate().all(|(i, &byte)| usize::from(byte) == line + i / LINE_BYTES)
+                );
+                written[lines(line, bytes)].fill(true);
+            }
+            for line in (0..20).filter(|&line| !written[line]) {
+                let found = parts.lines(line..line + 1);
+                assert!(found.len() == 1 && usize::from(found[0].0[0]) == line, "{line} of {places:?}");
+            }
+        }
+    }
+}

@@ -59,7 +59,7 @@ fn check(what: &str, program: &Arc<Verified>, given: &Named, paths: Vec<Instruct
         assert_eq!(ours, others, "{what} on {path}: threads make no difference");
         for (((name, ours), (_, exact)), (_, rounded)) in ours.iter().zip(&exact).zip(&rounded) {
             let (error, allowed) = (difference(ours, exact), difference(rounded, exact));
-            let least = if exact.dtype() == DType::Fp16 { 1e-3 } else { 2e-6 };
+            let least = if exact.dtype() == DType::Fp16 { 1e-3 } else { 1e-5 };
             assert!(
                 error <= 2.0 * allowed + least,
                 "{what} on {path}: {name} is off by {error:e}, ops by {allowed:e}"
@@ -80,7 +80,9 @@ fn gradients_of_layers() {
         (70, 1, DeviceDtype::Fp32, true),
         (33, 2, DeviceDtype::Fp16, true),
         (130, 1, DeviceDtype::Fp16, false),
-        (8, 3, DeviceDtype::Fp32, false),
+        // So many heads that each is one task.
+        (70, 8, DeviceDtype::Fp32, false),
+        (8, 1, DeviceDtype::Fp32, false),
         (1, 2, DeviceDtype::Fp16, true),
     ]
     .into_iter()
@@ -126,7 +128,7 @@ fn forms() -> [Written; 5] {
         form("fp16", [67, 150, 2], true, false, Masked::Later),
         form("fp16", [130, 130, 1], false, true, added(true)),
         form("fp16", [9, 300, 2], true, true, added(false)),
-        form("fp32", [70, 35, 1], false, false, added(true)),
+        form("fp32", [70, 35, 5], false, false, added(true)),
     ]
 }
 

@@ -25,7 +25,7 @@ pub(crate) use forward::Forward;
 /// Queries of a block.
 pub(crate) const QUERIES: usize = 64;
 /// Keys are left out in groups of so many.
-const KEYS: usize = 128;
+const KEYS: usize = 64;
 /// Terms that are added in fp32 before they join a sum in fp64.
 const TERMS: usize = 8;
 /// Keys whose scores a mask is added to at a time.
