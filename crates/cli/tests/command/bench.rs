@@ -36,7 +36,7 @@ fn prints_a_line_for_each_piece_of_work() {
 fn products_are_timed_alone() {
     for runtime in ["cpu", "eval"] {
         let arguments =
-            ["bench", "gemm", "--vocab", "64", "--dim", "16", "--seq", "8", "--exact-products", "--json"];
+            ["bench", "gemm", "--vocab", "64", "--dim", "16", "--seq", "8", "--products", "exact", "--json"];
         let lines = anemone([&arguments[..], &["--runtime", runtime]].concat()).ended(0).json();
         let what: Vec<&str> = lines.iter().map(|line| line["what"].as_str().unwrap()).collect();
         assert_eq!(what, ["gemm logits", "gemm dx", "gemm dE"]);

@@ -110,9 +110,14 @@ fn a_run_does_not_replace_its_data_or_configuration() {
         anemone([&["train", "-q", "--config", config, "--data", data, "--out", &out], more].concat())
     };
     let curve = place.file("out/curve.svg", &text);
-    spared(train(&plain_config, &curve, &[]), &curve, text.as_bytes());
+    // Whatever the file is for: what a run would write is not to be there.
+    let occupied = |run: Run, content: &str| {
+        run.failed(1, &["holds a file, curve.svg, which the run would replace", "another directory"]);
+        assert_eq!(fs::read_to_string(place.path("out/curve.svg")).unwrap(), content);
+    };
+    occupied(train(&plain_config, &curve, &[]), &text);
     let curve = place.file("out/curve.svg", config);
-    spared(train(&curve, &plain_text, &[]), &curve, config.as_bytes());
+    occupied(train(&curve, &plain_text, &[]), config);
     fs::remove_file(curve).unwrap();
     for name in names(&place, "text") {
         spared(train(&plain_config, &plain_text, &["--log", &name]), &plain_text, text.as_bytes());
