@@ -110,14 +110,12 @@ fn a_run_does_not_replace_its_data_or_configuration() {
         anemone([&["train", "-q", "--config", config, "--data", data, "--out", &out], more].concat())
     };
     let curve = place.file("out/curve.svg", &text);
-    // Whatever the file is for: what a run would write is not to be there.
-    let occupied = |run: Run, content: &str| {
-        run.failed(1, &["holds a file, curve.svg, which the run would replace", "another directory"]);
-        assert_eq!(fs::read_to_string(place.path("out/curve.svg")).unwrap(), content);
-    };
-    occupied(train(&plain_config, &curve, &[]), &text);
+    // Whatever it is for, a file that a run would write is not to be there.
+    let run = train(&plain_config, &curve, &[]);
+    run.failed(1, &["holds a file, curve.svg, which the run would replace", "another directory"]);
+    assert_eq!(fs::read_to_string(&curve).unwrap(), text);
     let curve = place.file("out/curve.svg", config);
-    occupied(train(&curve, &plain_text, &[]), config);
+    spared(train(&curve, &plain_text, &[]), &curve, config.as_bytes());
     fs::remove_file(curve).unwrap();
     for name in names(&place, "text") {
         spared(train(&plain_config, &plain_text, &["--log", &name]), &plain_text, text.as_bytes());
