@@ -111,6 +111,9 @@ pub(crate) struct Args {
     /// Add F·(ln Σ exp z)² to each position's loss, z its logits, in training [default: the configuration's]
     #[arg(long, value_name = "F", conflicts_with = "resume", allow_negative_numbers = true)]
     z_loss: Option<f64>,
+    /// Leave tokens out of the fused head's gradients whose probability is below F at every position and that are no target [default: the configuration's]
+    #[arg(long, value_name = "F", conflicts_with = "resume", allow_negative_numbers = true)]
+    filter: Option<f64>,
     /// Cap the model's logits z to F·tanh(z/F) [default: the configuration's]
     #[arg(long, value_name = "F", conflicts_with = "resume", allow_negative_numbers = true)]
     soft_cap: Option<f64>,
@@ -361,6 +364,7 @@ fn create(args: &Args, runtimes: Runtimes<'_>) -> Result<Run, Failure> {
     train.lr = args.lr.unwrap_or(train.lr);
     train.label_smoothing = args.label_smoothing.unwrap_or(train.label_smoothing);
     train.z_loss = args.z_loss.unwrap_or(train.z_loss);
+    train.filter = args.filter.unwrap_or(train.filter);
     train.seed = args.seed.unwrap_or(train.seed);
     train.dtype = args.dtype.map_or(train.dtype, Into::into);
     train.head = args.head.map_or(train.head, Into::into);

@@ -14,6 +14,7 @@
 //! Sums run in an order that only the sizes decide, so results do not depend on threads or timing.
 
 mod columns;
+mod filter;
 mod positions;
 mod slices;
 
@@ -30,6 +31,7 @@ use crate::memory::{Floats, FloatsMut, LINE_BYTES, Line};
 use crate::plan::unsupported;
 use crate::threads::Threads;
 use columns::{Columns, Slope};
+use filter::Filter;
 use positions::{HeadProduct, Positions};
 use slices::check;
 
@@ -58,6 +60,7 @@ pub struct FusedHead {
     z: Vec<f32>,
     /// A tile's gradients, if logits are kept: writing over these would take them through memory once more.
     dz: Vec<f32>,
+    filter: Filter,
     scratch: Vec<Line>,
 }
 
@@ -98,6 +101,7 @@ impl FusedHead {
         let mut counted = Vec::new();
         counted.try_reserve_exact(positions).map_err(|_| unsupported(format!("{positions} positions")))?;
         let columns = Columns::new(positions)?;
+        let filter = Filter::new(options.filter, TILE.min(vocab), dim)?;
         Ok(FusedHead {
             threads,
             classifier,
@@ -110,6 +114,7 @@ impl FusedHead {
             dx,
             z,
             dz,
+            filter,
             scratch: Vec::new(),
         })
     }
@@ -271,11 +276,17 @@ impl FusedHead {
             } else {
                 (None, &mut self.z[place])
             };
-            self.columns.gradient(z, dz, first, &self.counted, slope, &self.threads);
-            let dz = &*dz;
+            let magnitudes = self.filter.magnitudes();
+            self.columns.gradient(z, dz, first, &self.counted, slope, &self.threads, magnitudes);
             if let Some(dbias) = &mut dbias {
                 columns::sum_rows(dz, n, dbias.part(first..first + rows));
             }
+            let kept = self.filter.keep(dz, n, slope.weight);
+            if kept < rows {
+                self.add_filtered(embed, (first, kept), dembed.part(first * dim..(first + rows) * dim))?;
+                continue;
+            }
+            let dz = &*dz;
             grow(&mut self.scratch, to_dx.scratch().max(to_dembed.scratch()))?;
             let scratch = bytemuck::cast_slice_mut(&mut self.scratch);
             let dz = Matrix { values: Floats::F32(dz), row_stride: n, column_stride: 1 };
@@ -287,6 +298,34 @@ impl FusedHead {
                 FloatsMut::F32(to) => Output::F32(to),
             };
             to_dembed.run(dz, x, Bias::None.into(), to, scratch, &self.threads);
+        }
+        Ok(())
+    }
+
+    /// Adds to dx, and writes to the tile's rows of dE, what those of a tile's rows give that the filter has kept, and moved
+    /// to the first of dz.
+    fn add_filtered(
+        &mut self,
+        embed: Floats<'_>,
+        (first, kept): (usize, usize),
+        dembed: FloatsMut<'_>,
+    ) -> Result<(), RuntimeError> {
+        let (n, dim) = (self.counted.len(), self.classifier.dim);
+        let (to_dx, to_dembed) = (self.to_dx(kept), self.to_dembed(kept));
+        grow(&mut self.scratch, to_dx.scratch().max(to_dembed.scratch()))?;
+        let scratch = bytemuck::cast_slice_mut(&mut self.scratch);
+        let place = if self.keeps { &self.dz[..kept * n] } else { &self.z[..kept * n] };
+        let dz = Matrix { values: Floats::F32(place), row_stride: n, column_stride: 1 };
+        let rows = self.filter.gather(embed.from(first * dim));
+        let rows = Matrix { values: Floats::F32(rows), row_stride: dim, column_stride: 1 };
+        let dx = Output::Sum(&mut self.dx[..n * dim]);
+        to_dx.run(rows.transposed(), dz.into(), Bias::None.into(), dx, scratch, &self.threads);
+        let x = self.x.operand(HeadProduct::Dembed, &to_dembed);
+        let gradients = Output::F32(self.filter.rows());
+        to_dembed.run(dz, x, Bias::None.into(), gradients, scratch, &self.threads);
+        match dembed {
+            FloatsMut::F16(to) => self.filter.scatter(to),
+            FloatsMut::F32(to) => self.filter.scatter(to),
         }
         Ok(())
     }

@@ -151,6 +151,87 @@ fn agrees_with_pytorch() {
     }
 }
 
+/// Loss, dx and dE in f64 of x `[D, S]` and E `[V, D]`, where tokens whose derivative is below `filter` at all positions, and
+/// that are no targets, add nothing to dx and dE. No derivative may be near the filter.
+fn filtered(
+    [vocab, dim, positions]: [usize; 3],
+    x: &[f64],
+    embed: &[f64],
+    targets: &[i32],
+    filter: f64,
+) -> [Vec<f64>; 2] {
+    let mut dlogits = vec![0.0; vocab * positions];
+    for s in 0..positions {
+        let logit = |v: usize| (0..dim).map(|d| embed[v * dim + d] * x[d * positions + s]).sum::<f64>();
+        let logits: Vec<f64> = (0..vocab).map(logit).collect();
+        let largest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let sum: f64 = logits.iter().map(|z| (z - largest).exp()).sum();
+        for (v, z) in logits.iter().enumerate() {
+            let target = f64::from(u8::from(targets[s] == v as i32));
+            dlogits[v * positions + s] = (z - largest).exp() / sum - target;
+        }
+    }
+    let (mut dx, mut dembed) = (vec![0.0; dim * positions], vec![0.0; vocab * dim]);
+    let mut left_out = 0;
+    for (v, row) in dlogits.chunks_exact(positions).enumerate() {
+        let largest = row.iter().fold(0f64, |largest, value| largest.max(value.abs()));
+        assert!(
+            (largest / filter - 1.0).abs() > 1e-3 || targets.contains(&(v as i32)),
+            "{largest} is near {filter}"
+        );
+        if largest < filter && !targets.contains(&(v as i32)) {
+            left_out += 1;
+            continue;
+        }
+        for (d, s) in (0..dim).flat_map(|d| (0..positions).map(move |s| (d, s))) {
+            dx[d * positions + s] += embed[v * dim + d] * row[s] / positions as f64;
+            dembed[v * dim + d] += x[d * positions + s] * row[s] / positions as f64;
+        }
+    }
+    assert!(filter == 0.0 || left_out > vocab / 4 && left_out < vocab, "{left_out} of {vocab} are left out");
+    [dx, dembed]
+}
+
+#[test]
+fn a_filter_leaves_out_what_is_below_it() {
+    let (vocab, dim, positions) = (1100, 12, 21);
+    let x = values(DType::Fp32, &[1, dim, 1, positions], 1, 6.0);
+    let embed = values(DType::Fp32, &[vocab, dim], 2, 6.0);
+    let targets: Vec<i32> = (0..positions as i32).map(|s| s * 53 % vocab as i32).collect();
+    let [of_x, of_embed] = [&x, &embed].map(|tensor| tensor.to_f64().unwrap());
+    for filter in [0.0, 2f32.powi(-9), 2f32.powi(-7)] {
+        let expected = filtered([vocab, dim, positions], &of_x, &of_embed, &targets, f64::from(filter));
+        for path in paths() {
+            let mut first = None;
+            for (threads, logits_bytes) in [(1, LOGITS_BYTES), (2, 0), (3, LOGITS_BYTES)] {
+                let classifier = Classifier { vocab, dim, positions, dtype: DType::Fp32, logits_bytes };
+                let options = LossOptions { filter, ..LossOptions::default() };
+                let cpu = cpu_on(path, threads);
+                let mut head = cpu.linear_cross_entropy(classifier, options).unwrap();
+                let (mut dx, mut dembed) = (x.clone(), embed.clone());
+                let inputs = LossInputs { x: &x, embed: &embed, bias: None, targets: &targets };
+                let gradients = LossGradients { scale: 1.0, dx: &mut dx, dembed: &mut dembed, dbias: None };
+                head.run(inputs, None, Some(gradients)).unwrap();
+                let found = [dx, dembed].map(|tensor| tensor.to_f64().unwrap());
+                for (found, expected) in found.iter().zip(&expected) {
+                    let largest = expected.iter().fold(0f64, |largest, value| largest.max(value.abs()));
+                    for (found, expected) in found.iter().zip(expected) {
+                        assert!(
+                            (found - expected).abs() <= 3e-6 * largest,
+                            "{path}, {filter}: {found}, {expected}"
+                        );
+                        assert!(*expected != 0.0 || *found == 0.0);
+                    }
+                }
+                assert_eq!(first.get_or_insert_with(|| found.clone()), &found, "{path}, {threads} threads");
+            }
+        }
+    }
+    let wrong = LossOptions { filter: 1.0, ..LossOptions::default() };
+    let classifier = Classifier { vocab, dim, positions, dtype: DType::Fp32, logits_bytes: 0 };
+    assert!(Cpu::new().unwrap().linear_cross_entropy(classifier, wrong).is_err());
+}
+
 #[test]
 fn ignored_positions_are_not_looked_at_and_may_be_all() {
     let cpu = Cpu::new().unwrap();

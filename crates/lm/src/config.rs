@@ -66,6 +66,9 @@ pub enum ConfigError {
         /// The possible values in words.
         range: &'static str,
     },
+    /// What only one of the heads does.
+    #[error("`filter` leaves out work of the fused head alone; `head` must be \"fused\" with it")]
+    FilterWithoutFusedHead,
     /// A dimension that another one must divide.
     #[error("{what} is {of}, which {by}, {found}, does not divide")]
     Divisor {
@@ -147,6 +150,10 @@ pub struct TrainConfig {
     /// λ of the z-loss λ·(ln Σ exp z)², which training adds to each position's loss.
     #[serde(skip_serializing_if = "is_zero")]
     pub z_loss: f64,
+    /// F of the fused head's filter: tokens whose probability is below F at every position add nothing to gradients
+    /// ([`LossOptions::filter`]).
+    #[serde(skip_serializing_if = "is_zero")]
+    pub filter: f64,
     /// Seed of initial weights and batches.
     pub seed: u64,
     /// Dtype of device tensors.
@@ -176,6 +183,7 @@ impl Default for TrainConfig {
             grad_clip: 1.0,
             label_smoothing: 0.0,
             z_loss: 0.0,
+            filter: 0.0,
             seed: 0,
             dtype: DeviceDtype::Fp16,
             head: HeadKind::Programs,
@@ -284,6 +292,10 @@ impl Config {
             (0.0..1.0).contains(&x)
         })?;
         number("z_loss", train.z_loss, "0 or more, and finite in fp32", |x| x >= 0.0 && single(x))?;
+        number("filter", train.filter, "0 or more and below 1", |x| (0.0..1.0).contains(&x))?;
+        if train.filter > 0.0 && train.head != HeadKind::Fused {
+            return Err(ConfigError::FilterWithoutFusedHead);
+        }
         Ok(())
     }
 
@@ -294,6 +306,7 @@ impl Config {
             label_smoothing: self.train.label_smoothing as f32,
             z_loss: self.train.z_loss as f32,
             softcap: self.model.soft_cap.map(|cap| cap as f32),
+            filter: self.train.filter as f32,
             ..LossOptions::default()
         }
     }
@@ -340,11 +353,11 @@ mod tests {
     #[test]
     fn what_the_loss_adds_is_written_only_where_it_is_used() {
         let mut config = Config::default();
-        let settings = ["soft_cap", "label_smoothing", "z_loss"];
+        let settings = ["soft_cap", "label_smoothing", "z_loss", "filter"];
         let json = serde_json::to_string(&config).unwrap();
         assert!(settings.iter().all(|setting| !json.contains(setting)), "{json}");
         config.model.soft_cap = Some(30.0);
-        (config.train.label_smoothing, config.train.z_loss) = (0.1, 1e-4);
+        (config.train.label_smoothing, config.train.z_loss, config.train.filter) = (0.1, 1e-4, 1e-3);
         let json = serde_json::to_string(&config).unwrap();
         assert!(settings.iter().all(|setting| json.contains(setting)), "{json}");
         assert_eq!(serde_json::from_str::<Config>(&json).unwrap(), config);
@@ -374,6 +387,13 @@ mod tests {
             let message = config.validate().unwrap_err().to_string();
             assert_eq!(message, format!("`label_smoothing` is {wrong}, must be 0 or more and below 1"));
         }
+        for wrong in [1.0, -0.1, f64::NAN] {
+            let mut config = Config::default();
+            (config.train.head, config.train.filter) = (HeadKind::Fused, wrong);
+            let message = config.validate().unwrap_err().to_string();
+            assert_eq!(message, format!("`filter` is {wrong}, must be 0 or more and below 1"));
+        }
+        assert!(message(|c| c.train.filter = 0.1).contains("the fused head alone"));
         for wrong in [-1e-4, 1e39, f64::NAN] {
             let mut config = Config::default();
             config.train.z_loss = wrong;

@@ -54,6 +54,11 @@ pub struct LossOptions {
     pub softcap: Option<f32>,
     /// How the positions' losses make one.
     pub reduction: Reduction,
+    /// F in 0..1: a token whose logit's derivative is below F at every position, in units of the positions' weight, and
+    /// which is no position's target, may add nothing to dx and dE, as in Cut Cross-Entropy (arXiv 2411.09009). What that
+    /// leaves out of dx is below F·Σ|E| of the tokens left out, in the same units; of a token's row of dE it is the whole,
+    /// which is below F·Σ|x|. 0 leaves nothing out.
+    pub filter: f32,
 }
 
 impl Default for LossOptions {
@@ -64,6 +69,7 @@ impl Default for LossOptions {
             z_loss: 0.0,
             softcap: None,
             reduction: Reduction::Mean,
+            filter: 0.0,
         }
     }
 }
@@ -90,6 +96,9 @@ pub enum OptionsError {
     /// A soft cap that is not positive, or not finite.
     #[error("the soft cap is {0}, must be positive and finite")]
     SoftCap(f32),
+    /// A filter outside 0..1.
+    #[error("the filter is {0}, must be at least 0 and below 1")]
+    Filter(f32),
 }
 
 impl LossOptions {
@@ -110,6 +119,9 @@ impl LossOptions {
         }
         if !(self.z_loss >= 0.0 && self.z_loss.is_finite()) {
             return Err(OptionsError::ZLoss(self.z_loss));
+        }
+        if !(0.0..1.0).contains(&self.filter) {
+            return Err(OptionsError::Filter(self.filter));
         }
         match self.softcap {
             Some(cap) if !(cap > 0.0 && cap.is_finite()) => Err(OptionsError::SoftCap(cap)),

@@ -19,6 +19,7 @@ const OPTIONS: LossOptions = LossOptions {
     ignore_index: IGNORE_INDEX,
     label_smoothing: 0.0,
     z_loss: 0.0,
+    filter: 0.0,
     softcap: None,
     reduction: Reduction::Mean,
 };

@@ -103,7 +103,7 @@ fn check(threads: &Threads, size: [usize; 3], halves: bool, turned: [bool; 2], e
 #[test]
 fn nothing_beyond_a_buffer_is_touched() {
     not_run_on(InstructionPath::missing());
-    if let Err(missing) = MatrixUnit::dots() {
+    if let Some(missing) = MatrixUnit::dots().err() {
         not_run(missing);
     }
     // All four products, and numbers that bf16 holds: the results are compared to the last bit.

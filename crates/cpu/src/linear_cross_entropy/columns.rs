@@ -1,5 +1,7 @@
 //! What is known of each position's column of logits, and the elementwise work on tiles of them.
 
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use anemone_mil::runtime::RuntimeError;
 use pulp::{Simd, WithSimd};
 
@@ -149,7 +151,8 @@ impl Columns {
     }
 
     /// Makes of a tile of logits the gradient with respect to them, before any soft cap. Without `z` the logits are in
-    /// `dz`.
+    /// `dz`. Of each row that has a place in `magnitudes` the bits of the largest magnitude go there, of a target's row
+    /// all ones.
     pub(super) fn gradient(
         &self,
         z: Option<&[f32]>,
@@ -158,6 +161,7 @@ impl Columns {
         counted: &[(usize, usize)],
         slope: Slope,
         threads: &Threads,
+        magnitudes: &mut [AtomicU32],
     ) {
         let n = counted.len();
         let rows = dz.len() / n;
@@ -168,11 +172,17 @@ impl Columns {
                 row.copy_from_slice(&z[index * n..][..n]);
             }
             threads.arch().dispatch(Gradient { row, largest, factor, even, slope });
+            if let Some(magnitude) = magnitudes.get(index) {
+                magnitude.store(threads.arch().dispatch(Magnitude(row)), Ordering::Relaxed);
+            }
         });
         for (s, &(_, target)) in counted.iter().enumerate() {
             if (first..first + rows).contains(&target) {
                 let logit = self.strips[s / WIDTH].target[s % WIDTH];
                 dz[(target - first) * n + s] -= slope.weight * (1.0 - slope.smoothing) * slope.uncap(logit);
+                if let Some(magnitude) = magnitudes.get_mut(target - first) {
+                    *magnitude.get_mut() = u32::MAX;
+                }
             }
         }
     }
@@ -262,6 +272,18 @@ impl WithSimd for Gradient<'_> {
                 *z = factor * decay::<S>(*z - largest) - even;
             }
         }
+    }
+}
+
+/// The bits of the largest magnitude; those of NaN are larger than those of numbers.
+struct Magnitude<'a>(&'a [f32]);
+
+impl WithSimd for Magnitude<'_> {
+    type Output = u32;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> u32 {
+        self.0.iter().fold(0, |largest, value| largest.max(value.to_bits() & 0x7fff_ffff))
     }
 }
 
