@@ -277,7 +277,7 @@ impl FusedHead {
                 (None, &mut self.z[place])
             };
             let magnitudes = self.filter.magnitudes();
-            self.columns.gradient(z, dz, first, &self.counted, slope, &self.threads, magnitudes);
+            self.columns.gradient((z, &mut *dz), first, &self.counted, slope, &self.threads, magnitudes);
             if let Some(dbias) = &mut dbias {
                 columns::sum_rows(dz, n, dbias.part(first..first + rows));
             }

@@ -155,8 +155,7 @@ impl Columns {
     /// all ones.
     pub(super) fn gradient(
         &self,
-        z: Option<&[f32]>,
-        dz: &mut [f32],
+        (z, dz): (Option<&[f32]>, &mut [f32]),
         first: usize,
         counted: &[(usize, usize)],
         slope: Slope,
