@@ -124,7 +124,7 @@ pub(crate) struct Args {
     /// Element type of what runs on the device [default: the configuration's]
     #[arg(long, value_enum, conflicts_with = "resume")]
     dtype: Option<DtypeName>,
-    /// How the classifier and its loss are computed: as one program per step, or in one, without logits in memory [default: the configuration's]
+    /// How the classifier and its loss are computed: as one program per step, or in one, without logits in memory [default: the configuration's; programs where the runtime does not offer the other]
     #[arg(long, value_enum, conflicts_with = "resume")]
     head: Option<HeadName>,
     /// How exact the CPU's matrix products are: exact, full (on amx, without the least of four products of parts), or bf16 (factors rounded to 8 bits where the processor multiplies such faster)
@@ -341,7 +341,7 @@ fn create(args: &Args, runtimes: Runtimes<'_>) -> Result<Run, Failure> {
         (None, Some(init)) => hugging_face::read_tokenizer(init)?,
         (None, None) => None,
     };
-    let Loaded { mut config, gives_model } =
+    let Loaded { mut config, gives_model, gives_head } =
         config::load_parts(config, model.as_ref().map(|model| &model.config))?;
     if let (Some(init), Some(read)) = (&args.init, &model) {
         if let Some(given) = args.config.as_ref().filter(|_| gives_model)
@@ -382,7 +382,10 @@ fn create(args: &Args, runtimes: Runtimes<'_>) -> Result<Run, Failure> {
         warning(&format!("text is read as bytes, which are {bytes} of the {vocab} tokens of this model"));
     }
     if config.train.head == HeadKind::Fused && !args.runtime.offers_fused_head()? {
-        return Err(TrainError::NoFusedHead(args.runtime).into());
+        if args.head.is_some() || gives_head {
+            return Err(TrainError::NoFusedHead(args.runtime).into());
+        }
+        config.train.head = HeadKind::Programs;
     }
     match Run::create_from(model, config, data, directory, args.log.as_deref(), runtimes) {
         Err(RunError::Occupied(directory)) => Err(TrainError::Occupied(directory).into()),

@@ -203,7 +203,8 @@ fn is_one(value: &u64) -> bool {
 }
 
 impl TrainConfig {
-    /// Settings that suit Llamas of some millions of weights and more, and do no harm to those that have been trained.
+    /// Settings that suit Llamas of some millions of weights and more, and do no harm to those that have been trained. Their
+    /// vocabularies are large: the head is the fused one, which not every runtime offers.
     pub fn of_llamas() -> TrainConfig {
         TrainConfig {
             batch: 4,
@@ -213,6 +214,7 @@ impl TrainConfig {
             warmup: 100,
             weight_decay: 0.1,
             lr_floor: 0.1,
+            head: HeadKind::Fused,
             ..TrainConfig::default()
         }
     }

@@ -54,6 +54,8 @@ pub(crate) struct Loaded {
     pub(crate) config: Config,
     /// Whether the model's dimensions were given.
     pub(crate) gives_model: bool,
+    /// Whether a file says how the head is computed.
+    pub(crate) gives_head: bool,
 }
 
 /// The built-in configuration of this name, else the one in the file of this name: a TOML file, or Hugging Face's
@@ -82,11 +84,11 @@ fn defaults(given: Option<&ModelConfig>) -> Config {
 /// As [`load`].
 pub(crate) fn load_parts(path: &Path, model: Option<&ModelConfig>) -> Result<Loaded, Failure> {
     if let Some(config) = built_in(path) {
-        return Ok(Loaded { config, gives_model: true });
+        return Ok(Loaded { config, gives_model: true, gives_head: false });
     }
     if path.extension().is_some_and(|extension| extension == "json") {
         let config = Config { model: interchange::read_config(path)?, train: TrainConfig::of_llamas() };
-        return Ok(Loaded { config, gives_model: true });
+        return Ok(Loaded { config, gives_model: true, gives_head: false });
     }
     if !path.exists() && path.extension().is_none() {
         return Err(ConfigFailure::Unknown(path.to_owned()).into());
@@ -100,7 +102,9 @@ pub(crate) fn load_parts(path: &Path, model: Option<&ModelConfig>) -> Result<Loa
     let table: toml::Table = toml::from_str(&text).map_err(refused)?;
     let gives_model = table.contains_key("model");
     let defaults = defaults(if gives_model { Some(&config.model) } else { model });
+    let mut gives_head = false;
     if let Some(toml::Value::Table(given)) = table.get("train") {
+        gives_head = given.contains_key("head");
         let mut settings = toml::Table::try_from(&defaults.train)?;
         settings.extend(given.clone());
         config.train = settings.try_into().map_err(refused)?;
@@ -110,5 +114,5 @@ pub(crate) fn load_parts(path: &Path, model: Option<&ModelConfig>) -> Result<Loa
     if !gives_model {
         config.model = defaults.model;
     }
-    Ok(Loaded { config, gives_model })
+    Ok(Loaded { config, gives_model, gives_head })
 }
