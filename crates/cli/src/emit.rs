@@ -42,6 +42,7 @@ enum What {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(mut_arg("seed", |seed| seed.help("Seed of the weights that no file gives")))]
 struct HeadArgs {
     #[command(flatten)]
     dimensions: HeadDimensions,
@@ -54,16 +55,8 @@ struct HeadArgs {
     /// Gain g of the RMSNorm, D numbers, rounded to the dtype (default: made from the seed)
     #[arg(long, value_name = "FILE.npy")]
     gain: Option<PathBuf>,
-    /// Seed of the weights that no file gives
-    #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
-    #[arg(value_parser = count::<u64, 0, { u64::MAX }>)]
-    seed: u64,
-    /// Version of the program text; 1.0 is written for opset ios16, 1.3 for ios18
-    #[arg(long, value_enum, value_name = "VERSION", default_value = "1.3")]
-    dialect: Dialect,
-    /// Element type of activations and weights
-    #[arg(long, value_enum, value_name = "DTYPE", default_value = "fp16")]
-    dtype: DtypeName,
+    #[command(flatten)]
+    common: CommonFlags,
     /// Chip to cut the head for, as `anemone plan head` says: m1, m2, m3, m4, m5 or m6 (default: no cuts)
     #[arg(long, value_name = "CHIP", conflicts_with_all = ["dialect", "dtype"])]
     chip: Option<Chip>,
@@ -73,6 +66,32 @@ struct HeadArgs {
     /// How programs for a chip get their weights
     #[arg(long, value_enum, value_name = "HOW", default_value = "inputs", requires = "chip")]
     weights: WeightsName,
+}
+
+/// Flags of head and layer alike.
+#[derive(Debug, clap::Args)]
+struct CommonFlags {
+    /// Seed of the weights
+    #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
+    #[arg(value_parser = count::<u64, 0, { u64::MAX }>)]
+    seed: u64,
+    /// Version of the program text; 1.0 is written for opset ios16, 1.3 for ios18
+    #[arg(long, value_enum, value_name = "VERSION", default_value = "1.3")]
+    dialect: Dialect,
+    /// Element type of activations and weights
+    #[arg(long, value_enum, value_name = "DTYPE", default_value = "fp16")]
+    dtype: DtypeName,
+}
+
+impl CommonFlags {
+    /// What programs are written for, where no chip is given.
+    fn target(&self) -> Target {
+        let dtype = DeviceDtype::from(self.dtype);
+        match self.dialect {
+            Dialect::V1_0 => Target::first_dialect(dtype),
+            Dialect::V1_3 => Target::new(dtype),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -109,12 +128,7 @@ fn head(args: &HeadArgs, output: &Output) -> Result<(), Failure> {
         return planned::emit(args, chip, output);
     }
     let HeadDimensions { vocab, dim, seq } = args.dimensions;
-    let dtype = DeviceDtype::from(args.dtype);
-    let target = match args.dialect {
-        Dialect::V1_0 => Target::first_dialect(dtype),
-        Dialect::V1_3 => Target::new(dtype),
-    };
-    let head = Head { vocab, dim, positions: seq, eps: EPS, target };
+    let head = Head { vocab, dim, positions: seq, eps: EPS, target: args.common.target() };
     let weights = ["rms_w.bin", "embed.bin", "embed_t.bin"].map(|name| args.out.join("weights").join(name));
     let programs: [(&str, Result<Program, ProgramError>); 4] = [
         ("final_rmsnorm.mil", head.final_rmsnorm()),
@@ -150,7 +164,7 @@ fn gain(args: &HeadArgs, head: &Head) -> Result<Tensor, Failure> {
     match &args.gain {
         Some(path) => npy::read(path, &ty, &format!("the gain, {ty}")),
         None => {
-            let random = Random::stream(args.seed, GAIN_STREAM);
+            let random = Random::stream(args.common.seed, GAIN_STREAM);
             Ok(normal(&ty, &[head.dim], random, 1.0, 0.1)?)
         }
     }
@@ -163,7 +177,7 @@ fn embed(args: &HeadArgs, head: &Head) -> Result<Tensor, Failure> {
     match &args.embed {
         Some(path) => npy::read(path, &ty, &format!("the classifier matrix, {ty}")),
         None => {
-            let random = Random::stream(args.seed, EMBED_STREAM);
+            let random = Random::stream(args.common.seed, EMBED_STREAM);
             Ok(normal(&ty, &dims, random, 0.0, 0.02)?)
         }
     }

@@ -8,155 +8,34 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anemone_cpu::Options;
-use anemone_lm::config::{MAX_DIMENSION, MAX_STEPS, TrainConfig};
-use anemone_lm::data::TokenDtype;
-use anemone_lm::head::{HeadKind, Runtimes};
-use anemone_lm::interchange::{self, Difference, hugging_face};
+use anemone_lm::head::Runtimes;
+use anemone_lm::interchange::Difference;
 use anemone_lm::log::Record;
-use anemone_lm::model::Model;
 use anemone_lm::rewriting::Rewriting;
-use anemone_lm::run::{DataSource, Observer, Run, RunData, RunError, Summary, written_files};
-use anemone_lm::tokenizer::Tokenizer;
+use anemone_lm::run::{Observer, Run, RunError, Summary};
 use anemone_mil::runtime::Runtime;
 use anemone_mil::verify::Verified;
 use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use thiserror::Error;
 
-use crate::common::config::Loaded;
-use crate::common::engine::{EngineFlags, WeightsName};
-use crate::common::files::{FileError, refuse_overwriting};
-use crate::common::flags::{DtypeName, HeadName, ProductsName, count};
-use crate::common::output::{printable, warning};
+use crate::common::output::printable;
 use crate::common::runtime::RuntimeName;
-use crate::common::simulator::{SimulatorFlags, SimulatorReport};
-use crate::common::{Failure, Output, config, interrupt, tokenizer};
+use crate::common::simulator::SimulatorReport;
+use crate::common::{Failure, Output, interrupt};
 
+mod create;
+mod flags;
 mod placement;
 
+use create::create;
+use flags::Offload;
 use placement::Placement;
+
+pub(crate) use flags::Args;
 
 /// The directory that a run writes to unless told otherwise.
 const DEFAULT_OUT: &str = "anemone-out";
-
-/// How files of tokens hold them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum TokenDtypeName {
-    U16,
-    U32,
-}
-
-impl From<TokenDtypeName> for TokenDtype {
-    fn from(name: TokenDtypeName) -> TokenDtype {
-        match name {
-            TokenDtypeName::U16 => TokenDtype::U16,
-            TokenDtypeName::U32 => TokenDtype::U32,
-        }
-    }
-}
-
-/// What runs on the runtime that was asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Offload {
-    Head,
-    All,
-}
-
-/// Flags of `train`. Those that shape a run cannot be given when it is resumed: it goes on as it began.
-#[derive(Debug, clap::Args)]
-pub(crate) struct Args {
-    /// Configuration: built in (tiny, small, stories15m, stories42m, stories110m, qwen3-0.6b), a TOML file, or the model of a Hugging Face config.json [default: tiny]
-    #[arg(long, value_name = "NAME|FILE", conflicts_with = "resume")]
-    config: Option<PathBuf>,
-    /// Begin with the weights of a model: a Hugging Face directory, or a llama2.c .bin; its dimensions are taken from it
-    #[arg(long, value_name = "DIR|FILE.bin", conflicts_with = "resume")]
-    init: Option<PathBuf>,
-    /// Text, or tokens as little-endian numbers (.bin), one file after the other; the last tenth is for validation [default: built-in stories]
-    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with = "resume")]
-    data: Vec<PathBuf>,
-    /// Numbers in .bin files of tokens [default: u16, or u32 for vocabularies over 65536]
-    #[arg(long, value_enum, conflicts_with = "resume")]
-    token_dtype: Option<TokenDtypeName>,
-    /// How text becomes tokens: bytes, or a tokenizer.json, of which tiny and small take the vocabulary [default: that of --init, or else bytes]
-    #[arg(long, value_name = "bytes|FILE", conflicts_with = "resume")]
-    tokenizer: Option<PathBuf>,
-    /// Steps of the whole run [default: the configuration's]
-    #[arg(long, value_name = "N", conflicts_with = "resume", allow_negative_numbers = true)]
-    #[arg(value_parser = count::<u64, 1, { MAX_STEPS }>)]
-    steps: Option<u64>,
-    /// Sequences per step, B [default: the configuration's]
-    #[arg(long, value_name = "N", conflicts_with = "resume", allow_negative_numbers = true)]
-    #[arg(value_parser = count::<usize, 1, { MAX_DIMENSION as u64 }>)]
-    batch: Option<usize>,
-    /// Tokens per sequence, T [default: the configuration's]
-    #[arg(long, value_name = "N", conflicts_with = "resume", allow_negative_numbers = true)]
-    #[arg(value_parser = count::<usize, 1, { MAX_DIMENSION as u64 }>)]
-    seq: Option<usize>,
-    /// Batches per step, whose gradients are summed [default: the configuration's]
-    #[arg(long, value_name = "N", conflicts_with = "resume", allow_negative_numbers = true)]
-    #[arg(value_parser = count::<u64, 1, { MAX_DIMENSION as u64 }>)]
-    accumulate: Option<u64>,
-    /// Compute each layer's values once more in backward instead of keeping them: less memory, a third more work
-    #[arg(long, conflicts_with = "resume")]
-    recompute: bool,
-    /// Train only the tokens that the data have; the other rows of the model stay as they are, and so does its size
-    #[arg(long, conflicts_with = "resume")]
-    compact_vocab: bool,
-    /// Peak learning rate [default: the configuration's]
-    #[arg(long, value_name = "F", conflicts_with = "resume", allow_negative_numbers = true)]
-    lr: Option<f64>,
-    /// Spread this part of each target's weight evenly over the vocabulary, in training [default: the configuration's]
-    #[arg(long, value_name = "F", conflicts_with = "resume", allow_negative_numbers = true)]
-    label_smoothing: Option<f64>,
-    /// Add F·(ln Σ exp z)² to each position's loss, z its logits, in training [default: the configuration's]
-    #[arg(long, value_name = "F", conflicts_with = "resume", allow_negative_numbers = true)]
-    z_loss: Option<f64>,
-    /// Leave tokens out of the fused head's gradients whose probability is below F at every position and that are no target [default: the configuration's]
-    #[arg(long, value_name = "F", conflicts_with = "resume", allow_negative_numbers = true)]
-    filter: Option<f64>,
-    /// Cap the model's logits z to F·tanh(z/F) [default: the configuration's]
-    #[arg(long, value_name = "F", conflicts_with = "resume", allow_negative_numbers = true)]
-    soft_cap: Option<f64>,
-    /// Seed of weights and batches [default: the configuration's]
-    #[arg(long, value_name = "N", conflicts_with = "resume", allow_negative_numbers = true)]
-    #[arg(value_parser = count::<u64, 0, { u64::MAX }>)]
-    seed: Option<u64>,
-    /// Element type of what runs on the device [default: the configuration's]
-    #[arg(long, value_enum, conflicts_with = "resume")]
-    dtype: Option<DtypeName>,
-    /// How the classifier and its loss are computed: as one program per step, or in one, without logits in memory [default: the configuration's; programs where the runtime does not offer the other]
-    #[arg(long, value_enum, conflicts_with = "resume")]
-    head: Option<HeadName>,
-    /// How exact the CPU's matrix products are: exact, full (on amx, without the least of four products of parts), or bf16 (factors rounded to 8 bits where the processor multiplies such faster)
-    #[arg(long, value_enum, value_name = "PRECISION", default_value = "full")]
-    products: ProductsName,
-    /// What runs the programs; a resumed run goes on only on the one it began on
-    #[arg(long, value_enum, default_value = "cpu")]
-    runtime: RuntimeName,
-    /// What that runtime computes; the rest is the CPU's (no difference for `cpu`). The engine gets layers rewritten for its chip: with `ane` that of `--chip`, else this machine's
-    #[arg(long, value_enum, default_value = "head")]
-    offload: Offload,
-    #[command(flatten)]
-    engine: EngineFlags,
-    #[command(flatten)]
-    simulator: SimulatorFlags,
-    /// Where weights are, for `--runtime ane`: inputs of the programs, or baked into them, which are then compiled anew at each step
-    #[arg(long, value_enum, default_value = "inputs")]
-    weights: WeightsName,
-    /// Compilations after which a run with `--runtime ane` goes on in a new process [default: 119]
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    #[arg(value_parser = count::<u32, 1, { u32::MAX as u64 }>)]
-    compilations: Option<u32>,
-    /// Directory for checkpoint, model (config.json, model.safetensors, tokenizer.json), log and curve [default: anemone-out]
-    #[arg(long, value_name = "DIR", conflicts_with = "resume")]
-    out: Option<PathBuf>,
-    /// Go on with the run in this directory, from its last checkpoint
-    #[arg(long, value_name = "DIR")]
-    resume: Option<PathBuf>,
-    /// Log, one JSON object per step [default: log.jsonl in the run's directory, or where a resumed run's was]
-    #[arg(long, value_name = "FILE.jsonl")]
-    log: Option<PathBuf>,
-}
 
 /// Flags that do not go together with what is there.
 #[derive(Debug, Error)]
@@ -319,103 +198,6 @@ fn replace_process(command: &mut Command) -> std::io::Error {
 #[cfg(not(unix))]
 fn replace_process(_: &mut Command) -> std::io::Error {
     std::io::ErrorKind::Unsupported.into()
-}
-
-fn create(args: &Args, runtimes: Runtimes<'_>) -> Result<Run, Failure> {
-    let directory = args.out.as_deref().unwrap_or(Path::new(DEFAULT_OUT));
-    let written = || written_files(directory, args.log.as_deref());
-    let config = args.config.as_deref().unwrap_or(Path::new(config::DEFAULT));
-    refuse_overwriting(written(), config::file(config))?;
-    let model = match &args.init {
-        None => None,
-        Some(init) => {
-            refuse_overwriting(written(), interchange::files(init)?)?;
-            Some(interchange::read(init)?)
-        }
-    };
-    let tokenizer = match (&args.tokenizer, &args.init) {
-        (Some(name), _) => {
-            refuse_overwriting(written(), tokenizer::file(name))?;
-            Some(tokenizer::load(name)?)
-        }
-        (None, Some(init)) => hugging_face::read_tokenizer(init)?,
-        (None, None) => None,
-    };
-    let Loaded { mut config, gives_model, gives_head } =
-        config::load_parts(config, model.as_ref().map(|model| &model.config))?;
-    if let (Some(init), Some(read)) = (&args.init, &model) {
-        if let Some(given) = args.config.as_ref().filter(|_| gives_model)
-            && let Some(difference) = interchange::difference(&config.model, &read.config)
-        {
-            return Err(TrainError::OtherModel(difference, given.clone(), init.clone()).into());
-        }
-        config.model = read.config.clone();
-        if args.config.is_none() {
-            config.train = TrainConfig::of_llamas();
-        }
-    }
-    let train = &mut config.train;
-    train.steps = args.steps.unwrap_or(train.steps);
-    train.batch = args.batch.unwrap_or(train.batch);
-    train.seq = args.seq.unwrap_or(train.seq);
-    train.accumulate = args.accumulate.unwrap_or(train.accumulate);
-    train.recompute |= args.recompute;
-    train.compact_vocab |= args.compact_vocab;
-    train.lr = args.lr.unwrap_or(train.lr);
-    train.label_smoothing = args.label_smoothing.unwrap_or(train.label_smoothing);
-    train.z_loss = args.z_loss.unwrap_or(train.z_loss);
-    train.filter = args.filter.unwrap_or(train.filter);
-    train.seed = args.seed.unwrap_or(train.seed);
-    train.dtype = args.dtype.map_or(train.dtype, Into::into);
-    train.head = args.head.map_or(train.head, Into::into);
-    config.model.soft_cap = args.soft_cap.or(config.model.soft_cap);
-    let model = model.map(|model| Model { config: config.model.clone(), ..model });
-    if let (Some(tokenizer), None) = (&tokenizer, &args.init)
-        && config::is_built_in_for_bytes(&args.config)
-    {
-        config.model.vocab = config.model.vocab.max(tokenizer.vocab());
-    }
-    let mut data = RunData::from(source(args, config.model.vocab)?);
-    data.tokenizer = tokenizer.or(data.tokenizer);
-    let (vocab, bytes) = (config.model.vocab, Tokenizer::Bytes.vocab());
-    if vocab > bytes && matches!(data.tokenizer, Some(Tokenizer::Bytes)) {
-        warning(&format!("text is read as bytes, which are {bytes} of the {vocab} tokens of this model"));
-    }
-    if config.train.head == HeadKind::Fused && !args.runtime.offers_fused_head()? {
-        if args.head.is_some() || gives_head {
-            return Err(TrainError::NoFusedHead(args.runtime).into());
-        }
-        config.train.head = HeadKind::Programs;
-    }
-    match Run::create_from(model, config, data, directory, args.log.as_deref(), runtimes) {
-        Err(RunError::Occupied(directory)) => Err(TrainError::Occupied(directory).into()),
-        other => Ok(other?),
-    }
-}
-
-/// What is trained on. Files that end in `.bin` hold tokens.
-fn source(args: &Args, vocab: usize) -> Result<DataSource, Failure> {
-    let (tokens, text): (Vec<&PathBuf>, Vec<&PathBuf>) =
-        args.data.iter().partition(|file| file.extension().is_some_and(|extension| extension == "bin"));
-    let files = absolute(&args.data)?;
-    match (tokens.first(), text.first()) {
-        (None, _) if args.token_dtype.is_some() => Err(TrainError::NoTokens.into()),
-        (None, None) => Ok(DataSource::BuiltIn),
-        (None, Some(_)) => Ok(DataSource::Files(files)),
-        (Some(_), None) => {
-            let dtype = args.token_dtype.map_or_else(|| TokenDtype::of_vocab(vocab), Into::into);
-            Ok(DataSource::Tokens { files, dtype })
-        }
-        (Some(&tokens), Some(&text)) => Err(TrainError::MixedData(tokens.clone(), text.clone()).into()),
-    }
-}
-
-/// The paths as they are from any directory: a run may be resumed from another one.
-fn absolute(paths: &[PathBuf]) -> Result<Vec<PathBuf>, FileError> {
-    let absolute = |path: &PathBuf| {
-        std::path::absolute(path).map_err(|source| FileError::Read { path: path.clone(), source })
-    };
-    paths.iter().map(absolute).collect()
 }
 
 fn describe(summary: &Summary) -> String {

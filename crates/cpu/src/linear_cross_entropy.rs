@@ -33,7 +33,6 @@ use crate::threads::Threads;
 use columns::{Columns, Slope};
 use filter::Filter;
 use positions::{HeadProduct, Positions};
-use slices::check;
 
 pub use slices::{SliceGradients, SliceInputs};
 
@@ -355,25 +354,7 @@ impl FusedHead {
         gradients: Option<SliceGradients<'_>>,
     ) -> Result<LossTotals, RuntimeError> {
         let SliceInputs { x, embed, bias, targets } = inputs;
-        let Classifier { vocab, dim, positions, .. } = self.classifier;
-        check("x", x.len(), dim * positions)?;
-        check("E", embed.len(), vocab.saturating_mul(dim))?;
-        bias.map_or(Ok(()), |bias| check("the bias", bias.len(), vocab))?;
-        losses.as_deref().map_or(Ok(()), |losses| check("the losses", losses.len(), positions))?;
-        if let Some(gradients) = &gradients {
-            check("dx", gradients.dx.len(), dim * positions)?;
-            check("dE", gradients.dembed.len(), vocab.saturating_mul(dim))?;
-            gradients
-                .dbias
-                .as_ref()
-                .map_or(Ok(()), |dbias| check("the bias's gradient", dbias.len(), vocab))?;
-            if !(gradients.scale > 0.0 && gradients.scale.is_finite()) {
-                let scale = gradients.scale;
-                return Err(interface(format!(
-                    "the gradients' scale is {scale}, must be positive and finite"
-                )));
-            }
-        }
+        slices::check(self.classifier, &inputs, losses.as_deref(), gradients.as_ref())?;
         self.count(targets)?;
         let threads = self.threads.clone();
         threads.install(|| {
@@ -392,7 +373,7 @@ impl FusedHead {
                 && self.threads.products() != ProductPrecision::Exact;
             self.precision = if half { Precision::Rounded } else { Precision::SingleButSmall };
             let (logits, dembed) = (self.to_logits(TILE), self.to_dembed(TILE));
-            self.x.gather(x, positions, &self.counted, &self.threads);
+            self.x.gather(x, self.classifier.positions, &self.counted, &self.threads);
             self.x.pack(HeadProduct::Logits, &logits, &self.threads)?;
             if gradients.is_some() {
                 self.x.pack(HeadProduct::Dembed, &dembed, &self.threads)?;

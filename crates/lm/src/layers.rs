@@ -16,7 +16,7 @@ use thiserror::Error;
 
 use crate::device::{OutOfMemory, narrow, zeros_for};
 use crate::head::Runtimes;
-use crate::model::{Model, ModelError, layer_parameter};
+use crate::model::{Model, ModelError};
 use crate::prepared::prepare;
 use crate::programs::ProgramError;
 use crate::programs::layer::{Layer, LayerParameter, layer_parameters};
@@ -165,8 +165,8 @@ impl LayersRunner {
     /// A model that has not these layers.
     pub fn set_weights(&mut self, model: &Model) -> Result<(), LayersError> {
         for (index, layer) in self.layers.iter_mut().enumerate() {
-            for (parameter, weight) in self.parameters.iter().zip(&mut layer.weights) {
-                narrow(&model.parameter(&layer_parameter(index, parameter.name))?.values, weight);
+            for (parameter, weight) in model.layer(index, &self.parameters)?.iter().zip(&mut layer.weights) {
+                narrow(&parameter.values, weight);
             }
         }
         Ok(())

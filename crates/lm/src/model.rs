@@ -3,6 +3,8 @@
 //!
 //! Without layers the model's best is the bigram distribution.
 
+use std::ops::Range;
+
 use anemone_mil::mapped::room_for;
 use anemone_mil::types::{DType, TensorType};
 use thiserror::Error;
@@ -256,6 +258,43 @@ impl Model {
         found.ok_or_else(|| ModelError::NoParameter(name.to_string()))
     }
 
+    /// A layer's parameters; `parameters` says which a layer has, as [`layer_parameters`] lists them.
+    ///
+    /// # Errors
+    ///
+    /// When the model has not this layer, or other parameters of it where [`parameters`] has them.
+    pub fn layer(&self, layer: usize, parameters: &[LayerParameter]) -> Result<&[Parameter], ModelError> {
+        let range = self.range_of(layer, parameters)?;
+        Ok(self.parameters.get(range).unwrap_or_default())
+    }
+
+    /// As [`Model::layer`], to be changed.
+    ///
+    /// # Errors
+    ///
+    /// As [`Model::layer`].
+    pub fn layer_mut(
+        &mut self,
+        layer: usize,
+        parameters: &[LayerParameter],
+    ) -> Result<&mut [Parameter], ModelError> {
+        let range = self.range_of(layer, parameters)?;
+        Ok(self.parameters.get_mut(range).unwrap_or_default())
+    }
+
+    /// Where a layer's parameters stand: after the embedding, and those of the layers before.
+    fn range_of(&self, layer: usize, parameters: &[LayerParameter]) -> Result<Range<usize>, ModelError> {
+        let first = layer.saturating_mul(parameters.len()).saturating_add(1);
+        let mut found = self.parameters.iter().skip(first);
+        for parameter in parameters {
+            let name = layer_parameter(layer, parameter.name);
+            if found.next().is_none_or(|found| found.name != name) {
+                return Err(ModelError::NoParameter(name));
+            }
+        }
+        Ok(first..first.saturating_add(parameters.len()))
+    }
+
     /// The number of weights.
     pub fn weights(&self) -> usize {
         self.parameters.iter().map(|parameter| parameter.values.len()).sum()
@@ -300,6 +339,34 @@ mod tests {
             let refused = Model::new(&ModelConfig { vocab, dim, ..ModelConfig::default() }, 0);
             assert!(matches!(refused, Err(ModelError::Memory(_))), "{vocab} {dim}");
         }
+    }
+
+    #[test]
+    fn a_layers_parameters_are_those_of_its_names() {
+        let config = ModelConfig {
+            vocab: 3,
+            dim: 4,
+            hidden: 5,
+            layers: 2,
+            heads: 2,
+            kv_heads: 1,
+            ..ModelConfig::default()
+        };
+        let (mut model, parameters) = (Model::new(&config, 0).unwrap(), layer_parameters(&config));
+        for layer in 0..2 {
+            let found = model.layer(layer, &parameters).unwrap();
+            assert_eq!(found.len(), parameters.len());
+            for (found, parameter) in found.iter().zip(&parameters) {
+                assert_eq!(found, model.parameter(&layer_parameter(layer, parameter.name)).unwrap());
+            }
+        }
+        for layer in [2, usize::MAX] {
+            let missing = model.layer(layer, &parameters).unwrap_err().to_string();
+            assert!(missing.contains(&format!("model.layers.{layer}.{}", parameters[0].name)), "{missing}");
+        }
+        model.parameters.swap(1, 2);
+        assert!(matches!(model.layer_mut(0, &parameters), Err(ModelError::NoParameter(_))));
+        assert!(model.layer_mut(1, &parameters).is_ok());
     }
 
     /// A checkpoint's configuration may name dimensions that its tensors do not have, and no machine could.

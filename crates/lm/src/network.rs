@@ -15,7 +15,7 @@ use crate::element::DeviceElement;
 use crate::embedding::{self, EmbeddingError};
 use crate::head::{HeadError, HeadKind, HeadRunner, Runtimes};
 use crate::layers::{Keep, LayersError, LayersRunner};
-use crate::model::{EMBEDDING, Model, ModelError, NORM_GAIN, classifier, layer_parameter};
+use crate::model::{EMBEDDING, Model, ModelError, NORM_GAIN, classifier};
 use crate::programs::Target;
 use crate::programs::head::Head;
 use crate::programs::layer::{Layer, layer_parameters};
@@ -204,9 +204,8 @@ impl Network {
             sequence = config.train.seq;
             let parameters = layer_parameters(&config.model);
             let d_first = layers.backward(x, |layer, gradients| {
-                for (parameter, gradient) in parameters.iter().zip(gradients) {
-                    let name = layer_parameter(layer, parameter.name);
-                    accumulate(gradient, &mut model.parameter_mut(&name)?.gradient, first);
+                for (parameter, gradient) in model.layer_mut(layer, &parameters)?.iter_mut().zip(gradients) {
+                    accumulate(gradient, &mut parameter.gradient, first);
                 }
                 Ok(())
             })?;

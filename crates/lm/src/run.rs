@@ -12,229 +12,31 @@
 //! A checkpoint replaces the one before it atomically, so a run that is killed at any moment leaves a whole one.
 //! The model beside it is written after it, for others to read; a run goes on from the checkpoint alone. It remembers where the log is, and the loss of its last step, by which the log is known to be the run's own.
 
+mod data;
 mod directory;
+mod error;
 mod steps;
 mod trained;
 
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
-use thiserror::Error;
+use serde::Serialize;
 
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::config::Config;
-use crate::curve::CurveError;
-use crate::data::{DataError, Dataset, TokenDtype, Tokens, bigram_cross_entropy};
 use crate::files::{FileError, make_directory, refuse_overwriting, serialize_optional_path, serialize_path};
-use crate::generate::SampleError;
 use crate::head::Runtimes;
-use crate::interchange::{InterchangeError, hugging_face};
-use crate::log::{Log, LogError, Record};
-use crate::model::{Model, ModelError};
-use crate::tokenizer::{Tokenizer, TokenizerError};
+use crate::interchange::hugging_face;
+use crate::log::{Log, Record};
+use crate::model::Model;
+use crate::tokenizer::Tokenizer;
 use crate::train::{TrainError, Trainer};
+use data::{Remembered, TOKENIZER_KEY, bigram, data_fingerprint, load, recall_tokenizer};
 use directory::{CHECKPOINT, CURVE, LOG, RunDirectory};
 
+pub use data::{DataSource, RunData};
+pub use error::RunError;
 pub use trained::Trained;
-
-/// Why a run cannot begin, go on or end.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum RunError {
-    /// Training failed.
-    #[error(transparent)]
-    Train(#[from] TrainError),
-    /// The data cannot be had.
-    #[error(transparent)]
-    Data(#[from] DataError),
-    /// The checkpoint cannot be read or written.
-    #[error(transparent)]
-    Checkpoint(#[from] CheckpointError),
-    /// The system has no memory for the whole model.
-    #[error(transparent)]
-    Model(#[from] ModelError),
-    /// The model cannot be written for others.
-    #[error(transparent)]
-    Interchange(#[from] InterchangeError),
-    /// The log cannot be read or written.
-    #[error(transparent)]
-    Log(#[from] LogError),
-    /// The curve cannot be drawn or written.
-    #[error(transparent)]
-    Curve(#[from] CurveError),
-    /// The sample cannot be drawn.
-    #[error(transparent)]
-    Sample(#[from] SampleError),
-    /// The sample's tokens cannot be turned into text.
-    #[error(transparent)]
-    Tokenizer(#[from] TokenizerError),
-    /// The directory cannot be made, or a file of it not be read or written, or it is one of the data.
-    #[error(transparent)]
-    File(#[from] FileError),
-    /// The directory has another run's checkpoint.
-    #[error(
-        "{} holds the checkpoint of a run; resume that run, or choose another directory for this one",
-        .0.display()
-    )]
-    Occupied(PathBuf),
-    /// The directory has a model that no run left there.
-    #[error("{} holds a model, {}, which the run would replace; choose another directory", .0.display(), .1)]
-    HoldsModel(PathBuf, &'static str),
-    /// The directory has a file of another origin that a run writes.
-    #[error("{} holds a file, {}, which the run would replace; choose another directory", .0.display(), .1)]
-    HoldsFile(PathBuf, &'static str),
-    /// Another process trains in the directory.
-    #[error("another run is training in {}; wait for its end, or choose another directory", .0.display())]
-    Busy(PathBuf),
-    /// The log that was asked for is another file of the run.
-    #[error("{} is a file that the run itself keeps; choose another place for the log", .0.display())]
-    OwnFile(PathBuf),
-    /// A path that a checkpoint cannot remember.
-    #[error("{} is not UTF-8, and checkpoints, which remember the path, hold only that; rename it", .0.display())]
-    NotUtf8(PathBuf),
-    /// The directory has no checkpoint to go on from.
-    #[error("{} holds no checkpoint, so there is no run to resume", .0.display())]
-    Nothing(PathBuf),
-    /// The directory has no checkpoint to take a model from.
-    #[error("{} holds no checkpoint of a run, so there is no model", .0.display())]
-    NoModel(PathBuf),
-    /// The vocabulary does not hold the tokenizer's tokens.
-    #[error(
-        "the model's vocabulary has {vocab} tokens, and the tokenizer {tokens}, which do not fit; take a model with more, or another tokenizer"
-    )]
-    Vocabulary {
-        /// The model's V.
-        vocab: usize,
-        /// The tokenizer's.
-        tokens: usize,
-    },
-    /// The tokenizer in the directory is not the one that the run began with.
-    #[error("{} is not the tokenizer that the run began with, so it cannot go on", .0.display())]
-    ChangedTokenizer(PathBuf),
-    /// The runtime is not the one that the run began on, so its losses would differ.
-    #[error(
-        "the run began on the runtime {began}, and cannot go on on {given} with the same losses; use {began}"
-    )]
-    Runtime {
-        /// The one it began on.
-        began: String,
-        /// The one given.
-        given: String,
-    },
-    /// The observer asked for an end. The run is saved.
-    #[error("interrupted; the run is saved after step {step}, and can be resumed")]
-    Interrupted {
-        /// The steps done.
-        step: u64,
-    },
-    /// The runtime can do no more in this process. The run is saved; another process can resume it.
-    #[error("{reason}; the run is saved after step {step}, and another process can resume it")]
-    Exhausted {
-        /// The steps done.
-        step: u64,
-        /// What is used up.
-        reason: String,
-    },
-    /// The data files are not what they were when the run began.
-    #[error("the data have changed since the run began, so it cannot be resumed; begin another run on them")]
-    ChangedData,
-}
-
-/// Where a run's data come from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum DataSource {
-    /// The built-in stories.
-    BuiltIn,
-    /// Text files, one after the other.
-    Files(Vec<PathBuf>),
-    /// Files of tokens, one after the other.
-    Tokens {
-        /// The files.
-        files: Vec<PathBuf>,
-        /// How they hold their tokens.
-        dtype: TokenDtype,
-    },
-}
-
-impl DataSource {
-    /// The files, if it is not built in.
-    pub fn files(&self) -> &[PathBuf] {
-        match self {
-            DataSource::BuiltIn => &[],
-            DataSource::Files(files) | DataSource::Tokens { files, .. } => files,
-        }
-    }
-
-    /// Reads the text, as tokens of `tokenizer`, or maps the tokens, all below V = `vocab`; for windows of T = `seq`.
-    ///
-    /// # Errors
-    /// A file that cannot be read, data that are too short, or a token that is not below V.
-    pub fn load(&self, tokenizer: &Tokenizer, vocab: usize, seq: usize) -> Result<Dataset, DataError> {
-        match self {
-            DataSource::BuiltIn => Dataset::built_in(tokenizer, seq),
-            DataSource::Files(paths) => Dataset::from_files(paths, tokenizer, seq),
-            DataSource::Tokens { files, dtype } => Dataset::from_token_files(files, *dtype, vocab, seq),
-        }
-    }
-}
-
-/// What a run trains on.
-#[derive(Clone, Debug)]
-pub struct RunData {
-    /// Where the data come from.
-    pub source: DataSource,
-    /// How text becomes tokens; none for data that are tokens of no known text.
-    pub tokenizer: Option<Tokenizer>,
-}
-
-/// Bytes as tokens of what is text.
-impl From<DataSource> for RunData {
-    fn from(source: DataSource) -> RunData {
-        let tokenizer = match source {
-            DataSource::BuiltIn | DataSource::Files(_) => Some(Tokenizer::Bytes),
-            DataSource::Tokens { .. } => None,
-        };
-        RunData { source, tokenizer }
-    }
-}
-
-/// What a checkpoint remembers of the tokenizer, which is in a file of the directory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-enum Remembered {
-    Unknown,
-    Bytes,
-    File {
-        /// Of its file.
-        fingerprint: u64,
-    },
-}
-
-impl Remembered {
-    fn of(tokenizer: Option<&Tokenizer>) -> Remembered {
-        match tokenizer {
-            None => Remembered::Unknown,
-            Some(Tokenizer::Bytes) => Remembered::Bytes,
-            Some(Tokenizer::File(file)) => Remembered::File { fingerprint: fnv(file.json().bytes()) },
-        }
-    }
-}
-
-/// The tokenizer of the run in a directory, as its checkpoint remembers it. Older checkpoints are of bytes.
-fn recall_tokenizer(directory: &Path, checkpoint: &Checkpoint) -> Result<Option<Tokenizer>, RunError> {
-    let remembered = match checkpoint.metadata.contains_key(TOKENIZER_KEY) {
-        true => checkpoint.get(TOKENIZER_KEY)?,
-        false => Remembered::Bytes,
-    };
-    let tokenizer = match remembered {
-        Remembered::Unknown => None,
-        Remembered::Bytes => Some(Tokenizer::Bytes),
-        Remembered::File { .. } => Some(Tokenizer::read(&directory.join(hugging_face::TOKENIZER))?),
-    };
-    if Remembered::of(tokenizer.as_ref()) != remembered {
-        return Err(RunError::ChangedTokenizer(directory.join(hugging_face::TOKENIZER)));
-    }
-    Ok(tokenizer)
-}
 
 /// Who is told how a run goes.
 pub trait Observer {
@@ -285,8 +87,6 @@ pub struct Summary {
     pub sample: Option<String>,
 }
 
-/// The checkpoint's key of the tokenizer.
-const TOKENIZER_KEY: &str = "tokenizer";
 /// The checkpoint's key of a step that is done, but not in the log yet.
 const PENDING: &str = "pending";
 
@@ -342,21 +142,6 @@ fn not_occupied(directory: &Path) -> Result<(), RunError> {
     }
 }
 
-/// A fingerprint of bytes (FNV-1a, 64 bits): enough to notice that a file was edited.
-fn fnv(bytes: impl Iterator<Item = u8>) -> u64 {
-    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    })
-}
-
-fn fingerprint(tokens: &Tokens) -> u64 {
-    fnv(tokens.iter().flat_map(u32::to_le_bytes))
-}
-
-fn data_fingerprint(data: &Dataset) -> [u64; 2] {
-    [fingerprint(data.train()), fingerprint(data.validation())]
-}
-
 /// Whether a checkpoint can remember a path.
 fn utf8(path: &Path) -> Result<(), RunError> {
     path.to_str().map_or_else(|| Err(RunError::NotUtf8(path.to_owned())), |_| Ok(()))
@@ -376,21 +161,6 @@ fn origin(
     origin.set("data_fingerprint", &fingerprint)?;
     origin.set("log", &log)?;
     Ok(origin)
-}
-
-/// Loads data, and checks that they fit the model.
-fn load(RunData { source, tokenizer }: &RunData, config: &Config) -> Result<Dataset, RunError> {
-    let (vocab, tokens) = (config.model.vocab, tokenizer.as_ref().map_or(0, Tokenizer::vocab));
-    if vocab < tokens {
-        return Err(RunError::Vocabulary { vocab, tokens });
-    }
-    let bytes = Tokenizer::Bytes;
-    Ok(source.load(tokenizer.as_ref().unwrap_or(&bytes), vocab, config.train.seq)?)
-}
-
-/// Cross entropy of the byte-bigram model, for data that are of a text.
-fn bigram(data: &Dataset) -> Option<f64> {
-    data.texts().map(|[train, validation]| bigram_cross_entropy(train, validation))
 }
 
 impl Run {
@@ -443,20 +213,7 @@ impl Run {
         let remembered = directory.log_to_remember(&log_path)?;
         let origin = origin(runtimes, &given, fingerprint, &remembered)?;
         let log = Log::create(&log_path)?;
-        let (pending, last_loss) = (None, f64::NAN);
-        let (tokenizer, has_tokenizer) = (given.tokenizer, false);
-        Ok(Run {
-            trainer,
-            directory,
-            log,
-            log_path,
-            origin,
-            tokenizer,
-            has_tokenizer,
-            bigram,
-            pending,
-            last_loss,
-        })
+        Ok(Run::new(trainer, directory, log, log_path, origin, given.tokenizer, bigram))
     }
 
     /// The run whose checkpoint `directory` holds, ready for its next step. Its configuration and data are the
@@ -510,19 +267,32 @@ impl Run {
         let logged = trainer.steps_done() - u64::from(pending.is_some());
         let last_loss = if logged == 0 { f64::NAN } else { checkpoint.get("last_loss")? };
         let log = Log::resume(&log_path, logged, last_loss)?;
-        let (tokenizer, has_tokenizer) = (given.tokenizer, true);
-        Ok(Run {
+        let run = Run::new(trainer, directory, log, log_path, origin, given.tokenizer, bigram);
+        Ok(Run { has_tokenizer: true, pending, last_loss, ..run })
+    }
+
+    /// A run whose log has no step yet, and whose directory no tokenizer.
+    fn new(
+        trainer: Trainer,
+        directory: RunDirectory,
+        log: Log,
+        log_path: PathBuf,
+        origin: Checkpoint,
+        tokenizer: Option<Tokenizer>,
+        bigram: Option<f64>,
+    ) -> Run {
+        Run {
             trainer,
             directory,
             log,
             log_path,
             origin,
             tokenizer,
-            has_tokenizer,
+            has_tokenizer: false,
             bigram,
-            pending,
-            last_loss,
-        })
+            pending: None,
+            last_loss: f64::NAN,
+        }
     }
 
     /// The trainer.

@@ -2,13 +2,16 @@
 //!
 //! A story is an opening, one of several plots with a place in it for dialogue, and an ending. Each of these
 //! chooses among sentences in which `{word}` stands for something fixed for the story (its hero, the friend,
-//! the place) or for a word drawn each time (a feeling, a food). The tables are in `words`. The text is plain
-//! ASCII, one story per paragraph, a blank line between stories; the same seed gives the same text everywhere.
+//! the place) or for a word drawn each time (a feeling, a food). The tables are in `words` and `plots`. The text
+//! is plain ASCII, one story per paragraph, a blank line between stories; the same seed gives the same text
+//! everywhere.
 
+mod plots;
 mod words;
 
 use crate::random::Random;
-use words::{Being, CHILDREN, ENDINGS, FRESH, HABITATS, OPENINGS, PLOTS};
+use plots::{ENDINGS, OPENINGS, PLOTS};
+use words::{Being, CHILDREN, FRESH, HABITATS};
 
 /// The seed of [`built_in`].
 pub const BUILT_IN_SEED: u64 = 0xa4e3_04e5_ea11_7ab1;

@@ -16,10 +16,10 @@ use anemone_mil::types::TensorType;
 use anemone_mil::verify::{Verified, verify};
 use anemone_mil::weights::{BlobError, MODEL_PATH, write_blob_file};
 
-use super::{Dialect, WriteError, tell, write_program};
+use super::{CommonFlags, WriteError, tell, write_program};
 use crate::common::engine::WeightsName;
 use crate::common::files::{self, refuse_overwriting};
-use crate::common::flags::{DtypeName, count};
+use crate::common::flags::count;
 use crate::common::legal::{legal_layer, purpose};
 use crate::common::random::normal;
 use crate::common::{Failure, Output, config, npy};
@@ -41,16 +41,8 @@ pub(super) struct LayerArgs {
     /// Directory for the programs, with the weights under weights/; files of these names are replaced
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Seed of the weights
-    #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
-    #[arg(value_parser = count::<u64, 0, { u64::MAX }>)]
-    seed: u64,
-    /// Version of the program text; 1.0 is written for opset ios16, 1.3 for ios18
-    #[arg(long, value_enum, value_name = "VERSION", default_value = "1.3")]
-    dialect: Dialect,
-    /// Element type of activations and weights
-    #[arg(long, value_enum, value_name = "DTYPE", default_value = "fp16")]
-    dtype: DtypeName,
+    #[command(flatten)]
+    common: CommonFlags,
     /// Chip whose engine is to take the programs: m1, m2, m3, m4, m5 or m6 (default: as they stand in formulas)
     #[arg(long, value_name = "CHIP", conflicts_with_all = ["dialect", "dtype"])]
     chip: Option<Chip>,
@@ -74,14 +66,10 @@ struct Part {
 pub(super) fn emit(args: &LayerArgs, output: &Output) -> Result<(), Failure> {
     let config = settings(args)?;
     let parameters = layer_parameters(&config.model);
-    let dtype = config.train.dtype;
-    let target = match args.dialect {
-        Dialect::V1_0 => Target::first_dialect(dtype),
-        Dialect::V1_3 => Target::new(dtype),
-    };
+    let target = args.common.target();
     let layer = Layer { config: &config.model, batch: config.train.batch, seq: config.train.seq, target };
     let LayerPair { forward, backward } = layer.differentiated()?;
-    let weights = weights(args.seed, &parameters, target)?;
+    let weights = weights(args.common.seed, &parameters, target)?;
     let parts = [("forward", forward), ("backward", backward)].map(|(name, program)| {
         let program = part(args, program, &parameters, &weights, output)?;
         Ok::<_, Failure>(Part { name, program })
@@ -119,7 +107,7 @@ fn settings(args: &LayerArgs) -> Result<Config, Failure> {
     let train = &mut config.train;
     train.batch = args.batch.unwrap_or(train.batch);
     train.seq = args.seq.unwrap_or(train.seq);
-    train.dtype = DeviceDtype::from(args.dtype);
+    train.dtype = DeviceDtype::from(args.common.dtype);
     config.validate()?;
     if config.model.layers == 0 {
         return Err(Failure::new(format!("the model of `{}` has no layers", args.config.display())));

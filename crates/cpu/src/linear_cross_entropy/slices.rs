@@ -1,6 +1,8 @@
 //! What the fused head reads and writes, as slices and as tensors.
 
-use anemone_mil::linear_cross_entropy::{LinearCrossEntropy, LossGradients, LossInputs, LossTotals};
+use anemone_mil::linear_cross_entropy::{
+    Classifier, LinearCrossEntropy, LossGradients, LossInputs, LossTotals,
+};
 use anemone_mil::runtime::RuntimeError;
 use anemone_mil::tensor::{Data, Tensor};
 use half::f16;
@@ -48,11 +50,38 @@ impl SliceGradients<'_> {
 }
 
 /// Refuses a slice of another size.
-pub(super) fn check(what: &str, found: usize, expected: usize) -> Result<(), RuntimeError> {
+fn check_size(what: &str, found: usize, expected: usize) -> Result<(), RuntimeError> {
     if found == expected {
         return Ok(());
     }
     Err(interface(format!("{what} has {found} elements, {expected} are expected")))
+}
+
+/// Refuses slices whose sizes are not the classifier's, and a scale that gradients cannot have.
+pub(super) fn check(
+    classifier: Classifier,
+    inputs: &SliceInputs<'_>,
+    losses: Option<&[f32]>,
+    gradients: Option<&SliceGradients<'_>>,
+) -> Result<(), RuntimeError> {
+    let Classifier { vocab, dim, positions, .. } = classifier;
+    check_size("x", inputs.x.len(), dim * positions)?;
+    check_size("E", inputs.embed.len(), vocab.saturating_mul(dim))?;
+    inputs.bias.map_or(Ok(()), |bias| check_size("the bias", bias.len(), vocab))?;
+    losses.map_or(Ok(()), |losses| check_size("the losses", losses.len(), positions))?;
+    if let Some(gradients) = gradients {
+        check_size("dx", gradients.dx.len(), dim * positions)?;
+        check_size("dE", gradients.dembed.len(), vocab.saturating_mul(dim))?;
+        gradients
+            .dbias
+            .as_ref()
+            .map_or(Ok(()), |dbias| check_size("the bias's gradient", dbias.len(), vocab))?;
+        if !(gradients.scale > 0.0 && gradients.scale.is_finite()) {
+            let scale = gradients.scale;
+            return Err(interface(format!("the gradients' scale is {scale}, must be positive and finite")));
+        }
+    }
+    Ok(())
 }
 
 fn floats<'a>(what: &str, tensor: &'a Tensor) -> Result<Floats<'a>, RuntimeError> {

@@ -8,7 +8,7 @@ use crate::config::ModelConfig;
 use crate::device::{narrow, zeros};
 use crate::element::DeviceElement;
 use crate::layers::LayersError;
-use crate::model::{Model, layer_parameter};
+use crate::model::Model;
 use crate::prepared::Prepared;
 use crate::programs::Target;
 use crate::programs::layer::{Layer, layer_parameters};
@@ -57,9 +57,10 @@ impl<'a> Decoder<'a> {
         let (dtype, size) = (target.mil_dtype(), config.head_size());
         let parameters = layer_parameters(&config);
         let layer = |index: usize| -> Result<CachedLayer, LayersError> {
-            let weights = parameters.iter().map(|parameter| -> Result<Tensor, LayersError> {
+            let weights = parameters.iter().zip(model.layer(index, &parameters)?);
+            let weights = weights.map(|(parameter, present)| -> Result<Tensor, LayersError> {
                 let mut weight = zeros(dtype, &parameter.device_shape())?;
-                narrow(&model.parameter(&layer_parameter(index, parameter.name))?.values, &mut weight);
+                narrow(&present.values, &mut weight);
                 Ok(weight)
             });
             let weights = weights.collect::<Result<_, _>>()?;

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use super::{RunError, checkpoint_path, recall_tokenizer};
+use super::data::recall_tokenizer;
+use super::{RunError, checkpoint_path};
 use crate::checkpoint::Checkpoint;
 use crate::config::Config;
 use crate::model::Model;
