@@ -2,7 +2,7 @@
 //!
 //! The bytes that a description was read from are kept, so that one which only passes through is written as it was.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use prost::Message;
 use thiserror::Error;
@@ -114,5 +114,13 @@ impl ModelDescription {
             return Some(&self.main);
         }
         self.functions.iter().find(|(known, _)| known == name).map(|(_, signature)| signature)
+    }
+
+    /// The same for many functions: a program may have thousands.
+    pub fn by_function<'a>(&'a self) -> impl Fn(&str) -> Option<&'a Signature> {
+        // Of several with one name the first counts.
+        let named: HashMap<&str, &Signature> =
+            self.functions.iter().rev().map(|(name, signature)| (name.as_str(), signature)).collect();
+        move |name| if self.functions.is_empty() { Some(&self.main) } else { named.get(name).copied() }
     }
 }

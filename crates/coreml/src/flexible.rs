@@ -8,7 +8,7 @@
 //!
 //! Core ML's compiler makes it of the model's description, so messages do not have it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use anemone_mil::program::{Dialect, Function, Literal, LiteralValue, Program};
@@ -32,10 +32,10 @@ pub(crate) struct Flexible {
 
 /// Gives every function that takes inputs of several shapes the attribute, unless it has it.
 pub(crate) fn add(program: &mut Program, description: &ModelDescription) {
-    let dialect = program.version.dialect();
+    let (dialect, described) = (program.version.dialect(), description.by_function());
     for function in &mut program.functions {
         if function.attributes.get(NAME).is_none()
-            && let Some(signature) = description.function(&function.name)
+            && let Some(signature) = described(&function.name)
             && let Some(literal) = literal(&of_signature(signature), dialect)
         {
             function.attributes.insert(NAME, literal);
@@ -45,8 +45,9 @@ pub(crate) fn add(program: &mut Program, description: &ModelDescription) {
 
 /// Takes the attribute from every function of which the description says as much.
 pub(crate) fn remove(program: &mut Program, description: &ModelDescription) {
+    let described = description.by_function();
     for function in &mut program.functions {
-        let signature = description.function(&function.name);
+        let signature = described(&function.name);
         if signature.is_some_and(|signature| !of_signature(signature).is_empty()) {
             function.attributes.remove(NAME);
         }
@@ -173,24 +174,25 @@ pub(crate) fn of_function(function: &Function) -> BTreeMap<String, Flexible> {
         let part = parts.iter().map(items).find(|part| part.first().and_then(read_text) == Some(wanted));
         part.and_then(|part| part.get(1)).map(pairs).unwrap_or_default()
     };
-    let (enumerated, ranges) = (part("EnumeratedShapes"), part("RangeDims"));
+    let ranges = by_name(part("RangeDims"));
+    let enumerated: Vec<_> =
+        part("EnumeratedShapes").into_iter().map(|(_, shapes)| by_name(pairs(shapes))).collect();
     let flexible = |(name, default): (&str, &LiteralValue)| {
-        let range = ranges.iter().find(|(known, _)| *known == name).map(|(_, bounds)| items(bounds));
-        let shapes = match range {
-            Some(bounds) => Shapes::Range(bounds.iter().map(read_range).collect::<Option<_>>()?),
+        let shapes = match ranges.get(name) {
+            Some(bounds) => Shapes::Range(items(bounds).iter().map(read_range).collect::<Option<_>>()?),
             None => {
-                let shapes = enumerated.iter().filter_map(|(_, shapes)| {
-                    pairs(shapes)
-                        .into_iter()
-                        .find(|(known, _)| *known == name)
-                        .and_then(|(_, shape)| read_sizes(shape))
-                });
+                let shapes = enumerated.iter().filter_map(|shapes| read_sizes(shapes.get(name)?));
                 Shapes::Enumerated(shapes.collect())
             }
         };
         Some((name.to_string(), Flexible { default: read_sizes(default)?, shapes }))
     };
     part("DefaultShapes").into_iter().filter_map(flexible).collect()
+}
+
+/// Values by name; of several with one name the first.
+fn by_name<'a>(pairs: Vec<(&'a str, &'a LiteralValue)>) -> HashMap<&'a str, &'a LiteralValue> {
+    pairs.into_iter().rev().collect()
 }
 
 fn items(value: &LiteralValue) -> &[LiteralValue] {

@@ -1,6 +1,8 @@
 //! The labels of a classifier. They are in the program, not in the description: in what the op is given that gives the
 //! answer.
 
+use std::collections::HashMap;
+
 use anemone_mil::program::{Argument, Function, Literal, LiteralValue, ValueId};
 use anemone_mil::tensor::Tensor;
 use anemone_mil::verify::CONST;
@@ -22,13 +24,13 @@ impl Labels {
         let answer = function.value_named(&signature.predicted_feature)?;
         let ops = || function.body.ops.iter().filter_map(|id| function.ops.get(id.index()));
         let op = ops().find(|op| op.results.contains(&answer))?;
-        let constant = |id: ValueId| {
-            let bound = ops().find(|op| op.name == CONST && op.results.contains(&id));
-            bound.and_then(|op| op.attributes.get("val"))
-        };
+        let constants: HashMap<ValueId, &Literal> = ops()
+            .filter(|op| op.name == CONST)
+            .filter_map(|op| Some((*op.results.first()?, op.attributes.get("val")?)))
+            .collect();
         let given = op.arguments.iter().filter_map(|(_, argument)| match argument {
             Argument::Literal(literal) => Some(literal),
-            Argument::Value(id) => constant(*id),
+            Argument::Value(id) => constants.get(id).copied(),
             Argument::Tuple(_) => None,
         });
         given.chain(op.attributes.iter().map(|(_, literal)| literal)).find_map(labels)

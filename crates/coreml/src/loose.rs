@@ -83,13 +83,21 @@ pub struct Files {
 ///
 /// # Errors
 ///
-/// When a weight file is missing, or another is in its place.
+/// When a weight file is missing, another is in its place, or that is the program's or the description's.
 pub fn files(model: &Model, weights: &WeightDirectory, out: &Path) -> Result<Files, ContainerError> {
     let weights = Assets::as_named(&model.program, weights)?;
     let directory = out.parent().unwrap_or(Path::new(""));
+    let description = description_path(out);
     let mut copies = Vec::new();
     for (place, source) in weights.iter() {
         let target = directory.join(place);
+        // Some file systems do not tell cases apart.
+        let is_place =
+            |path: &Path| path.file_name().is_some_and(|name| place.as_os_str().eq_ignore_ascii_case(name));
+        if let Some(own) = [out, &description].into_iter().find(|own| is_place(own)) {
+            let (first, second, place) = (source.to_owned(), own.to_owned(), place.to_owned());
+            return Err(ContainerError::SameWeights { first, second, place });
+        }
         let failed = |source| ContainerError::Read { path: target.clone(), source };
         if !target.exists() {
             copies.push((source.to_owned(), target));
@@ -97,7 +105,7 @@ pub fn files(model: &Model, weights: &WeightDirectory, out: &Path) -> Result<Fil
             return Err(ContainerError::OtherWeights(target));
         }
     }
-    Ok(Files { weights, copies, description: description_path(out) })
+    Ok(Files { weights, copies, description })
 }
 
 impl Files {

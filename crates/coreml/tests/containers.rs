@@ -408,3 +408,17 @@ fn pipelines_are_read_model_by_model() {
     let file = package::model_file(&example("conv_relu")).unwrap();
     assert!(container::read_pipeline(&file).unwrap().is_none());
 }
+
+/// A model is what somebody else made: one of a few megabytes is not to keep its reader for minutes.
+#[test]
+fn many_inputs_are_compared_in_little_time() {
+    let inputs: Vec<String> = (0..100_000).map(|i| format!("tensor<fp32, [1]> x{i}")).collect();
+    let source = format!(
+        "program(1.3) {{ func main<ios18>({}) {{ tensor<fp32, [1]> y = relu(x = x0)[name = string(\"y\")]; }} -> (y); }}",
+        inputs.join(", ")
+    );
+    let model = loose::inferred(text::parse(&source).unwrap().program).unwrap();
+    let start = std::time::Instant::now();
+    model.description.model().check(&model.program).unwrap();
+    assert!(start.elapsed().as_secs() < 5, "{:?}", start.elapsed());
+}

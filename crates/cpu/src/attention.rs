@@ -272,7 +272,12 @@ impl Search<'_> {
                 operands.push(mask.clone());
             }
         }
-        Some((form, operands))
+        // Scores may be their own mask, or probabilities the values.
+        let made_between = |operand: &Operand| {
+            let maker = operand.id.and_then(|id| self.makers.get(&id));
+            maker.is_some_and(|(id, _)| weights.inner.contains(id))
+        };
+        (!operands.iter().any(made_between)).then_some((form, operands))
     }
 }
 

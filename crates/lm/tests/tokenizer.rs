@@ -128,6 +128,29 @@ fn what_is_no_tokenizer_is_refused() {
     assert!(matches!(fixtures()[0].0.encode(b"a\xff"), Err(TokenizerError::NotUtf8 { at: 1 })));
 }
 
+/// What the library panics on.
+#[test]
+fn files_whose_parts_do_not_fit_together_are_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("tokenizer.json");
+    let read = |normalizer: &str, model: &str| {
+        let json = format!(r#"{{"version":"1.0","normalizer":{normalizer},"model":{model}}}"#);
+        std::fs::write(&path, json).unwrap();
+        Tokenizer::read(&path)
+    };
+    let model = r###"{"type":"BPE","vocab":{"a":0,"b":1,"ab":2},"merges":[["a","b"]]}"###;
+    assert_eq!(read("null", model).unwrap().encode(b"ab").unwrap(), [2]);
+    let unjoined = model.replace(r#","ab":2"#, "");
+    let prefixed = model.replace(r#""merges""#, r###""continuing_subword_prefix":"##","merges""###);
+    for model in [unjoined, prefixed] {
+        let message = read("null", &model).unwrap_err().to_string();
+        assert!(message.ends_with("its parts do not fit together"), "{message}");
+    }
+    // A table of no entries.
+    let tokenizer = read(r#"{"type":"Precompiled","precompiled_charsmap":"AAAAAA=="}"#, model).unwrap();
+    assert!(matches!(tokenizer.encode(b"ab"), Err(TokenizerError::Refused(_))));
+}
+
 /// Whatever is changed in a file, it is refused or encodes something.
 #[test]
 fn damaged_files_do_no_harm() {

@@ -60,14 +60,15 @@ pub(super) fn json(model: &Model, out: &Path) -> String {
     if let Some(precision) = storage_precision(model) {
         put("storagePrecision", json!(precision));
     }
+    let described = description.by_function();
     if let Some(function) = default {
-        let signature = description.function(&function.name);
+        let signature = described(&function.name);
         of_function(function, signature).into_iter().for_each(|(name, value)| drop(put(&name, value)));
     }
     if !description.functions.is_empty() {
         put("defaultFunctionName", json!(description.default_function));
         let functions = model.program.functions.iter().map(|function| {
-            let mut of_function = of_function(function, description.function(&function.name));
+            let mut of_function = of_function(function, described(&function.name));
             of_function.insert("name".to_string(), json!(function.name));
             Value::Object(of_function)
         });

@@ -1,5 +1,7 @@
 //! Whether a description is that of a program.
 
+use std::collections::{HashMap, HashSet};
+
 use anemone_mil::program::{Function, Program};
 use anemone_mil::types::{DType, Dim, TensorType, Type};
 
@@ -13,16 +15,18 @@ impl ModelDescription {
     ///
     /// The first that does not fit, in words.
     pub fn check(&self, program: &Program) -> Result<(), String> {
+        let there: HashSet<&str> = program.functions.iter().map(|function| function.name.as_str()).collect();
         for (name, _) in &self.functions {
-            if program.function(name).is_none() {
+            if !there.contains(name.as_str()) {
                 return Err(format!("it has no function `{name}`"));
             }
         }
         if self.functions.is_empty() && program.functions.len() > 1 {
             return Err(format!("it has {} functions, of which one is described", program.functions.len()));
         }
+        let described = self.by_function();
         for function in &program.functions {
-            let Some(signature) = self.function(&function.name) else {
+            let Some(signature) = described(&function.name) else {
                 return Err(format!("its function `{}` is not described", function.name));
             };
             let checked = check(signature, function);
@@ -51,8 +55,11 @@ fn check(signature: &Signature, function: &Function) -> Result<(), String> {
 }
 
 fn check_all(what: &str, described: &[Feature], there: &[(&str, &Type)]) -> Result<(), String> {
+    // Of several with one name the first counts.
+    let named: HashMap<&str, &Feature> =
+        described.iter().rev().map(|feature| (feature.name.as_str(), feature)).collect();
     for (name, ty) in there {
-        let feature = described.iter().find(|feature| feature.name == *name);
+        let feature = named.get(name);
         let feature = feature.ok_or_else(|| format!("its {what} `{name}` is not described"))?;
         if let Some(FeatureKind::Array(array) | FeatureKind::State(Some(array))) = &feature.kind
             && ty.held_tensor().is_some_and(|ty| !agrees(array, &ty))
@@ -60,7 +67,8 @@ fn check_all(what: &str, described: &[Feature], there: &[(&str, &Type)]) -> Resu
             return Err(format!("its {what} `{name}` is {ty}, and is described as {array}"));
         }
     }
-    match described.iter().find(|feature| there.iter().all(|(name, _)| feature.name != *name)) {
+    let there: HashSet<&str> = there.iter().map(|(name, _)| *name).collect();
+    match described.iter().find(|feature| !there.contains(feature.name.as_str())) {
         Some(missing) => Err(format!("it has no {what} `{}`, which is described", missing.name)),
         None => Ok(()),
     }

@@ -181,3 +181,16 @@ fn what_is_not_quite_the_gradient_is_no_step() {
     // What is read besides is computed besides.
     assert_eq!(steps(&source, "-> (dq, dk, dv)", "-> (dq, dk, dv, later)"), 2);
 }
+
+#[test]
+fn what_reads_a_value_in_between_twice_is_no_attention() {
+    let source = "program(1.3) { func main<ios18>(tensor<fp32, [1, 16, 16]> q, tensor<fp32, [1, 16, 16]> k, tensor<fp32, [1, 16, 16]> v, tensor<fp32, [1, 16, 16]> mask) {
+            tensor<fp32, [1, 16, 16]> s = matmul(x = q, y = k, transpose_x = bool(false), transpose_y = bool(true))[name = string(\"s\")];
+            tensor<fp32, [1, 16, 16]> masked = add(x = s, y = mask)[name = string(\"masked\")];
+            tensor<fp32, [1, 16, 16]> p = softmax(x = masked, axis = int32(-1))[name = string(\"p\")];
+            tensor<fp32, [1, 16, 16]> y = matmul(x = p, y = v, transpose_x = bool(false), transpose_y = bool(false))[name = string(\"y\")];
+        } -> (y); }";
+    assert_eq!(steps(source, "", ""), 1);
+    assert!(steps(source, "add(x = s, y = mask)", "add(x = s, y = s)") > 2);
+    assert!(steps(source, "matmul(x = p, y = v", "matmul(x = p, y = p") > 2);
+}

@@ -1,6 +1,7 @@
 //! Tokenizers that a `tokenizer.json` describes.
 
 use std::fmt;
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 
 use tokenizers::ModelWrapper;
@@ -29,7 +30,7 @@ impl TokenizerFile {
     pub fn parse(json: String) -> Result<TokenizerFile, String> {
         // The library's own errors of models do not say where in the file they are.
         serde_json::from_str::<serde::de::IgnoredAny>(&json).map_err(|error| error.to_string())?;
-        let mut tokenizer = tokenizers::Tokenizer::from_bytes(&json).map_err(|error| error.to_string())?;
+        let mut tokenizer = guarded(|| tokenizers::Tokenizer::from_bytes(&json))?;
         if let ModelWrapper::BPE(model) = tokenizer.get_model() {
             let mut model = model.clone();
             model.dropout = None;
@@ -60,8 +61,8 @@ impl TokenizerFile {
     ///
     /// A text with parts that the tokenizer has no tokens for, nor one that stands for them.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
-        let encoded = self.0.tokenizer.encode_fast(text, false);
-        Ok(encoded.map_err(|error| TokenizerError::Refused(error.to_string()))?.get_ids().to_vec())
+        let encoded = guarded(|| self.0.tokenizer.encode_fast(text, false));
+        Ok(encoded.map_err(TokenizerError::Refused)?.get_ids().to_vec())
     }
 
     /// The text of tokens; a number that no token has stands for nothing.
@@ -70,13 +71,22 @@ impl TokenizerFile {
     ///
     /// Tokens that the file's decoder refuses.
     pub fn decode(&self, tokens: &[u32]) -> Result<String, TokenizerError> {
-        let decoded = self.0.tokenizer.decode(tokens, false);
-        decoded.map_err(|error| TokenizerError::Refused(error.to_string()))
+        guarded(|| self.0.tokenizer.decode(tokens, false)).map_err(TokenizerError::Refused)
     }
 }
 
 impl fmt::Debug for TokenizerFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TokenizerFile").field("vocab", &self.0.vocab).finish_non_exhaustive()
+    }
+}
+
+/// What the library does, which panics on some files that only look like a tokenizer: where it joins tokens to one that the
+/// vocabulary has not, or follows a table of characters beyond its end.
+fn guarded<R>(work: impl FnOnce() -> tokenizers::Result<R>) -> Result<R, String> {
+    // What it keeps between calls is a cache, which it gives up where a panic has spoiled it.
+    match panic::catch_unwind(AssertUnwindSafe(work)) {
+        Ok(result) => result.map_err(|error| error.to_string()),
+        Err(_) => Err("its parts do not fit together".to_string()),
     }
 }
