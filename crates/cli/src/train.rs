@@ -127,7 +127,7 @@ pub(crate) struct Args {
     /// How the classifier and its loss are computed: as one program per step, or in one, without logits in memory [default: the configuration's; programs where the runtime does not offer the other]
     #[arg(long, value_enum, conflicts_with = "resume")]
     head: Option<HeadName>,
-    /// How exact the CPU's matrix products are: exact, full (on amx, without the least of four products of parts), or bf16 (factors rounded to 8 bits where the processor multiplies such faster)
+    /// How exact the CPU's matrix products are: exact, full (on amx, without the least of four products of parts), or bf16 (factors rounded to 8 bits where the processor multiplies such faster); a resumed run goes on only with what it began with
     #[arg(long, value_enum, value_name = "PRECISION", default_value = "full")]
     products: ProductsName,
     /// What runs the programs; a resumed run goes on only on the one it began on
@@ -290,9 +290,11 @@ fn go_on(args: &Args, directory: &Path, output: &Output) -> Result<(), Failure> 
     let mut command = Command::new(std::env::current_exe().map_err(failed)?);
     command.args(["train", "--resume"]).arg(directory).args(output.arguments());
     command.args(["--runtime".to_string(), args.runtime.name()]).args(args.engine.arguments());
-    for (flag, value) in
-        [("--weights", args.weights.to_possible_value()), ("--offload", args.offload.to_possible_value())]
-    {
+    for (flag, value) in [
+        ("--weights", args.weights.to_possible_value()),
+        ("--offload", args.offload.to_possible_value()),
+        ("--products", args.products.to_possible_value()),
+    ] {
         if let Some(value) = value {
             command.args([flag, value.get_name()]);
         }
@@ -395,8 +397,10 @@ fn create(args: &Args, runtimes: Runtimes<'_>) -> Result<Run, Failure> {
 
 /// What is trained on. Files that end in `.bin` hold tokens.
 fn source(args: &Args, vocab: usize) -> Result<DataSource, Failure> {
-    let (tokens, text): (Vec<&PathBuf>, Vec<&PathBuf>) =
-        args.data.iter().partition(|file| file.extension().is_some_and(|extension| extension == "bin"));
+    let (tokens, text): (Vec<&PathBuf>, Vec<&PathBuf>) = args
+        .data
+        .iter()
+        .partition(|file| file.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("bin")));
     let files = absolute(&args.data)?;
     match (tokens.first(), text.first()) {
         (None, _) if args.token_dtype.is_some() => Err(TrainError::NoTokens.into()),
@@ -426,7 +430,9 @@ fn describe(summary: &Summary) -> String {
     };
     let model =
         summary.model.as_ref().map_or("none: transformers has no soft cap".to_string(), |directory| {
-            format!("{} (config.json, model.safetensors, tokenizer.json)", directory.display())
+            let files = [hugging_face::CONFIG, hugging_face::WEIGHTS, hugging_face::TOKENIZER];
+            let files: Vec<_> = files.into_iter().filter(|file| directory.join(file).exists()).collect();
+            format!("{} ({})", directory.display(), files.join(", "))
         });
     let sample = summary
         .sample
