@@ -117,6 +117,11 @@ fn weights_take_no_other_files_place() {
         anemone(["convert", &from, &to]).failed(1, &["would both be", name]);
         assert_eq!(fs::read_dir(place.path("to")).unwrap().count(), 0);
     }
+    // One file with everything takes the place of none that is read for it.
+    fs::write(place.path("from/a.mil"), program.replace("weights/weight.bin", "w.mlmodel")).unwrap();
+    fs::copy(place.path("from/weights/weight.bin"), place.path("from/w.mlmodel")).unwrap();
+    anemone(["convert", &from, &place.text("from/w.mlmodel")])
+        .failed(1, &["that would replace", "which is read"]);
     anemone(["convert", &from, &place.text("to/other.mil")]).ended(0);
     anemone(["check", &place.text("to/other.mil"), "--weights", &place.text("to")]).ended(0);
 }
