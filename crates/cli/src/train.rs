@@ -169,9 +169,11 @@ fn go_on(args: &Args, directory: &Path, output: &Output) -> Result<(), Failure> 
     let mut command = Command::new(std::env::current_exe().map_err(failed)?);
     command.args(["train", "--resume"]).arg(directory).args(output.arguments());
     command.args(["--runtime".to_string(), args.runtime.name()]).args(args.engine.arguments());
-    for (flag, value) in
-        [("--weights", args.weights.to_possible_value()), ("--offload", args.offload.to_possible_value())]
-    {
+    for (flag, value) in [
+        ("--weights", args.weights.to_possible_value()),
+        ("--offload", args.offload.to_possible_value()),
+        ("--products", args.products.to_possible_value()),
+    ] {
         if let Some(value) = value {
             command.args([flag, value.get_name()]);
         }
@@ -208,7 +210,9 @@ fn describe(summary: &Summary) -> String {
     };
     let model =
         summary.model.as_ref().map_or("none: transformers has no soft cap".to_string(), |directory| {
-            format!("{} (config.json, model.safetensors, tokenizer.json)", directory.display())
+            let files = [hugging_face::CONFIG, hugging_face::WEIGHTS, hugging_face::TOKENIZER];
+            let files: Vec<_> = files.into_iter().filter(|file| directory.join(file).exists()).collect();
+            format!("{} ({})", directory.display(), files.join(", "))
         });
     let sample = summary
         .sample

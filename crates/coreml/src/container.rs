@@ -12,6 +12,7 @@ use anemone_mil::text;
 use anemone_mil::weights::{BlobError, WeightDirectory};
 use thiserror::Error;
 
+use crate::assets::Assets;
 use crate::model::{Model, ModelError};
 use crate::package::{self, ManifestError};
 use crate::pipeline::Pipeline;
@@ -279,6 +280,8 @@ pub fn write(
         Container::Compiled => compiled::write(model, weights, out),
         Container::Model => {
             flexible::remove(&mut model.program, model.description.model());
+            let read = Assets::as_named(&model.program, weights)?;
+            refuse_within(out, read.iter().map(|(_, source)| source))?;
             assets::inline(&mut model.program, weights)?;
             let message = message_of(&model, out)?;
             let written = write_atomically(out, |file| io::Write::write_all(file, &message));

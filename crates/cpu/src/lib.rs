@@ -199,6 +199,14 @@ impl Runtime for Cpu {
         NAME
     }
 
+    fn identity(&self) -> String {
+        match self.threads.products() {
+            ProductPrecision::Full => NAME.to_string(),
+            ProductPrecision::Exact => format!("{NAME} (products exact)"),
+            ProductPrecision::Bf16 => format!("{NAME} (products bf16)"),
+        }
+    }
+
     fn prepare(
         &self,
         program: &Arc<Verified>,

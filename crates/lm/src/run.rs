@@ -87,6 +87,8 @@ pub struct Summary {
     pub sample: Option<String>,
 }
 
+/// The checkpoint's key of the runtime of the host's products.
+const PRODUCTS_KEY: &str = "products_runtime";
 /// The checkpoint's key of a step that is done, but not in the log yet.
 const PENDING: &str = "pending";
 
@@ -156,6 +158,7 @@ fn origin(
     let mut origin = Checkpoint::default();
     origin.set("runtime", &runtimes.head.identity())?;
     origin.set("layers_runtime", &runtimes.layers_identity())?;
+    origin.set(PRODUCTS_KEY, &runtimes.products.identity())?;
     origin.set("data", &data.source)?;
     origin.set(TOKENIZER_KEY, &Remembered::of(data.tokenizer.as_ref()))?;
     origin.set("data_fingerprint", &fingerprint)?;
@@ -217,7 +220,7 @@ impl Run {
     }
 
     /// The run whose checkpoint `directory` holds, ready for its next step. Its configuration and data are the
-    /// checkpoint's, and `runtimes.head` must be the one that it began on. Its log is the one that the
+    /// checkpoint's, and `runtimes` must be those that it began on. Its log is the one that the
     /// checkpoint remembers, unless `log` says where that is now.
     ///
     /// # Errors
@@ -232,9 +235,15 @@ impl Run {
         let checkpoint = Checkpoint::read(&path)?;
         let config: Config = checkpoint.get("config")?;
         config.validate().map_err(TrainError::from)?;
-        for (key, given) in
-            [("runtime", runtimes.head.identity()), ("layers_runtime", runtimes.layers_identity())]
-        {
+        for (key, given) in [
+            ("runtime", runtimes.head.identity()),
+            ("layers_runtime", runtimes.layers_identity()),
+            (PRODUCTS_KEY, runtimes.products.identity()),
+        ] {
+            // Older checkpoints do not have this one.
+            if key == PRODUCTS_KEY && !checkpoint.metadata.contains_key(key) {
+                continue;
+            }
             let began: String = checkpoint.get(key)?;
             if began != given {
                 return Err(RunError::Runtime { began, given });

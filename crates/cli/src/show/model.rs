@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use crate::common::Output;
 use crate::common::files::serialize_path;
+use crate::common::output::printable;
 use crate::common::source::Source;
 
 /// A model's description, as a line of JSON.
@@ -75,22 +76,23 @@ pub(super) fn print_pipeline(pipeline: &Pipeline, path: &Path, output: &Output) 
         metadata: metadata(pipeline.description.model()),
     };
     let title = format!("a pipeline of {}: {}", count(names.len(), "model"), names.join(", "));
-    output.result(format!("{}\n  {title}", text(&whole)), &whole);
+    output.result(format!("{}\n  {}", text(&whole), printable(&title)), &whole);
     for stage in &pipeline.models {
         match &stage.model {
             Ok(model) => {
                 let line = Line { model: Some(&stage.name), ..line(model, &model.program, path) };
                 output.result(text(&line), &line);
             }
-            Err(error) => output.message(format_args!("the model {}: {error}", stage.name)),
+            Err(error) => output.message(printable(&format!("the model {}: {error}", stage.name))),
         }
     }
 }
 
 fn line<'a>(model: &'a Model, program: &'a Program, path: &'a Path) -> Line<'a> {
     let description = model.description.model();
+    let described = description.by_function();
     let functions = program.functions.iter().filter_map(|function| {
-        let signature = description.function(&function.name)?;
+        let signature = described(&function.name)?;
         let classifier = (!signature.predicted_feature.is_empty()).then(|| Classifier {
             answer: &signature.predicted_feature,
             probabilities: &signature.predicted_probabilities,
@@ -187,7 +189,7 @@ fn text(line: &Line<'_>) -> String {
     for (name, said) in &line.metadata {
         lines.push(format!("  {name}: {}", said.replace('\n', " ")));
     }
-    lines.join("\n")
+    printable(&lines.join("\n"))
 }
 
 /// The first labels, in quotes.

@@ -100,8 +100,10 @@ fn set(config: &mut Config, args: &Args) {
 
 /// What is trained on. Files that end in `.bin` hold tokens.
 fn source(args: &Args, vocab: usize) -> Result<DataSource, Failure> {
-    let (tokens, text): (Vec<&PathBuf>, Vec<&PathBuf>) =
-        args.data.iter().partition(|file| file.extension().is_some_and(|extension| extension == "bin"));
+    let (tokens, text): (Vec<&PathBuf>, Vec<&PathBuf>) = args
+        .data
+        .iter()
+        .partition(|file| file.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("bin")));
     let files = absolute(&args.data)?;
     match (tokens.first(), text.first()) {
         (None, _) if args.token_dtype.is_some() => Err(TrainError::NoTokens.into()),

@@ -99,7 +99,7 @@ pub(crate) struct Args {
     /// How the classifier and its loss are computed: as one program per step, or in one, without logits in memory [default: the configuration's; programs where the runtime does not offer the other]
     #[arg(long, value_enum, conflicts_with = "resume")]
     pub(super) head: Option<HeadName>,
-    /// How exact the CPU's matrix products are: exact, full (on amx, without the least of four products of parts), or bf16 (factors rounded to 8 bits where the processor multiplies such faster)
+    /// How exact the CPU's matrix products are: exact, full (on amx, without the least of four products of parts), or bf16 (factors rounded to 8 bits where the processor multiplies such faster); a resumed run goes on only with what it began with
     #[arg(long, value_enum, value_name = "PRECISION", default_value = "full")]
     pub(super) products: ProductsName,
     /// What runs the programs; a resumed run goes on only on the one it began on

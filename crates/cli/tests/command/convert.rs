@@ -101,6 +101,31 @@ fn nothing_else_is_replaced() {
     assert!(!place.path("a.mil").exists() && !place.path("a.description.pb").exists());
 }
 
+/// A program may name a file of weights as the program itself will be named, or its description.
+#[test]
+fn weights_take_no_other_files_place() {
+    let place = Place::new();
+    for directory in ["from", "to"] {
+        fs::create_dir(place.path(directory)).unwrap();
+    }
+    let (from, to) = (place.text("from/a.mil"), place.text("to/Own.mil"));
+    anemone(["convert", &example("conv_relu.mlpackage"), &from]).ended(0);
+    let program = fs::read_to_string(place.path("from/a.mil")).unwrap();
+    for name in ["own.mil", "Own.description.pb"] {
+        fs::write(place.path("from/a.mil"), program.replace("weights/weight.bin", name)).unwrap();
+        fs::copy(place.path("from/weights/weight.bin"), place.path("from").join(name)).unwrap();
+        anemone(["convert", &from, &to]).failed(1, &["would both be", name]);
+        assert_eq!(fs::read_dir(place.path("to")).unwrap().count(), 0);
+    }
+    // One file with everything takes the place of none that is read for it.
+    fs::write(place.path("from/a.mil"), program.replace("weights/weight.bin", "w.mlmodel")).unwrap();
+    fs::copy(place.path("from/weights/weight.bin"), place.path("from/w.mlmodel")).unwrap();
+    anemone(["convert", &from, &place.text("from/w.mlmodel")])
+        .failed(1, &["that would replace", "which is read"]);
+    anemone(["convert", &from, &place.text("to/other.mil")]).ended(0);
+    anemone(["check", &place.text("to/other.mil"), "--weights", &place.text("to")]).ended(0);
+}
+
 #[test]
 fn models_are_shown() {
     let shown = |name: &str| anemone(["show", &example(name)]).ended(0).stdout;
@@ -121,6 +146,16 @@ fn models_are_shown() {
     let lines = anemone(["--json", "show", &example("classifier.mlpackage")]).ended(0).json();
     assert_eq!(lines[0]["functions"][0]["classifier"]["labels"][1], "b\"ee");
     assert_eq!(lines[1]["function"], "main");
+    // A description gives a terminal no orders.
+    let place = Place::new();
+    anemone(["convert", &example("ranged.mlpackage"), &place.text("a.mil")]).ended(0);
+    let (path, said, order) = (place.path("a.description.pb"), b"milinternal", b"\x1b[2Jternal!");
+    let mut description = fs::read(&path).unwrap();
+    let at = description.windows(said.len()).position(|window| window == said).unwrap();
+    description[at..at + said.len()].copy_from_slice(order);
+    fs::write(&path, description).unwrap();
+    let shown = anemone(["show", &place.text("a.mil")]).ended(0).stdout;
+    assert!(shown.contains("\u{fffd}[2Jternal!"), "{shown}");
 }
 
 #[test]

@@ -40,7 +40,7 @@ fn files_of_tokens_train_whatever_their_width_and_number() {
     let place = Place::new();
     let tokens = tokens();
     let whole = place.file("whole.bin", u16s(&tokens));
-    let parts = [place.file("a.bin", u16s(&tokens[..777])), place.file("b.bin", u16s(&tokens[777..]))];
+    let parts = [place.file("a.bin", u16s(&tokens[..777])), place.file("b.BIN", u16s(&tokens[777..]))];
     let wide = place.file("wide.bin", u32s(&tokens));
 
     let said = train(&place, "whole", &[&whole], &["--json"]).ended(0);
@@ -54,6 +54,7 @@ fn files_of_tokens_train_whatever_their_width_and_number() {
     train(&place, "parts", &[&parts[0], &parts[1]], &["-q"]).ended(0);
     let text = train(&place, "wide", &[&wide], &["--token-dtype", "u32"]).ended(0).stdout;
     assert!(text.contains("5-gram cross entropy  none: the data are tokens\n"), "{text}");
+    assert!(text.contains("wide (config.json, model.safetensors)\n"), "{text}");
     for out in ["parts", "wide"] {
         assert_eq!(losses(&place.path(out).join("log.jsonl")), expected);
     }

@@ -243,6 +243,8 @@ fn resuming_takes_nothing_that_would_change_the_run() {
     anemone(["train", "--resume", &checkpoint])
         .failed(1, &["the directory of a run", &checkpoint, "is a file"]);
     anemone([&resume[..], &["--runtime", "eval"]].concat()).failed(1, &["began on the runtime cpu"]);
+    anemone([&resume[..], &["--products", "bf16"]].concat())
+        .failed(1, &["began on the runtime cpu, and cannot go on on cpu (products bf16)"]);
 
     fs::write(place.path("text.txt"), text().replace("sheep", "goats")).unwrap();
     anemone(resume).failed(1, &["the data have changed"]);

@@ -1,8 +1,9 @@
 //! Tokenizers that a `tokenizer.json` describes.
 
+use std::cell::Cell;
 use std::fmt;
 use std::panic::{self, AssertUnwindSafe};
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
 use tokenizers::ModelWrapper;
 
@@ -81,11 +82,28 @@ impl fmt::Debug for TokenizerFile {
     }
 }
 
+thread_local! {
+    /// Whether a panic of this thread becomes an error, of which nothing need be printed.
+    static GUARDED: Cell<bool> = const { Cell::new(false) };
+}
+
 /// What the library does, which panics on some files that only look like a tokenizer: where it joins tokens to one that the
 /// vocabulary has not, or follows a table of characters beyond its end.
 fn guarded<R>(work: impl FnOnce() -> tokenizers::Result<R>) -> Result<R, String> {
+    static QUIET: Once = Once::new();
+    QUIET.call_once(|| {
+        let print = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            if !GUARDED.get() {
+                print(info);
+            }
+        }));
+    });
+    GUARDED.set(true);
     // What it keeps between calls is a cache, which it gives up where a panic has spoiled it.
-    match panic::catch_unwind(AssertUnwindSafe(work)) {
+    let result = panic::catch_unwind(AssertUnwindSafe(work));
+    GUARDED.set(false);
+    match result {
         Ok(result) => result.map_err(|error| error.to_string()),
         Err(_) => Err("its parts do not fit together".to_string()),
     }
