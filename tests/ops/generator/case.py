@@ -10,7 +10,7 @@ import coremltools as ct
 from coremltools.converters.mil.mil import Builder as mb
 from coremltools.converters.mil.mil import Function, types
 
-from .text import MIL_DTYPES, NUMPY_DTYPES, Printer
+from .text import NUMPY_DTYPES, Printer, mil_dtype
 
 TARGETS = {
     "ios15": ct.target.iOS15,
@@ -131,7 +131,7 @@ class Case:
 
     def _infer_types(self):
         placeholders = {
-            key: mb.placeholder(value.shape, types.string_to_builtin(MIL_DTYPES[value.dtype]))
+            key: mb.placeholder(value.shape, types.string_to_builtin(mil_dtype(value.dtype)))
             for key, value in self.inputs.items()
         }
         with Function(placeholders, opset_version=TARGETS[self.opset]) as function:
@@ -169,7 +169,8 @@ class Case:
     @staticmethod
     def _value(var):
         if var.op.op_type.startswith("constexpr_"):
-            return var.op.materialized_val_inference()
+            value = var.op.materialized_val_inference()
+            return value[var.op.outputs.index(var)] if isinstance(value, tuple) else value
         return var.val
 
     def mil(self, printer):
@@ -200,7 +201,7 @@ class Case:
 
     def values(self):
         """The case's entry in the JSON file, as nested dicts whose leaves are already JSON text."""
-        inputs = {key: tensor_json(value, MIL_DTYPES[value.dtype]) for key, value in self.inputs.items()}
+        inputs = {key: tensor_json(value, mil_dtype(value.dtype)) for key, value in self.inputs.items()}
         outputs = {key: tensor_json(exact, dtype, bound, self.source)
                    for key, (dtype, exact, bound) in self.outputs.items()}
         return {"inputs": inputs, "outputs": outputs}
