@@ -86,7 +86,7 @@ class Case:
     name are passed without being listed. `want` is the exact result (a list for several), in f64 for
     floats. `value_inference` is False, or says why coremltools' own value is not to be compared.
     `torch_value` is PyTorch's result in f64, to be compared.
-    `declared` overrides coremltools' type inference with (dtype, shape), for what it cannot express.
+    `declared` overrides coremltools' type inference with (dtype, shape), a list for several, for what it cannot express.
     """
 
     def __init__(self, op, name, inputs, args, want, *, opset="ios18", magnitude=None, source="numpy f64",
@@ -103,7 +103,8 @@ class Case:
         magnitudes = magnitude if several and magnitude is not None else [magnitude] * len(wants)
         stem = "z" if "y" in self.inputs else "y"
         self.result_names = [f"{stem}_{i}" for i in range(len(wants))] if len(wants) > 1 else [stem]
-        self.types = [declared] if declared else self._infer_types()
+        declared = [declared] if isinstance(declared, tuple) else declared
+        self.types = declared or self._infer_types()
         assert len(self.types) == len(wants), f"{name}: {len(self.types)} results, expected {len(wants)}"
         self.outputs = {}
         for result, (dtype, shape), exact, bound in zip(self.result_names, self.types, wants, magnitudes):
