@@ -140,8 +140,8 @@ impl<'a> Constants<'a> {
         }
         let row = self.row(id).filter(|row| row.constexpr)?;
         let operands = bind::operands(op, row, self).ok()?;
-        let mut results = row.apply(&operands, &mut Evaluation::new(FOLD_WEIGHTS_BUDGET)).ok()?;
-        results.pop().map(Arc::new)
+        let results = row.apply(&operands, &mut Evaluation::new(FOLD_WEIGHTS_BUDGET)).ok()?;
+        op.results.iter().zip(results).find(|(id, _)| **id == value).map(|(_, tensor)| Arc::new(tensor))
     }
 }
 
@@ -268,11 +268,12 @@ impl Walk<'_> {
         }
     }
 
-    /// What a constant holds; its type's range where that is not known.
+    /// What constants hold; their types' ranges where that is not known.
     fn constant(&mut self, op: &Op) {
-        let Some(&result) = op.results.first() else { return };
-        if let Some(tensor) = self.constants.value(result).and_then(|operand| operand.value) {
-            self.bounds.values[result.index()].range = Interval::of_tensor(&tensor);
+        for &result in &op.results {
+            if let Some(tensor) = self.constants.value(result).and_then(|operand| operand.value) {
+                self.bounds.values[result.index()].range = Interval::of_tensor(&tensor);
+            }
         }
     }
 

@@ -28,6 +28,7 @@ mod conv_transpose;
 mod convolution;
 mod copy;
 mod cut;
+mod depth;
 mod dtypes;
 mod elementwise;
 mod gather;
@@ -40,6 +41,7 @@ mod normalize;
 mod one_hot;
 mod operand;
 mod parameter;
+mod pool;
 mod reduce;
 mod refusal;
 mod repeat;
@@ -52,7 +54,9 @@ mod slice;
 mod state;
 #[cfg(test)]
 mod testing;
+mod topk;
 mod unary;
+mod upsample;
 
 pub use activation::*;
 pub use arrange::*;
@@ -62,6 +66,7 @@ pub use constexpr::*;
 pub use control::*;
 pub use conv_transpose::*;
 pub use convolution::*;
+pub use depth::*;
 pub use dtypes::*;
 pub use elementwise::*;
 pub use gather::*;
@@ -72,6 +77,7 @@ pub use normalize::*;
 pub use one_hot::*;
 pub use operand::{Given, Operand, Operands};
 pub use parameter::{Carried, Constant, List, OperandForm, Parameter, ParameterKind, State};
+pub use pool::*;
 pub use reduce::*;
 pub use refusal::{BlockFault, OpError};
 pub use repeat::*;
@@ -83,7 +89,9 @@ pub use sequence::*;
 pub use shape::*;
 pub use slice::*;
 pub use state::*;
+pub use topk::*;
 pub use unary::*;
+pub use upsample::*;
 
 /// Declares the families of ops: the rows of each, and the typed calls that build its ops.
 macro_rules! families {
@@ -108,6 +116,7 @@ families!(
     control,
     conv_transpose,
     convolution,
+    depth,
     elementwise,
     gather,
     join,
@@ -115,6 +124,7 @@ families!(
     matmul,
     normalize,
     one_hot,
+    pool,
     reduce,
     repeat,
     scatter,
@@ -122,7 +132,9 @@ families!(
     shape,
     slice,
     state,
+    topk,
     unary,
+    upsample,
 );
 
 /// By how much a backend's result may differ from the exact one rounded once.
@@ -167,6 +179,8 @@ pub struct ParameterDef {
     pub since: Opset,
     /// The first opset that does not ask for a constant any more, where the first signature does.
     pub constant_until: Option<Opset>,
+    /// The first opset whose signature has it no more; those before it require it.
+    pub only_before: Option<Opset>,
 }
 
 /// What is known of the gradient of an op.
@@ -340,9 +354,10 @@ mod tests {
     fn signatures_widen() {
         for row in rows() {
             for newer in signatures(row.name).filter(|newer| newer.since > row.since) {
-                assert!(newer.parameters.len() >= row.parameters.len(), "{row:?}");
                 for parameter in row.parameters {
-                    assert!(newer.parameter(parameter.name).is_some(), "{newer:?} lost {}", parameter.name);
+                    let ended = parameter.only_before.is_some_and(|end| end <= newer.since);
+                    let kept = newer.parameter(parameter.name).is_some();
+                    assert!(kept != ended, "{newer:?}: {}", parameter.name);
                 }
             }
         }

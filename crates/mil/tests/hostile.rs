@@ -27,7 +27,8 @@ const UNKNOWN: [Dim; 8] = [
     Dim::Known(1 << 46),
     Dim::Known(u64::MAX),
 ];
-const WORDS: [&str; 16] = [
+const WORDS: [&str; 17] = [
+    "fp32",
     "constant",
     "reflect",
     "replicate",
@@ -187,6 +188,8 @@ fn every_op_gives_results_for_some_operands() {
     let mut never: Vec<&OpDef> = ops::rows().collect();
     // States and blocks are an interpreter's, and this test has none.
     never.retain(|row| row.blocks.is_none() && !ops::signatures(row.name).any(|row| row.stateful));
+    // A mask with as many ones as there are indices, and palettes that fit both, do not come by chance.
+    never.retain(|row| row.name != "constexpr_lut_to_sparse");
     for _ in 0..100_000 {
         // Marsaglia's xorshift (2003).
         let mut next = || {

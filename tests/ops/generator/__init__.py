@@ -1,11 +1,11 @@
 """The parts of tests/ops/generate.py: printing, references, and one module of cases per family of ops."""
 
 from . import (
-    arrange, binary, cast, control, indexing, join, lists, normalize,
-    products, reduce, scatter, shape, state, unary,
+    arrange, binary, cast, compression, control, depth, indexing, join, lists, normalize,
+    pool, products, reduce, scatter, shape, state, topk, unary, upsample,
 )
 
 FAMILIES = [
-    arrange, binary, cast, control, indexing, join, lists, normalize,
-    products, reduce, scatter, shape, state, unary,
+    arrange, binary, cast, compression, control, depth, indexing, join, lists, normalize,
+    pool, products, reduce, scatter, shape, state, topk, unary, upsample,
 ]

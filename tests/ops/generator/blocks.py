@@ -5,7 +5,8 @@ from coremltools.converters.mil.mil import Builder as mb
 from coremltools.converters.mil.mil import Function, get_new_symbol, types
 from coremltools.converters.mil.mil.types.symbolic import is_symbolic
 
-from .case import MIL_DTYPES, TARGETS, tensor_json
+from .case import TARGETS, tensor_json
+from .text import mil_dtype
 
 
 class BuiltCase:
@@ -60,7 +61,7 @@ class BuiltCase:
     @staticmethod
     def _placeholder(value, open_dims):
         shape = [get_new_symbol() if i in open_dims else d for i, d in enumerate(value.shape)]
-        dtype = types.string_to_builtin(MIL_DTYPES[value.dtype])
+        dtype = types.string_to_builtin(mil_dtype(value.dtype))
         return mb.placeholder(shape, dtype, allow_rank0_input=True)
 
     def mil(self, printer):
@@ -71,7 +72,7 @@ class BuiltCase:
 
     def values(self):
         return {
-            "inputs": {key: tensor_json(value, MIL_DTYPES[value.dtype]) for key, value in self.inputs.items()},
+            "inputs": {key: tensor_json(value, mil_dtype(value.dtype)) for key, value in self.inputs.items()},
             "outputs": {key: tensor_json(exact, dtype, source=self.source)
                         for key, (dtype, exact) in self.outputs.items()},
         }

@@ -10,7 +10,7 @@ import coremltools as ct
 from coremltools.converters.mil.mil import Builder as mb
 from coremltools.converters.mil.mil import Function, types
 
-from .text import MIL_DTYPES, NUMPY_DTYPES, Printer
+from .text import NUMPY_DTYPES, Printer, mil_dtype
 
 TARGETS = {
     "ios15": ct.target.iOS15,
@@ -86,7 +86,7 @@ class Case:
     name are passed without being listed. `want` is the exact result (a list for several), in f64 for
     floats. `value_inference` is False, or says why coremltools' own value is not to be compared.
     `torch_value` is PyTorch's result in f64, to be compared.
-    `declared` overrides coremltools' type inference with (dtype, shape), for what it cannot express.
+    `declared` overrides coremltools' type inference with (dtype, shape), a list for several, for what it cannot express.
     """
 
     def __init__(self, op, name, inputs, args, want, *, opset="ios18", magnitude=None, source="numpy f64",
@@ -103,7 +103,8 @@ class Case:
         magnitudes = magnitude if several and magnitude is not None else [magnitude] * len(wants)
         stem = "z" if "y" in self.inputs else "y"
         self.result_names = [f"{stem}_{i}" for i in range(len(wants))] if len(wants) > 1 else [stem]
-        self.types = [declared] if declared else self._infer_types()
+        declared = [declared] if isinstance(declared, tuple) else declared
+        self.types = declared or self._infer_types()
         assert len(self.types) == len(wants), f"{name}: {len(self.types)} results, expected {len(wants)}"
         self.outputs = {}
         for result, (dtype, shape), exact, bound in zip(self.result_names, self.types, wants, magnitudes):
@@ -131,7 +132,7 @@ class Case:
 
     def _infer_types(self):
         placeholders = {
-            key: mb.placeholder(value.shape, types.string_to_builtin(MIL_DTYPES[value.dtype]))
+            key: mb.placeholder(value.shape, types.string_to_builtin(mil_dtype(value.dtype)))
             for key, value in self.inputs.items()
         }
         with Function(placeholders, opset_version=TARGETS[self.opset]) as function:
@@ -169,7 +170,8 @@ class Case:
     @staticmethod
     def _value(var):
         if var.op.op_type.startswith("constexpr_"):
-            return var.op.materialized_val_inference()
+            value = var.op.materialized_val_inference()
+            return value[var.op.outputs.index(var)] if isinstance(value, tuple) else value
         return var.val
 
     def mil(self, printer):
@@ -200,7 +202,7 @@ class Case:
 
     def values(self):
         """The case's entry in the JSON file, as nested dicts whose leaves are already JSON text."""
-        inputs = {key: tensor_json(value, MIL_DTYPES[value.dtype]) for key, value in self.inputs.items()}
+        inputs = {key: tensor_json(value, mil_dtype(value.dtype)) for key, value in self.inputs.items()}
         outputs = {key: tensor_json(exact, dtype, bound, self.source)
                    for key, (dtype, exact, bound) in self.outputs.items()}
         return {"inputs": inputs, "outputs": outputs}

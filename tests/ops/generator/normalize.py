@@ -1,4 +1,4 @@
-"""layer_norm and batch_norm, computed in 50 digits."""
+"""layer_norm, batch_norm and instance_norm, computed in 50 digits."""
 
 import mpmath
 import numpy as np
@@ -139,6 +139,46 @@ def _batch_norm_cases():
     ]
 
 
+def _instance_norm(label, shape, *, dtype=np.float16, other=None, gamma=True, beta=True, epsilon=None, opset="ios18",
+                   x=None):
+    name, other = f"instance_norm_{label}", other or dtype
+    x = draw(name, shape, dtype) if x is None else x
+    args = {}
+    if gamma:
+        args["gamma"] = draw(name + ".gamma", [x.shape[1]], other, 0.5, 2)
+    if beta:
+        args["beta"] = draw(name + ".beta", [x.shape[1]], other, -1, 1)
+    if epsilon is not None:
+        args["epsilon"] = other(epsilon)
+    added = DEFAULT_EPSILON if epsilon is None else float(other(epsilon))
+    want, magnitude = np.empty(x.shape), np.empty(x.shape)
+    for image, c in np.ndindex(*x.shape[:2]):
+        plane = x[image, c]
+        filled = [np.full(plane.shape, args[key][c]) if key in args else None for key in ("gamma", "beta")]
+        want[image, c], magnitude[image, c] = _layer_norm_reference(plane, range(plane.ndim), *filled, added)
+    tensors = [torch.from_numpy(f64(args[key])) if key in args else None for key in ("gamma", "beta")]
+    torch_value = torch.nn.functional.instance_norm(torch.from_numpy(f64(x)), None, None, *tensors, eps=added).numpy()
+    return Case("instance_norm", name, {"x": x}, args, want, magnitude=magnitude, opset=opset, source="mpmath",
+                torch_value=torch_value)
+
+
+def _instance_norm_cases():
+    offset = (draw("instance_norm_offset", [1, 2, 6], np.float32, -0.01, 0.01) + np.float32(100)).astype(np.float32)
+    return [
+        _instance_norm("fp16", [2, 3, 2, 3]),
+        _instance_norm("fp32", [2, 3, 2, 3], dtype=np.float32, epsilon=1e-6),
+        _instance_norm("plain", [1, 2, 3, 2], gamma=False, beta=False),
+        _instance_norm("gamma_only", [2, 2, 4], beta=False),
+        _instance_norm("beta_only", [1, 3, 4], gamma=False),
+        _instance_norm("rank_3", [2, 2, 5], epsilon=0.5),
+        _instance_norm("offset", None, x=offset, dtype=np.float32, gamma=False, beta=False, epsilon=1e-5),
+        _instance_norm("no_variance", None, x=np.full([1, 2, 4], 2.5, np.float16)),
+        _instance_norm("parameters_of_other_dtype", [1, 3, 4], other=np.float32, epsilon=0.001),
+        _instance_norm("ios15", [1, 2, 2, 2], opset="ios15", epsilon=0.001),
+    ]
+
+
 def files():
+    yield "instance_norm", "1.3", _instance_norm_cases()
     yield "layer_norm", "1.3", _layer_norm_cases()
     yield "batch_norm", "1.3", _batch_norm_cases()

@@ -1,4 +1,4 @@
-"""Products and the weights they read: matmul, linear, conv, constexpr_affine_dequantize."""
+"""Products: matmul, linear, conv, conv_transpose."""
 
 import numpy as np
 import torch
@@ -216,47 +216,9 @@ def _linear_cases():
     ]
 
 
-def _dequantize(name, shape, *, source=np.int8, scale=np.float16, zero_point=None, axis=0, vector=True,
-                opset="ios18", attributes_only=True, vector_zero=None):
-    low, high = (-128, 127) if source == np.int8 else (0, 255)
-    length = [shape[axis]]
-    data = draw(name + ".data", shape, source, low, high)
-    scales = draw(name + ".scale", length if vector else [], scale, 0.01, 0.5)
-    zero_type = zero_point or source
-    vector_zero = vector if vector_zero is None else vector_zero
-    zeros = draw(name + ".zero", length if vector_zero else [], zero_type, low / 4, high / 4)
-    along = [shape[axis] if i == axis % len(shape) else 1 for i in range(len(shape))]
-    spread = [f64(a).reshape(along) if a.ndim else f64(a) for a in (scales, zeros)]
-    want = spread[0] * (f64(data) - spread[1])
-    scales, zeros = (a if a.ndim else a[()] for a in (scales, zeros))
-    args = {"quantized_data": data, "scale": scales, "zero_point": zeros, "axis": axis}
-    return Case("constexpr_affine_dequantize", name, {}, args, want, opset=opset,
-                attributes_only=attributes_only)
-
-
-def _dequantize_cases(opset, prefix):
-    return [
-        _dequantize(f"{prefix}_int8_per_channel", [3, 4], opset=opset),
-        _dequantize(f"{prefix}_uint8_per_channel", [3, 4], source=np.uint8, opset=opset),
-        _dequantize(f"{prefix}_scalar", [2, 5], vector=False, opset=opset),
-        _dequantize(f"{prefix}_vector_scale_scalar_zero", [3, 2], vector_zero=False, opset=opset),
-        _dequantize(f"{prefix}_scalar_scale_vector_zero", [3, 2], vector=False, vector_zero=True,
-                    opset=opset),
-        _dequantize(f"{prefix}_axis_1_rank_4", [2, 3, 1, 2], axis=1, opset=opset),
-        _dequantize(f"{prefix}_axis_negative", [2, 3], axis=-1, source=np.uint8, opset=opset),
-        _dequantize(f"{prefix}_fp32_scale", [2, 3], scale=np.float32, opset=opset),
-        _dequantize(f"{prefix}_fp32_zero_point", [2, 3], zero_point=np.float32, source=np.uint8, opset=opset),
-        _dequantize(f"{prefix}_rank_1", [5], opset=opset),
-    ]
-
-
 def files():
     yield "conv", "1.3", _conv_cases()
     yield "conv_1_0", "1.0", _conv_1_0()
     yield "conv_transpose", "1.3", _transposed_cases()
     yield "matmul", "1.3", _matmul_cases()
     yield "linear", "1.3", _linear_cases()
-    name = "constexpr_affine_dequantize"
-    arguments = _dequantize("dequantize_operands_as_arguments", [2, 3], attributes_only=False)
-    yield name, "1.3", [*_dequantize_cases("ios18", "dequantize"), arguments]
-    yield f"{name}_1_0", "1.0", _dequantize_cases("ios16", "dequantize")

@@ -41,6 +41,22 @@ def _sum_square(x, axes, keep_dims):
     return total, total
 
 
+def _l1_norm(x, axes, keep_dims):
+    total = reference.exact_sum(np.abs(f64(x)), axes, keep_dims)
+    return total, total
+
+
+def _l2_norm(x, axes, keep_dims):
+    return reference.sqrt(_sum_square(x, axes, keep_dims)[0]), None
+
+
+def _log_sum(x, axes, keep_dims):
+    """An error of the sum, relative to Σ|x|, is one of the logarithm, relative to Σ|x| / Σx."""
+    total, terms = _sum(x, axes, keep_dims)
+    logarithm = reference.log(total)
+    return logarithm, terms / np.abs(total) + np.abs(logarithm)
+
+
 def _numpy(function):
     def apply(x, axes, keep_dims):
         axis = None if axes is None else tuple(axes)
@@ -153,15 +169,58 @@ def _reduce_log_sum_exp():
     return cases
 
 
-def _argmax(label, shape, axis=None, *, keep_dims=None, dtype=np.float16, output=None, opset="ios18"):
+def _norms():
+    l1, l2 = _reduction("reduce_l1_norm", _l1_norm), _reduction("reduce_l2_norm", _l2_norm, source="mpmath", integers=False)
+    x = np.array([[60000, -60000], [0, -0.0]], np.float16)
+    l1.append(Case("reduce_l1_norm", "reduce_l1_norm_fp16_overflow", {"x": x}, {"axes": [1]}, f64([120000, 0]),
+                   magnitude=f64([120000, 0]), source="exact sum"))
+    x = np.array([[30000, -40000], [0, 0]], np.float16)
+    l2.append(Case("reduce_l2_norm", "reduce_l2_norm_fp16_squares_overflow", {"x": x}, {"axes": [1]},
+                   f64([50000, 0]), source="exact", value_inference="numpy's squares overflow fp16"))
+    x = np.array([[3, -4], [1, 1], [2, 2]], np.int32)
+    l2.append(Case("reduce_l2_norm", "reduce_l2_norm_int32_toward_zero", {"x": x}, {"axes": [1]},
+                   np.array([5, 1, 2]), source="numpy"))
+    return l1, l2
+
+
+def _reduce_log_sum():
+    cases = _reduction("reduce_log_sum", _log_sum, low=0.25, high=4.0, source="mpmath", integers=False)
+    x = np.array([[1, 0, 0], [5, 3, 12], [400, 3, 0]], np.int32)
+    cases.append(Case("reduce_log_sum", "reduce_log_sum_int32_toward_zero", {"x": x}, {"axes": [1]},
+                      np.array([0, 2, 5]), source="numpy"))
+    x = np.array([[1, -1], [-2, 1], [np.inf, 1]], np.float16)
+    cases.append(Case("reduce_log_sum", "reduce_log_sum_fp16_special", {"x": x}, {"axes": [1]},
+                      f64([-np.inf, np.nan, np.inf]), source="numpy"))
+    return cases
+
+
+def _argmin_cases():
+    infinite = np.array([[1, -np.inf, 2], [np.inf, 65504, np.inf]], np.float16)
+    return [
+        _argmax("default_axis", [3, 5], op="reduce_argmin"),
+        _argmax("axis_0", [4, 3], 0, keep_dims=False, op="reduce_argmin"),
+        _argmax("axis_1_keep_dims", [1, 6, 1, 3], 1, keep_dims=True, op="reduce_argmin"),
+        _argmax("axis_negative", [2, 4, 3], -2, op="reduce_argmin"),
+        _argmax("fp32", [3, 5], 1, dtype=np.float32, op="reduce_argmin"),
+        _argmax("int32", [3, 5], 1, dtype=np.int32, op="reduce_argmin"),
+        _argmax("output_uint16", [3, 5], 1, output="uint16", op="reduce_argmin"),
+        _argmax("ios15", [3, 4], 1, keep_dims=True, opset="ios15", op="reduce_argmin"),
+        Case("reduce_argmin", "reduce_argmin_infinities", {"x": infinite}, {"axis": 1}, np.array([1, 1]),
+             source="numpy"),
+    ]
+
+
+def _argmax(label, shape, axis=None, *, keep_dims=None, dtype=np.float16, output=None, opset="ios18",
+            op="reduce_argmax"):
     """Without ties: which of them is returned is not defined."""
-    name = f"reduce_argmax_{label}"
+    name = f"{op}_{label}"
     order = np.argsort(draw(name, [int(np.prod(shape))], np.float32)).reshape(shape)
     x = ((order - order.size // 2) * (1 if dtype is np.int32 else 0.75)).astype(dtype)
     args = {key: value for key, value in (("axis", axis), ("keep_dims", keep_dims), ("output_dtype", output))
             if value is not None}
-    want = np.argmax(x, -1 if axis is None else axis, keepdims=bool(keep_dims))
-    return Case("reduce_argmax", name, {"x": x}, args, want, opset=opset, source="numpy")
+    find = np.argmin if op == "reduce_argmin" else np.argmax
+    want = find(x, -1 if axis is None else axis, keepdims=bool(keep_dims))
+    return Case(op, name, {"x": x}, args, want, opset=opset, source="numpy")
 
 
 def _argmax_cases():
@@ -234,6 +293,11 @@ def files():
     yield "reduce_prod", "1.3", _reduce_prod()
     yield "reduce_log_sum_exp", "1.3", _reduce_log_sum_exp()
     yield "reduce_sum_square", "1.3", _reduce_sum_square()
+    l1, l2 = _norms()
+    yield "reduce_l1_norm", "1.3", l1
+    yield "reduce_l2_norm", "1.3", l2
+    yield "reduce_log_sum", "1.3", _reduce_log_sum()
     yield "reduce_argmax", "1.3", _argmax_cases()
+    yield "reduce_argmin", "1.3", _argmin_cases()
     yield "softmax", "1.3", _softmax_cases()
     yield "softmax_1_0", "1.0", _softmax_1_0()

@@ -10,7 +10,8 @@ import coremltools as ct
 from coremltools.converters.mil.mil import Builder as mb
 from coremltools.converters.mil.mil import Function, types
 
-from .case import MIL_DTYPES, Case, draw, mil_type, special_values, tensor_json
+from .case import Case, draw, mil_type, special_values, tensor_json
+from .text import mil_dtype
 
 
 class StateCase:
@@ -24,7 +25,7 @@ class StateCase:
         state = mb.state_tensor_placeholder(before.shape, dtype)
         with Function({"s": state}, opset_version=ct.target.iOS18) as function:
             self.type = mil_type(mb.read_state(input=function.inputs["s"]))
-        assert self.type == (MIL_DTYPES[before.dtype], before.shape)
+        assert self.type == (mil_dtype(before.dtype), before.shape)
 
     def mil(self, printer):
         tensor = printer.type(*self.type)
@@ -34,7 +35,7 @@ class StateCase:
 
     def values(self):
         def tensor(value, source=None):
-            return tensor_json(value, MIL_DTYPES[np.asarray(value).dtype], source=source)
+            return tensor_json(value, mil_dtype(np.asarray(value).dtype), source=source)
 
         return {
             "inputs": {key: tensor(value) for key, value in self.inputs.items()},
@@ -125,13 +126,13 @@ class ConstCase:
         self.name, self.opset, self.value = name, opset, value
         with Function({}, opset_version=ct.target.iOS18):
             var = mb.const(val=value)
-            assert mil_type(var) == (MIL_DTYPES[np.asarray(value).dtype], np.shape(value)), name
+            assert mil_type(var) == (mil_dtype(np.asarray(value).dtype), np.shape(value)), name
 
     def mil(self, printer):
         return printer.function(self.name, self.opset, [], [printer.const("y", self.value)], ["y"])
 
     def values(self):
-        dtype = MIL_DTYPES[np.asarray(self.value).dtype]
+        dtype = mil_dtype(np.asarray(self.value).dtype)
         return {"inputs": {}, "outputs": {"y": tensor_json(self.value, dtype, source="copied")}}
 
 

@@ -1,6 +1,8 @@
 """Prints MIL text as Apple's compiler does: types, literals, statements and functions, in both dialects."""
 
 import numpy as np
+from coremltools.converters.mil.mil import types
+from coremltools.converters.mil.mil.types.type_int import SUB_BYTE_DTYPE_METADATA_KEY
 
 MIL_DTYPES = {
     np.dtype(np.float16): "fp16",
@@ -10,9 +12,19 @@ MIL_DTYPES = {
     np.dtype(np.int16): "int16",
     np.dtype(np.uint16): "uint16",
     np.dtype(np.int32): "int32",
+    np.dtype(np.uint32): "uint32",
     np.dtype(np.bool_): "bool",
 }
 NUMPY_DTYPES = {mil: numpy for numpy, mil in MIL_DTYPES.items()}
+# coremltools' numpy dtypes of integers smaller than a byte are those of bytes, with a mark in their metadata.
+NUMPY_DTYPES |= {name: types.nptype_from_builtin(types.string_to_builtin(name))
+                 for name in ("int4", "uint1", "uint2", "uint3", "uint4", "uint6")}
+
+
+def mil_dtype(dtype):
+    """The MIL name of a numpy dtype."""
+    small = (dtype.metadata or {}).get(SUB_BYTE_DTYPE_METADATA_KEY)
+    return types.builtin_to_string(small) if small else MIL_DTYPES[dtype]
 
 
 def hex_float(value):
@@ -44,7 +56,7 @@ class Printer:
         if isinstance(value, str):
             return self.type("string", ())
         value = np.asarray(value)
-        return self.type(MIL_DTYPES[value.dtype], value.shape)
+        return self.type(mil_dtype(value.dtype), value.shape)
 
     def literal(self, value):
         if isinstance(value, str):

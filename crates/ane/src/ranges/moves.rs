@@ -11,10 +11,25 @@ pub(super) fn range(site: &Site<'_>) -> Option<Interval> {
         operand.value.as_ref()?.as_slice::<String>()?.first().map(String::as_str)
     };
     match site.op.name.as_str() {
-        "identity" | "reshape" | "transpose" | "expand_dims" | "squeeze" | "reverse" | "slice_by_index"
-        | "slice_by_size" | "split" | "tile" | "gather" | "gather_along_axis" | "gather_nd" => {
-            site.parameter("x")
-        }
+        "identity"
+        | "reshape"
+        | "transpose"
+        | "expand_dims"
+        | "squeeze"
+        | "reverse"
+        | "slice_by_index"
+        | "slice_by_size"
+        | "split"
+        | "tile"
+        | "gather"
+        | "gather_along_axis"
+        | "gather_nd"
+        | "pixel_shuffle"
+        | "pixel_unshuffle"
+        | "depth_to_space"
+        | "space_to_depth"
+        | "upsample_nearest_neighbor"
+        | "max_pool" => site.parameter("x"),
         "concat" | "stack" => site.parameter("values"),
         "band_part" => site.parameter("x").map(|x| x.hull(Interval::ZERO)),
         "pad" => {

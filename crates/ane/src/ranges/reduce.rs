@@ -1,8 +1,9 @@
 //! Bounds through reductions and normalisations.
 
 use anemone_mil::ops::{
-    BatchNorm, CumSum, LayerNorm, Operand, ReduceArgmax, ReduceLogSumExp, ReduceMax, ReduceMean, ReduceMin,
-    ReduceProd, ReduceSum, ReduceSumSquare, Reduction, Row,
+    BatchNorm, CumSum, InstanceNorm, L2Pool, LayerNorm, Operand, ReduceArgmax, ReduceArgmin, ReduceL1Norm,
+    ReduceL2Norm, ReduceLogSum, ReduceLogSumExp, ReduceMax, ReduceMean, ReduceMin, ReduceProd, ReduceSum,
+    ReduceSumSquare, Reduction, Row, TopK,
 };
 use anemone_mil::types::Dim;
 
@@ -23,18 +24,43 @@ pub(super) fn range(site: &Site<'_>) -> Option<Interval> {
             let high = count.map_or(f64::INFINITY, |count| x.high + (count.max(1) as f64).ln());
             Some(Interval::new(x.low, high).widened(x.largest() + 1.0))
         }
+        "reduce_l1_norm" => reduced::<ReduceL1Norm>(site).map(|(x, count)| x.magnitude().summed(count)),
+        "reduce_l2_norm" => reduced::<ReduceL2Norm>(site).map(|(x, count)| norm(x, count)),
+        "reduce_log_sum" if site.dtype()?.is_float() => {
+            let (x, count) = reduced::<ReduceLogSum>(site)?;
+            let sum = x.summed(count);
+            let logarithm = (sum.low > 0.0).then(|| sum.rising(f64::ln))?;
+            Some(logarithm.widened(logarithm.largest() + 1.0))
+        }
         "reduce_argmax" => {
             let row = site.bound::<ReduceArgmax>()?;
-            let axis = usize::try_from(row.axis)
-                .ok()
-                .or_else(|| row.x.rank().checked_sub(usize::try_from(row.axis.unsigned_abs()).ok()?))?;
-            let length = row.x.shape().0.get(axis)?.known()?;
-            Some(Interval::new(0.0, length.saturating_sub(1) as f64))
+            position(&row.x, row.axis)
         }
+        "reduce_argmin" => {
+            let row = site.bound::<ReduceArgmin>()?;
+            position(&row.x, row.axis)
+        }
+        // Of the elements, and of where they are.
+        "topk" => {
+            let row = site.bound::<TopK>()?;
+            Some(site.range(&row.x).hull(position(&row.x, row.axis)?))
+        }
+        "avg_pool" => {
+            // Padding counts as zeros.
+            let x = site.parameter("x")?.hull(Interval::ZERO);
+            Some(x.widened(x.largest()))
+        }
+        "l2_pool" => {
+            let row = site.bound::<L2Pool>()?;
+            let mut lengths = row.kernel_sizes.iter().map(|&length| u64::try_from(length).ok());
+            Some(norm(site.range(&row.x), lengths.try_fold(1u64, |count, length| count.checked_mul(length?))))
+        }
+        "upsample_bilinear" => site.parameter("x").map(|x| x.widened(x.largest())),
         "cumsum" => cumulative(site),
         "softmax" => Some(Interval::UNIT),
         "layer_norm" => layer_norm(site),
         "batch_norm" => batch_norm(site),
+        "instance_norm" => instance_norm(site),
         _ => None,
     }
 }
@@ -85,20 +111,54 @@ fn cumulative(site: &Site<'_>) -> Option<Interval> {
     Some(all.hull(x).hull(if row.exclusive { Interval::ZERO } else { x }))
 }
 
-/// Of `n` elements, one lies at most `√n` standard deviations from their mean.
+/// A position along an axis.
+fn position(x: &Operand, axis: i32) -> Option<Interval> {
+    let axis = usize::try_from(axis)
+        .ok()
+        .or_else(|| x.rank().checked_sub(usize::try_from(axis.unsigned_abs()).ok()?))?;
+    let length = x.shape().0.get(axis)?.known()?;
+    Some(Interval::new(0.0, length.saturating_sub(1) as f64))
+}
+
+/// The root of the sum of the squares of so many numbers at most.
+fn norm(x: Interval, count: Option<u64>) -> Interval {
+    let most = count.map_or(f64::INFINITY, |count| x.largest() * (count.max(1) as f64).sqrt());
+    Interval::new(0.0, most + 1e-9 * most)
+}
+
 fn layer_norm(site: &Site<'_>) -> Option<Interval> {
     let row = site.bound::<LayerNorm>()?;
-    if row.shift() < 0.0 || row.shift().is_nan() {
+    let (axes, _) = row.split_axes().ok()?;
+    let parameters = [row.gamma.as_deref(), row.beta.as_deref()];
+    normalized(
+        site,
+        &axes.iter().map(|&axis| row.x.shape().0[axis]).collect::<Vec<_>>(),
+        row.shift(),
+        parameters,
+    )
+}
+
+fn instance_norm(site: &Site<'_>) -> Option<Interval> {
+    let row = site.bound::<InstanceNorm>()?;
+    let parameters = [row.gamma.as_deref(), row.beta.as_deref()];
+    normalized(site, row.x.shape().0.get(2..)?, row.shift(), parameters)
+}
+
+/// Of the elements that dimensions hold, one lies at most `√n` standard deviations from their mean.
+fn normalized(
+    site: &Site<'_>,
+    dims: &[Dim],
+    shift: f64,
+    [gamma, beta]: [Option<&Operand>; 2],
+) -> Option<Interval> {
+    if shift < 0.0 || shift.is_nan() {
         return None;
     }
-    let (axes, _) = row.split_axes().ok()?;
-    let dims = &row.x.shape().0;
-    let mut lengths = axes.iter().map(|&axis| dims[axis].known());
-    let count = lengths.try_fold(1u64, |count, length| count.checked_mul(length?))?;
+    let count = dims.iter().try_fold(1u64, |count, dim| count.checked_mul(dim.known()?))?;
     let normal = Interval::symmetric((count as f64).sqrt());
     let parameter = |parameter: Option<&Operand>| parameter.map(|operand| site.range(operand));
-    let scaled = parameter(row.gamma.as_deref()).map_or(normal, |gamma| normal.times(gamma));
-    let beta = parameter(row.beta.as_deref()).unwrap_or(Interval::ZERO);
+    let scaled = parameter(gamma).map_or(normal, |gamma| normal.times(gamma));
+    let beta = parameter(beta).unwrap_or(Interval::ZERO);
     let magnitude = scaled.largest() + beta.largest();
     Some(scaled.plus(beta).widened(magnitude))
 }

@@ -55,7 +55,7 @@ impl<'a> Convolution<'a> {
         let groups = check_channels(row)?;
         let kernel = &weight.shape().0[2..];
         let input = &x.shape().0[2..];
-        let pads = pads(row, input, kernel, &strides, &dilations)?;
+        let pads = pads((&row.pad_type, row.pad.as_deref()), input, kernel, &strides, &dilations)?;
         let mut dims = vec![x.shape().0[0], weight.shape().0[0]];
         for i in 0..spatial {
             dims.push(output_length(input[i], kernel[i], strides[i], dilations[i], pads[i])?);
@@ -124,9 +124,9 @@ pub(super) fn per_dimension(name: &str, given: Option<&[i32]>, spatial: usize) -
     Ok(entries)
 }
 
-/// Zeros before and after each spatial dimension.
-fn pads(
-    row: &Conv,
+/// What `pad_type` and `pad` put before and after each spatial dimension; `None` where an unknown length decides it.
+pub(super) fn pads(
+    (pad_type, pad): (&str, Option<&[i32]>),
     input: &[Dim],
     kernel: &[Dim],
     strides: &[u64],
@@ -145,12 +145,12 @@ fn pads(
         };
         (0..spatial).map(pad).collect()
     };
-    match row.pad_type.as_str() {
+    match pad_type {
         "valid" => Ok(vec![Some((0, 0)); spatial]),
         "same" => Ok(same(false)),
         "same_lower" => Ok(same(true)),
         "custom" => {
-            let pad = row.pad.as_ref().ok_or_else(|| {
+            let pad = pad.ok_or_else(|| {
                 OpError::rule("pad_type", "\"custom\" needs the parameter `pad`").found("`pad` is missing")
             })?;
             let entries: Vec<u64> = pad.iter().filter_map(|&entry| u64::try_from(entry).ok()).collect();

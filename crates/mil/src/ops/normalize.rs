@@ -1,4 +1,4 @@
-//! Normalisations: softmax, layer and batch normalisation.
+//! Normalisations: softmax, layer, batch and instance normalisation.
 
 use crate::eval::{Evaluation, Numbers, collect, filled};
 use crate::ops::elementwise::larger;
@@ -33,9 +33,18 @@ crate::ops! {
         since IOS15 where [T: FLOAT, U = T]
         since IOS17 where [T: FLOAT, U: FLOAT]
         { infer: batch_norm_type, eval: batch_norm, accuracy: Accuracy::Sum(2); vjp: gradient::batch_norm; flops: per_element::<_, 2> }
+
+    /// As `layer_norm`, of each channel of each of `x [n, C, *D]` over its one or two spatial dimensions: `gamma` (1 by
+    /// default) and `beta` (0) are `[C]`, `epsilon` is 1e-5 by default.
+    /// From ios17 on they may have another floating-point type than `x`.
+    InstanceNorm = instance_norm(x: Operand[T]; gamma: Option<Constant>[U], beta: Option<Constant>[U],
+        epsilon: Option<f64>[U])
+        since IOS15 where [T: FLOAT, U = T]
+        since IOS17 where [T: FLOAT, U: FLOAT]
+        { infer: instance_norm_type, eval: instance_norm, accuracy: Accuracy::Sum(2); vjp: gradient::instance_norm; flops: per_element::<_, 7> }
 }
 
-/// The epsilon of both normalisations where none is given: coremltools passes 1e-5 as fp32, whatever the
+/// The epsilon of the normalisations where none is given: coremltools passes 1e-5 as fp32, whatever the
 /// type of `x`.
 const DEFAULT_EPSILON: f32 = 1e-5;
 
@@ -83,7 +92,7 @@ fn softmax(row: &Softmax, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, Op
     Ok(vec![evaluation.tensor(row.x.dtype(), dims, Numbers::Float(values))?])
 }
 
-/// What `layer_norm` and `batch_norm` share.
+/// What the normalisations with parameters share.
 struct Affine<'a> {
     x: &'a Operand,
     gamma: Option<&'a Operand>,
@@ -118,6 +127,17 @@ impl LayerNorm {
 }
 
 impl BatchNorm {
+    fn affine(&self) -> Affine<'_> {
+        Affine { x: &self.x, gamma: self.gamma.as_deref(), beta: self.beta.as_deref() }
+    }
+
+    /// What is added to the variance.
+    pub fn shift(&self) -> f64 {
+        self.epsilon.unwrap_or(f64::from(DEFAULT_EPSILON))
+    }
+}
+
+impl InstanceNorm {
     fn affine(&self) -> Affine<'_> {
         Affine { x: &self.x, gamma: self.gamma.as_deref(), beta: self.beta.as_deref() }
     }
@@ -172,22 +192,52 @@ fn layer_norm_type(row: &LayerNorm) -> Result<Vec<TensorType>, OpError> {
 
 fn layer_norm(row: &LayerNorm, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
     layer_norm_type(row)?;
-    let affine = row.affine();
     let (axes, others) = row.split_axes()?;
-    let dims = affine.x.dims()?;
-    let mut values = affine.x.floats()?;
-    if values.is_empty() {
-        return Ok(vec![evaluation.tensor(affine.x.dtype(), dims, Numbers::Float(values))?]);
+    row.affine().normalize(&axes, &others, row.shift(), evaluation)
+}
+
+impl Affine<'_> {
+    /// `gamma · (x − mean) / √(variance + shift) + beta` with mean and variance over `axes`; all elements at the same
+    /// place but for `others` have one `gamma` and `beta`.
+    fn normalize(
+        &self,
+        axes: &[usize],
+        others: &[usize],
+        shift: f64,
+        evaluation: &Evaluation,
+    ) -> Result<Vec<Tensor>, OpError> {
+        let dims = self.x.dims()?;
+        let mut values = self.x.floats()?;
+        if values.is_empty() {
+            return Ok(vec![evaluation.tensor(self.x.dtype(), dims, Numbers::Float(values))?]);
+        }
+        let grouping = Grouping::new(dims, axes);
+        let count = grouping.elements_each as f64;
+        let sums = grouping.fold(&values, 0.0, |sum, x| sum + x)?;
+        grouping.for_each(|element, result| values[element] -= sums[result] / count);
+        let squares = grouping.fold(&values, 0.0, |sum, x| sum + x * x)?;
+        let deviations: Vec<f64> = collect(squares.iter().map(|sum| (sum / count + shift).sqrt()))?;
+        grouping.for_each(|element, result| values[element] /= deviations[result]);
+        self.apply(&mut values, &Grouping::new(dims, others))?;
+        Ok(vec![evaluation.tensor(self.x.dtype(), dims, Numbers::Float(values))?])
     }
-    let grouping = Grouping::new(dims, &axes);
-    let count = grouping.elements_each as f64;
-    let sums = grouping.fold(&values, 0.0, |sum, x| sum + x)?;
-    grouping.for_each(|element, result| values[element] -= sums[result] / count);
-    let squares = grouping.fold(&values, 0.0, |sum, x| sum + x * x)?;
-    let deviations: Vec<f64> = collect(squares.iter().map(|sum| (sum / count + row.shift()).sqrt()))?;
-    grouping.for_each(|element, result| values[element] /= deviations[result]);
-    affine.apply(&mut values, &Grouping::new(dims, &others))?;
-    Ok(vec![evaluation.tensor(affine.x.dtype(), dims, Numbers::Float(values))?])
+}
+
+fn instance_norm_type(row: &InstanceNorm) -> Result<Vec<TensorType>, OpError> {
+    let x = &row.x;
+    if !(3..=4).contains(&x.rank()) {
+        let error = OpError::rule("x", "must have rank 3 or 4: [n, C, *D]");
+        return Err(error.found(format!("found {}", x.ty)));
+    }
+    row.affine().check_both(&Shape(vec![x.shape().0[1]]))?;
+    Ok(vec![x.ty.clone()])
+}
+
+fn instance_norm(row: &InstanceNorm, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
+    instance_norm_type(row)?;
+    let spatial: Vec<usize> = (2..row.x.rank()).collect();
+    let others: Vec<usize> = (0..row.x.rank()).filter(|&axis| axis != 1).collect();
+    row.affine().normalize(&spatial, &others, row.shift(), evaluation)
 }
 
 fn batch_norm_type(row: &BatchNorm) -> Result<Vec<TensorType>, OpError> {

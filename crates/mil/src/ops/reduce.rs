@@ -11,6 +11,12 @@ use crate::tensor::Tensor;
 use crate::types::{DType, Dim, Shape, TensorType};
 
 mod gradient;
+mod grouping;
+mod position;
+
+pub(super) use gradient::over_norm;
+pub(super) use grouping::Grouping;
+pub(super) use position::dtype as position_type;
 
 crate::ops! {
     /// The sum of `x` over `axes`, all of them by default. Integers wrap.
@@ -57,13 +63,39 @@ crate::ops! {
         { infer: reduced_type, eval: reduce_sum_square, accuracy: Accuracy::Sum(1); vjp: gradient::reduce_sum_square;
           flops: per_element::<_, 2> }
 
+    /// `Σ |x|` over `axes`, all of them by default. Integers wrap.
+    ReduceL1Norm = reduce_l1_norm(x: Operand[T]; axes: Option<Vec<i32>>, keep_dims: bool = false)
+        since IOS15 where [T: NUMBER]
+        { infer: reduced_type, eval: reduce_l1_norm, accuracy: Accuracy::Sum(1); vjp: gradient::reduce_l1_norm;
+          flops: per_element::<_, 2> }
+
+    /// `√ Σ x²` over `axes`, all of them by default. Of integers it is rounded toward zero.
+    ReduceL2Norm = reduce_l2_norm(x: Operand[T]; axes: Option<Vec<i32>>, keep_dims: bool = false)
+        since IOS15 where [T: NUMBER]
+        { infer: reduced_type, eval: reduce_l2_norm, accuracy: Accuracy::Sum(2); vjp: gradient::reduce_l2_norm;
+          flops: per_element::<_, 2> }
+
+    /// `log Σ x` over `axes`, all of them by default; NaN where the sum is negative. Of integers it is rounded toward zero.
+    ReduceLogSum = reduce_log_sum(x: Operand[T]; axes: Option<Vec<i32>>, keep_dims: bool = false)
+        since IOS15 where [T: NUMBER]
+        { infer: reduced_type, eval: reduce_log_sum, accuracy: Accuracy::Sum(2); vjp: gradient::reduce_log_sum;
+          flops: per_element::<_, 1> }
+
     /// The position of the largest of `x` along `axis`, the first of several; that of the first NaN if there
     /// is one. Positions are int32, or uint16 as `output_dtype` says; those beyond the type wrap.
     ReduceArgmax = reduce_argmax(x: Operand[T]; axis: i32 = -1, keep_dims: bool = false,
         #[since = IOS17] output_dtype: String = "int32")
         since IOS15 where [T: NUMBER]
         since IOS17 where [T: NUMBER]
-        { infer: argmax_type, eval: reduce_argmax, accuracy: Accuracy::Exact;
+        { infer: position::ty, eval: position::argmax, accuracy: Accuracy::Exact;
+          flops: per_element::<_, 1> }
+
+    /// The position of the smallest of `x` along `axis`, as `reduce_argmax`.
+    ReduceArgmin = reduce_argmin(x: Operand[T]; axis: i32 = -1, keep_dims: bool = false,
+        #[since = IOS17] output_dtype: String = "int32")
+        since IOS15 where [T: NUMBER]
+        since IOS17 where [T: NUMBER]
+        { infer: position::ty, eval: position::argmin, accuracy: Accuracy::Exact;
           flops: per_element::<_, 1> }
 }
 
@@ -143,91 +175,11 @@ reduction_over_axes!(
     ReduceMin,
     ReduceProd,
     ReduceLogSumExp,
-    ReduceSumSquare
+    ReduceSumSquare,
+    ReduceL1Norm,
+    ReduceL2Norm,
+    ReduceLogSum
 );
-
-/// How the elements of a row-major tensor fall to the results of a reduction.
-pub(super) struct Grouping {
-    /// Length and distance between results, dimension by dimension; the distance is 0 along reduced axes.
-    steps: Vec<(usize, usize)>,
-    /// The number of results.
-    pub results: usize,
-    /// The number of elements that fall to each result.
-    pub elements_each: usize,
-}
-
-impl Grouping {
-    /// The grouping of a tensor with these dimensions, reduced over these axes.
-    pub(super) fn new(dims: &[usize], axes: &[usize]) -> Grouping {
-        let (mut results, mut elements_each) = (1, 1);
-        let mut steps = Vec::with_capacity(dims.len());
-        for (i, &length) in dims.iter().enumerate().rev() {
-            if axes.contains(&i) {
-                steps.push((length, 0));
-                elements_each *= length;
-            } else {
-                steps.push((length, results));
-                results *= length;
-            }
-        }
-        steps.retain(|&(length, _)| length != 1);
-        steps.reverse();
-        Grouping { steps, results, elements_each }
-    }
-
-    /// Calls `visit(element, result)` for every element in order, with the positions of both.
-    pub(super) fn for_each(&self, mut visit: impl FnMut(usize, usize)) {
-        fn walk(
-            steps: &[(usize, usize)],
-            element: &mut usize,
-            result: usize,
-            visit: &mut impl FnMut(usize, usize),
-        ) {
-            match steps {
-                [] => visit(*element, result),
-                &[(length, step)] => {
-                    for i in 0..length {
-                        visit(*element + i, result + i * step);
-                    }
-                    *element += length;
-                }
-                [(length, step), inner @ ..] => {
-                    for i in 0..*length {
-                        walk(inner, element, result + i * step, visit);
-                    }
-                }
-            }
-        }
-        // Without elements there may still be many coordinates to walk through.
-        if self.elements_each > 0 && self.results > 0 {
-            walk(&self.steps, &mut 0, 0, &mut visit);
-        }
-    }
-
-    /// Folds the elements of each result into one value, beginning with `first`.
-    ///
-    /// # Errors
-    ///
-    /// When there is no memory for the results.
-    pub(super) fn fold<T: Copy, A: Copy>(
-        &self,
-        values: &[T],
-        first: A,
-        combine: impl Fn(A, T) -> A,
-    ) -> Result<Vec<A>, OpError> {
-        let mut folded = filled(self.results, first)?;
-        self.for_each(|element, result| folded[result] = combine(folded[result], values[element]));
-        Ok(folded)
-    }
-
-    /// Refuses to find the largest of nothing.
-    fn refuse_empty(&self) -> Result<(), OpError> {
-        if self.elements_each == 0 && self.results > 0 {
-            return Err(OpError::rule("x", "there is nothing to reduce: a reduced dimension has length 0"));
-        }
-        Ok(())
-    }
-}
 
 fn reduced_type<R: Reduce>(row: &R) -> Result<Vec<TensorType>, OpError> {
     Ok(vec![TensorType { dtype: row.x().dtype(), shape: row.shape()? }])
@@ -324,59 +276,26 @@ fn reduce_log_sum_exp(row: &ReduceLogSumExp, evaluation: &mut Evaluation) -> Res
     toward_zero(row, evaluation, collect(logarithms)?)
 }
 
-impl Reduction for ReduceArgmax {
-    fn x(&self) -> &Operand {
-        &self.x
+fn reduce_l1_norm(row: &ReduceL1Norm, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
+    if let Numbers::Float(mut x) = row.x.numbers()? {
+        x.iter_mut().for_each(|x| *x = x.abs());
+        let sums = sums(evaluation, row.x.dtype(), &row.grouping()?, &x)?;
+        return row.result(evaluation, row.x.dtype(), Numbers::Float(sums));
     }
-    fn axes(&self) -> Result<Vec<usize>, OpError> {
-        Ok(vec![rules::axis("axis", self.axis, self.x.rank())?])
-    }
-    fn keep_dims(&self) -> bool {
-        self.keep_dims
-    }
+    let integer = |sum: i64, x: i64| sum.wrapping_add(x.wrapping_abs());
+    fold(row, evaluation, (0.0, |sum, x| sum + x), (0, integer))
 }
 
-/// The element type of the positions.
-fn position_type(row: &ReduceArgmax) -> Result<DType, OpError> {
-    match row.output_dtype.as_str() {
-        "int32" => Ok(DType::Int32),
-        "uint16" => Ok(DType::UInt16),
-        other => {
-            Err(OpError::rule("output_dtype", "must be int32 or uint16").found(format!("found \"{other}\"")))
-        }
-    }
+fn reduce_l2_norm(row: &ReduceL2Norm, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
+    let mut x = row.x.floats()?;
+    x.iter_mut().for_each(|x| *x *= *x);
+    let mut norms = sums(evaluation, row.x.dtype(), &row.grouping()?, &x)?;
+    norms.iter_mut().for_each(|sum| *sum = sum.sqrt());
+    toward_zero(row, evaluation, norms)
 }
 
-fn argmax_type(row: &ReduceArgmax) -> Result<Vec<TensorType>, OpError> {
-    Ok(vec![TensorType { dtype: position_type(row)?, shape: row.shape()? }])
-}
-
-fn reduce_argmax(row: &ReduceArgmax, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
-    let grouping = row.grouping()?;
-    grouping.refuse_empty()?;
-    let best = match row.x().numbers()? {
-        Numbers::Float(x) => {
-            first_best(&grouping, &x, |new, best| new > best || (new.is_nan() && !best.is_nan()))?
-        }
-        Numbers::Integer(x) => first_best(&grouping, &x, |new, best| new > best)?,
-    };
-    row.result(evaluation, position_type(row)?, Numbers::Integer(best))
-}
-
-/// For each result, the position among its elements of the first that none after it is better than.
-fn first_best<T: Copy>(
-    grouping: &Grouping,
-    values: &[T],
-    better: impl Fn(T, T) -> bool,
-) -> Result<Vec<i64>, OpError> {
-    let mut seen = filled(grouping.results, 0i64)?;
-    let mut best: Vec<Option<(T, i64)>> = filled(grouping.results, None)?;
-    grouping.for_each(|element, result| {
-        let value = values[element];
-        if best[result].is_none_or(|(held, _)| better(value, held)) {
-            best[result] = Some((value, seen[result]));
-        }
-        seen[result] += 1;
-    });
-    collect(best.into_iter().map(|held| held.map_or(0, |(_, position)| position)))
+fn reduce_log_sum(row: &ReduceLogSum, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
+    let mut logarithms = sums(evaluation, row.x.dtype(), &row.grouping()?, &row.x.floats()?)?;
+    logarithms.iter_mut().for_each(|sum| *sum = sum.ln());
+    toward_zero(row, evaluation, logarithms)
 }

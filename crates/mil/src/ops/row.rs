@@ -45,8 +45,8 @@ pub trait Row: Sized {
 ///
 /// Parameters after the semicolon may be left out. A parameter's Rust type says its form: see
 /// [`Parameter`](crate::ops::Parameter). Before a parameter, `#[since = IOS17]` says that older signatures do not have
-/// it, `#[constant_until = IOS17]` that they want a constant. Each `since … where […]` is a signature; a type variable
-/// that is another one's equal is written `U = T`. Flags in brackets at the end are `constexpr`, `stateful`,
+/// it, `#[constant_until = IOS17]` that they want a constant, and `#[only_before = IOS18]` that they alone have it, and
+/// require it. Each `since … where […]` is a signature; a type variable that is another one's equal is written `U = T`. Flags in brackets at the end are `constexpr`, `stateful`,
 /// `commutative`, `from_types`, `by_opset` and `elementwise`. A row without a gradient has the reason: `no_vjp: "…"`.
 #[macro_export]
 macro_rules! ops {
@@ -57,6 +57,7 @@ macro_rules! ops {
                 $required:ident : $required_ty:ty $([$required_variable:ident])? ),*
             $(; $(
                 $(#[since = $parameter_since:ident])? $(#[constant_until = $until:ident])?
+                $(#[only_before = $end:ident])?
                 $optional:ident : $optional_ty:ty $([$optional_variable:ident])? $(= $default:expr)?
             ),+)? $(,)?
         )
@@ -120,6 +121,7 @@ macro_rules! ops {
                     #[doc = concat!("`", stringify!($optional), ": ", stringify!($optional_ty)
                         $(, "[", stringify!($optional_variable), "]")? $(, " = ", stringify!($default))?, "`"
                         $(, ", since ", stringify!($parameter_since))?
+                        $(, ", required before ", stringify!($end), ", which has it no more")?
                         $(, ", a constant before ", stringify!($until))?)]
                     pub $optional: $optional_ty,
                 )+)?
@@ -156,6 +158,7 @@ macro_rules! ops {
                         default: None,
                         since: $crate::types::Opset::IOS15,
                         constant_until: $crate::ops!(@until $($required_until)?),
+                        only_before: None,
                     },)*
                     $($($crate::ops::ParameterDef {
                         name: stringify!($optional),
@@ -165,6 +168,7 @@ macro_rules! ops {
                         default: $crate::ops!(@text $($default)?),
                         since: $crate::ops!(@opset $($parameter_since)?),
                         constant_until: $crate::ops!(@until $($until)?),
+                        only_before: $crate::ops!(@until $($end)?),
                     },)+)?
                 ];
 
@@ -259,7 +263,7 @@ pub const BLANK_ROW: OpDef = OpDef {
     elementwise: false,
 };
 
-/// The parameters of a row as its signature of `since` has them, and how many of them, the first, it has.
+/// The parameters that a row's signature of `since` has, and how many they are; others fill the array up.
 #[doc(hidden)]
 pub const fn of_signature<const N: usize>(
     all: &[ParameterDef],
@@ -284,11 +288,15 @@ pub const fn of_signature<const N: usize>(
                 v += 1;
             }
         }
-        if parameter.since.0 <= since.0 {
-            assert!(count == i, "parameters of newer signatures come last");
+        let mut ended = false;
+        if let Some(end) = parameter.only_before {
+            ended = since.0 >= end.0;
+            parameter.optional = false;
+        }
+        if parameter.since.0 <= since.0 && !ended {
+            parameters[count] = parameter;
             count += 1;
         }
-        parameters[i] = parameter;
         i += 1;
     }
     (parameters, count)

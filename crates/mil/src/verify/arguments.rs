@@ -58,8 +58,12 @@ fn unknown_parameter(row: &OpDef, name: &str, near: Option<&str>) -> OpError {
     let names: Vec<&str> = row.parameters.iter().map(|parameter| parameter.name).collect();
     let error = OpError::new(ErrorKind::UnknownParameter, Some(name), "the op has no such parameter")
         .found(format!("it takes {}", names.join(", ")));
-    if let Some(newer) = ops::signatures(row.name).find(|row| row.parameter(name).is_some()) {
-        return error.with_help(format!("it has had this parameter since {}", newer.since));
+    for other in ops::signatures(row.name) {
+        let Some(parameter) = other.parameter(name) else { continue };
+        return error.with_help(match parameter.only_before {
+            Some(end) if end <= row.since => format!("it had this parameter before {end}"),
+            _ => format!("it has had this parameter since {}", other.since),
+        });
     }
     match near {
         Some(near) => error.with_help(format!("the nearest parameter is `{near}`")),

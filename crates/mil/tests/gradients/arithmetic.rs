@@ -82,6 +82,22 @@ macro_rules! of_axes {
     };
 }
 
+/// As `of_axes`, of `$values`.
+macro_rules! of_axes_clear_of_zero {
+    ($op:ident, $values:expr) => {
+        (stringify!($op), |case| {
+            let dims = case.dims_between(0, 4);
+            let (x, keep) = (case.input_of(&dims, $values), case.coin());
+            let op = call::$op(x).keep_dims(keep);
+            if dims.is_empty() || case.coin() {
+                return case.bind(op);
+            }
+            let axes = case.axes(dims.len());
+            case.bind(op.axes(axes))
+        })
+    };
+}
+
 fn positive(random: &mut Random) -> f64 {
     random.between(0.5, 2.0)
 }
@@ -219,6 +235,9 @@ pub const CASES: &[(&str, Maker)] = &[
     of_axes!(reduce_prod),
     of_axes!(reduce_log_sum_exp),
     of_axes!(reduce_sum_square),
+    of_axes!(reduce_l1_norm, kinked),
+    of_axes_clear_of_zero!(reduce_l2_norm, Random::signed),
+    of_axes_clear_of_zero!(reduce_log_sum, positive),
     ("reduce_max", |case| {
         // Pairs of equal elements.
         case.kinked();
@@ -245,6 +264,11 @@ pub const CASES: &[(&str, Maker)] = &[
         let (x, keep) = (case.distinct_input(&dims, 0.125), case.coin());
         case.bind(call::reduce_argmax(x).keep_dims(keep))
     }),
+    ("reduce_argmin", |case| {
+        let dims = case.dims_between(1, 3);
+        let (x, keep) = (case.distinct_input(&dims, 0.125), case.coin());
+        case.bind(call::reduce_argmin(x).keep_dims(keep))
+    }),
     ("softmax", |case| {
         let dims = case.dims_between(1, 4);
         let (x, axis) = (case.input(&dims), case.random.below(dims.len()) as i32);
@@ -253,7 +277,26 @@ pub const CASES: &[(&str, Maker)] = &[
     }),
     ("layer_norm", layer_norm),
     ("batch_norm", batch_norm),
+    ("instance_norm", instance_norm),
 ];
+
+fn instance_norm(case: &mut Case) -> Result<Vec<ValueId>, BuildError> {
+    let mut dims = case.dims_between(3, 4);
+    dims[2] += 1;
+    let x = case.distinct_input(&dims, 0.25);
+    let mut op = call::instance_norm(x);
+    let (dtype, channels) = (case.parameter_dtype(), [dims[1]]);
+    if case.coin() {
+        op = op.gamma(case.constant_of(dtype, &channels, Random::signed));
+    }
+    if case.coin() {
+        op = op.beta(case.constant_of(dtype, &channels, Random::signed));
+    }
+    if case.coin() {
+        op = op.epsilon(0.5);
+    }
+    case.bind(op)
+}
 
 fn layer_norm(case: &mut Case) -> Result<Vec<ValueId>, BuildError> {
     let dims = case.dims_between(1, 4);

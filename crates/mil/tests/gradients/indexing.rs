@@ -10,6 +10,7 @@ use super::case::{Case, Maker};
 
 /// The cases, several for some ops.
 pub const CASES: &[(&str, Maker)] = &[
+    ("topk", topk),
     ("gather", gather),
     ("gather", gather_in_batches),
     ("gather_along_axis", gather_along_axis),
@@ -48,6 +49,20 @@ fn int_constant(dims: &[usize], values: &[i64]) -> Input {
 fn axis(case: &mut Case, rank: usize) -> (usize, i32) {
     let axis = case.random.below(rank);
     (axis, if case.coin() { axis as i32 } else { axis as i32 - rank as i32 })
+}
+
+/// Values with their indices, or alone where the opset has that.
+fn topk(case: &mut Case) -> Result {
+    case.kinked();
+    let dims = case.dims_between(1, 3);
+    let x = case.distinct_input(&dims, 0.125);
+    let (position, axis) = axis(case, dims.len());
+    let k = 1 + case.random.below(dims[position]);
+    let op = call::topk(x).k(k as i32).axis(axis).ascending(case.coin());
+    if case.opset >= Opset::IOS16 && case.coin() {
+        return case.bind(op.return_indices(false));
+    }
+    Ok(vec![case.builder.bind_all(&["y", "indices"], op)?[0]])
 }
 
 /// Any number of indices, which come more than once.

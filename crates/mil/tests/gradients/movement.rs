@@ -3,6 +3,7 @@
 use anemone_mil::builder::{BuildError, Tuple};
 use anemone_mil::ops::call;
 use anemone_mil::program::ValueId;
+use anemone_mil::tensor::Tensor;
 
 use super::case::{Case, Maker};
 
@@ -19,6 +20,10 @@ pub const CASES: &[(&str, Maker)] = &[
     ("slice_by_size", slice_by_size),
     ("slice_by_size", slice_from_anywhere),
     ("slice_update", slice_update),
+    ("pixel_shuffle", pixel_shuffle),
+    ("pixel_unshuffle", pixel_unshuffle),
+    ("depth_to_space", depth_to_space),
+    ("space_to_depth", space_to_depth),
     ("concat", concat),
     ("concat", concat_in_turn),
     ("concat", concat_scalars),
@@ -317,4 +322,28 @@ fn one_hot(case: &mut Case) -> Result {
     let op = op.axis(axis).on_value(case.constant(&[]));
     let off = case.constant(&[]);
     case.bind(op.off_value(off))
+}
+
+fn pixel_shuffle(case: &mut Case) -> Result {
+    let (dims, side) = (case.dims(4), 1 + case.random.below(3));
+    let x = case.input(&[dims[0], dims[1] * side * side, dims[2], dims[3]]);
+    case.bind(call::pixel_shuffle(x, side as i32))
+}
+
+fn pixel_unshuffle(case: &mut Case) -> Result {
+    let (dims, side) = (case.dims(4), 1 + case.random.below(3));
+    let x = case.input(&[dims[0], dims[1], dims[2] * side, dims[3] * side]);
+    case.bind(call::pixel_unshuffle(x, Tensor::scalar(side as u32)))
+}
+
+fn depth_to_space(case: &mut Case) -> Result {
+    let (dims, side) = (case.dims(4), 2 + case.random.below(2));
+    let x = case.input(&[dims[0], dims[1] * side * side, dims[2], dims[3]]);
+    case.bind(call::depth_to_space(x, side as i32))
+}
+
+fn space_to_depth(case: &mut Case) -> Result {
+    let (dims, side) = (case.dims(4), 2 + case.random.below(2));
+    let x = case.input(&[dims[0], dims[1], dims[2] * side, dims[3] * side]);
+    case.bind(call::space_to_depth(x, side as i32))
 }

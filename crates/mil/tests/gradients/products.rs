@@ -17,7 +17,112 @@ pub const CASES: &[(&str, Maker)] = &[
     ("conv", conv),
     ("conv", pointwise),
     ("conv_transpose", conv_transpose),
+    ("max_pool", max_pool),
+    ("max_pool", max_pool_of_all),
+    ("avg_pool", avg_pool),
+    ("l2_pool", l2_pool),
+    ("upsample_nearest_neighbor", upsample_nearest_neighbor),
+    ("upsample_bilinear", upsample_bilinear),
 ];
+
+/// The parameters of a pool over so many spatial dimensions at most, and the dimensions of its `x`.
+struct Pool {
+    x: Vec<usize>,
+    kernel: Vec<i32>,
+    strides: Vec<i32>,
+    pad_type: &'static str,
+    pad: Vec<i32>,
+    ceil_mode: bool,
+}
+
+fn pool(case: &mut Case, most: usize) -> Pool {
+    let spatial = 1 + case.random.below(most);
+    let each = |case: &mut Case, most: usize| -> Vec<usize> {
+        (0..spatial).map(|_| 1 + case.random.below(most)).collect()
+    };
+    let (kernel, strides) = (each(case, if spatial == 3 { 2 } else { 3 }), each(case, 3));
+    let more = each(case, if spatial == 3 { 2 } else { 4 });
+    let mut x = vec![1 + case.random.below(2), 1 + case.random.below(2)];
+    x.extend(kernel.iter().zip(&more).map(|(kernel, more)| kernel + more));
+    let mut pad_type = case.pick(&["valid", "same", "same_lower", "custom", "custom"]);
+    let mut pad: Vec<usize> = (0..2 * spatial).map(|i| case.random.below(kernel[i / 2])).collect();
+    // The last window begins in `x` where strides are no longer than windows.
+    let ceil_mode =
+        spatial < 3 && strides.iter().zip(&kernel).all(|(stride, kernel)| stride <= kernel) && case.coin();
+    if ceil_mode {
+        pad_type = case.pick(&["valid", "custom"]);
+        (0..spatial).for_each(|i| pad[2 * i + 1] = pad[2 * i]);
+    }
+    let integers = |values: &[usize]| values.iter().map(|&value| value as i32).collect();
+    Pool {
+        x,
+        kernel: integers(&kernel),
+        strides: integers(&strides),
+        pad_type,
+        pad: integers(&pad),
+        ceil_mode,
+    }
+}
+
+fn max_pool(case: &mut Case) -> Result<Vec<ValueId>, BuildError> {
+    case.kinked();
+    let pool = pool(case, 3);
+    let x = case.distinct_input(&pool.x, 0.0625);
+    let op = call::max_pool(x, pool.kernel, pool.pad_type).strides(pool.strides).pad(pool.pad);
+    case.bind(op.ceil_mode(pool.ceil_mode))
+}
+
+fn max_pool_of_all(case: &mut Case) -> Result<Vec<ValueId>, BuildError> {
+    case.kinked();
+    let dims = case.dims_between(3, 5);
+    let x = case.distinct_input(&dims, 0.0625);
+    let kernel: Vec<i32> = dims[2..].iter().map(|&length| length as i32).collect();
+    case.bind(call::max_pool(x, kernel, "valid"))
+}
+
+fn avg_pool(case: &mut Case) -> Result<Vec<ValueId>, BuildError> {
+    let pool = pool(case, 3);
+    let x = case.input(&pool.x);
+    let op = call::avg_pool(x, pool.kernel, pool.pad_type).strides(pool.strides).pad(pool.pad);
+    let exclude = case.coin();
+    case.bind(op.ceil_mode(pool.ceil_mode).exclude_padding_from_average(exclude))
+}
+
+fn l2_pool(case: &mut Case) -> Result<Vec<ValueId>, BuildError> {
+    let pool = pool(case, 2);
+    let x = case.input(&pool.x);
+    let op = call::l2_pool(x, pool.kernel, pool.pad_type).strides(pool.strides).pad(pool.pad);
+    case.bind(op.ceil_mode(pool.ceil_mode))
+}
+
+/// Whole factors, or others.
+fn factors(case: &mut Case) -> [Tensor; 2] {
+    if case.coin() {
+        return [(); 2].map(|()| Tensor::scalar(1 + case.random.below(3) as i32));
+    }
+    [(); 2].map(|()| Tensor::scalar(case.pick(&[1.0f32, 1.5, 2.0, 2.6])))
+}
+
+fn upsample_nearest_neighbor(case: &mut Case) -> Result<Vec<ValueId>, BuildError> {
+    let dims = case.dims_between(3, 5);
+    let x = case.input(&dims);
+    let [height, width] = factors(case);
+    case.bind(call::upsample_nearest_neighbor(x).scale_factor_height(height).scale_factor_width(width))
+}
+
+fn upsample_bilinear(case: &mut Case) -> Result<Vec<ValueId>, BuildError> {
+    let dims = case.dims_between(3, 5);
+    let x = case.input(&dims);
+    let [height, width] = factors(case);
+    let op = call::upsample_bilinear(x).scale_factor_height(height).scale_factor_width(width);
+    let align = case.coin();
+    let op = op.align_corners(align);
+    if align || case.opset < Opset::IOS16 || case.coin() {
+        return case.bind(op);
+    }
+    let centers = case.coin();
+    case.bind(op.half_pixel_centers(centers))
+}
 
 /// Products of vectors, of matrices, and of batches that broadcast.
 fn matmul(case: &mut Case) -> Result<Vec<ValueId>, BuildError> {

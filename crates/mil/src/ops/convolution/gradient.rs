@@ -88,7 +88,8 @@ pub(super) fn conv(row: &Conv, pullback: &mut Pullback<'_>) -> Result<(), OpErro
         return pointwise(row, &sizes, dy, pullback);
     }
     if pullback.wants(&row.x) {
-        let dx = input_gradient(row, &sizes, dy, pullback)?;
+        let weight = |pullback: &mut Pullback<'_>| exchanged_weight(row, &sizes, pullback);
+        let dx = input_gradient(weight, &sizes, dy, pullback)?;
         pullback.give(&row.x, dx)?;
     }
     if pullback.wants(&row.weight) {
@@ -125,9 +126,9 @@ fn pointwise(row: &Conv, sizes: &Sizes, dy: ValueId, pullback: &mut Pullback<'_>
 
 /// `dx[j] = Σ_t W[t] · dy[o]` over the taps `t` and windows `o` with `o · stride + t · dilation − before = j`: a
 /// convolution of `dy`, with zeros between its elements for strides, with the kernel the other way round and its
-/// channels exchanged within each group.
-fn input_gradient(
-    row: &Conv,
+/// channels exchanged within each group, `[C_in, C_out / groups, *K]`, which `weight` gives.
+pub(crate) fn input_gradient(
+    weight: impl FnOnce(&mut Pullback<'_>) -> Result<ValueId, OpError>,
     sizes: &Sizes,
     dy: ValueId,
     pullback: &mut Pullback<'_>,
@@ -148,7 +149,7 @@ fn input_gradient(
         }
         pads.extend([before.max(0) as usize, after.max(0) as usize]);
     }
-    let weight = exchanged_weight(row, sizes, pullback)?;
+    let weight = weight(pullback)?;
     let dx = call::conv(dy, weight).pad_type("custom").pad(lengths(&pads)?);
     let dx = dx.dilations(lengths(&sizes.dilations)?).strides(vec![1; sizes.input.len()]);
     pullback.bind(dx.groups(group_count(sizes)?))

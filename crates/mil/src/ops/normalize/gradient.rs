@@ -1,6 +1,6 @@
 //! Gradients of the normalisations.
 
-use super::{BatchNorm, LayerNorm, Softmax};
+use super::{Affine, BatchNorm, InstanceNorm, LayerNorm, Softmax};
 use crate::builder::Input;
 use crate::grad::{Pullback, lengths};
 use crate::ops::{OpError, Operand, call};
@@ -33,34 +33,51 @@ fn sum(pullback: &mut Pullback<'_>, of: impl Into<Input>, axes: &[i32]) -> Resul
     if axes.is_empty() { Ok(of) } else { pullback.bind(call::reduce_sum(of).axes(axes)) }
 }
 
-/// With `n = (x − mean) / σ`, `σ = √(variance + ε)` and `g = dy · gamma`, means over the normalised axes:
-/// `dx = (g − mean(g) − n · mean(g · n)) / σ`, `dgamma = Σ dy · n` and `dbeta = Σ dy` over the other axes.
-///
-/// All of it in fp32: the op itself squares what it normalises in more than fp16.
 pub(super) fn layer_norm(row: &LayerNorm, pullback: &mut Pullback<'_>) -> Result<(), OpError> {
     let (positions, others) = row.split_axes()?;
-    let (axes, others) = (lengths(&positions)?, lengths(&others)?);
+    normalized(&row.affine(), &positions, (&positions, &others), row.shift(), pullback)
+}
+
+pub(super) fn instance_norm(row: &InstanceNorm, pullback: &mut Pullback<'_>) -> Result<(), OpError> {
+    let spatial: Vec<usize> = (2..row.x.rank()).collect();
+    let others: Vec<usize> = (0..row.x.rank()).filter(|&axis| axis != 1).collect();
+    normalized(&row.affine(), &spatial, (&[1], &others), row.shift(), pullback)
+}
+
+/// With `n = (x − mean) / σ`, `σ = √(variance + ε)` and `g = dy · gamma`, means over the normalised axes:
+/// `dx = (g − mean(g) − n · mean(g · n)) / σ`, `dgamma = Σ dy · n` and `dbeta = Σ dy` over the axes that gamma and beta
+/// do not have; `own` are those that they have.
+///
+/// All of it in fp32: the op itself squares what it normalises in more than fp16.
+fn normalized(
+    affine: &Affine<'_>,
+    axes: &[usize],
+    (own, others): (&[usize], &[usize]),
+    shift: f64,
+    pullback: &mut Pullback<'_>,
+) -> Result<(), OpError> {
+    let (axes, others) = (lengths(axes)?, lengths(others)?);
     let mean = |of| call::reduce_mean(of).axes(axes.clone()).keep_dims(true);
     let dy = pullback.dy()?;
-    if let Some(beta) = row.beta.as_deref() {
+    if let Some(beta) = affine.beta {
         let dbeta = sum(pullback, dy, &others)?;
         pullback.give(beta, dbeta)?;
     }
-    let (x, dy) = (pullback.widen(&row.x)?, pullback.widen(dy)?);
+    let (x, dy) = (pullback.widen(affine.x)?, pullback.widen(dy)?);
     let centred = pullback.bind(call::sub(x, mean(x)))?;
     let variance = call::reduce_mean(call::square(centred)).axes(axes.clone()).keep_dims(true);
-    let sigma = pullback.bind(call::sqrt(call::add(variance, row.shift())))?;
+    let sigma = pullback.bind(call::sqrt(call::add(variance, shift)))?;
     let n = pullback.bind(call::real_div(centred, sigma))?;
     let mut g = dy;
-    if let Some(gamma) = row.gamma.as_deref() {
+    if let Some(gamma) = affine.gamma {
         let dgamma = sum(pullback, call::mul(dy, n), &others)?;
         pullback.give(gamma, dgamma)?;
-        let gamma = along(pullback, gamma, &positions, row.x.rank())?;
+        let gamma = along(pullback, gamma, own, affine.x.rank())?;
         g = pullback.bind(call::mul(dy, gamma))?;
     }
     let projection = pullback.bind(call::mul(g, n))?;
     let rest = call::sub(call::sub(g, mean(g)), call::mul(n, mean(projection)));
-    pullback.give(&row.x, call::real_div(rest, sigma))
+    pullback.give(affine.x, call::real_div(rest, sigma))
 }
 
 /// With `n = (x − mean) / σ`, `σ = √(variance + ε)`, sums over all but the channels:

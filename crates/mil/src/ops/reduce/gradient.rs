@@ -1,8 +1,8 @@
 //! Gradients of the reductions.
 
 use super::{
-    Reduce, ReduceLogSumExp, ReduceMax, ReduceMean, ReduceMin, ReduceProd, ReduceSum, ReduceSumSquare,
-    Reduction,
+    Reduce, ReduceL1Norm, ReduceL2Norm, ReduceLogSum, ReduceLogSumExp, ReduceMax, ReduceMean, ReduceMin,
+    ReduceProd, ReduceSum, ReduceSumSquare, Reduction,
 };
 use crate::grad::{Pullback, lengths};
 use crate::ops::{OpError, Operand, call};
@@ -58,6 +58,46 @@ pub(super) fn reduce_sum_square(row: &ReduceSumSquare, pullback: &mut Pullback<'
     let dy = pullback.dy()?;
     let dy = kept(row, pullback, dy)?;
     pullback.give(&row.x, call::mul(call::mul(dy, &row.x), 2.0))
+}
+
+/// `dx = sign(x) · dy`.
+pub(super) fn reduce_l1_norm(row: &ReduceL1Norm, pullback: &mut Pullback<'_>) -> Result<(), OpError> {
+    let dy = pullback.dy()?;
+    let dy = kept(row, pullback, dy)?;
+    pullback.give(&row.x, call::mul(call::sign(&row.x), dy))
+}
+
+/// `dx = x · dy / y`, and 0 where y is.
+pub(super) fn reduce_l2_norm(row: &ReduceL2Norm, pullback: &mut Pullback<'_>) -> Result<(), OpError> {
+    let (dy, y) = (pullback.dy()?, pullback.y());
+    let (dy, y) = (kept(row, pullback, dy)?, kept(row, pullback, y)?);
+    let slope = over_norm(pullback, dy, y)?;
+    pullback.give(&row.x, call::mul(&row.x, slope))
+}
+
+/// `dy / y` for a root `y` of a sum of squares, and 0 where it is 0.
+pub(in crate::ops) fn over_norm(
+    pullback: &mut Pullback<'_>,
+    dy: ValueId,
+    y: ValueId,
+) -> Result<ValueId, OpError> {
+    let nothing = pullback.bind(call::equal(y, 0.0))?;
+    let divisor = call::select(nothing, 1.0, y);
+    pullback.bind(call::select(nothing, 0.0, call::real_div(dy, divisor)))
+}
+
+/// `dx = dy / Σ x`, whose sum fp16 may not hold.
+pub(super) fn reduce_log_sum(row: &ReduceLogSum, pullback: &mut Pullback<'_>) -> Result<(), OpError> {
+    let (dy, axes) = (pullback.dy()?, reduced(row)?);
+    let dy = kept(row, pullback, dy)?;
+    let (dy, x) = (pullback.widen(dy)?, pullback.widen(&row.x)?);
+    let each = match axes.is_empty() {
+        true => pullback.bind(call::real_div(dy, x))?,
+        false => pullback.bind(call::real_div(dy, call::reduce_sum(x).axes(axes).keep_dims(true)))?,
+    };
+    let dims = pullback.dims(&row.x)?;
+    let dx = pullback.broadcast(each, &dims)?;
+    pullback.give(&row.x, dx)
 }
 
 /// `dy`, shared evenly by the elements of `x` that are equal to the result.

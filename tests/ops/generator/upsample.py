@@ -1,0 +1,103 @@
+"""upsample_nearest_neighbor, by whole factors, and upsample_bilinear."""
+
+from fractions import Fraction
+
+import numpy as np
+import torch
+
+from .case import Case, draw
+from .reference import f64
+
+
+def _factors(height, width):
+    return {key: value for key, value in (("scale_factor_height", height), ("scale_factor_width", width))
+            if value is not None}
+
+
+def _nearest(label, shape, height=None, width=None, dtype=np.float16, opset="ios18"):
+    name = f"upsample_nearest_neighbor_{label}"
+    x = draw(name, shape, dtype)
+    want = f64(x)
+    for axis, factor in ((-2, height), (-1, width)):
+        want = np.repeat(want, int(factor or 1), axis)
+    return Case("upsample_nearest_neighbor", name, {"x": x}, _factors(height, width), want, opset=opset,
+                source="numpy")
+
+
+def _nearest_cases():
+    return [
+        _nearest("both", [1, 2, 3, 2], 2, 3),
+        _nearest("height", [1, 2, 3, 2], height=2),
+        _nearest("width", [1, 2, 3, 2], width=3),
+        _nearest("neither", [1, 2, 2, 2]),
+        _nearest("fp32_factors", [2, 1, 2, 3], np.float32(3), np.float32(2)),
+        _nearest("fp32", [1, 2, 2, 2], 2, 2, dtype=np.float32),
+        _nearest("rank_3", [2, 2, 3], 2, 2),
+        _nearest("rank_5", [1, 2, 1, 2, 2], 2, 2),
+        _nearest("ios15", [1, 1, 2, 3], 2, 2, opset="ios15"),
+    ]
+
+
+def _places(source, target, align, centers):
+    """For each element of the result, its neighbours and their weights, as fractions."""
+    for i in range(target):
+        if align:
+            place = Fraction(i * (source - 1), target - 1) if target > 1 else Fraction(0)
+        elif centers:
+            place = (i + Fraction(1, 2)) * Fraction(source, target) - Fraction(1, 2)
+        else:
+            place = i * Fraction(source, target)
+        place = min(max(place, Fraction(0)), Fraction(source - 1))
+        low = place.numerator // place.denominator
+        yield low, min(low + 1, source - 1), place - low
+
+
+def _bilinear(label, shape, height=None, width=None, *, dtype=np.float16, opset="ios18", x=None, **flags):
+    name = f"upsample_bilinear_{label}"
+    x = draw(name, shape, dtype) if x is None else x
+    align = flags.get("align_corners", True)
+    centers = flags.get("half_pixel_centers", not align)
+    planes = f64(x).reshape(-1, *x.shape[-2:])
+    size = [int(np.floor((1 if factor is None else factor) * length))
+            for factor, length in zip((height, width), x.shape[-2:])]
+    want, magnitude = np.empty([len(planes), *size]), np.empty([len(planes), *size])
+    for i, (top, bottom, down) in enumerate(_places(x.shape[-2], size[0], align, centers)):
+        for j, (left, right, across) in enumerate(_places(x.shape[-1], size[1], align, centers)):
+            terms = [((1 - down) * (1 - across), top, left), ((1 - down) * across, top, right),
+                     (down * (1 - across), bottom, left), (down * across, bottom, right)]
+            for plane, values in enumerate(planes):
+                products = [weight * Fraction(float(values[a, b])) for weight, a, b in terms]
+                want[plane, i, j] = float(sum(products))
+                magnitude[plane, i, j] = float(sum(abs(product) for product in products))
+    torch_value = None
+    if align != centers:
+        tensor = torch.from_numpy(planes)[None]
+        torch_value = torch.nn.functional.interpolate(tensor, size=size, mode="bilinear", align_corners=align)
+        torch_value = torch_value.numpy().reshape([*x.shape[:-2], *size])
+    result = [*x.shape[:-2], *size]
+    return Case("upsample_bilinear", name, {"x": x}, {**_factors(height, width), **flags}, want.reshape(result),
+                magnitude=magnitude.reshape(result), opset=opset, source="exact fractions", torch_value=torch_value)
+
+
+def _bilinear_cases():
+    return [
+        _bilinear("defaults", [1, 2, 3, 2], 2, 3),
+        _bilinear("aligned", [1, 2, 3, 2], 2, 2, align_corners=True),
+        _bilinear("not_aligned", [1, 2, 3, 2], 2, 3, align_corners=False),
+        _bilinear("centers", [1, 1, 2, 3], 3, 2, align_corners=False, half_pixel_centers=True),
+        _bilinear("neither", [1, 1, 3, 3], 2, 2, align_corners=False, half_pixel_centers=False),
+        _bilinear("aligned_without_centers", [1, 1, 2, 3], 2, 2, align_corners=True, half_pixel_centers=False),
+        _bilinear("fractions", [1, 2, 4, 5], np.float32(1.5), np.float32(2.6), align_corners=False),
+        _bilinear("fractions_aligned", [1, 1, 4, 5], np.float32(2.6), np.float32(1.3), align_corners=True),
+        _bilinear("height", [1, 2, 3, 2], height=2),
+        _bilinear("one_element", [1, 2, 1, 1], 2, 3, align_corners=True),
+        _bilinear("fp32", [1, 2, 3, 3], 2, 2, dtype=np.float32, align_corners=False),
+        _bilinear("rank_3", [2, 2, 3], 2, 2),
+        _bilinear("rank_5", [1, 2, 1, 2, 2], 2, 2, align_corners=False),
+        _bilinear("ios15", [1, 1, 2, 3], 2, 2, opset="ios15", align_corners=False),
+    ]
+
+
+def files():
+    yield "upsample_nearest_neighbor", "1.3", _nearest_cases()
+    yield "upsample_bilinear", "1.3", _bilinear_cases()
