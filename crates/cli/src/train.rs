@@ -10,6 +10,7 @@ use std::time::Duration;
 use anemone_cpu::Options;
 use anemone_lm::head::Runtimes;
 use anemone_lm::interchange::Difference;
+use anemone_lm::interchange::hugging_face;
 use anemone_lm::log::Record;
 use anemone_lm::rewriting::Rewriting;
 use anemone_lm::run::{Observer, Run, RunError, Summary};
