@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use anemone_mil::builder::FunctionBuilder;
-use anemone_mil::ops::{Reshape, call};
+use anemone_mil::ops::{self, Reshape, call};
 use anemone_mil::passes::{PassError, Rewritten, Site, forget_inputs, replace_ops, rewrite};
 use anemone_mil::program::{Argument, Function, ValueId};
 use anemone_mil::types::{Shape, TensorType, Type};
@@ -68,9 +68,14 @@ fn shape(dims: &[i32]) -> Shape {
     Shape::known(&dims)
 }
 
-/// The dimensions of a value whose last axis is no multiple, and those that it has with axes folded.
+/// The dimensions of a value whose last axis is no multiple, and those that it has with axes folded; `None` for a value
+/// that no `reshape` of the function's opset takes.
 fn shapes(function: &Function, value: ValueId, limits: &Longest) -> Option<(Vec<i32>, Vec<i32>)> {
     let Type::Tensor(ty) = &function.value(value).ty else { return None };
+    let reshape = ops::lookup("reshape", function.opset)?;
+    if !reshape.parameter("x").and_then(|x| reshape.domain(x))?.contains(ty.dtype) {
+        return None;
+    }
     let before = dims(ty)?;
     let after = folded(&before, limits.spatial)?;
     let exceeds = limits.exceeded(&TensorType { dtype: ty.dtype, shape: shape(&after) }).is_some();

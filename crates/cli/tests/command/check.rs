@@ -210,11 +210,11 @@ fn rules_that_are_not_measured_warn() {
 #[test]
 fn rules_about_ops_that_are_not_known_are_checked_beside() {
     let place = Place::new();
-    let call = "tensor<fp16, [1, 3]> y, tensor<int32, [1, 3]> at = topk(k = int32(3), x = x);\n";
-    let file = place.file("topk.mil", program([call.to_string()]));
-    let run = anemone(["check", "--chip", "m5", &file]).ended(1);
-    assert!(run.stderr.contains("error: unknown op `topk`"), "{}", run.stderr);
-    assert!(run.stderr.contains("error[R49]: this `topk` has k = 3\n"), "{}", run.stderr);
+    let call = "tensor<int32, [1, 3]> at = argsort(axis = int32(1), x = x);\n";
+    let file = place.file("argsort.mil", program([call.to_string()]));
+    let run = anemone(["check", "--chip", "m1", &file]).ended(1);
+    assert!(run.stderr.contains("error: unknown op `argsort`"), "{}", run.stderr);
+    assert!(run.stderr.contains("error[R27]: there is no `argsort`\n"), "{}", run.stderr);
 }
 
 #[test]
