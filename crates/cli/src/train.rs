@@ -59,6 +59,9 @@ enum TrainError {
     /// A flag about files of tokens, without one.
     #[error("`--token-dtype` is about files of tokens, which end in `.bin`, and `--data` names none")]
     NoTokens,
+    /// A tokenizer to be learned from data that are tokens already.
+    #[error("`--tokenizer bpe` learns from text, and `--data` names files of tokens")]
+    LearnFromTokens,
     /// Something else than a run's directory, maybe the checkpoint in it.
     #[error("`--resume` takes the directory of a run, and {} is a file", .0.display())]
     NotADirectory(PathBuf),

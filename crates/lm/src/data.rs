@@ -181,7 +181,7 @@ impl Dataset {
     /// # Errors
     /// As [`Dataset::from_text`]: for a T longer than the text.
     pub fn built_in(tokenizer: &Tokenizer, seq: usize) -> Result<Self, DataError> {
-        Self::from_text(stories::built_in().into_bytes(), tokenizer, seq)
+        Self::from_text(built_in_text(), tokenizer, seq)
     }
 
     /// The text of files, one after the other with nothing between.
@@ -292,6 +292,16 @@ fn read_text_bounded(paths: &[impl AsRef<Path>], max_bytes: u64) -> Result<Vec<u
         }
     }
     if text.is_empty() { Err(DataError::NoFiles) } else { Ok(text) }
+}
+
+/// The built-in stories as a text.
+pub fn built_in_text() -> Vec<u8> {
+    stories::built_in().into_bytes()
+}
+
+/// The part of a text that is trained on; see [`Dataset::from_text`].
+pub fn training_part(text: &[u8]) -> &[u8] {
+    &text[..split_point(text)]
 }
 
 /// Where the validation text begins; see [`Dataset::from_text`].

@@ -212,6 +212,11 @@ impl LossScale {
         self.scale
     }
 
+    /// Whether no gradient can be kept finite by a smaller scale: it is the smallest, or never changed.
+    pub fn is_least(&self) -> bool {
+        self.scale <= Self::MIN
+    }
+
     /// Takes note of a step's gradient norm and says whether the step shall be applied: not when the norm is
     /// infinite or NaN.
     pub fn update(&mut self, norm: f64) -> bool {
@@ -294,7 +299,7 @@ mod tests {
             assert!(!loss_scale.update(f64::NAN));
             assert!(loss_scale.is_valid());
         }
-        assert_eq!(loss_scale.scale(), LossScale::MIN);
+        assert_eq!((loss_scale.scale(), loss_scale.is_least()), (LossScale::MIN, true));
         for _ in 0..40 * LossScale::GROWTH_INTERVAL {
             loss_scale.update(1.0);
         }
@@ -303,6 +308,7 @@ mod tests {
         let mut none = LossScale::none();
         assert!((0..2000).all(|_| none.update(1.0)) && !none.update(f64::NAN));
         assert_eq!(none, LossScale::none());
+        assert!(none.is_least() && !LossScale::dynamic().is_least());
     }
 
     #[test]

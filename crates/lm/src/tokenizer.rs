@@ -1,6 +1,7 @@
 //! Text to tokens and back: bytes, or what a `tokenizer.json` of Hugging Face's says.
 
 mod file;
+mod learn;
 mod stream;
 
 use std::path::{Path, PathBuf};
@@ -12,6 +13,7 @@ use thiserror::Error;
 use crate::files::{FileError, read_bounded};
 
 pub use file::TokenizerFile;
+pub use learn::{MAX_LEARNED_VOCAB, MIN_LEARNED_VOCAB};
 pub use stream::{Characters, TextStream};
 
 /// The vocabulary of byte tokens: V = 256.

@@ -43,6 +43,19 @@ pub enum TrainError {
     /// A checkpoint whose numbers no run writes.
     #[error("the checkpoint is not one that training wrote: {0}")]
     State(&'static str),
+    /// Gradients that no loss scale makes finite.
+    #[error(
+        "the gradients at step {step} are not finite, whatever the loss scale, and the loss is {loss}: the training has \
+         diverged; a lower learning rate than {lr} may help"
+    )]
+    NoGradients {
+        /// The loss.
+        loss: f64,
+        /// The step at which it was seen.
+        step: u64,
+        /// The peak learning rate.
+        lr: f64,
+    },
     /// The loss is no longer a number.
     #[error(
         "the loss is {loss} at step {step}: the training has diverged; a lower learning rate than {lr} may help"
@@ -214,7 +227,7 @@ impl Trainer {
     ///
     /// # Errors
     ///
-    /// A failing runtime, or a loss that is no longer finite.
+    /// A failing runtime, a loss that is no longer finite, or gradients that are not, whatever the loss scale.
     pub fn step(&mut self) -> Result<Record, TrainError> {
         let start = Instant::now();
         let train = self.config.train.clone();
@@ -226,6 +239,9 @@ impl Trainer {
         // The gradients are sums over the batches of a step, of the means of each.
         let scaled = f64::from(scale) * train.accumulate as f64;
         let norm = global_norm(self.model.parameters.iter().map(|parameter| &*parameter.gradient)) / scaled;
+        if !norm.is_finite() && self.loss_scale.is_least() {
+            return Err(TrainError::NoGradients { loss, step: self.step + 1, lr: train.lr });
+        }
         let lr = schedule(&train).at(self.step);
         let updates = self.loss_scale.update(norm);
         if updates {

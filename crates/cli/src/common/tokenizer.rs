@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anemone_lm::config::ModelConfig;
 use anemone_lm::run::RunError;
-use anemone_lm::tokenizer::Tokenizer;
+use anemone_lm::tokenizer::{MAX_LEARNED_VOCAB, MIN_LEARNED_VOCAB, Tokenizer};
 use thiserror::Error;
 
 use super::Failure;
@@ -12,12 +12,22 @@ use super::Failure;
 /// The name of the tokenizer that is in no file.
 const BYTES: &str = "bytes";
 
+/// The name of the tokenizer that is learned from the data; a number of tokens may follow.
+const LEARNED: &str = "bpe";
+/// The tokens that are learned unless said otherwise.
+const LEARNED_VOCAB: usize = 2048;
+
 /// A tokenizer that cannot be had.
 #[derive(Debug, Error)]
 enum TokenizerFailure {
     /// Neither bytes nor a file.
     #[error("`{}` is neither `{BYTES}` nor a file; `--tokenizer` takes a tokenizer.json, or a directory with one", .0.display())]
     Unknown(PathBuf),
+    /// A number of tokens that is none, or out of range.
+    #[error(
+        "`{0}` is no number of tokens to learn; `--tokenizer {LEARNED}:N` takes {MIN_LEARNED_VOCAB} to {MAX_LEARNED_VOCAB}"
+    )]
+    Count(String),
     /// Text for a model that was trained on tokens.
     #[error(
         "the model was trained on tokens, so how text becomes its tokens is not known; `--tokenizer FILE` says it"
@@ -29,6 +39,24 @@ enum TokenizerFailure {
 pub(crate) fn file(name: &Path) -> Option<PathBuf> {
     let of_directory = || name.join(anemone_lm::interchange::hugging_face::TOKENIZER);
     (name != Path::new(BYTES)).then(|| if name.is_dir() { of_directory() } else { name.to_owned() })
+}
+
+/// How many tokens to learn from the data, if that is what the name says: `bpe`, or `bpe:N`.
+///
+/// # Errors
+///
+/// When N is no number, or out of range.
+pub(crate) fn learned(name: &Path) -> Result<Option<usize>, Failure> {
+    let Some(rest) = name.to_str().and_then(|name| name.strip_prefix(LEARNED)) else { return Ok(None) };
+    let count = match rest.strip_prefix(':') {
+        Some(count) => count,
+        None if rest.is_empty() => return Ok(Some(LEARNED_VOCAB)),
+        None => return Ok(None),
+    };
+    match count.parse() {
+        Ok(vocab) if (MIN_LEARNED_VOCAB..=MAX_LEARNED_VOCAB).contains(&vocab) => Ok(Some(vocab)),
+        _ => Err(TokenizerFailure::Count(count.to_string()).into()),
+    }
 }
 
 /// The tokenizer of this name: of bytes, or in a file.

@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use anemone_lm::config::{Config, TrainConfig};
-use anemone_lm::data::TokenDtype;
+use anemone_lm::data::{TokenDtype, built_in_text, read_text, training_part};
 use anemone_lm::head::{HeadKind, Runtimes};
 use anemone_lm::interchange::{self, hugging_face};
 use anemone_lm::model::Model;
 use anemone_lm::run::{DataSource, Run, RunData, RunError, written_files};
-use anemone_lm::tokenizer::Tokenizer;
+use anemone_lm::tokenizer::{Tokenizer, TokenizerFile};
 
 use super::{Args, DEFAULT_OUT, TrainError};
 use crate::common::config::{self, Loaded};
@@ -34,10 +34,13 @@ pub(super) fn create(args: &Args, runtimes: Runtimes<'_>) -> Result<Run, Failure
         }
     };
     let tokenizer = match (&args.tokenizer, &args.init) {
-        (Some(name), _) => {
-            refuse_overwriting(written(), tokenizer::file(name))?;
-            Some(tokenizer::load(name)?)
-        }
+        (Some(name), _) => Some(match tokenizer::learned(name)? {
+            Some(vocab) => learned(&source(args, vocab)?, vocab)?,
+            None => {
+                refuse_overwriting(written(), tokenizer::file(name))?;
+                tokenizer::load(name)?
+            }
+        }),
         (None, Some(init)) => hugging_face::read_tokenizer(init)?,
         (None, None) => None,
     };
@@ -77,6 +80,16 @@ pub(super) fn create(args: &Args, runtimes: Runtimes<'_>) -> Result<Run, Failure
         Err(RunError::Occupied(directory)) => Err(TrainError::Occupied(directory).into()),
         other => Ok(other?),
     }
+}
+
+/// The tokenizer of so many tokens that the text to train on gives, without the part that is for validation.
+fn learned(source: &DataSource, vocab: usize) -> Result<Tokenizer, Failure> {
+    let text = match source {
+        DataSource::BuiltIn => built_in_text(),
+        DataSource::Files(files) => read_text(files)?,
+        DataSource::Tokens { .. } => return Err(TrainError::LearnFromTokens.into()),
+    };
+    Ok(Tokenizer::File(TokenizerFile::learn(training_part(&text), vocab)?))
 }
 
 /// Sets what flags give.

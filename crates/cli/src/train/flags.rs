@@ -49,8 +49,8 @@ pub(crate) struct Args {
     /// Numbers in .bin files of tokens [default: u16, or u32 for vocabularies over 65536]
     #[arg(long, value_enum, conflicts_with = "resume")]
     pub(super) token_dtype: Option<TokenDtypeName>,
-    /// How text becomes tokens: bytes, or a tokenizer.json, of which tiny and small take the vocabulary [default: that of --init, or else bytes]
-    #[arg(long, value_name = "bytes|FILE", conflicts_with = "resume")]
+    /// How text becomes tokens: bytes; byte pairs that are learned from it, 2048 or N tokens; or a tokenizer.json. tiny and small take its vocabulary [default: that of --init, or else bytes]
+    #[arg(long, value_name = "bytes|bpe[:N]|FILE", conflicts_with = "resume")]
     pub(super) tokenizer: Option<PathBuf>,
     /// Steps of the whole run [default: the configuration's]
     #[arg(long, value_name = "N", conflicts_with = "resume", allow_negative_numbers = true)]

@@ -4,7 +4,9 @@ use std::fs;
 use std::path::Path;
 
 use anemone_lm::checkpoint::Checkpoint;
+use anemone_lm::data::training_part;
 use anemone_lm::log;
+use anemone_lm::tokenizer::TokenizerFile;
 
 use super::support::{Place, Run, anemone, repository};
 
@@ -134,4 +136,39 @@ fn a_tokenizer_that_does_not_fit_is_refused_before_a_step() {
     train(&place, "inside", &flags).failed(1, &["tokenizer.json, which is read"]);
     train(&place, "inside", &["--config", "small"]).failed(1, &["holds a model, tokenizer.json"]);
     assert_eq!(fs::read(inside.join("tokenizer.json")).unwrap(), json);
+}
+
+#[test]
+fn a_tokenizer_is_learned_from_the_text_to_train_on() {
+    let place = Place::new();
+    let config = place.file("config.toml", CONFIG.replace("702", "320"));
+    let flags = ["-q", "--json", "--config", &config, "--tokenizer", "bpe:320"];
+    let said = train(&place, "run", &flags).ended(0).json()[0].clone();
+    let [per_token, per_byte] =
+        ["validation_loss", "validation_loss_per_byte"].map(|key| said[key].as_f64().unwrap());
+    assert!(per_byte < 0.7 * per_token, "{said}");
+    let whole = losses(&place.path("run/log.jsonl"));
+    anemone(["train", "-q", "--resume", &place.text("run")]).ended(0);
+    assert_eq!(losses(&place.path("run/log.jsonl")), whole);
+    // The same as a file, and the last tenth has no part in it.
+    let file = place.text("run/tokenizer.json");
+    train(&place, "again", &["-q", "--config", &config, "--tokenizer", &file]).ended(0);
+    assert_eq!(losses(&place.path("again/log.jsonl")), whole);
+    let text = fs::read(place.path("text.txt")).unwrap();
+    let learned = TokenizerFile::learn(training_part(&text), 320).unwrap();
+    assert_eq!(fs::read_to_string(&file).unwrap(), learned.json());
+    assert_ne!(TokenizerFile::learn(&text, 320).unwrap().json(), learned.json());
+
+    for (name, parts) in [
+        ("bpe:256", ["`256` is no number of tokens to learn", "257 to 262144"]),
+        ("bpe:many", ["`many` is no number of tokens to learn", "257 to 262144"]),
+        ("bpe-x", ["`bpe-x` is neither `bytes` nor a file", "tokenizer.json"]),
+    ] {
+        train(&place, "none", &["--tokenizer", name]).failed(1, &parts);
+    }
+    let tokens = place.file("tokens.bin", [1u8, 0, 2, 0].repeat(100));
+    let none = place.text("none");
+    anemone(["train", "--data", &tokens, "--tokenizer", "bpe", "--out", &none])
+        .failed(1, &["`--tokenizer bpe` learns from text, and `--data` names files of tokens"]);
+    assert!(!place.path("none").exists());
 }

@@ -89,7 +89,7 @@ thread_local! {
 
 /// What the library does, which panics on some files that only look like a tokenizer: where it joins tokens to one that the
 /// vocabulary has not, or follows a table of characters beyond its end.
-fn guarded<R>(work: impl FnOnce() -> tokenizers::Result<R>) -> Result<R, String> {
+pub(super) fn guarded<R>(work: impl FnOnce() -> tokenizers::Result<R>) -> Result<R, String> {
     static QUIET: Once = Once::new();
     QUIET.call_once(|| {
         let print = panic::take_hook();
