@@ -5,7 +5,8 @@ Every exception of this package is an :class:`Error`, and so a ``RuntimeError``,
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Optional, Sequence
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Optional
 
 if TYPE_CHECKING:
     from ._programs import Finding

@@ -7,16 +7,14 @@ import enum
 import os
 import sys
 import tempfile
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Optional, Union
 
 import numpy as np
 
 from . import _native
 from ._errors import Error, InputError, InputNameError, InputTypeError
 from ._programs import Path, native_array
-
-#: Name, short description, what it is in words, whether it may be left out, and of an image the mode.
-_Feature = Tuple[str, str, str, bool, Optional[str]]
 
 
 class ComputeUnit(enum.Enum):
@@ -31,7 +29,7 @@ class ComputeUnit(enum.Enum):
 class FeatureDescriptions(Mapping[str, str]):
     """The short description of each input or output, by name."""
 
-    def __init__(self, features: Sequence[_Feature]) -> None:
+    def __init__(self, features: Sequence[_native.Feature]) -> None:
         self._features = {feature[0]: feature for feature in features}
 
     def __getitem__(self, name: str) -> str:
@@ -93,7 +91,7 @@ class MLModel:
         compute_units: Any = ComputeUnit.ALL,
         weights_dir: Optional[Path] = None,
         function_name: Optional[str] = None,
-        optimization_hints: Optional[dict] = None,
+        optimization_hints: Optional[dict[str, Any]] = None,
         *,
         runtime: str = "cpu",
         chip: Optional[str] = None,
@@ -106,41 +104,43 @@ class MLModel:
         self._predictor: Optional[_native.Predictor] = None
         self._files = _Files(model, weights_dir)
         try:
-            self._description = _native.describe(self._files.path, function_name)
-            if not skip_model_load:
+            if skip_model_load:
+                self._description = _native.describe(self._files.path, function_name)
+            else:
                 self._predictor = _native.Predictor(
                     self._files.path, function_name, self._files.weights, runtime, chip
                 )
+                self._description = self._predictor.description
         finally:
             self._files.opened()
         self.function_name = function_name or self._description["default_function"] or None
-        self._inputs: List[_Feature] = self._description["inputs"]
+        self._inputs = self._description["inputs"]
 
     def predict(
-        self, data: Union[Dict[str, Any], List[Dict[str, Any]]], state: Optional[MLState] = None
-    ) -> Union[Dict[str, Any], List[Dict[str, Any]]]:
+        self, data: Union[dict[str, Any], list[dict[str, Any]]], state: Optional[MLState] = None
+    ) -> Union[dict[str, Any], list[dict[str, Any]]]:
         """The outputs by name, for inputs by name; for a list of dictionaries a list of them.
 
-        An input is an array or what ``numpy.asarray`` makes one of, a tensor of PyTorch, or, where an image is described,
-        an image of Pillow of the mode and size described. Numbers are converted to the type described: floats are rounded,
-        and floats that are whole become integers. An input that has a default may be left out.
+        An input is an array or what ``numpy.asarray`` makes one of, a tensor of PyTorch, or, where an image is
+        described, an image of Pillow of the mode and size described. Numbers are converted to the type described:
+        floats are rounded, and floats that are whole become integers. An input that has a default may be left out.
 
-        An array comes in the type described. An image comes as one of Pillow, of mode RGBA, L or F. A classifier gives its
-        label, and a dictionary with the probability of each.
+        An array comes in the type described. An image comes as one of Pillow, of mode RGBA, L or F. A classifier
+        gives its label, and a dictionary with the probability of each.
 
         A model with states needs a ``state``, of :meth:`make_state`, which then holds what the model left in it.
         """
-        if type(data) not in (list, dict):
+        if not isinstance(data, (list, dict)):
             raise InputTypeError(f'"data" parameter must be either a dict or list of dict, but got {type(data)}.')
         if isinstance(data, dict):
             return self._predict(data, state)
-        if not all(type(one) is dict for one in data):
+        if not all(isinstance(one, dict) for one in data):
             raise InputTypeError('"data" list must contain only dictionaries')
         if state is not None:
             raise InputError("State can only be used for unbatched predictions")
         return [self._predict(one, None) for one in data]
 
-    def _predict(self, data: Dict[str, Any], state: Optional[MLState]) -> Dict[str, Any]:
+    def _predict(self, data: dict[str, Any], state: Optional[MLState]) -> dict[str, Any]:
         if self._predictor is None:
             raise Error("This model was opened with skip_model_load=True. Cannot make predictions.")
         if state is not None and not isinstance(state, MLState):
@@ -204,7 +204,7 @@ class MLModel:
         return self._description["version"]
 
     @property
-    def user_defined_metadata(self) -> Dict[str, str]:
+    def user_defined_metadata(self) -> dict[str, str]:
         """Whatever else was noted, by name."""
         return dict(self._description["user_defined_metadata"])
 
@@ -222,7 +222,7 @@ class CompiledMLModel(MLModel):
         path: Path,
         compute_units: Any = ComputeUnit.ALL,
         function_name: Optional[str] = None,
-        optimization_hints: Optional[dict] = None,
+        optimization_hints: Optional[dict[str, Any]] = None,
         *,
         runtime: str = "cpu",
         chip: Optional[str] = None,
@@ -243,8 +243,8 @@ class _Files:
     """A model as a path, and the directory that ``@model_path`` stands for if that is not the model's own."""
 
     def __init__(self, model: Any, weights_dir: Optional[Path]) -> None:
-        self._links: Optional[tempfile.TemporaryDirectory] = None
-        self._message: Optional[tempfile.TemporaryDirectory] = None
+        self._links: Optional[tempfile.TemporaryDirectory[str]] = None
+        self._message: Optional[tempfile.TemporaryDirectory[str]] = None
         if isinstance(model, (str, os.PathLike)):
             self.path = os.path.expanduser(os.path.expandvars(os.fspath(model)))
         else:
@@ -297,7 +297,8 @@ def _given(name: str, value: Any, mode: Optional[str]) -> Any:
         raise InputTypeError(f"Image input, '{name}', must be of type PIL.Image.Image in the input dict")
     if value.mode != mode:
         raise InputTypeError(
-            f"Image input, '{name}', must be of type PIL.Image.Image with mode=='{mode}', but its mode is '{value.mode}'"
+            f"Image input, '{name}', must be of type PIL.Image.Image with mode=='{mode}', "
+            f"but its mode is '{value.mode}'"
         )
     return mode, value.width, value.height, value.tobytes()
 

@@ -1,18 +1,31 @@
 import os
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
+from collections.abc import Mapping, Sequence
+from typing import Any, Optional, TypedDict, Union
 
 import numpy as np
 
 from ._programs import Finding, Rule
 
 _Path = Union[str, os.PathLike[str]]
-_Feature = Tuple[str, str, str, bool, Optional[str]]
-_Image = Tuple[str, int, int, bytes]
+# Name, short description, what it is in words, whether it may be left out, and of an image the mode.
+Feature = tuple[str, str, str, bool, Optional[str]]
+_Image = tuple[str, int, int, bytes]
+
+class Description(TypedDict):
+    inputs: list[Feature]
+    outputs: list[Feature]
+    states: list[Feature]
+    functions: list[str]
+    default_function: str
+    specification_version: int
+    short_description: str
+    version: str
+    author: str
+    license: str
+    user_defined_metadata: dict[str, str]
 
 class Predictor:
-    function: str
-    inputs: List[_Feature]
-    outputs: List[_Feature]
+    description: Description
     def __init__(
         self,
         path: _Path,
@@ -22,18 +35,18 @@ class Predictor:
         chip: Optional[str],
     ) -> None: ...
     def predict(
-        self, inputs: Sequence[Tuple[str, Union[np.ndarray, _Image]]], state: Optional[State]
-    ) -> Dict[str, Any]: ...
+        self, inputs: Sequence[tuple[str, Union[np.ndarray, _Image]]], state: Optional[State]
+    ) -> dict[str, Any]: ...
     def make_state(self) -> State: ...
 
 class State:
-    names: List[str]
+    names: list[str]
     def read(self, name: str) -> np.ndarray: ...
     def write(self, name: str, value: np.ndarray) -> None: ...
 
-def describe(path: _Path, function: Optional[str]) -> Dict[str, Any]: ...
-def check(path: _Path, chip: Optional[str], weights: Optional[_Path]) -> List[Finding]: ...
-def rules(chip: Optional[str]) -> List[Rule]: ...
+def describe(path: _Path, function: Optional[str]) -> Description: ...
+def check(path: _Path, chip: Optional[str], weights: Optional[_Path]) -> list[Finding]: ...
+def rules(chip: Optional[str]) -> list[Rule]: ...
 def fmt(path: _Path) -> str: ...
 def opt(
     path: _Path,
@@ -51,4 +64,4 @@ def grad(
     constant: Sequence[str],
     recompute: Sequence[str],
     function: Optional[str],
-) -> Tuple[str, str]: ...
+) -> tuple[str, str]: ...

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import NamedTuple, Optional, Union
 
 import numpy as np
 
@@ -68,17 +69,17 @@ class Gradient(NamedTuple):
     backward: str
 
 
-def check(path: Path, chip: Optional[str] = None, *, weights: Optional[Path] = None) -> List[Finding]:
+def check(path: Path, chip: Optional[str] = None, *, weights: Optional[Path] = None) -> list[Finding]:
     """What is found in a program or model: its mistakes, then its warnings, each in the order of the text.
 
     ``chip``, ``"m1"`` to ``"m6"`` or ``"all"``, adds the rules of its Neural Engine. ``weights`` is the directory that
-    ``@model_path`` stands for; the blobs there are checked too, those of a model always. A file that cannot be read is a
-    :class:`ReadError`; a program that has mistakes is no exception here.
+    ``@model_path`` stands for; the blobs there are checked too, those of a model always. A file that cannot be read is
+    a :class:`ReadError`; a program that has mistakes is no exception here.
     """
     return _native.check(path, chip, weights)
 
 
-def rules(chip: Optional[str] = None) -> List[Rule]:
+def rules(chip: Optional[str] = None) -> list[Rule]:
     """The rules of the Neural Engine that are known, of one chip or of all, in the order of their numbers."""
     return _native.rules(chip)
 
@@ -103,8 +104,8 @@ def opt(
     Passes are ``"specialize"``, which ``inputs`` tells types such as ``{"x": "fp16[1,64]"}``, ``"dead-code"``,
     ``"common-subexpressions"``, ``"fold-constants"``, ``"bake"``, which ``inputs`` tells arrays, ``"unbake"``, of
     ``constants`` or of all in weight files, ``"dialect=1.0"``, ``"dialect=1.3"``, and, for ``chip``, ``"legalize"``.
-    Folding and legalizing read weights only if ``weights`` says where they are. What a pass makes that is not sound is a
-    :class:`ProgramError`.
+    Folding and legalizing read weights only if ``weights`` says where they are. What a pass makes that is not sound is
+    a :class:`ProgramError`.
     """
     names = [passes] if isinstance(passes, str) else list(passes)
     given = {
@@ -131,7 +132,7 @@ def grad(
     return Gradient(*_native.grad(path, _names(wrt), _names(of), list(constant), list(recompute), function))
 
 
-def _names(names: Union[str, Sequence[str]]) -> List[str]:
+def _names(names: Union[str, Sequence[str]]) -> list[str]:
     return [names] if isinstance(names, str) else list(names)
 
 

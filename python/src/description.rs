@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anemone_coreml::description::{ColorSpace, Feature, FeatureKind, Metadata};
+use anemone_coreml::description::{ColorSpace, Feature, FeatureKind, Metadata, ModelDescription};
 use anemone_model::source::Source;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -11,10 +11,10 @@ use crate::errors;
 
 /// A feature as Python has it: name, short description, what it is in words, whether it may be left out, and, of an
 /// image, Pillow's mode.
-pub(crate) type FeatureTuple = (String, String, String, bool, Option<&'static str>);
+type FeatureTuple = (String, String, String, bool, Option<&'static str>);
 
 /// Features, as Python has them.
-pub(crate) fn features(features: &[Feature]) -> Vec<FeatureTuple> {
+fn features(features: &[Feature]) -> Vec<FeatureTuple> {
     let one = |feature: &Feature| {
         let kind = feature.kind.as_ref();
         let mode = match kind {
@@ -32,19 +32,14 @@ pub(crate) fn features(features: &[Feature]) -> Vec<FeatureTuple> {
     features.iter().map(one).collect()
 }
 
-/// What a model takes and gives, without making it ready: `inputs`, `outputs` and `states` of a function, `functions`,
-/// `default_function`, and the metadata.
-#[pyfunction]
-pub(crate) fn describe<'py>(
+/// What a model says of itself, as a dictionary: `inputs`, `outputs` and `states` of a function, `functions`,
+/// `default_function`, `specification_version` and the metadata.
+pub(crate) fn to_python<'py>(
     py: Python<'py>,
-    path: PathBuf,
+    description: &ModelDescription,
+    specification_version: i32,
     function: Option<&str>,
 ) -> PyResult<Bound<'py, PyDict>> {
-    let model = py.detach(|| {
-        let source = Source::read(&path).map_err(|error| errors::source(&path, error))?;
-        source.into_model().map_err(|error| errors::source(&path, error.into()))
-    })?;
-    let description = model.description.model();
     let default = description.default_function.as_str();
     let signature = description.function(function.unwrap_or(default)).unwrap_or(&description.main);
     let functions: Vec<&str> = description.functions.iter().map(|(name, _)| name.as_str()).collect();
@@ -56,11 +51,25 @@ pub(crate) fn describe<'py>(
     answer.set_item("states", features(&signature.states))?;
     answer.set_item("functions", functions)?;
     answer.set_item("default_function", default)?;
-    answer.set_item("specification_version", model.specification_version)?;
+    answer.set_item("specification_version", specification_version)?;
     answer.set_item("short_description", short_description)?;
     answer.set_item("version", version)?;
     answer.set_item("author", author)?;
     answer.set_item("license", license)?;
     answer.set_item("user_defined_metadata", user_defined)?;
     Ok(answer)
+}
+
+/// What a model says of itself, without making it ready.
+#[pyfunction]
+pub(crate) fn describe<'py>(
+    py: Python<'py>,
+    path: PathBuf,
+    function: Option<&str>,
+) -> PyResult<Bound<'py, PyDict>> {
+    let model = py.detach(|| {
+        let source = Source::read(&path).map_err(|error| errors::source(&path, error))?;
+        source.into_model().map_err(|error| errors::source(&path, error.into()))
+    })?;
+    to_python(py, model.description.model(), model.specification_version, function)
 }

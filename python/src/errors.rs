@@ -41,7 +41,7 @@ pub(crate) fn memory(error: &TensorError) -> PyErr {
 /// A file that cannot be read.
 fn unreadable(path: &Path, message: impl ToString) -> PyErr {
     let error = classes::ReadError::new_err(message.to_string());
-    with_attributes(error, |value| value.setattr("file", path))
+    with_attributes(error, |value| value.setattr("file", path.display().to_string()))
 }
 
 /// Mistakes in a program, with the place of the first of them.
@@ -49,7 +49,7 @@ pub(crate) fn mistakes(found: &Mistakes) -> PyErr {
     let error = classes::ProgramError::new_err(found.to_string());
     let listed = findings(&found.errors, &found.text, &found.spans);
     with_attributes(error, |value| {
-        value.setattr("file", &found.path)?;
+        value.setattr("file", found.path.display().to_string())?;
         if let Some(first) = listed.first() {
             value.setattr("line", first.line)?;
             value.setattr("column", first.column)?;
@@ -131,6 +131,7 @@ pub(crate) fn predict(error: PredictError) -> PyErr {
 pub(crate) fn runtime(error: RuntimeError) -> PyErr {
     match error {
         RuntimeError::Unsupported { .. } => classes::UnsupportedError::new_err(error.to_string()),
+        RuntimeError::Weight { .. } => classes::ReadError::new_err(error.to_string()),
         other => failed(other),
     }
 }

@@ -12,19 +12,15 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
-use crate::description::{FeatureTuple, features};
-use crate::{arrays, errors, runtime};
+use crate::{arrays, description, errors, runtime};
 
 /// A function of a model on a runtime. `anemone/_model.py` is what people use.
 #[pyclass(frozen, module = "anemone._native")]
 pub(crate) struct Predictor {
     predictor: Mutex<anemone_model::predictor::Predictor>,
+    /// What the model says of itself.
     #[pyo3(get)]
-    function: String,
-    #[pyo3(get)]
-    inputs: Vec<FeatureTuple>,
-    #[pyo3(get)]
-    outputs: Vec<FeatureTuple>,
+    description: Py<PyDict>,
 }
 
 /// What a model keeps between predictions.
@@ -50,24 +46,16 @@ impl Predictor {
         runtime: &str,
         chip: Option<&str>,
     ) -> PyResult<Predictor> {
-        py.detach(|| {
+        let predictor = py.detach(|| {
             let runtime = runtime::open(runtime, chip)?;
             let source = Source::read(&path).map_err(|error| errors::source(&path, error))?;
-            let predictor = anemone_model::predictor::Predictor::new(
-                source,
-                function.as_deref(),
-                weights.as_deref(),
-                runtime,
-            );
-            let predictor = predictor.map_err(|error| errors::open(&path, error))?;
-            let signature = predictor.signature();
-            Ok(Predictor {
-                function: predictor.function().to_string(),
-                inputs: features(&signature.inputs),
-                outputs: features(&signature.outputs),
-                predictor: Mutex::new(predictor),
-            })
-        })
+            let (function, weights) = (function.as_deref(), weights.as_deref());
+            let predictor = anemone_model::predictor::Predictor::new(source, function, weights, runtime);
+            predictor.map_err(|error| errors::open(&path, error))
+        })?;
+        let (described, version) = (predictor.description(), predictor.specification_version());
+        let description = description::to_python(py, described, version, Some(predictor.function()))?;
+        Ok(Predictor { description: description.unbind(), predictor: Mutex::new(predictor) })
     }
 
     /// The outputs by name, for inputs by name: arrays, and images as `(mode, width, height, bytes)`.

@@ -164,9 +164,13 @@ class Refusals(unittest.TestCase):
     def test_files(self):
         with self.assertRaises(OSError) as caught:
             anemone.MLModel("no/such.mlpackage")
-        self.assertEqual(str(caught.exception.file), "no/such.mlpackage")
-        with self.assertRaises(anemone.ReadError), tempfile.TemporaryDirectory() as directory:
-            anemone.MLModel(directory)
+        self.assertEqual(caught.exception.file, "no/such.mlpackage")
+        with tempfile.TemporaryDirectory() as directory:
+            with self.assertRaises(anemone.ReadError):
+                anemone.MLModel(directory)
+            opened = model("conv_relu", weights_dir=directory)
+            with self.assertRaisesRegex(anemone.ReadError, "does not exist"):
+                opened.predict({"x": np.zeros((1, 3, 8, 8))})
         with self.assertRaises(TypeError):
             anemone.MLModel(17)
         with self.assertRaises(TypeError):
@@ -214,7 +218,7 @@ class Programs(unittest.TestCase):
         for function in (anemone.fmt, lambda path: anemone.opt(path, "dead-code"), anemone.MLModel):
             with self.assertRaises(anemone.ProgramError) as caught:
                 function(path)
-            self.assertEqual((str(caught.exception.file), caught.exception.line), (str(path), 4))
+            self.assertEqual((caught.exception.file, caught.exception.line), (str(path), 4))
             self.assertEqual(list(caught.exception.findings), findings)
 
     def test_chips(self):

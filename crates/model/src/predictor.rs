@@ -28,6 +28,8 @@ pub use states::States;
 pub struct Predictor {
     program: Arc<Verified>,
     function: String,
+    description: ModelDescription,
+    specification_version: i32,
     signature: Signature,
     classifier: Option<Classifier>,
     /// The function's inputs, in its order, states left out.
@@ -94,6 +96,8 @@ impl Predictor {
         Ok(Predictor {
             program: Arc::new(program),
             function: name,
+            description: model.description.model().clone(),
+            specification_version: model.specification_version,
             signature,
             classifier,
             inputs,
@@ -102,6 +106,16 @@ impl Predictor {
             runtime,
             prepared: Vec::new(),
         })
+    }
+
+    /// What the model takes and gives, and who made it.
+    pub fn description(&self) -> &ModelDescription {
+        &self.description
+    }
+
+    /// The version of the specification that the model is written by.
+    pub fn specification_version(&self) -> i32 {
+        self.specification_version
     }
 
     /// What the function takes and gives.
