@@ -5,8 +5,10 @@ from __future__ import annotations
 import copy
 import enum
 import os
+import shutil
 import sys
 import tempfile
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Optional, Union
 
@@ -243,7 +245,6 @@ class _Files:
     """A model as a path, and the directory that ``@model_path`` stands for if that is not the model's own."""
 
     def __init__(self, model: Any, weights_dir: Optional[Path]) -> None:
-        self._links: Optional[tempfile.TemporaryDirectory[str]] = None
         self._message: Optional[tempfile.TemporaryDirectory[str]] = None
         if isinstance(model, (str, os.PathLike)):
             self.path = os.path.expanduser(os.path.expandvars(os.fspath(model)))
@@ -265,9 +266,10 @@ class _Files:
         if os.path.basename(weights_dir) == "weights":
             return os.path.dirname(weights_dir)
         # Weights are read when the model first predicts: until then the link must be there.
-        self._links = tempfile.TemporaryDirectory(prefix="anemone-")
-        os.symlink(weights_dir, os.path.join(self._links.name, "weights"), target_is_directory=True)
-        return self._links.name
+        links = tempfile.mkdtemp(prefix="anemone-")
+        weakref.finalize(self, shutil.rmtree, links, ignore_errors=True)
+        os.symlink(weights_dir, os.path.join(links, "weights"), target_is_directory=True)
+        return links
 
     def opened(self) -> None:
         """The message is read, and need not be there any more."""

@@ -100,6 +100,22 @@ class Predictions(unittest.TestCase):
         self.assertTrue(all(type(probability) is float for probability in all_of_them.values()))
         self.assertAlmostEqual(sum(all_of_them.values()), 1, places=2)
 
+    def test_compiled_models(self):
+        shapes = {
+            "flexible-multifunction": (2,),
+            "flexible-range": (4,),
+            "flexible-weighted-legacy": (1, 4),
+            "quantized-constexpr": (4,),
+        }
+        for name, shape in shapes.items():
+            path = MODELS / "compiled" / name
+            compiled = anemone.CompiledMLModel(str(path / "compiled.mlmodelc"))
+            given = {"input": np.random.default_rng(8).normal(size=shape)}
+            with self.subTest(name):
+                one = compiled.predict(given)["output"]
+                other = anemone.MLModel(path / "model.mlmodel").predict(given)["output"]
+                np.testing.assert_array_equal(one, other)
+
     def test_models_that_are_no_programs(self):
         for name in ("neural_network.mlmodel", "pipeline.mlpackage"):
             with self.assertRaises(NotImplementedError):
