@@ -216,6 +216,27 @@ class Images(Case):
             np.testing.assert_array_equal(np.asarray(bright)[:, :, :3], expected)
             self.assertTrue((np.asarray(bright)[:, :, 3] == 255).all())
 
+    def test_flexible_sizes(self):
+        symbols = [ct.converters.mil.mil.get_new_symbol() for _ in range(2)]
+
+        @mb.program(input_specs=[mb.TensorSpec(shape=(1, 1, *symbols))], opset_version=ct.target.iOS16)
+        def program(picture):
+            return mb.add(x=picture, y=np.float32(1), name="y")
+
+        for shape, taken, refused in [
+            (ct.Shape((1, 1, ct.RangeDim(4, 8, default=6), ct.RangeDim(5, 9, default=7))), [(4, 9), (6, 7)], [(3, 5)]),
+            (ct.EnumeratedShapes([(1, 1, 4, 5), (1, 1, 8, 9)], default=(1, 1, 4, 5)), [(4, 5), (8, 9)], [(4, 9)]),
+        ]:
+            picture = ct.ImageType(name="picture", shape=shape, color_layout=ct.colorlayout.GRAYSCALE)
+            model = self.opened(convert(program, precision=ct.precision.FLOAT32, inputs=[picture]))
+            for height, width in taken:
+                pixels = RANDOM.integers(256, size=(height, width), dtype=np.uint8)
+                y = model.predict({"picture": Image.fromarray(pixels)})["y"]
+                np.testing.assert_array_equal(y, pixels[None, None] + np.float32(1))
+            for height, width in refused:
+                with self.assertRaises(RuntimeError):
+                    model.predict({"picture": Image.new("L", (width, height))})
+
     def test_wrong_images(self):
         model, image, _ = self.pictures(ct.colorlayout.RGB, 3, "RGB")
         for wrong in [image.convert("L"), image.convert("RGBA"), np.asarray(image), None]:
