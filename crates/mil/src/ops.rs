@@ -20,6 +20,7 @@ use crate::types::{Dim, Opset, TensorType, Type};
 
 mod activation;
 mod arrange;
+mod attention;
 mod blocks;
 mod cast;
 mod constexpr;
@@ -60,6 +61,7 @@ mod upsample;
 
 pub use activation::*;
 pub use arrange::*;
+pub use attention::*;
 pub use blocks::{BlockMeaning, BlockRules, BlockType, RunBlocks, join as join_types, refine as refine_type};
 pub use cast::*;
 pub use constexpr::*;
@@ -111,6 +113,7 @@ macro_rules! families {
 families!(
     activation,
     arrange,
+    attention,
     cast,
     constexpr,
     control,

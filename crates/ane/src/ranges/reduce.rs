@@ -58,6 +58,8 @@ pub(super) fn range(site: &Site<'_>) -> Option<Interval> {
         "upsample_bilinear" => site.parameter("x").map(|x| x.widened(x.largest())),
         "cumsum" => cumulative(site),
         "softmax" => Some(Interval::UNIT),
+        // A mean of the values, weighted by probabilities.
+        "scaled_dot_product_attention" => site.parameter("value").map(|value| value.widened(value.largest())),
         "layer_norm" => layer_norm(site),
         "batch_norm" => batch_norm(site),
         "instance_norm" => instance_norm(site),
