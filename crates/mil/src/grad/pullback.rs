@@ -257,6 +257,20 @@ impl<'a> Pullback<'a> {
         }
     }
 
+    /// A parameter whose dimensions are those of a tensor of `rank` at `axes`, in the order of both, widened, as one that
+    /// broadcasts with that tensor.
+    ///
+    /// # Errors
+    ///
+    /// When its dimensions are not known.
+    pub fn along(&mut self, parameter: &Operand, axes: &[usize], rank: usize) -> Result<ValueId, OpError> {
+        let dims = self.dims(parameter)?;
+        let mut all = vec![1; rank];
+        axes.iter().zip(&dims).for_each(|(&axis, &length)| all[axis] = length);
+        let parameter = self.widen(parameter)?;
+        self.reshape(parameter, &all)
+    }
+
     /// A value in an element type, cast where it has another.
     ///
     /// # Errors
