@@ -44,8 +44,10 @@ impl Values {
     fn error_of(&self, found: &Tensor) -> f64 {
         assert_eq!(found.shape(), self.shape);
         let largest = self.data.iter().fold(f64::MIN_POSITIVE, |most, value| most.max(value.abs()));
-        let errors = found.to_f64().unwrap().into_iter().zip(&self.data).map(|(found, value)| (found - value).abs());
-        errors.fold(0f64, |most, error| if error.is_nan() { f64::INFINITY } else { most.max(error) }) / largest
+        let errors =
+            found.to_f64().unwrap().into_iter().zip(&self.data).map(|(found, value)| (found - value).abs());
+        errors.fold(0f64, |most, error| if error.is_nan() { f64::INFINITY } else { most.max(error) })
+            / largest
     }
 }
 
@@ -62,7 +64,8 @@ fn faults(subject: &Subject, path: &Path) -> Vec<String> {
     let case: Case = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
     let package = package::read(&path.with_extension("mlpackage")).unwrap();
     let weights = WeightDirectory::new(package.model_path());
-    let verified = Arc::new(verify(package.model.program.clone()).unwrap_or_else(|errors| panic!("{errors}")));
+    let verified =
+        Arc::new(verify(package.model.program.clone()).unwrap_or_else(|errors| panic!("{errors}")));
     let function = &verified.program().functions[0];
     let inputs: Vec<Tensor> = (function.body.inputs.iter())
         .filter_map(|&id| {
@@ -82,10 +85,13 @@ fn faults(subject: &Subject, path: &Path) -> Vec<String> {
     let names: Vec<String> = executable.outputs().iter().map(|port| port.name.clone()).collect();
     let results: BTreeMap<&str, &Tensor> = names.iter().map(String::as_str).zip(&results).collect();
     assert_eq!(results.len(), case.results.len(), "the program has other outputs than the case");
-    let states = case.states_after.iter().map(|(name, values)| (name, values, executable.state(name).unwrap()));
+    let states =
+        case.states_after.iter().map(|(name, values)| (name, values, executable.state(name).unwrap()));
     let outputs = case.results.iter().map(|(name, values)| (name, values, results[name.as_str()]));
     let all = outputs.chain(states).map(|(name, values, found)| (name, values.error_of(found)));
-    all.filter(|&(_, error)| error > case.tolerance).map(|(name, error)| format!("{name} is off by {error:.1e}")).collect()
+    all.filter(|&(_, error)| error > case.tolerance)
+        .map(|(name, error)| format!("{name} is off by {error:.1e}"))
+        .collect()
 }
 
 /// Within 1e-4 in fp32 and 2e-2 in fp16, relative to the largest value of each result.
