@@ -85,7 +85,8 @@ fn narrowed(single: f32) -> u16 {
     let bits = single.to_bits();
     let magnitude = bits & 0x7fff_ffff;
     // Half of the last place that is left, less where that is even already, carries into it.
-    let normal = (magnitude.wrapping_sub(112 << 23) + 0xfff + (magnitude >> 13 & 1)) >> 13;
+    let rounding = 0xfff + (magnitude >> 13 & 1);
+    let normal = magnitude.wrapping_sub(112 << 23).wrapping_add(rounding) >> 13;
     // Beside 0.5 the last place of an fp32 number is 2⁻²⁴, as that of fp16 numbers below 2⁻¹⁴ is.
     let subnormal = (f32::from_bits(magnitude) + 0.5).to_bits().wrapping_sub(0.5f32.to_bits());
     let finite = if magnitude < 0x3880_0000 { subnormal } else { normal };
