@@ -56,7 +56,8 @@ def converted(module, inputs, precision, states=(), shapes=None, target=None):
              for name, value in inputs.items()]
     arguments = {}
     if states:
-        arguments["states"] = [ct.StateType(ct.TensorType(shape=tuple(getattr(module, name).shape)), name=name) for name in states]
+        arguments["states"] = [ct.StateType(ct.TensorType(shape=tuple(getattr(module, name).shape), dtype=np.float16), name=name)
+                               for name in states]
         target = ct.target.iOS18
     return ct.convert(traced, inputs=types, convert_to="mlprogram", compute_precision=PRECISIONS[precision],
                       minimum_deployment_target=target or ct.target.iOS16, skip_model_load=True, **arguments)

@@ -66,7 +66,7 @@ def resnet_18(generator):
 
 @network(small=True)
 def mobilenet_v3(generator, small=False):
-    return vision("mobilenet_v3_small", width_mult=0.1, num_classes=10)(generator) if small else vision("mobilenet_v3_large")(generator)
+    return vision("mobilenet_v3_small", 32, width_mult=0.1, num_classes=10)(generator) if small else vision("mobilenet_v3_large")(generator)
 
 
 @network()
