@@ -37,7 +37,11 @@ struct Values {
 
 impl Values {
     fn tensor(&self, dtype: DType) -> Tensor {
-        Tensor::from_f64(dtype, &self.shape, &self.data).unwrap()
+        if dtype.is_float() {
+            return Tensor::from_f64(dtype, &self.shape, &self.data).unwrap();
+        }
+        let values: Vec<i64> = self.data.iter().map(|&value| value as i64).collect();
+        Tensor::from_i64(dtype, &self.shape, &values).unwrap()
     }
 
     /// The largest difference, relative to the largest value here. What is not a number is as wrong as can be.
