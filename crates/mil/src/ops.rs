@@ -12,9 +12,11 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::LazyLock;
 
+use crate::builder::BuildError;
 use crate::error::ErrorKind;
 use crate::eval::{Evaluation, ulp};
 use crate::grad::Pullback;
+use crate::program::ValueId;
 use crate::tensor::Tensor;
 use crate::types::{Dim, Opset, TensorType, Type};
 
@@ -43,6 +45,7 @@ mod one_hot;
 mod operand;
 mod parameter;
 mod pool;
+mod recurrent;
 mod reduce;
 mod refusal;
 mod repeat;
@@ -58,6 +61,7 @@ mod testing;
 mod topk;
 mod unary;
 mod upsample;
+mod writer;
 
 pub use activation::*;
 pub use arrange::*;
@@ -80,12 +84,13 @@ pub use one_hot::*;
 pub use operand::{Given, Operand, Operands};
 pub use parameter::{Carried, Constant, List, OperandForm, Parameter, ParameterKind, State};
 pub use pool::*;
+pub use recurrent::*;
 pub use reduce::*;
 pub use refusal::{BlockFault, OpError};
 pub use repeat::*;
 #[doc(hidden)]
-pub use row::{BLANK_ROW, differentiate, flops, of_signature};
-pub use row::{Row, Vjp};
+pub use row::{BLANK_ROW, differentiate, flops, of_signature, write_out};
+pub use row::{Row, Vjp, WriteOut};
 pub use scatter::*;
 pub use sequence::*;
 pub use shape::*;
@@ -94,6 +99,7 @@ pub use state::*;
 pub use topk::*;
 pub use unary::*;
 pub use upsample::*;
+pub use writer::Writer;
 
 /// Declares the families of ops: the rows of each, and the typed calls that build its ops.
 macro_rules! families {
@@ -128,6 +134,7 @@ families!(
     normalize,
     one_hot,
     pool,
+    recurrent,
     reduce,
     repeat,
     scatter,
@@ -197,6 +204,9 @@ pub enum Gradient {
     Unsaid,
 }
 
+/// What writes an op out as simpler ones.
+pub type WrittenOut = fn(&Operands<'_>, &mut Writer<'_>) -> Result<Vec<ValueId>, BuildError>;
+
 /// A type variable of a signature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Variable {
@@ -229,6 +239,9 @@ pub struct OpDef {
     pub eval: fn(&Operands<'_>, &mut Evaluation) -> Result<Vec<Tensor>, OpError>,
     /// The gradient.
     pub gradient: Gradient,
+    /// Writes the op out as simpler ones, which compute the same up to its accuracy; gives a value for each result. The
+    /// dimensions of the operands must be known.
+    pub write_out: Option<WrittenOut>,
     /// The floating-point operations of one run with results of these types: a multiply-add is two, moving data none,
     /// what the row does not say one per element of the first result. `None` where the dimensions do not say.
     pub flops: fn(&Operands<'_>, &[TensorType]) -> Option<u64>,

@@ -14,14 +14,15 @@ mod gradients {
     pub mod indexing;
     pub mod movement;
     pub mod products;
+    pub mod recurrent;
 }
 
 use gradients::case::Maker;
-use gradients::{arithmetic, check, indexing, movement, products};
+use gradients::{arithmetic, check, indexing, movement, products, recurrent};
 
 /// All cases, family by family.
-const FAMILIES: [&[(&str, Maker)]; 4] =
-    [arithmetic::CASES, products::CASES, movement::CASES, indexing::CASES];
+const FAMILIES: [&[(&str, Maker)]; 5] =
+    [arithmetic::CASES, products::CASES, recurrent::CASES, movement::CASES, indexing::CASES];
 
 #[test]
 fn arithmetic_has_the_gradients_of_central_differences() {
@@ -31,6 +32,11 @@ fn arithmetic_has_the_gradients_of_central_differences() {
 #[test]
 fn products_have_the_gradients_of_central_differences() {
     check::all(products::CASES);
+}
+
+#[test]
+fn recurrent_layers_have_the_gradients_of_central_differences() {
+    check::all(recurrent::CASES);
 }
 
 #[test]

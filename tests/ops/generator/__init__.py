@@ -2,10 +2,10 @@
 
 from . import (
     arrange, attention, binary, cast, compression, control, depth, indexing, join, lists, normalize,
-    pool, products, reduce, scatter, shape, state, topk, unary, upsample,
+    pool, products, recurrent, reduce, scatter, shape, state, topk, unary, upsample,
 )
 
 FAMILIES = [
     arrange, attention, binary, cast, compression, control, depth, indexing, join, lists, normalize,
-    pool, products, reduce, scatter, shape, state, topk, unary, upsample,
+    pool, products, recurrent, reduce, scatter, shape, state, topk, unary, upsample,
 ]
