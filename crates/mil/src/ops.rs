@@ -23,6 +23,7 @@ use crate::types::{Dim, Opset, TensorType, Type};
 mod activation;
 mod arrange;
 mod attention;
+mod batch;
 mod blocks;
 mod cast;
 mod constexpr;
@@ -33,7 +34,9 @@ mod copy;
 mod cut;
 mod depth;
 mod dtypes;
+mod einsum;
 mod elementwise;
+mod flatten;
 mod gather;
 mod index;
 mod join;
@@ -61,11 +64,13 @@ mod testing;
 mod topk;
 mod unary;
 mod upsample;
+mod windows;
 mod writer;
 
 pub use activation::*;
 pub use arrange::*;
 pub use attention::*;
+pub use batch::*;
 pub use blocks::{BlockMeaning, BlockRules, BlockType, RunBlocks, join as join_types, refine as refine_type};
 pub use cast::*;
 pub use constexpr::*;
@@ -74,7 +79,9 @@ pub use conv_transpose::*;
 pub use convolution::*;
 pub use depth::*;
 pub use dtypes::*;
+pub use einsum::*;
 pub use elementwise::*;
+pub use flatten::*;
 pub use gather::*;
 pub use join::*;
 pub use list::*;
@@ -99,6 +106,7 @@ pub use state::*;
 pub use topk::*;
 pub use unary::*;
 pub use upsample::*;
+pub use windows::*;
 pub use writer::Writer;
 
 /// Declares the families of ops: the rows of each, and the typed calls that build its ops.
@@ -120,13 +128,16 @@ families!(
     activation,
     arrange,
     attention,
+    batch,
     cast,
     constexpr,
     control,
     conv_transpose,
     convolution,
     depth,
+    einsum,
     elementwise,
+    flatten,
     gather,
     join,
     list,
@@ -145,6 +156,7 @@ families!(
     topk,
     unary,
     upsample,
+    windows,
 );
 
 /// By how much a backend's result may differ from the exact one rounded once.

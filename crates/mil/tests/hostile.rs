@@ -27,7 +27,7 @@ const UNKNOWN: [Dim; 8] = [
     Dim::Known(1 << 46),
     Dim::Known(u64::MAX),
 ];
-const WORDS: [&str; 17] = [
+const WORDS: [&str; 22] = [
     "fp32",
     "constant",
     "reflect",
@@ -45,6 +45,11 @@ const WORDS: [&str; 17] = [
     "fp16",
     "int32",
     "anything",
+    "reverse",
+    "bidirectional",
+    "relu",
+    "nchw,nwhu->nchu",
+    "chw,whr->chr",
 ];
 
 /// Choices made by the numbers that the test is given, one after the other.
