@@ -15,14 +15,21 @@ mod gradients {
     pub mod indexing;
     pub mod movement;
     pub mod products;
+    pub mod recurrent;
 }
 
 use gradients::case::Maker;
-use gradients::{activations, arithmetic, check, indexing, movement, products};
+use gradients::{activations, arithmetic, check, indexing, movement, products, recurrent};
 
 /// All cases, family by family.
-const FAMILIES: [&[(&str, Maker)]; 5] =
-    [activations::CASES, arithmetic::CASES, products::CASES, movement::CASES, indexing::CASES];
+const FAMILIES: [&[(&str, Maker)]; 6] = [
+    activations::CASES,
+    arithmetic::CASES,
+    products::CASES,
+    recurrent::CASES,
+    movement::CASES,
+    indexing::CASES,
+];
 
 #[test]
 fn activations_have_the_gradients_of_central_differences() {
@@ -37,6 +44,11 @@ fn arithmetic_has_the_gradients_of_central_differences() {
 #[test]
 fn products_have_the_gradients_of_central_differences() {
     check::all(products::CASES);
+}
+
+#[test]
+fn recurrent_layers_have_the_gradients_of_central_differences() {
+    check::all(recurrent::CASES);
 }
 
 #[test]

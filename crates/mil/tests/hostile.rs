@@ -27,7 +27,7 @@ const UNKNOWN: [Dim; 8] = [
     Dim::Known(1 << 46),
     Dim::Known(u64::MAX),
 ];
-const WORDS: [&str; 18] = [
+const WORDS: [&str; 23] = [
     "fp32",
     "constant",
     "reflect",
@@ -46,6 +46,11 @@ const WORDS: [&str; 18] = [
     "int32",
     "int8",
     "anything",
+    "reverse",
+    "bidirectional",
+    "relu",
+    "nchw,nwhu->nchu",
+    "chw,whr->chr",
 ];
 
 /// Choices made by the numbers that the test is given, one after the other.

@@ -1,9 +1,9 @@
 //! Bounds through reductions and normalisations.
 
 use anemone_mil::ops::{
-    BatchNorm, CumSum, InstanceNorm, L2Norm, L2Pool, LayerNorm, LocalResponseNorm, Operand, ReduceArgmax,
-    ReduceArgmin, ReduceL1Norm, ReduceL2Norm, ReduceLogSum, ReduceLogSumExp, ReduceMax, ReduceMean,
-    ReduceMin, ReduceProd, ReduceSum, ReduceSumSquare, Reduction, Row, TopK,
+    ArgSort, BatchNorm, CumSum, InstanceNorm, L2Norm, L2Pool, LayerNorm, LocalResponseNorm, Operand,
+    ReduceArgmax, ReduceArgmin, ReduceL1Norm, ReduceL2Norm, ReduceLogSum, ReduceLogSumExp, ReduceMax,
+    ReduceMean, ReduceMin, ReduceProd, ReduceSum, ReduceSumSquare, Reduction, Row, TopK,
 };
 use anemone_mil::types::Dim;
 
@@ -44,6 +44,10 @@ pub(super) fn range(site: &Site<'_>) -> Option<Interval> {
         "topk" => {
             let row = site.bound::<TopK>()?;
             Some(site.range(&row.x).hull(position(&row.x, row.axis)?))
+        }
+        "argsort" => {
+            let row = site.bound::<ArgSort>()?;
+            position(&row.x, row.axis)
         }
         "avg_pool" => {
             // Padding counts as zeros.
