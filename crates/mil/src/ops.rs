@@ -27,6 +27,7 @@ mod control;
 mod conv_transpose;
 mod convolution;
 mod copy;
+mod crop;
 mod cut;
 mod depth;
 mod dtypes;
@@ -45,6 +46,8 @@ mod pool;
 mod reduce;
 mod refusal;
 mod repeat;
+mod resample;
+mod resize;
 mod row;
 pub(crate) mod rules;
 mod scatter;
@@ -52,6 +55,8 @@ mod sequence;
 mod shape;
 mod slice;
 mod state;
+mod suppression;
+mod taps;
 #[cfg(test)]
 mod testing;
 mod topk;
@@ -66,6 +71,7 @@ pub use constexpr::*;
 pub use control::*;
 pub use conv_transpose::*;
 pub use convolution::*;
+pub use crop::*;
 pub use depth::*;
 pub use dtypes::*;
 pub use elementwise::*;
@@ -81,6 +87,8 @@ pub use pool::*;
 pub use reduce::*;
 pub use refusal::{BlockFault, OpError};
 pub use repeat::*;
+pub use resample::*;
+pub use resize::*;
 #[doc(hidden)]
 pub use row::{BLANK_ROW, differentiate, flops, of_signature};
 pub use row::{Row, Vjp};
@@ -89,6 +97,7 @@ pub use sequence::*;
 pub use shape::*;
 pub use slice::*;
 pub use state::*;
+pub use suppression::*;
 pub use topk::*;
 pub use unary::*;
 pub use upsample::*;
@@ -116,6 +125,7 @@ families!(
     control,
     conv_transpose,
     convolution,
+    crop,
     depth,
     elementwise,
     gather,
@@ -127,11 +137,14 @@ families!(
     pool,
     reduce,
     repeat,
+    resample,
+    resize,
     scatter,
     sequence,
     shape,
     slice,
     state,
+    suppression,
     topk,
     unary,
     upsample,

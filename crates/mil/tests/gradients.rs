@@ -11,17 +11,18 @@ mod gradients {
     pub mod arithmetic;
     pub mod case;
     pub mod check;
+    pub mod images;
     pub mod indexing;
     pub mod movement;
     pub mod products;
 }
 
 use gradients::case::Maker;
-use gradients::{arithmetic, check, indexing, movement, products};
+use gradients::{arithmetic, check, images, indexing, movement, products};
 
 /// All cases, family by family.
-const FAMILIES: [&[(&str, Maker)]; 4] =
-    [arithmetic::CASES, products::CASES, movement::CASES, indexing::CASES];
+const FAMILIES: [&[(&str, Maker)]; 5] =
+    [arithmetic::CASES, products::CASES, movement::CASES, indexing::CASES, images::CASES];
 
 #[test]
 fn arithmetic_has_the_gradients_of_central_differences() {
@@ -41,6 +42,11 @@ fn movement_has_the_gradients_of_central_differences() {
 #[test]
 fn indexing_has_the_gradients_of_central_differences() {
     check::all(indexing::CASES);
+}
+
+#[test]
+fn images_have_the_gradients_of_central_differences() {
+    check::all(images::CASES);
 }
 
 /// Whether an operand of the op may be of floating point.

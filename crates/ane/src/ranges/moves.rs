@@ -29,6 +29,8 @@ pub(super) fn range(site: &Site<'_>) -> Option<Interval> {
         | "depth_to_space"
         | "space_to_depth"
         | "upsample_nearest_neighbor"
+        | "resize_nearest_neighbor"
+        | "crop"
         | "max_pool" => site.parameter("x"),
         "concat" | "stack" => site.parameter("values"),
         "band_part" => site.parameter("x").map(|x| x.hull(Interval::ZERO)),
