@@ -219,11 +219,8 @@ impl CropResize {
         match (indices.known_integers(), images.known()) {
             (Some(known), Some(images)) => {
                 let length = usize::try_from(images).unwrap_or(usize::MAX);
-                known.iter().try_for_each(|&at| {
-                    movement::index("box_indices", at, length.min(isize::MAX as usize), false)
-                        .map(drop)
-                        .map_err(|error| error.found(format!("there are {images} images")))
-                })
+                let length = length.min(isize::MAX as usize);
+                known.iter().try_for_each(|&at| movement::index("box_indices", at, length, false).map(drop))
             }
             _ => Ok(()),
         }

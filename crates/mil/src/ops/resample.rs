@@ -82,8 +82,11 @@ struct Sampling {
 fn word<T: Copy>(parameter: &str, given: &str, words: &[(&str, T)]) -> Result<T, OpError> {
     words.iter().find(|(word, _)| *word == given).map(|&(_, value)| value).ok_or_else(|| {
         let words: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-        OpError::rule(parameter, format!("must be {}", words.join(" or ")))
-            .found(format!("found \"{given}\""))
+        let all = match words.split_last() {
+            Some((last, rest)) if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
+            _ => words.concat(),
+        };
+        OpError::rule(parameter, format!("must be {all}")).found(format!("found \"{given}\""))
     })
 }
 
@@ -274,7 +277,10 @@ impl Affine {
         match matrix.shape().0[..] {
             [of, six] if six.agrees_with(Dim::Known(6)) && fits(of) => {}
             _ => {
-                let message = format!("must be [{batch}, 6], or [1, 6]");
+                let message = match batch {
+                    Dim::Known(1) => "must be [1, 6]".to_string(),
+                    batch => format!("must be [{batch}, 6] or [1, 6]"),
+                };
                 return Err(OpError::rule("transform_matrix", message).found(format!("found {}", matrix.ty)));
             }
         }
