@@ -32,6 +32,7 @@ mod control;
 mod conv_transpose;
 mod convolution;
 mod copy;
+mod crop;
 mod cut;
 mod depth;
 mod dtypes;
@@ -56,6 +57,8 @@ mod recurrent;
 mod reduce;
 mod refusal;
 mod repeat;
+mod resample;
+mod resize;
 mod response;
 mod row;
 pub(crate) mod rules;
@@ -64,6 +67,8 @@ mod sequence;
 mod shape;
 mod slice;
 mod state;
+mod suppression;
+mod taps;
 #[cfg(test)]
 mod testing;
 mod topk;
@@ -84,6 +89,7 @@ pub use constexpr::*;
 pub use control::*;
 pub use conv_transpose::*;
 pub use convolution::*;
+pub use crop::*;
 pub use depth::*;
 pub use dtypes::*;
 pub use einsum::*;
@@ -105,6 +111,8 @@ pub use recurrent::*;
 pub use reduce::*;
 pub use refusal::{BlockFault, OpError};
 pub use repeat::*;
+pub use resample::*;
+pub use resize::*;
 pub use response::*;
 #[doc(hidden)]
 pub use row::{BLANK_ROW, differentiate, flops, of_signature, without_raw, write_out};
@@ -114,6 +122,7 @@ pub use sequence::*;
 pub use shape::*;
 pub use slice::*;
 pub use state::*;
+pub use suppression::*;
 pub use topk::*;
 pub use trigonometry::*;
 pub use unary::*;
@@ -147,6 +156,7 @@ families!(
     control,
     conv_transpose,
     convolution,
+    crop,
     depth,
     einsum,
     elementwise,
@@ -164,12 +174,15 @@ families!(
     recurrent,
     reduce,
     repeat,
+    resample,
+    resize,
     response,
     scatter,
     sequence,
     shape,
     slice,
     state,
+    suppression,
     topk,
     trigonometry,
     unary,

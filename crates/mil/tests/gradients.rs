@@ -12,6 +12,7 @@ mod gradients {
     pub mod arithmetic;
     pub mod case;
     pub mod check;
+    pub mod images;
     pub mod indexing;
     pub mod movement;
     pub mod products;
@@ -19,16 +20,17 @@ mod gradients {
 }
 
 use gradients::case::Maker;
-use gradients::{activations, arithmetic, check, indexing, movement, products, recurrent};
+use gradients::{activations, arithmetic, check, images, indexing, movement, products, recurrent};
 
 /// All cases, family by family.
-const FAMILIES: [&[(&str, Maker)]; 6] = [
+const FAMILIES: [&[(&str, Maker)]; 7] = [
     activations::CASES,
     arithmetic::CASES,
     products::CASES,
     recurrent::CASES,
     movement::CASES,
     indexing::CASES,
+    images::CASES,
 ];
 
 #[test]
@@ -59,6 +61,11 @@ fn movement_has_the_gradients_of_central_differences() {
 #[test]
 fn indexing_has_the_gradients_of_central_differences() {
     check::all(indexing::CASES);
+}
+
+#[test]
+fn images_have_the_gradients_of_central_differences() {
+    check::all(images::CASES);
 }
 
 /// Whether an operand of the op may be of floating point.

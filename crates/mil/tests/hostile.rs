@@ -53,6 +53,17 @@ const WORDS: [&str; 23] = [
     "chw,whr->chr",
 ];
 
+/// Words that only one parameter takes, by how often they are tried.
+const WORDS_OF: [(&str, &[&str]); 5] = [
+    ("sampling_mode", &["bilinear", "bilinear", "nearest", "DEFAULT", "OFFSET_CORNERS"]),
+    ("padding_mode", &["constant", "constant", "border", "reflection", "symmetric"]),
+    ("coordinates_mode", &["unnormalized", "normalized_minus_one_to_one", "normalized_minus_one_to_one"]),
+    ("box_coordinate_mode", &["CORNERS_HEIGHT_FIRST", "CENTER_SIZE_WIDTH_FIRST"]),
+    ("interpolation_mode", &["LINEAR", "NEAREST_NEIGHBOR"]),
+];
+/// Shapes that only one op takes.
+const SHAPES: [&[usize]; 4] = [&[1, 6], &[1, 4], &[2, 1, 4, 1, 1], &[1, 1, 5, 1, 1]];
+
 /// Choices made by the numbers that the test is given, one after the other.
 struct Choices<'a> {
     numbers: std::iter::Cycle<std::slice::Iter<'a, u32>>,
@@ -72,10 +83,11 @@ impl Choices<'_> {
     /// Dimensions, of this rank if one is given.
     fn dims(&mut self, rank: Option<usize>) -> Vec<usize> {
         let first = self.first.clone().unwrap_or_default();
-        let dims = match self.below(6) {
+        let dims = match self.below(7) {
             0 | 1 if !first.is_empty() => vec![first.len()],
             2 if first.len() > 1 => vec![first[1]],
             3 => first,
+            4 | 5 => self.of(&SHAPES).to_vec(),
             _ => Vec::new(),
         };
         if dims.is_empty() || rank.is_some_and(|rank| rank != dims.len()) {
@@ -86,14 +98,21 @@ impl Choices<'_> {
     }
 }
 
-fn tensor(dtype: DType, dims: &[usize], choices: &mut Choices<'_>) -> Option<Tensor> {
+fn tensor(
+    dtype: DType,
+    dims: &[usize],
+    parameter: &ParameterDef,
+    choices: &mut Choices<'_>,
+) -> Option<Tensor> {
     let count = dims.iter().product();
     if dtype.is_float() {
         let values: Vec<f64> = (0..count).map(|_| choices.of(&FLOATS)).collect();
         return Tensor::from_f64(dtype, dims, &values).ok();
     }
     if dtype == DType::String {
-        let values = (0..count).map(|_| choices.of(&WORDS).to_string()).collect();
+        let own = WORDS_OF.iter().find(|(name, _)| *name == parameter.name).map(|(_, words)| *words);
+        let words = own.filter(|_| choices.below(4) > 0).unwrap_or(&WORDS);
+        let values = (0..count).map(|_| choices.of(words).to_string()).collect();
         return Tensor::from_values(dims, values).ok();
     }
     let (least, most) = dtype.integer_range().unwrap_or((0, 1));
@@ -122,7 +141,7 @@ fn operand(
     }
     choices.first.get_or_insert_with(|| dims.clone());
     let constant = parameter.kind.constant || choices.below(2) == 0;
-    Some(Operand { constant, ..Operand::constant(Arc::new(tensor(dtype, &dims, choices)?)) })
+    Some(Operand { constant, ..Operand::constant(Arc::new(tensor(dtype, &dims, parameter, choices)?)) })
 }
 
 fn operands(row: &'static OpDef, choices: &mut Choices<'_>) -> Option<Operands<'static>> {

@@ -34,6 +34,8 @@ pub(super) fn range(site: &Site<'_>) -> Option<Interval> {
         | "reverse_sequence"
         | "sliding_windows"
         | "upsample_nearest_neighbor"
+        | "resize_nearest_neighbor"
+        | "crop"
         | "max_pool" => site.parameter("x"),
         "concat" | "stack" => site.parameter("values"),
         "band_part" | "space_to_batch" => site.parameter("x").map(|x| x.hull(Interval::ZERO)),

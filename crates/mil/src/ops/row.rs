@@ -234,6 +234,8 @@ macro_rules! ops {
         )*
 
         /// Typed calls of the ops of this family.
+        // As many arguments as the op requires.
+        #[allow(clippy::too_many_arguments)]
         pub(super) mod typed_calls {
             #[allow(unused_imports)]
             use super::*;
