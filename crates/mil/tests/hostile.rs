@@ -65,8 +65,10 @@ const ACTIVATIONS: &[&str] = &["tanh", "sigmoid", "relu", "linear"];
 /// Shapes that only one op takes.
 const SHAPES: [&[usize]; 4] = [&[1, 6], &[1, 4], &[2, 1, 4, 1, 1], &[1, 1, 5, 1, 1]];
 
-/// Dimensions of operands that must fit one another, op by op.
-const FITTING: [(&str, &[(&str, &[usize])]); 5] = [
+/// Dimensions of operands by the names of their parameters.
+type Fitting = &'static [(&'static str, &'static [usize])];
+/// Those of operands that must fit one another, op by op.
+const FITTING: [(&str, Fitting); 5] = [
     (
         "rnn",
         &[
@@ -109,7 +111,7 @@ struct Choices<'a> {
     /// The dimensions of the op's first operand, which those of the others often depend on.
     first: Option<Vec<usize>>,
     /// Those that its operands have by name.
-    fitting: &'static [(&'static str, &'static [usize])],
+    fitting: Fitting,
 }
 
 impl Choices<'_> {
