@@ -3,11 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use anemone_ane::chips::Chips;
-use anemone_ane::ranges::{self, Assumptions, NamedRange};
-use anemone_ane::rules;
-use anemone_mil::error::{ErrorKind, Errors};
-use anemone_mil::verify::{count, verify_known};
-use anemone_mil::weights::{WeightDirectory, WeightSource};
+use anemone_ane::ranges::{Assumptions, NamedRange};
+use anemone_mil::verify::count;
+use anemone_mil::weights::WeightDirectory;
+use anemone_model::check::{self, Checked, Checks};
 use serde::Serialize;
 
 use crate::common::cost::operations;
@@ -58,7 +57,7 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
         let sound = match Source::read(path) {
             Ok(source) => check(&source, weights.as_ref(), &assumptions, args, output),
             Err(error) => {
-                findings::source_error(path, &error, output);
+                findings::source_error(path, error, output);
                 false
             }
         };
@@ -82,45 +81,14 @@ fn check(
     args: &Args,
     output: &Output,
 ) -> bool {
-    if let Err(error) = assumptions.verify(&source.program) {
-        output.failure(&Failure::new(format!("{}: {error}", source.path.display())));
-        return false;
-    }
-    let (mut warnings, mut errors) = (source.warnings.clone(), Errors::default());
-    // The rules name ops that are not known otherwise.
-    let verified = match (source.verify(), args.chip) {
-        (Ok(verified), _) => Some(verified),
-        (Err(found), Some(_)) => {
-            errors = found;
-            verify_known(source.program.clone()).ok()
-        }
-        (Err(found), None) => {
-            errors = found;
-            None
+    let checks = Checks { weights, chips: args.chip, assumptions };
+    let Checked { warnings, errors } = match check::check(source, &checks) {
+        Ok(checked) => checked,
+        Err(error) => {
+            output.failure(&Failure::new(format!("{}: {error}", source.path.display())));
+            return false;
         }
     };
-    if let Some(verified) = &verified {
-        warnings.extend(verified.warnings());
-        if let Some(chips) = args.chip {
-            // R21 and R50 say it.
-            warnings = warnings.without(ErrorKind::OmittedParameter);
-            let found = rules::check(verified, chips);
-            let blobs = weights.map(|weights| weights as &dyn WeightSource);
-            let found = ranges::refine(found, verified, chips, assumptions, blobs);
-            let (refused, doubtful) = rules::as_errors(&found);
-            errors.extend(&refused);
-            warnings.extend(&doubtful);
-        }
-    } else {
-        warnings = Errors::default();
-    }
-    // A model's weights belong to it.
-    let own = source.model.is_some().then(|| WeightDirectory::new(&source.model_path));
-    if let (true, Some(Err(found))) =
-        (verified.is_some(), weights.or(own.as_ref()).map(|weights| source.verify_blobs(weights)))
-    {
-        errors.extend(&found);
-    }
     let sound = findings::all(source, &warnings, &errors, args.warnings_are_errors, output);
     if sound {
         let all = &source.program.functions;

@@ -7,7 +7,6 @@ pub(crate) mod failure;
 pub(crate) mod files;
 pub(crate) mod findings;
 pub(crate) mod flags;
-pub(crate) mod foreign;
 pub(crate) mod interrupt;
 pub(crate) mod legal;
 pub(crate) mod memory;
@@ -16,9 +15,9 @@ pub(crate) mod output;
 pub(crate) mod random;
 pub(crate) mod runtime;
 pub(crate) mod simulator;
-pub(crate) mod source;
 pub(crate) mod tokenizer;
 pub(crate) mod weight_files;
 
+pub(crate) use anemone_model::source;
 pub(crate) use failure::Failure;
 pub(crate) use output::{Output, Verbosity};

@@ -55,7 +55,7 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
             out.display()
         )));
     }
-    let source = Source::load_stage(&args.file, args.model.as_deref())?;
+    let source = Source::read_stage(&args.file, args.model.as_deref())?;
     let weights = source.weights(args.weights.as_deref())?;
     refuse_overwriting([out], &source.files)?;
     container::refuse_within(out, source.files.iter().map(PathBuf::as_path))?;

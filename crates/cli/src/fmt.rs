@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use anemone_mil::text;
 use anemone_mil::verify::count;
 use serde::Serialize;
 
@@ -45,7 +44,7 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
         let source = match Source::read(path) {
             Ok(source) => source,
             Err(error) => {
-                findings::source_error(path, &error, output);
+                findings::source_error(path, error, output);
                 failed += 1;
                 continue;
             }
@@ -70,7 +69,7 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
 
 /// Whether the file differs from what `fmt` prints.
 fn one(path: &Path, source: &Source, args: &Args, output: &Output) -> Result<bool, Failure> {
-    let formatted = format(source);
+    let formatted = source.formatted();
     let changed = formatted != source.text;
     let json = |text| Line { file: path, ok: true, changed, text };
     if args.write {
@@ -89,13 +88,4 @@ fn one(path: &Path, source: &Source, args: &Args, output: &Output) -> Result<boo
         (false, false) => output.raw(&formatted),
     }
     Ok(changed)
-}
-
-/// The program as text, ending in a newline if its file does.
-fn format(source: &Source) -> String {
-    let mut text = text::write_with_comments(&source.program, &source.comments);
-    if !source.text.ends_with('\n') && text.ends_with('\n') {
-        text.pop();
-    }
-    text
 }

@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use anemone_lm::programs::normalization;
-use anemone_mil::grad::{Pair, Request, differentiate};
+use anemone_mil::grad::{Pair, Request};
 use anemone_mil::program::{Function, LiteralValue, Program};
 use anemone_mil::text;
 use anemone_mil::weights::{WeightDirectory, WeightSource};
+use anemone_model::gradients::{gradient, program_of};
 use serde::Serialize;
 
 use crate::common::files::{self, atomic_write, refuse_overwriting, serialize_path};
@@ -58,23 +58,20 @@ struct Line<'a> {
 /// When the program is not sound, a name stands for nothing that can be differentiated, an op on the way has no
 /// gradient, a weight file is missing, or a file cannot be written or would replace one that is read.
 pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
-    let source = Source::load(&args.file)?;
+    let source = Source::read(&args.file)?;
     let verified = source.verified()?;
     let function = source.function(args.function.as_deref())?;
     let names = |names: &[String]| names.iter().map(|name| name.trim().to_string()).collect::<Vec<_>>();
     let (of, wrt, constant) = (names(&args.of), names(&args.wrt), names(&args.constant));
     let recompute = names(&args.recompute);
-    let recognized = normalization::recognize(function, verified.program().version);
-    let rules: Vec<_> = recognized.iter().map(|norm| (norm, norm.input(), norm.rule())).collect();
-    let groups = rules.iter().map(|(norm, input, rule)| norm.group(input, rule)).collect();
     let request = Request {
         of: of.iter().map(String::as_str).collect(),
         wrt: wrt.iter().map(String::as_str).collect(),
         constant: constant.iter().map(String::as_str).collect(),
         recompute: recompute.iter().map(String::as_str).collect(),
-        groups,
+        groups: Vec::new(),
     };
-    let Pair { forward, backward } = differentiate(&verified, &function.name, &request)?;
+    let Pair { forward, backward } = gradient(&verified, function, &request)?;
 
     let from = source.weights(args.weights.as_deref())?;
     let copies = copies(&[&forward, &backward], &from, &WeightDirectory::new(&args.out))?;
@@ -124,8 +121,7 @@ fn copies(
 }
 
 fn write(path: &Path, function: Function, like: &Program, output: &Output) -> Result<(), Failure> {
-    let mut program = Program { functions: Vec::new(), ..like.clone() };
-    program.functions.push(function);
+    let program = program_of(function, like);
     files::replace(path, text::write(&program).as_bytes())?;
     let function = &program.functions[0];
     let names = |ids: &[anemone_mil::program::ValueId]| {

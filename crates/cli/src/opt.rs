@@ -8,13 +8,12 @@ use std::sync::Arc;
 use anemone_ane::chips::Chips;
 use anemone_ane::legalize::{self, Legalized};
 use anemone_ane::rules::{self, Rule};
-use anemone_mil::error::{Error, Errors, Spans};
-use anemone_mil::passes::{self, PassError, Rewritten, Unbaked};
+use anemone_mil::error::{Error, Errors};
+use anemone_mil::passes::Unbaked;
 use anemone_mil::tensor::Tensor;
-use anemone_mil::text::{self, Comments};
-use anemone_mil::types::TensorType;
-use anemone_mil::verify::{Verified, verify_known};
+use anemone_mil::text;
 use anemone_mil::weights::{WeightDirectory, WeightSource};
+use anemone_model::passes::{Draft, PassInput, PassInputs, PassName, Passed};
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use serde::Serialize;
 
@@ -25,7 +24,7 @@ use crate::common::{Failure, Output, npy, weight_files};
 mod flags;
 mod store;
 
-use flags::{Given, GivenInput, PassName};
+use flags::{Given, GivenInput};
 
 /// Flags of `opt`.
 #[derive(Debug, clap::Args)]
@@ -74,9 +73,8 @@ struct Line<'a> {
 /// When the program is not sound, a pass is not given what it needs or what it makes is not sound, a weight cannot be
 /// read, or a file cannot be written or would replace one that is read.
 pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
-    let source = Source::load(&args.file)?;
-    let program = verify_known(source.program.clone());
-    let program = program.map_err(|errors| Failure::Program(source.render(&errors)))?;
+    let source = Source::read(&args.file)?;
+    let draft = Draft::of(&source)?;
     args.check()?;
     let weights = source.weights(args.weights.as_deref())?;
     let function = match args.passes.iter().any(|pass| pass.changes_one_function()) {
@@ -90,14 +88,12 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
         weights: &weights,
         function: &function,
         inputs: &inputs,
-        program,
-        comments: source.comments.clone(),
-        spans: source.spans.clone(),
+        draft,
         unbaked: Vec::new(),
         changes: Vec::new(),
     };
     args.passes.iter().try_for_each(|pass| work.apply(*pass, output))?;
-    let Work { program, comments, unbaked, changes, .. } = work;
+    let Work { draft: Draft { program, comments, .. }, unbaked, changes, .. } = work;
     let arrays = unbaked_arrays(args, &unbaked, &weights, output)?;
     let read = args.inputs.iter().filter_map(GivenInput::file).chain(source.files.iter().cloned());
     let read: Vec<PathBuf> = read
@@ -175,15 +171,8 @@ impl Args {
     }
 }
 
-/// An input's type, and its value where one is given.
-struct Input {
-    name: String,
-    ty: TensorType,
-    value: Option<Arc<Tensor>>,
-}
-
 /// What is given for inputs; a value has the element type that its input has.
-fn read_inputs(args: &Args, source: &Source, function: &str) -> Result<Vec<Input>, Failure> {
+fn read_inputs(args: &Args, source: &Source, function: &str) -> Result<Vec<PassInput>, Failure> {
     let mut inputs = Vec::with_capacity(args.inputs.len());
     for GivenInput { name, given } in &args.inputs {
         let (ty, value) = match given {
@@ -201,7 +190,7 @@ fn read_inputs(args: &Args, source: &Source, function: &str) -> Result<Vec<Input
                 (value.ty(), Some(Arc::new(value)))
             }
         };
-        inputs.push(Input { name: name.clone(), ty, value });
+        inputs.push(PassInput { name: name.clone(), ty, value });
     }
     Ok(inputs)
 }
@@ -213,27 +202,25 @@ struct Work<'a> {
     weights: &'a WeightDirectory,
     /// The function that passes change which change only one.
     function: &'a str,
-    inputs: &'a [Input],
-    program: Verified,
-    comments: Comments,
-    spans: Spans,
+    inputs: &'a [PassInput],
+    draft: Draft,
     unbaked: Vec<Unbaked>,
     changes: Vec<String>,
 }
 
 impl Work<'_> {
     fn apply(&mut self, pass: PassName, output: &Output) -> Result<(), Failure> {
-        let (rewritten, legalized) = match pass {
-            PassName::Legalize => {
-                let legalized = self.legalized().map_err(|error| self.failure(error))?;
-                (legalized.rewritten.clone(), Some(legalized))
-            }
-            pass => (self.rewritten(pass).map_err(|error| self.failure(error))?, None),
+        let weights = self.args.weights.as_ref().map(|_| self.weights as &dyn WeightSource);
+        let given = PassInputs {
+            function: self.function,
+            inputs: self.inputs,
+            constants: &self.args.constants,
+            chips: self.args.chip,
+            weights,
         };
-        let Rewritten { program, ids, changes } = rewritten;
-        self.comments = self.comments.follow(self.program.program(), &ids);
-        self.spans = self.spans.follow(self.program.program(), program.program(), &ids);
-        self.program = program;
+        let passed = self.draft.apply(self.source, pass, &given)?;
+        let Passed { changes, unbaked, legalized } = passed;
+        self.unbaked.extend(unbaked);
         if let Some(legalized) = legalized {
             self.tell_of(&legalized, output);
         }
@@ -247,49 +234,6 @@ impl Work<'_> {
         Ok(())
     }
 
-    fn rewritten(&mut self, pass: PassName) -> Result<Rewritten, PassError> {
-        let program = &self.program;
-        match pass {
-            PassName::Specialize => {
-                let present = |name: &str| {
-                    let function = program.program().function(self.function);
-                    function.is_none_or(|(_, f)| f.body.inputs.iter().any(|&id| f.value(id).name == name))
-                };
-                // What was baked before is no input any more.
-                let inputs = self.inputs.iter().filter(|input| input.value.is_none() || present(&input.name));
-                let types: Vec<(&str, TensorType)> =
-                    inputs.map(|input| (input.name.as_str(), input.ty.clone())).collect();
-                passes::specialize(program, self.function, &types)
-            }
-            PassName::DeadCode => passes::dead_code(program),
-            PassName::CommonSubexpressions => passes::common_subexpressions(program),
-            PassName::FoldConstants => match self.args.weights {
-                Some(_) => passes::fold_constants(program, Some(self.weights), passes::FOLD_WEIGHTS_BUDGET),
-                None => passes::fold_constants(program, None, passes::FOLD_BUDGET),
-            },
-            PassName::Bake => {
-                let values =
-                    self.inputs.iter().filter_map(|input| Some((&*input.name, input.value.clone()?)));
-                passes::bake(program, self.function, &values.collect::<Vec<_>>())
-            }
-            PassName::Unbake => {
-                let names: Vec<&str> = self.args.constants.iter().map(String::as_str).collect();
-                let (rewritten, unbaked) = passes::unbake(program, self.function, &names)?;
-                self.unbaked.extend(unbaked);
-                Ok(rewritten)
-            }
-            PassName::Dialect(version) => passes::dialect(program, version),
-            PassName::Engine(pass) => pass.apply(program, self.args.chip.unwrap_or(Chips::ALL)),
-            PassName::Legalize => self.legalized().map(|legalized| legalized.rewritten),
-        }
-    }
-
-    /// The program as chips take it, and where it still does not keep their rules.
-    fn legalized(&self) -> Result<Legalized, PassError> {
-        let weights = self.args.weights.as_ref().map(|_| self.weights as &dyn WeightSource);
-        legalize::legalize(&self.program, self.args.chip.unwrap_or(Chips::ALL), weights)
-    }
-
     /// Warns of what legalisation could not mend.
     fn tell_of(&self, legalized: &Legalized, output: &Output) {
         let (errors, warnings) = rules::as_errors(&legalized.findings);
@@ -300,7 +244,7 @@ impl Work<'_> {
             output.message(all.render(
                 &self.source.path.display().to_string(),
                 &self.source.text,
-                &self.spans,
+                &self.draft.spans,
             ));
         }
         let broken: BTreeSet<u8> = legalized.findings.iter().map(|finding| finding.rule.number).collect();
@@ -320,18 +264,6 @@ impl Work<'_> {
             output.message(format_args!(
                 "`{name}` is in a weight file, which is read only with `--weights`: ops cut or reshape it"
             ));
-        }
-    }
-
-    /// The failure of a pass; mistakes in what it made are shown where they come from.
-    fn failure(&self, error: PassError) -> Failure {
-        match error {
-            PassError::Unsound(unsound) => {
-                let spans = self.spans.follow(self.program.program(), &unsound.program, &unsound.ids);
-                let path = self.source.path.display().to_string();
-                Failure::Program(unsound.errors.render(&path, &self.source.text, &spans))
-            }
-            other => other.into(),
         }
     }
 }

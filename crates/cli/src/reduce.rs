@@ -70,7 +70,7 @@ enum ReduceError {
 /// When the program is not sound, the command cannot be started or does not succeed for the program as it is, or a file
 /// cannot be written or would replace one that is read.
 pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
-    let source = Source::load(&args.file)?;
+    let source = Source::read(&args.file)?;
     let program = verify_known(source.program.clone());
     let program = program.map_err(|errors| Failure::Program(source.render(&errors)))?;
     let directory = source.model_path.as_path();

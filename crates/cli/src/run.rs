@@ -91,7 +91,7 @@ struct Line<'a> {
 /// the runtime refuses the program, or a result cannot be written or would replace a file that is read.
 pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     args.simulator.refuse_without_simulator(args.runtime)?;
-    let source = Source::load(&args.file)?;
+    let source = Source::read(&args.file)?;
     let verified = Arc::new(source.verified()?);
     let function = source.function(args.function.as_deref())?;
     let inputs = Inputs::new(function, &args.inputs)?;

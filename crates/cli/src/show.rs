@@ -68,7 +68,7 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
         model::print_pipeline(&pipeline, &args.file, output);
         return Ok(());
     }
-    let source = Source::load(&args.file)?;
+    let source = Source::read(&args.file)?;
     refuse_overwriting(&args.dot, &source.files)?;
     let verified = source.verify();
     let described = args.function.as_deref().map(|name| source.function(Some(name))).transpose()?;

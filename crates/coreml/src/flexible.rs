@@ -15,7 +15,7 @@ use anemone_mil::program::{Dialect, Function, Literal, LiteralValue, Program};
 use anemone_mil::tensor::Tensor;
 use anemone_mil::types::{DType, Dim, Shape, TensorType, Type};
 
-use crate::description::{ColorSpace, Feature, FeatureKind, ImageFeature, ImageSizes};
+use crate::description::{Feature, FeatureKind, ImageFeature, ImageSizes};
 use crate::description::{ModelDescription, Shapes, Signature, SizeRange};
 
 /// The attribute's name.
@@ -77,10 +77,7 @@ fn signed(size: u64) -> i64 {
 
 /// An image is a tensor: one, its colours, its height, its width.
 fn of_image(image: &ImageFeature) -> Option<Flexible> {
-    let channels = match image.color_space {
-        ColorSpace::Rgb | ColorSpace::Bgr => 3,
-        _ => 1,
-    };
+    let channels = image.channels() as u64;
     let one = |size: u64| SizeRange { lower: size, upper: signed(size) };
     let shapes = match &image.sizes {
         ImageSizes::Fixed => return None,

@@ -90,6 +90,27 @@ pub(crate) fn tanh<R: Real, S: Simd>(x: R) -> R {
     (if magnitude < R::of(0.25) { near } else { far }).signed_like(x)
 }
 
+/// eˣ − 1: the series near 0, where the difference would cancel.
+#[inline(always)]
+pub(crate) fn exp_minus_one<R: Real, S: Simd>(x: R) -> R {
+    let series = polynomial::<R, S, 8>(
+        x,
+        [
+            1.0 / 362_880.0,
+            1.0 / 40_320.0,
+            1.0 / 5_040.0,
+            1.0 / 720.0,
+            1.0 / 120.0,
+            1.0 / 24.0,
+            1.0 / 6.0,
+            0.5,
+        ],
+    );
+    let near = (x * x).multiply_add::<S>(series, x);
+    let far = x.exponential::<S>() - R::of(1.0);
+    (if x.magnitude() < R::of(0.25) { near } else { far }).signed_like(x)
+}
+
 /// 1 / (1 + e⁻ˣ) without the loss of the sum's last bits where e⁻ˣ is large.
 #[inline(always)]
 pub(crate) fn logistic<R: Real, S: Simd>(x: R) -> R {

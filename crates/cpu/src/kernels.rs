@@ -164,13 +164,15 @@ pub(crate) fn choose(
     match row.name {
         "identity" | "reshape" | "expand_dims" | "squeeze" => alias(row, operands, results),
         "conv" | "matmul" | "linear" => product::product(row, operands, threads),
-        "add" | "sub" | "mul" | "real_div" | "floor_div" | "maximum" | "minimum" | "pow" | "equal"
-        | "not_equal" | "less" | "less_equal" | "greater" | "greater_equal" | "select" => {
-            binary::binary(row.name, operands, results)
-        }
+        "add" | "sub" | "mul" | "real_div" | "floor_div" | "mod" | "maximum" | "minimum" | "pow"
+        | "equal" | "not_equal" | "less" | "less_equal" | "greater" | "greater_equal" | "select"
+        | "threshold" => binary::binary(row.name, operands, results),
         "abs" | "sign" | "square" | "sqrt" | "rsqrt" | "inverse" | "log" | "exp" | "exp2" | "sin" | "cos"
-        | "erf" | "floor" | "ceil" | "round" | "clip" | "relu" | "tanh" | "sigmoid" | "silu" | "gelu"
-        | "softplus" => unary::unary(row, operands),
+        | "tan" | "acos" | "asin" | "atan" | "atanh" | "erf" | "floor" | "ceil" | "round" | "clip"
+        | "relu" | "tanh" | "sigmoid" | "silu" | "gelu" | "softplus" | "elu" | "leaky_relu"
+        | "linear_activation" | "clamped_relu" | "relu6" | "scaled_tanh" | "sigmoid_hard" | "softsign"
+        | "thresholded_relu" => unary::unary(row, operands),
+        "prelu" => binary::prelu(operands),
         "reduce_sum" | "reduce_mean" | "reduce_max" | "reduce_min" | "reduce_sum_square" => {
             reduce::reduction(row, operands)
         }

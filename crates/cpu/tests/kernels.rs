@@ -30,7 +30,7 @@ proptest! {
 
     #[test]
     fn binary(seed: u64, dtype in float(), shapes in broadcasting(), constant: [bool; 2],
-              op in select(vec!["add", "sub", "mul", "real_div", "floor_div", "maximum", "minimum", "pow",
+              op in select(vec!["add", "sub", "mul", "real_div", "floor_div", "mod", "maximum", "minimum", "pow",
                                 "equal", "not_equal", "less", "less_equal", "greater", "greater_equal"])) {
         let (x, y) = (special(seed, dtype, &shapes.0), special(seed ^ 1, dtype, &shapes.1));
         Case::new(op, vec![("x", x), ("y", y)]).constants(&constant).check()?;
@@ -54,12 +54,12 @@ proptest! {
     fn unary(seed: u64, dtype in float(), shape in shape(),
              op in select(vec!["abs", "sign", "square", "sqrt", "rsqrt", "inverse", "log", "exp", "exp2",
                                "erf", "floor", "ceil", "round", "relu", "tanh", "sigmoid", "silu",
-                               "softplus", "gelu"])) {
+                               "softplus", "gelu", "relu6", "softsign", "acos", "asin", "atan", "atanh"])) {
         Case::new(op, vec![("x", special(seed, dtype, &shape))]).check()?;
     }
 
     #[test]
-    fn periodic(seed: u64, dtype in float(), shape in shape(), op in select(vec!["sin", "cos"])) {
+    fn periodic(seed: u64, dtype in float(), shape in shape(), op in select(vec!["sin", "cos", "tan"])) {
         Case::new(op, vec![("x", ordinary(seed, dtype, &shape))]).check()?;
     }
 
@@ -79,6 +79,25 @@ proptest! {
             _ => Case::new("gelu", vec![("x", x)]).with("mode", mode("SIGMOID_APPROXIMATION")),
         };
         case.check()?;
+    }
+
+    #[test]
+    fn rectifiers(seed: u64, dtype in float(), shape in shape(), alpha in -2.0..2.0f64, beta in -2.0..2.0f64,
+                  op in select(vec!["elu", "leaky_relu", "linear_activation", "clamped_relu", "scaled_tanh",
+                                    "sigmoid_hard", "threshold", "thresholded_relu"])) {
+        let scalar = |value| Tensor::from_f64(dtype, &[], &[value]).unwrap();
+        let mut case = Case::new(op, vec![("x", special(seed, dtype, &shape))]).with("alpha", scalar(alpha));
+        if ["linear_activation", "clamped_relu", "scaled_tanh", "sigmoid_hard"].contains(&op) {
+            case = case.with("beta", scalar(beta));
+        }
+        case.check()?;
+    }
+
+    #[test]
+    fn slopes_of_channels(seed: u64, dtypes in (float(), float()), dims: [u8; 4]) {
+        let shape = dims.map(|length| 1 + usize::from(length) % 19);
+        let alpha = ordinary(seed ^ 1, dtypes.1, &shape[1..2]);
+        Case::new("prelu", vec![("x", special(seed, dtypes.0, &shape))]).with("alpha", alpha).check()?;
     }
 
     #[test]

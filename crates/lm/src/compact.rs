@@ -13,7 +13,7 @@ use rayon::prelude::*;
 
 use crate::config::ModelConfig;
 use crate::data::{Batch, Dataset, IGNORE_INDEX, Tokens};
-use crate::model::{CLASSIFIER, EMBEDDING, Model, ModelError, Parameter, allocate};
+use crate::model::{CLASSIFIER, EMBEDDING, Model, ModelError, Parameter, allocate, no_gradient};
 use crate::optimizer::Moments;
 
 /// Tokens that are looked at in one go by one thread.
@@ -112,7 +112,7 @@ impl CompactVocab {
                 name: name.clone(),
                 shape: shape.clone(),
                 values: Vec::new(),
-                gradient: Vec::new(),
+                gradient: no_gradient(),
                 moments: Moments { first: Vec::new(), second: Vec::new() },
                 decay: *decay,
             };
@@ -147,13 +147,13 @@ impl CompactVocab {
         };
         let moments =
             Moments { first: rows(&parameter.moments.first)?, second: rows(&parameter.moments.second)? };
-        let (values, gradient) = (rows(&parameter.values)?, allocate(&shape, std::iter::repeat(0.0))?);
+        let values = rows(&parameter.values)?;
         let absent =
             parameter.values.chunks(dim).zip(&self.compact).filter(|(_, compact)| **compact == ABSENT);
         let absent_shape = [self.compact.len() - self.whole.len(), dim];
         let absent = allocate(&absent_shape, absent.flat_map(|(row, _)| row).copied())?;
         self.absent.push((parameter.name.clone(), absent));
-        Ok(Parameter { shape, values, gradient, moments, ..parameter })
+        Ok(Parameter { shape, values, gradient: no_gradient(), moments, ..parameter })
     }
 
     /// Rows of the compact model and rows of absent tokens in the whole model's order; zeros where there are none.

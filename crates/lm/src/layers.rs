@@ -217,8 +217,8 @@ impl LayersRunner {
     }
 
     /// Goes back through the layers, after [`LayersRunner::run_for_gradients`] of the same x. `take` is given each
-    /// layer's number and the gradients of its parameters, in their order, from the last layer to the first. Returns
-    /// the gradient of x.
+    /// layer's number and the gradients of its parameters, in their order, from the last layer to the first; it may keep
+    /// them and leave other tensors. Returns the gradient of x.
     ///
     /// # Errors
     ///
@@ -226,13 +226,13 @@ impl LayersRunner {
     pub fn backward(
         &mut self,
         x: &Tensor,
-        mut take: impl FnMut(usize, &[Tensor]) -> Result<(), LayersError>,
+        mut take: impl FnMut(usize, &mut [Tensor]) -> Result<(), LayersError>,
     ) -> Result<Option<&Tensor>, LayersError> {
         let Some(training) = &mut self.training else { return Ok(None) };
         for index in (0..self.layers.len()).rev() {
             let x = if index == 0 { x } else { &self.layers[index - 1].results[0] };
             training.layer_backward(x, &self.layers[index])?;
-            take(index, &training.gradients[1..])?;
+            take(index, &mut training.gradients[1..])?;
             std::mem::swap(&mut training.d_y, &mut training.gradients[0]);
         }
         Ok(Some(&training.d_y))

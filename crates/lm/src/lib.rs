@@ -50,7 +50,7 @@
 //!     assert!(totals.loss < last_loss);
 //!     last_loss = totals.loss;
 //!
-//!     let mut gradient = vec![0.0; weights.len()];
+//!     let mut gradient = vec![0.0_f32; weights.len()];
 //!     embedding::scatter_add(&dlogits, vocab, &batch.inputs, 1.0 / scale, &mut gradient)?;
 //!     let norm = global_norm([&gradient[..]]);
 //!     if loss_scale.update(norm) {

@@ -6,12 +6,15 @@
 use std::ops::Range;
 
 use anemone_mil::mapped::room_for;
+use anemone_mil::tensor::Tensor;
 use anemone_mil::types::{DType, TensorType};
+use half::f16;
 use thiserror::Error;
 
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::config::ModelConfig;
-use crate::optimizer::Moments;
+use crate::device::{accumulate, values};
+use crate::optimizer::{AdamW, Moments, sum_of_squares};
 use crate::programs::layer::{LayerParameter, Role, layer_parameters};
 use crate::random::Random;
 
@@ -149,8 +152,9 @@ pub struct Parameter {
     pub shape: Vec<usize>,
     /// Row-major values.
     pub values: Vec<f32>,
-    /// The gradient of the last step, times its loss scale; not part of checkpoints.
-    pub gradient: Vec<f32>,
+    /// The gradient of the last step, times its loss scale, as fp32 sums or as the device gave it; empty before the first
+    /// step, and not part of checkpoints.
+    pub gradient: Tensor,
     /// Mean and mean squared gradient.
     pub moments: Moments,
     /// Whether weight decay applies.
@@ -170,7 +174,7 @@ impl Parameter {
         };
         let moments = Moments { first: zeros()?, second: zeros()? };
         let Description { name, decay, .. } = description;
-        Ok(Parameter { gradient: zeros()?, name, shape: description.shape, values, moments, decay })
+        Ok(Parameter { gradient: no_gradient(), name, shape: description.shape, values, moments, decay })
     }
 
     /// With these values, which are as many as the shape has, and an optimizer that has seen no step.
@@ -178,7 +182,7 @@ impl Parameter {
         let Description { name, shape, decay, .. } = description;
         let zeros = || allocate(&shape, std::iter::repeat(0.0));
         let moments = Moments { first: zeros()?, second: zeros()? };
-        Ok(Parameter { gradient: zeros()?, name, shape, values, moments, decay })
+        Ok(Parameter { gradient: no_gradient(), name, shape, values, moments, decay })
     }
 
     fn load(description: Description, checkpoint: &Checkpoint) -> Result<Parameter, ModelError> {
@@ -187,9 +191,65 @@ impl Parameter {
         let values = |name: &str| allocate(&shape, checkpoint.tensor(name, &shape)?.iter().copied());
         let moments = Moments { first: values(&first)?, second: values(&second)? };
         let values = values(&name)?;
-        let gradient = allocate(&shape, std::iter::repeat(0.0))?;
-        Ok(Parameter { name, shape, values, gradient, moments, decay })
+        Ok(Parameter { name, shape, values, gradient: no_gradient(), moments, decay })
     }
+
+    /// The gradient as fp32 numbers that can be added to: zeros where there is none.
+    ///
+    /// # Errors
+    ///
+    /// When the system has no memory for them.
+    pub fn gradient_sums(&mut self) -> Result<&mut [f32], ModelError> {
+        if self.gradient.dtype() != DType::Fp32 || self.gradient.len() != self.values.len() {
+            let refused = || ModelError::Memory(TensorType::new(DType::Fp32, &self.shape));
+            let mut sums = Tensor::zeros(DType::Fp32, &[self.values.len()]).ok_or_else(refused)?;
+            accumulate(&self.gradient, sums.as_mut_slice().unwrap_or_default(), true);
+            self.gradient = sums;
+        }
+        Ok(self.gradient.as_mut_slice().unwrap_or_default())
+    }
+
+    /// Takes over a device's gradient: instead of the one that was there, where it is the `first`, or added to it.
+    ///
+    /// The first is not copied. The tensors are exchanged, so that `gradient` is left with one of its type or, the first
+    /// time, an empty one.
+    ///
+    /// # Errors
+    ///
+    /// When the system has no memory for fp32 sums.
+    pub(crate) fn take_gradient(&mut self, gradient: &mut Tensor, first: bool) -> Result<(), ModelError> {
+        if first && (self.gradient.is_empty() || self.gradient.has_type(&gradient.ty())) {
+            std::mem::swap(&mut self.gradient, gradient);
+        } else {
+            accumulate(gradient, self.gradient_sums()?, first);
+        }
+        Ok(())
+    }
+
+    /// The sum of the squares of the gradient's elements.
+    pub fn gradient_squares(&self) -> f64 {
+        match self.gradient.dtype() {
+            DType::Fp16 => sum_of_squares::<f16>(values(&self.gradient)),
+            _ => sum_of_squares::<f32>(values(&self.gradient)),
+        }
+    }
+
+    /// An update of the weights by the gradient, see [`AdamW::update`].
+    ///
+    /// # Panics
+    /// If there is no gradient yet.
+    pub fn update(&mut self, adamw: &AdamW, update: u64, lr: f64, factor: f32) {
+        let Parameter { values: weights, gradient, moments, .. } = self;
+        match gradient.dtype() {
+            DType::Fp16 => adamw.update::<f16>(update, lr, factor, values(gradient), weights, moments),
+            _ => adamw.update::<f32>(update, lr, factor, values(gradient), weights, moments),
+        }
+    }
+}
+
+/// The gradient of a parameter that has had no step.
+pub(crate) fn no_gradient() -> Tensor {
+    Tensor::vector(Vec::<f32>::new())
 }
 
 /// The names of a parameter's moments in checkpoints.

@@ -192,10 +192,10 @@ impl Network {
         let Network { config, layers, head, x, hidden } = self;
         let y = layers.run_for_gradients(x)?;
         let (loss, head) = head.step(as_head_sees(config, y, hidden), &batch.targets, scale)?;
-        accumulate(head.dgain, &mut model.parameter_mut(NORM_GAIN)?.gradient, first);
-        accumulate(head.dembed, &mut model.parameter_mut(classifier(&config.model))?.gradient, first);
+        accumulate(head.dgain, model.parameter_mut(NORM_GAIN)?.gradient_sums()?, first);
+        accumulate(head.dembed, model.parameter_mut(classifier(&config.model))?.gradient_sums()?, first);
         if first && !config.model.tied {
-            model.parameter_mut(EMBEDDING)?.gradient.fill(0.0);
+            model.parameter_mut(EMBEDDING)?.gradient_sums()?.fill(0.0);
         }
         let mut sequence = config.train.positions();
         let mut d_x = head.dx;
@@ -205,13 +205,13 @@ impl Network {
             let parameters = layer_parameters(&config.model);
             let d_first = layers.backward(x, |layer, gradients| {
                 for (parameter, gradient) in model.layer_mut(layer, &parameters)?.iter_mut().zip(gradients) {
-                    accumulate(gradient, &mut parameter.gradient, first);
+                    parameter.take_gradient(gradient, first)?;
                 }
                 Ok(())
             })?;
             d_x = d_first.unwrap_or(d_x);
         }
-        let embedding = &mut model.parameter_mut(EMBEDDING)?.gradient;
+        let embedding = model.parameter_mut(EMBEDDING)?.gradient_sums()?;
         with_element!(config.train.dtype, E => {
             scatter(values::<E>(d_x), &batch.inputs, sequence, config.model.dim, embedding)?;
         });

@@ -1,8 +1,11 @@
 //! What turns gradients into better weights: AdamW, gradient clipping, the learning-rate schedule and the loss
 //! scale. All of it on fp32 master weights, whatever dtype the device computes in.
 
+use pulp::Arch;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
+
+use crate::element::DeviceElement;
 
 /// Elements handled as one piece of parallel work. Sums are formed per piece and then in order, so results do
 /// not depend on the number of threads.
@@ -21,7 +24,7 @@ const CHUNK: usize = 1 << 14;
 /// use anemone_lm::optimizer::{AdamW, Moments};
 /// let adamw = AdamW::default();
 /// let (mut weights, mut moments) = ([1.0], Moments::new(1));
-/// adamw.update(1, 0.1, 1.0, &[0.5], &mut weights, &mut moments);
+/// adamw.update(1, 0.1, 1.0, &[0.5_f32], &mut weights, &mut moments);
 /// // The first update moves by the learning rate against the gradient's sign, plus lr·λ of the weight.
 /// assert!((weights[0] - (1.0 - 0.1 * 0.01 - 0.1)).abs() < 1e-6);
 /// ```
@@ -63,45 +66,86 @@ impl Moments {
 impl AdamW {
     /// Applies update number `update` (the first is 1) to one tensor of weights.
     ///
-    /// `gradient_factor` multiplies the gradient first: 1 / loss scale times the clip factor, in one pass.
+    /// The gradient is as the device gave it, or fp32 sums; `gradient_factor` multiplies it first: 1 / loss scale times
+    /// the clip factor, in one pass.
     /// A skipped step is not an update and does not count in `update`.
     ///
     /// # Panics
     /// If the four slices differ in length: their sizes come from one model.
-    pub fn update(
+    pub fn update<E: DeviceElement>(
         &self,
         update: u64,
         lr: f64,
         gradient_factor: f32,
-        gradient: &[f32],
+        gradient: &[E],
         weights: &mut [f32],
         moments: &mut Moments,
     ) {
         assert_eq!(weights.len(), gradient.len());
         assert_eq!(weights.len(), moments.first.len());
         assert_eq!(weights.len(), moments.second.len());
-        let n = update.max(1) as f64;
-        // v̂ and m̂ are never formed: √v̂ + ε = √v · root_factor + ε.
-        let root_factor = (1.0 / (1.0 - self.beta2.powf(n)).sqrt()) as f32;
-        let step_size = (lr / (1.0 - self.beta1.powf(n))) as f32;
-        let keep = (1.0 - lr * self.weight_decay) as f32;
-        let (beta1, beta2, eps) = (self.beta1 as f32, self.beta2 as f32, self.eps as f32);
-        let (fresh1, fresh2) = ((1.0 - self.beta1) as f32, (1.0 - self.beta2) as f32);
-
+        let step = Step::new(self, update, lr, gradient_factor);
         let pieces = weights
             .par_chunks_mut(CHUNK)
             .zip(gradient.par_chunks(CHUNK))
             .zip(moments.first.par_chunks_mut(CHUNK))
             .zip(moments.second.par_chunks_mut(CHUNK));
         pieces.for_each(|(((weights, gradient), first), second)| {
-            let elements = weights.iter_mut().zip(gradient).zip(first).zip(second);
-            for (((weight, gradient), first), second) in elements {
-                let g = gradient * gradient_factor;
-                *first = beta1 * *first + fresh1 * g;
-                *second = beta2 * *second + fresh2 * (g * g);
-                *weight = keep * *weight - step_size * *first / (second.sqrt() * root_factor + eps);
+            let strips = weights.chunks_mut(STRIP).zip(gradient.chunks(STRIP));
+            for ((weights, gradient), (first, second)) in
+                strips.zip(first.chunks_mut(STRIP).zip(second.chunks_mut(STRIP)))
+            {
+                let mut wide = [0.0; STRIP];
+                let wide = &mut wide[..gradient.len()];
+                E::widen(gradient, wide);
+                Arch::new().dispatch(
+                    #[inline(always)]
+                    || step.apply(wide, weights, first, second),
+                );
             }
         });
+    }
+}
+
+/// Elements that are converted to fp32 at a time, in the first cache.
+const STRIP: usize = 1024;
+
+/// The numbers of one update, which are the same for all weights.
+struct Step {
+    gradient_factor: f32,
+    beta: [f32; 2],
+    fresh: [f32; 2],
+    eps: f32,
+    keep: f32,
+    step_size: f32,
+    root_factor: f32,
+}
+
+impl Step {
+    fn new(adamw: &AdamW, update: u64, lr: f64, gradient_factor: f32) -> Step {
+        let n = update.max(1) as f64;
+        Step {
+            gradient_factor,
+            beta: [adamw.beta1 as f32, adamw.beta2 as f32],
+            fresh: [(1.0 - adamw.beta1) as f32, (1.0 - adamw.beta2) as f32],
+            eps: adamw.eps as f32,
+            keep: (1.0 - lr * adamw.weight_decay) as f32,
+            // v̂ and m̂ are never formed: √v̂ + ε = √v · root_factor + ε.
+            step_size: (lr / (1.0 - adamw.beta1.powf(n))) as f32,
+            root_factor: (1.0 / (1.0 - adamw.beta2.powf(n)).sqrt()) as f32,
+        }
+    }
+
+    #[inline(always)]
+    fn apply(&self, gradient: &[f32], weights: &mut [f32], first: &mut [f32], second: &mut [f32]) {
+        let elements = weights.iter_mut().zip(gradient).zip(first).zip(second);
+        for (((weight, gradient), first), second) in elements {
+            let g = gradient * self.gradient_factor;
+            *first = self.beta[0] * *first + self.fresh[0] * g;
+            *second = self.beta[1] * *second + self.fresh[1] * (g * g);
+            *weight =
+                self.keep * *weight - self.step_size * *first / (second.sqrt() * self.root_factor + self.eps);
+        }
     }
 }
 
@@ -109,23 +153,43 @@ impl AdamW {
 ///
 /// Squares of finite fp32 numbers cannot overflow in f64, so the norm is finite exactly when every element is:
 /// it is also the check that the loss scale wants.
-pub fn global_norm<'a>(gradients: impl IntoIterator<Item = &'a [f32]>) -> f64 {
-    let sum = |gradient: &[f32]| -> f64 {
-        let pieces: Vec<f64> = gradient.par_chunks(CHUNK).map(sum_of_squares).collect();
-        pieces.iter().sum()
-    };
-    gradients.into_iter().map(sum).sum::<f64>().sqrt()
+pub fn global_norm<'a, E: DeviceElement>(gradients: impl IntoIterator<Item = &'a [E]>) -> f64 {
+    gradients.into_iter().map(sum_of_squares).sum::<f64>().sqrt()
 }
 
-/// Eight sums side by side, so that one addition need not wait for the last.
-fn sum_of_squares(values: &[f32]) -> f64 {
-    let mut lanes = [0.0f64; 8];
-    for values in values.chunks(lanes.len()) {
-        for (lane, &x) in lanes.iter_mut().zip(values) {
-            *lane += f64::from(x) * f64::from(x);
+/// The sum of the squares of a gradient's elements, as [`global_norm`] takes the root of it for all gradients.
+pub fn sum_of_squares<E: DeviceElement>(gradient: &[E]) -> f64 {
+    let piece = |values: &[E]| -> f64 {
+        let mut sums = [0.0f64; LANES];
+        for values in values.chunks(STRIP) {
+            let mut wide = [0.0; STRIP];
+            let wide = &mut wide[..values.len()];
+            E::widen(values, wide);
+            Arch::new().dispatch(
+                #[inline(always)]
+                || add_squares(wide, &mut sums),
+            );
+        }
+        sums.iter().sum()
+    };
+    let pieces: Vec<f64> = gradient.par_chunks(CHUNK).map(piece).collect();
+    pieces.iter().sum()
+}
+
+/// Sums side by side, so that one addition need not wait for the last.
+const LANES: usize = 32;
+
+#[inline(always)]
+fn add_squares(values: &[f32], sums: &mut [f64; LANES]) {
+    let (blocks, rest) = values.as_chunks::<LANES>();
+    for values in blocks {
+        for (sum, &x) in sums.iter_mut().zip(values) {
+            *sum += f64::from(x) * f64::from(x);
         }
     }
-    lanes.iter().sum()
+    for (sum, &x) in sums.iter_mut().zip(rest) {
+        *sum += f64::from(x) * f64::from(x);
+    }
 }
 
 /// What to multiply gradients of a global norm by so that it is at most `max_norm`: as

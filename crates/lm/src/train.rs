@@ -18,7 +18,7 @@ use crate::head::Runtimes;
 use crate::log::Record;
 use crate::model::{Model, ModelError, Parameter};
 use crate::network::{Gradients, Network, NetworkError};
-use crate::optimizer::{AdamW, LossScale, Schedule, clip_factor, global_norm};
+use crate::optimizer::{AdamW, LossScale, Schedule, clip_factor};
 use crate::random::Random;
 
 /// Why training cannot go on.
@@ -238,7 +238,8 @@ impl Trainer {
         }
         // The gradients are sums over the batches of a step, of the means of each.
         let scaled = f64::from(scale) * train.accumulate as f64;
-        let norm = global_norm(self.model.parameters.iter().map(|parameter| &*parameter.gradient)) / scaled;
+        let squares: f64 = self.model.parameters.iter().map(Parameter::gradient_squares).sum();
+        let norm = squares.sqrt() / scaled;
         if !norm.is_finite() && self.loss_scale.is_least() {
             return Err(TrainError::NoGradients { loss, step: self.step + 1, lr: train.lr });
         }
@@ -336,9 +337,10 @@ impl Trainer {
 
     fn apply(&mut self, lr: f64, factor: f32) {
         let decay = self.config.train.weight_decay;
-        for Parameter { values, gradient, moments, decay: decays, .. } in &mut self.model.parameters {
-            let adamw = AdamW { weight_decay: if *decays { decay } else { 0.0 }, ..AdamW::default() };
-            adamw.update(self.updates, lr, factor, gradient, values, moments);
+        for parameter in &mut self.model.parameters {
+            let weight_decay = if parameter.decay { decay } else { 0.0 };
+            let adamw = AdamW { weight_decay, ..AdamW::default() };
+            parameter.update(&adamw, self.updates, lr, factor);
         }
     }
 }

@@ -226,6 +226,37 @@ fn a_resumed_run_repeats_every_loss_to_the_bit() {
     assert_eq!(resumed.validation_loss().unwrap().to_bits(), whole.validation_loss().unwrap().to_bits());
 }
 
+/// From the largest loss scale, with which this model's gradients overflow: steps change nothing until the scale has been
+/// halved often enough, and from there on training goes on as from a scale that fits.
+#[test]
+fn the_loss_scale_recovers_from_an_overflow() {
+    use anemone_lm::optimizer::LossScale;
+    let config = small(DeviceDtype::Fp16);
+    let mut checkpoint = trainer(config.clone()).checkpoint().unwrap();
+    let largest = format!(r#"{{"scale":{:.1},"good_steps":0,"growth_interval":500}}"#, LossScale::MAX);
+    checkpoint.metadata.insert("loss_scale".to_string(), largest);
+    let mut overflowing = Trainer::resume(config.clone(), data(&config), runtimes(), &checkpoint).unwrap();
+    let before = overflowing.model().parameters.iter().map(|p| p.values.clone()).collect::<Vec<_>>();
+    let mut scale = LossScale::MAX;
+    let mut skipped = 0;
+    let mut losses = Vec::new();
+    for _ in 0..12 {
+        let record = overflowing.step().unwrap();
+        assert_eq!(record.loss_scale, scale);
+        if record.grad_norm.is_finite() {
+            losses.push(record.loss);
+            continue;
+        }
+        assert!(losses.is_empty(), "it overflows after step {} with {scale}", record.step);
+        let unchanged =
+            overflowing.model().parameters.iter().zip(&before).all(|(p, before)| p.values == *before);
+        assert!(unchanged, "a step is made with gradients that are not finite");
+        (skipped, scale) = (skipped + 1, scale / 2.0);
+    }
+    assert!(skipped > 0 && losses.len() > 3, "{skipped} steps are skipped, {losses:?}");
+    assert!(losses.last() < losses.first(), "{losses:?}");
+}
+
 #[test]
 fn a_checkpoint_with_numbers_that_no_run_writes_is_refused() {
     use anemone_lm::checkpoint::CheckpointError;

@@ -403,7 +403,7 @@ impl Joint {
                 self.apply_group(inputs, *output, *rule)?;
                 continue;
             }
-            self.op(id)?;
+            pull_back(&mut self.builder, &mut self.gradients, &self.active, id)?;
         }
         let mut shared: HashMap<ValueId, usize> = HashMap::new();
         for gradient in names.wrt.iter().filter_map(|wrt| self.gradients.get(wrt)) {
@@ -435,47 +435,6 @@ impl Joint {
         Ok(())
     }
 
-    /// Appends the gradients of an op's operands.
-    fn op(&mut self, id: OpId) -> Result<(), GradError> {
-        let function = self.builder.function();
-        let op = function.op(id).clone();
-        let wanted = op.results.iter().any(|result| self.gradients.contains_key(result));
-        if op.name == CONST || !wanted {
-            return Ok(());
-        }
-        let value = op.results.first().map(|&result| function.value(result).name.clone()).unwrap_or_default();
-        let no_gradient = |reason: &str| GradError::NoGradient {
-            op: op.name.clone(),
-            value: value.clone(),
-            reason: reason.to_string(),
-        };
-        let Some(row) = crate::ops::lookup(&op.name, op.opset.unwrap_or(function.opset)) else {
-            return Err(no_gradient("it is not known here"));
-        };
-        if !op.blocks.is_empty() {
-            return Err(no_gradient("what blocks do depends on the run"));
-        }
-        // A plain number is no operand to the rule, which can give it nothing.
-        let plain = |(name, argument): (&str, &Argument)| {
-            let number = row.parameter(name).is_some_and(|parameter| parameter.kind.dtypes.is_some());
-            (number && argument.values().any(|id| self.active.contains(&id))).then(|| name.to_string())
-        };
-        if let Some(name) = op.arguments.iter().find_map(plain) {
-            return Err(no_gradient(&format!("its parameter `{name}` is a plain number to it")));
-        }
-        let rule = match row.gradient {
-            Gradient::Rule(rule) => rule,
-            Gradient::None(reason) => return Err(no_gradient(reason)),
-            Gradient::Unsaid => return Err(no_gradient("its operands or results are not of floating point")),
-        };
-        let fail =
-            |error| GradError::Rule { op: op.name.clone(), value: value.clone(), error: Box::new(error) };
-        let operands = bind::operands(&op, row, self.builder.facts()).map_err(fail)?;
-        let mut pullback =
-            Pullback::new(&mut self.builder, &mut self.gradients, &self.active, &op.results, &value);
-        rule(&operands, &mut pullback).map_err(fail)
-    }
-
     /// The gradient of what was asked for, bound to a value of its own; zeros where no result depends on it.
     /// `shared` says of how many each gradient is.
     fn gradient_of(
@@ -500,6 +459,50 @@ impl Joint {
             }
         }
     }
+}
+
+/// Appends the gradients of an op's operands; nothing, where none of its results has one.
+fn pull_back(
+    builder: &mut FunctionBuilder,
+    gradients: &mut HashMap<ValueId, ValueId>,
+    active: &HashSet<ValueId>,
+    id: OpId,
+) -> Result<(), GradError> {
+    let function = builder.function();
+    let op = function.op(id).clone();
+    let wanted = op.results.iter().any(|result| gradients.contains_key(result));
+    if op.name == CONST || !wanted {
+        return Ok(());
+    }
+    let value = op.results.first().map(|&result| function.value(result).name.clone()).unwrap_or_default();
+    let no_gradient = |reason: &str| GradError::NoGradient {
+        op: op.name.clone(),
+        value: value.clone(),
+        reason: reason.to_string(),
+    };
+    let Some(row) = crate::ops::lookup(&op.name, op.opset.unwrap_or(function.opset)) else {
+        return Err(no_gradient("it is not known here"));
+    };
+    if !op.blocks.is_empty() {
+        return Err(no_gradient("what blocks do depends on the run"));
+    }
+    // A plain number is no operand to the rule, which can give it nothing.
+    let plain = |(name, argument): (&str, &Argument)| {
+        let number = row.parameter(name).is_some_and(|parameter| parameter.kind.dtypes.is_some());
+        (number && argument.values().any(|id| active.contains(&id))).then(|| name.to_string())
+    };
+    if let Some(name) = op.arguments.iter().find_map(plain) {
+        return Err(no_gradient(&format!("its parameter `{name}` is a plain number to it")));
+    }
+    let rule = match row.gradient {
+        Gradient::Rule(rule) => rule,
+        Gradient::None(reason) => return Err(no_gradient(reason)),
+        Gradient::Unsaid => return Err(no_gradient("its operands or results are not of floating point")),
+    };
+    let fail = |error| GradError::Rule { op: op.name.clone(), value: value.clone(), error: Box::new(error) };
+    let operands = bind::operands(&op, row, builder.facts()).map_err(fail)?;
+    let mut pullback = Pullback::new(builder, gradients, active, &op.results, &value);
+    rule(&operands, &mut pullback).map_err(fail)
 }
 
 /// The values through which gradients go: of floating point, not held constant, and computed from what is

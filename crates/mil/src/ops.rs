@@ -20,8 +20,10 @@ use crate::types::{Dim, Opset, TensorType, Type};
 
 mod activation;
 mod arrange;
+mod attention;
 mod blocks;
 mod cast;
+mod channelwise;
 mod constexpr;
 mod control;
 mod conv_transpose;
@@ -42,9 +44,13 @@ mod one_hot;
 mod operand;
 mod parameter;
 mod pool;
+mod quantization;
+mod random;
+mod rectifier;
 mod reduce;
 mod refusal;
 mod repeat;
+mod response;
 mod row;
 pub(crate) mod rules;
 mod scatter;
@@ -55,13 +61,16 @@ mod state;
 #[cfg(test)]
 mod testing;
 mod topk;
+mod trigonometry;
 mod unary;
 mod upsample;
 
 pub use activation::*;
 pub use arrange::*;
+pub use attention::*;
 pub use blocks::{BlockMeaning, BlockRules, BlockType, RunBlocks, join as join_types, refine as refine_type};
 pub use cast::*;
+pub use channelwise::*;
 pub use constexpr::*;
 pub use control::*;
 pub use conv_transpose::*;
@@ -78,11 +87,15 @@ pub use one_hot::*;
 pub use operand::{Given, Operand, Operands};
 pub use parameter::{Carried, Constant, List, OperandForm, Parameter, ParameterKind, State};
 pub use pool::*;
+pub use quantization::*;
+pub use random::*;
+pub use rectifier::*;
 pub use reduce::*;
 pub use refusal::{BlockFault, OpError};
 pub use repeat::*;
+pub use response::*;
 #[doc(hidden)]
-pub use row::{BLANK_ROW, differentiate, flops, of_signature};
+pub use row::{BLANK_ROW, differentiate, flops, of_signature, without_raw};
 pub use row::{Row, Vjp};
 pub use scatter::*;
 pub use sequence::*;
@@ -90,6 +103,7 @@ pub use shape::*;
 pub use slice::*;
 pub use state::*;
 pub use topk::*;
+pub use trigonometry::*;
 pub use unary::*;
 pub use upsample::*;
 
@@ -111,7 +125,9 @@ macro_rules! families {
 families!(
     activation,
     arrange,
+    attention,
     cast,
+    channelwise,
     constexpr,
     control,
     conv_transpose,
@@ -125,14 +141,19 @@ families!(
     normalize,
     one_hot,
     pool,
+    quantization,
+    random,
+    rectifier,
     reduce,
     repeat,
+    response,
     scatter,
     sequence,
     shape,
     slice,
     state,
     topk,
+    trigonometry,
     unary,
     upsample,
 );
@@ -239,7 +260,8 @@ pub struct OpDef {
     /// Whether the results are lists; the type rule gives the tensor that keeps each, whose first dimension is the
     /// list's length.
     pub gives_list: bool,
-    /// Whether the op reads or writes a state, so that it may be neither left out nor moved.
+    /// Whether the op reads or writes a state, or draws numbers as if from one, so that it may be neither left out nor
+    /// moved.
     pub stateful: bool,
     /// Whether the first two operands may change places without a bit of the result changing, those of a NaN aside.
     pub commutative: bool,

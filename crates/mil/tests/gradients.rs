@@ -8,6 +8,7 @@
 use anemone_mil::ops::{self, Gradient, OpDef, OperandForm};
 
 mod gradients {
+    pub mod activations;
     pub mod arithmetic;
     pub mod case;
     pub mod check;
@@ -17,11 +18,16 @@ mod gradients {
 }
 
 use gradients::case::Maker;
-use gradients::{arithmetic, check, indexing, movement, products};
+use gradients::{activations, arithmetic, check, indexing, movement, products};
 
 /// All cases, family by family.
-const FAMILIES: [&[(&str, Maker)]; 4] =
-    [arithmetic::CASES, products::CASES, movement::CASES, indexing::CASES];
+const FAMILIES: [&[(&str, Maker)]; 5] =
+    [activations::CASES, arithmetic::CASES, products::CASES, movement::CASES, indexing::CASES];
+
+#[test]
+fn activations_have_the_gradients_of_central_differences() {
+    check::all(activations::CASES);
+}
 
 #[test]
 fn arithmetic_has_the_gradients_of_central_differences() {

@@ -27,7 +27,7 @@ const UNKNOWN: [Dim; 8] = [
     Dim::Known(1 << 46),
     Dim::Known(u64::MAX),
 ];
-const WORDS: [&str; 17] = [
+const WORDS: [&str; 18] = [
     "fp32",
     "constant",
     "reflect",
@@ -44,6 +44,7 @@ const WORDS: [&str; 17] = [
     "custom",
     "fp16",
     "int32",
+    "int8",
     "anything",
 ];
 

@@ -1,11 +1,11 @@
 """The parts of tests/ops/generate.py: printing, references, and one module of cases per family of ops."""
 
 from . import (
-    arrange, binary, cast, compression, control, depth, indexing, join, lists, normalize,
-    pool, products, reduce, scatter, shape, state, topk, unary, upsample,
+    arrange, attention, binary, cast, channelwise, compression, control, depth, indexing, join, lists, normalize, pool,
+    products, quantization, random, rectifier, reduce, response, scatter, shape, state, topk, unary, upsample,
 )
 
 FAMILIES = [
-    arrange, binary, cast, compression, control, depth, indexing, join, lists, normalize,
-    pool, products, reduce, scatter, shape, state, topk, unary, upsample,
+    arrange, attention, binary, cast, channelwise, compression, control, depth, indexing, join, lists, normalize, pool,
+    products, quantization, random, rectifier, reduce, response, scatter, shape, state, topk, unary, upsample,
 ]

@@ -110,6 +110,27 @@ def _floor_div():
     return cases
 
 
+def _mod():
+    """In f64 numpy's remainder is exact, and its sum with the divisor rounded once."""
+    op, exact = "mod", _in_f64(np.mod)
+    cases = _constants(op, exact)
+    for name, dtype in (("fp16", np.float16), ("fp32", np.float32)):
+        cases += _pairs(op, name, dtype, exact, low=-20, high=20)
+        values = np.array([7, -7, 7, -7, 6, -6, 0.5, -0.5, 0, 0], dtype)
+        divisors = np.array([2, 2, -2, -2, 3, -3, 1, 1, 2, -2], dtype)
+        cases.append(Case(op, f"{op}_{name}_signs", {"x": values, "y": divisors}, {}, exact(values, divisors)))
+        info = np.finfo(dtype)
+        edges = [float(info.max), -float(info.max), float(info.smallest_subnormal), 1.0, -0.75]
+        x, y = _grid(dtype, edges)
+        cases.append(Case(op, f"{op}_{name}_extremes", {"x": x, "y": y}, {}, exact(x, y)))
+    x, y = _grid(np.float16, SPECIAL)
+    cases.append(Case(op, f"{op}_fp16_special", {"x": x, "y": y}, {}, exact(x, y)))
+    x = np.array([7, -7, 7, -7, 6, -6, 0, 2147483647, -2147483648], np.int32)
+    y = np.array([2, 2, -2, -2, 3, -3, 5, -2147483648, 3], np.int32)
+    cases.append(Case(op, f"{op}_int32", {"x": x, "y": y}, {}, np.mod(x.astype(np.int64), y.astype(np.int64))))
+    return cases
+
+
 def _extremum(op, function):
     exact = _in_f64(function)
     cases = _pairs(op, "fp16", np.float16, exact) + _pairs(op, "fp32", np.float32, exact)
@@ -232,6 +253,7 @@ def files():
     yield "mul", "1.3", _arithmetic("mul", np.multiply)
     yield "real_div", "1.3", _real_div()
     yield "floor_div", "1.3", _floor_div()
+    yield "mod", "1.3", _mod()
     yield "maximum", "1.3", _extremum("maximum", np.maximum)
     yield "minimum", "1.3", _extremum("minimum", np.minimum)
     yield "pow", "1.3", _pow()

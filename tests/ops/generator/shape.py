@@ -258,6 +258,26 @@ def _fill_cases():
     ]
 
 
+def _fill_like_cases():
+    def of(label, shape, value, *, dtype=np.float16, **keywords):
+        ref_tensor = draw(f"fill_like_{label}", shape, dtype)
+        args = {} if value is None else {"value": value}
+        fill = np.float64(0) if value is None else value
+        wide = np.float64 if np.asarray(fill).dtype.kind == "f" else np.asarray(fill).dtype
+        return Case("fill_like", f"fill_like_{label}", {"ref_tensor": ref_tensor}, args,
+                    np.full(shape, fill).astype(wide), source="copied", **keywords)
+
+    return [
+        of("default", [2, 3], None),
+        of("fp16", [2, 2], np.float16(0.1), dtype=np.float32),
+        of("fp32", [3], np.float32(-2.7)),
+        of("int32", [2, 1], -7, dtype=np.bool_),
+        of("bool", [1, 3], True, dtype=np.int32),
+        of("rank_5", [1, 2, 1, 2, 2], np.float16(3)),
+        of("ios16", [2], np.float32(1), opset="ios16"),
+    ]
+
+
 def _shape_cases():
     def of(label, shape, **keywords):
         return move("shape", label, shape, {}, lambda x: np.array(x.shape), **keywords)
@@ -300,5 +320,6 @@ def files():
     yield "pad", "1.3", _pad_cases()
     yield "range_1d", "1.3", _range_1d_cases()
     yield "fill", "1.3", _fill_cases()
+    yield "fill_like", "1.3", _fill_like_cases()
     yield "shape", "1.3", _shape_cases()
     yield from _dialect_1_0()

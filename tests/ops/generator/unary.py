@@ -11,7 +11,7 @@ from .reference import f64
 FLOATS = {"fp16": np.float16, "fp32": np.float32}
 
 
-def _without(values, *excluded):
+def without(values, *excluded):
     """`excluded` are values; -0.0 means the negative zero only, nan every nan."""
     def same(a, b):
         return np.isnan(a) and np.isnan(b) or a == b and np.signbit(a) == np.signbit(b)
@@ -27,16 +27,18 @@ def _numpy(function):
     return apply
 
 
-def _unary(op, function, *, low=-4.0, high=4.0, wide=None, exclude=(), source="mpmath", args=None, label="",
-           peer=None, **keywords):
+def unary_cases(op, function, *, low=-4.0, high=4.0, wide=None, exclude=(), source="mpmath", args=None, label="",
+                peer=None, infers_scalars=True, **keywords):
     """Ranks 1 to 5 in fp16, fp32, special values, a scalar, and (`wide`) a larger range in fp16.
-    `peer` is the same function in torch."""
+    `args` are the other parameters, those of floating point as Python's numbers, which get the dtype of x.
+    `peer` is the same function in torch. `infers_scalars` says whether coremltools can evaluate it on scalars."""
     args = args or {}
     cases = []
 
     def add(name, x, opset="ios18"):
         name = "_".join(filter(None, [op, label, name]))
-        inputs, passed = ({"x": x}, args) if np.ndim(x) else ({}, {**args, "x": x})
+        typed = {key: x.dtype.type(arg) if isinstance(arg, float) else arg for key, arg in args.items()}
+        inputs, passed = ({"x": x}, typed) if np.ndim(x) else ({}, {**typed, "x": x})
         torch_value = None if peer is None else peer(torch.from_numpy(np.asarray(f64(x)))).numpy()
         cases.append(Case(op, name, inputs, passed, function(x), opset=opset, source=source,
                           torch_value=torch_value, **keywords))
@@ -49,8 +51,9 @@ def _unary(op, function, *, low=-4.0, high=4.0, wide=None, exclude=(), source="m
         add("fp16_wide", draw(f"{op}_{label}_wide", [2, 8], np.float16, *wide))
         add("fp32_wide", draw(f"{op}_{label}_wide_fp32", [2, 8], np.float32, *wide))
     for name, dtype in FLOATS.items():
-        add(f"{name}_special", _without(special_values(dtype), *exclude))
-    add("scalar", draw(f"{op}_{label}_scalar", [], np.float16, low, high)[()])
+        add(f"{name}_special", without(special_values(dtype), *exclude))
+    if infers_scalars:
+        add("scalar", draw(f"{op}_{label}_scalar", [], np.float16, low, high)[()])
     return cases
 
 
@@ -60,7 +63,7 @@ def _with_integers(op, function, values, cases):
 
 
 def _rounding(op, function):
-    cases = _unary(op, _numpy(function), low=-8, high=8, source="numpy f64")
+    cases = unary_cases(op, _numpy(function), low=-8, high=8, source="numpy f64")
     halves = np.array([0.5, 1.5, 2.5, 3.5, -0.5, -1.5, -2.5, 0.49975586, -0.49975586, 1023.5, 1024.5, -2047.0,
                        0.99951172, -0.99951172], np.float16)
     cases.append(Case(op, f"{op}_fp16_halves", {"x": halves}, {}, _numpy(function)(halves)))
@@ -82,7 +85,7 @@ def _with_epsilon(op, function, *, low, high, exclude):
         return function(f64(x) + _default_epsilon(op, np.asarray(x).dtype))
 
     # Value inference adds in the dtype of x, so compare with a few roundings of the sum.
-    cases = _unary(op, default, low=low, high=high, exclude=exclude, slack=8.0)
+    cases = unary_cases(op, default, low=low, high=high, exclude=exclude, slack=8.0)
     for name, dtype in FLOATS.items():
         zero = np.array([0.0, -0.0], dtype)
         cases.append(Case(op, f"{op}_{name}_of_zero", {"x": zero}, {}, default(zero), source="mpmath"))
@@ -110,7 +113,7 @@ def _gelu():
         if mode == "TANH_APPROXIMATION":
             keywords["value_inference"] = "x cubed overflows in fp16"
             keywords["peer"] = lambda x: F.gelu(x, approximate="tanh")
-        cases += _unary(op, function, wide=(-9, 9), **keywords)
+        cases += unary_cases(op, function, wide=(-9, 9), **keywords)
     x = draw("gelu_default_mode", [2, 5])
     cases.append(Case(op, "gelu_default_mode", {"x": x}, {}, reference.gelu_exact(x), source="mpmath",
                       absolute=4e-3))
@@ -152,37 +155,42 @@ def _logical_not():
 
 
 def _exp2():
-    cases = _unary("exp2", reference.exp2, wide=(-24, 15.9))
+    cases = unary_cases("exp2", reference.exp2, wide=(-24, 15.9))
     return _with_integers("exp2", lambda x: 2**x, [0, 1, 2, 10, 24, 30], cases)
 
 
 def files():
     yield "abs", "1.3", _with_integers("abs", np.abs, [0, -7, 7, -2147483647, 2147483647],
-                                       _unary("abs", _numpy(np.abs), source="numpy f64"))
+                                       unary_cases("abs", _numpy(np.abs), source="numpy f64"))
     yield "sign", "1.3", _with_integers("sign", np.sign, [0, -7, 7, -2147483648],
-                                        _unary("sign", _numpy(np.sign), source="numpy f64",
+                                        unary_cases("sign", _numpy(np.sign), source="numpy f64",
                                                exclude=[np.nan]))
     yield "square", "1.3", _with_integers("square", np.square, [0, -7, 7, 46340, -46340],
-                                          _unary("square", _numpy(np.square), source="numpy f64"))
-    yield "exp", "1.3", _unary("exp", reference.exp, wide=(-17, 11.08))
+                                          unary_cases("square", _numpy(np.square), source="numpy f64"))
+    yield "exp", "1.3", unary_cases("exp", reference.exp, wide=(-17, 11.08))
     yield "exp2", "1.3", _exp2()
     yield "log", "1.3", _with_epsilon("log", reference.log, low=1.5, high=60, exclude=[])
-    yield "sqrt", "1.3", _unary("sqrt", reference.sqrt, low=0, high=60)
+    yield "sqrt", "1.3", unary_cases("sqrt", reference.sqrt, low=0, high=60)
     yield "rsqrt", "1.3", _with_epsilon("rsqrt", reference.rsqrt, low=0.05, high=60, exclude=[])
     yield "inverse", "1.3", _with_epsilon("inverse", lambda x: _numpy(np.reciprocal)(x), low=0.1, high=30,
                                           exclude=[])
-    yield "sin", "1.3", _unary("sin", reference.sin, wide=(-300, 300), absolute=2e-3)
-    yield "cos", "1.3", _unary("cos", reference.cos, wide=(-300, 300), absolute=2e-3)
-    yield "sinh", "1.3", _unary("sinh", reference.sinh, wide=(-11.7, 11.7), peer=torch.sinh)
-    yield "cosh", "1.3", _unary("cosh", reference.cosh, wide=(-11.7, 11.7), peer=torch.cosh)
-    yield "tanh", "1.3", _unary("tanh", reference.tanh, wide=(-12, 12))
-    yield "erf", "1.3", _unary("erf", reference.erf, wide=(-6, 6))
-    yield "sigmoid", "1.3", _unary("sigmoid", reference.sigmoid, wide=(-20, 20), peer=torch.sigmoid)
-    yield "relu", "1.3", _unary("relu", _numpy(lambda x: np.maximum(x, 0.0)), source="numpy f64",
+    yield "sin", "1.3", unary_cases("sin", reference.sin, wide=(-300, 300), absolute=2e-3)
+    yield "cos", "1.3", unary_cases("cos", reference.cos, wide=(-300, 300), absolute=2e-3)
+    yield "tan", "1.3", unary_cases("tan", reference.tan, wide=(-300, 300), absolute=2e-3, peer=torch.tan)
+    for op, function, peer in (("acos", reference.acos, torch.acos), ("asin", reference.asin, torch.asin),
+                               ("atanh", reference.atanh, torch.atanh)):
+        yield op, "1.3", unary_cases(op, function, low=-1, high=1, wide=(-1.25, 1.25), peer=peer)
+    yield "atan", "1.3", unary_cases("atan", reference.atan, wide=(-3000, 3000), peer=torch.atan)
+    yield "sinh", "1.3", unary_cases("sinh", reference.sinh, wide=(-11.7, 11.7), peer=torch.sinh)
+    yield "cosh", "1.3", unary_cases("cosh", reference.cosh, wide=(-11.7, 11.7), peer=torch.cosh)
+    yield "tanh", "1.3", unary_cases("tanh", reference.tanh, wide=(-12, 12))
+    yield "erf", "1.3", unary_cases("erf", reference.erf, wide=(-6, 6))
+    yield "sigmoid", "1.3", unary_cases("sigmoid", reference.sigmoid, wide=(-20, 20), peer=torch.sigmoid)
+    yield "relu", "1.3", unary_cases("relu", _numpy(lambda x: np.maximum(x, 0.0)), source="numpy f64",
                                 exclude=[-0.0])
-    yield "silu", "1.3", _unary("silu", reference.silu, wide=(-20, 20), exclude=[-np.inf], peer=F.silu)
+    yield "silu", "1.3", unary_cases("silu", reference.silu, wide=(-20, 20), exclude=[-np.inf], peer=F.silu)
     yield "gelu", "1.3", _gelu()
-    yield "softplus", "1.3", _unary("softplus", reference.softplus, wide=(-20, 20), absolute=4e-3)
+    yield "softplus", "1.3", unary_cases("softplus", reference.softplus, wide=(-20, 20), absolute=4e-3)
     yield "clip", "1.3", _clip()
     yield "floor", "1.3", _rounding("floor", np.floor)
     yield "ceil", "1.3", _rounding("ceil", np.ceil)

@@ -1,8 +1,11 @@
 //! Bounds through ops on single elements.
 
-use std::f64::consts::FRAC_2_SQRT_PI;
+use std::f64::consts::{FRAC_2_SQRT_PI, FRAC_PI_2};
 
-use anemone_mil::ops::{Clip, Inverse, Log, Rsqrt};
+use anemone_mil::ops::{
+    ClampedRelu, Clip, Elu, Inverse, LeakyRelu, LinearActivation, Log, Rsqrt, ScaledTanh, SigmoidHard,
+    ThresholdedRelu,
+};
 use anemone_mil::types::DType;
 
 use super::{Interval, Site};
@@ -14,7 +17,7 @@ const LEAST_SILU: f64 = -0.2785;
 /// What an elementwise op gives; `None` for other ops.
 pub(super) fn range(site: &Site<'_>) -> Option<Interval> {
     let float = site.dtype().is_some_and(DType::is_float);
-    one(site, float).or_else(|| two(site, float))
+    one(site, float).or_else(|| rectifier(site)).or_else(|| two(site, float)).or_else(|| quantized(site))
 }
 
 /// Ops on one element.
@@ -26,7 +29,7 @@ fn one(site: &Site<'_>, float: bool) -> Option<Interval> {
         "sigmoid" => x()?.rising(|x| 1.0 / (1.0 + (-x).exp())),
         "silu" => gated(x()?, LEAST_SILU),
         "gelu" => gated(x()?, LEAST_GELU),
-        "softplus" => x()?.rising(|x| x.max(0.0) + (-x.abs()).exp().ln_1p()),
+        "softplus" => softplus(x()?),
         "abs" => x()?.magnitude(),
         "sign" => x()?.rising(|x| if x == 0.0 { 0.0 } else { x.signum() }),
         "square" => squared(x()?),
@@ -42,6 +45,12 @@ fn one(site: &Site<'_>, float: bool) -> Option<Interval> {
         "sin" | "cos" => Interval::symmetric(1.0),
         "sinh" => x()?.rising(f64::sinh),
         "cosh" => x()?.magnitude().rising(f64::cosh),
+        // Its poles are everywhere where x is not known to lie between two.
+        "tan" if x()?.largest() < FRAC_PI_2 => x()?.rising(f64::tan),
+        "acos" => arc(x()?.negated()).plus(Interval::point(FRAC_PI_2)).widened(1.0),
+        "asin" => arc(x()?),
+        "atan" => x()?.rising(f64::atan),
+        "atanh" => x()?.rising(|x| x.clamp(-1.0, 1.0).atanh()),
         "erf" => x()?.rising(|x| (x * FRAC_2_SQRT_PI).clamp(-1.0, 1.0)).hull(Interval::ZERO),
         "floor" => x()?.rising(f64::floor),
         "ceil" => x()?.rising(f64::ceil),
@@ -56,12 +65,73 @@ fn one(site: &Site<'_>, float: bool) -> Option<Interval> {
     })
 }
 
+/// Activations of pieces.
+fn rectifier(site: &Site<'_>) -> Option<Interval> {
+    let x = || site.parameter("x");
+    Some(match site.op.name.as_str() {
+        "elu" => two_sided(x()?, Interval::point(site.bound::<Elu>()?.alpha), f64::exp_m1),
+        "leaky_relu" => two_sided(x()?, Interval::point(site.bound::<LeakyRelu>()?.alpha), |x| x),
+        "prelu" => two_sided(x()?, site.parameter("alpha")?, |x| x),
+        "softplus_parametric" => {
+            softplus(x()?.times(site.parameter("beta")?)).times(site.parameter("alpha")?)
+        }
+        "linear_activation" => {
+            let LinearActivation { alpha, beta, .. } = site.bound()?;
+            straight(x()?, alpha, beta)
+        }
+        "clamped_relu" => {
+            let ClampedRelu { alpha, beta, .. } = site.bound()?;
+            two_sided(x()?, Interval::point(alpha), |x| x).rising(|x| x.min(beta))
+        }
+        "relu6" => x()?.rising(|x| x.clamp(0.0, 6.0)),
+        "scaled_tanh" => {
+            let ScaledTanh { alpha, beta, .. } = site.bound()?;
+            x()?.times(Interval::point(beta)).rising(f64::tanh).times(Interval::point(alpha))
+        }
+        "sigmoid_hard" => {
+            let SigmoidHard { alpha, beta, .. } = site.bound()?;
+            straight(x()?, alpha, beta).rising(|x| x.clamp(0.0, 1.0))
+        }
+        "softsign" => x()?.rising(|x| if x.is_infinite() { x.signum() } else { x / (1.0 + x.abs()) }),
+        "threshold" => {
+            let (x, alpha) = (x()?, site.parameter("alpha")?);
+            Interval::new(x.low.max(alpha.low), x.high.max(alpha.high))
+        }
+        "thresholded_relu" => {
+            let (x, alpha) = (x()?, site.bound::<ThresholdedRelu>()?.alpha);
+            if x.low >= alpha { x } else { x.rising(|x| x.max(alpha)).hull(Interval::ZERO) }
+        }
+        _ => return None,
+    })
+}
+
+/// `x` where it is positive, elsewhere `alpha · negative(x)`.
+fn two_sided(x: Interval, alpha: Interval, negative: impl Fn(f64) -> f64) -> Interval {
+    let below = x.rising(|x| negative(x.min(0.0))).times(alpha);
+    x.rising(|x| x.max(0.0)).hull(below)
+}
+
+/// `log(1 + eˣ)`.
+fn softplus(x: Interval) -> Interval {
+    x.rising(|x| x.max(0.0) + (-x.abs()).exp().ln_1p())
+}
+
+/// `alpha · x + beta`.
+fn straight(x: Interval, alpha: f64, beta: f64) -> Interval {
+    x.times(Interval::point(alpha)).plus(Interval::point(beta))
+}
+
+/// The arc sine, which beyond ±1 is NaN.
+fn arc(sine: Interval) -> Interval {
+    sine.rising(|sine| sine.clamp(-1.0, 1.0).asin())
+}
+
 /// Ops on two elements, and `select`.
 fn two(site: &Site<'_>, float: bool) -> Option<Interval> {
     let (x, y) = match site.op.name.as_str() {
         "select" => (site.parameter("a")?, site.parameter("b")?),
-        "add" | "sub" | "mul" | "real_div" | "floor_div" | "maximum" | "minimum" | "pow" | "equal"
-        | "not_equal" | "less" | "less_equal" | "greater" | "greater_equal" | "logical_and"
+        "add" | "sub" | "mul" | "real_div" | "floor_div" | "mod" | "maximum" | "minimum" | "pow"
+        | "equal" | "not_equal" | "less" | "less_equal" | "greater" | "greater_equal" | "logical_and"
         | "logical_or" | "logical_xor" => (site.parameter("x")?, site.parameter("y")?),
         _ => return None,
     };
@@ -77,11 +147,30 @@ fn two(site: &Site<'_>, float: bool) -> Option<Interval> {
         "real_div" => x.over(y).rising(f64::trunc),
         "floor_div" if x.is_finite() && y.is_finite() => x.over(y).rising(f64::floor),
         "floor_div" => Interval::ALL,
+        // Between 0 and y, but where y is infinite.
+        "mod" => y.hull(Interval::ZERO),
         "maximum" => Interval::new(x.low.max(y.low), x.high.max(y.high)),
         "minimum" => Interval::new(x.low.min(y.low), x.high.min(y.high)),
         "pow" if float => power(x, y),
         "pow" => return None,
         _ => Interval::UNIT,
+    })
+}
+
+/// Ops between floating point and integers of eight bits, which the result's type clamps.
+fn quantized(site: &Site<'_>) -> Option<Interval> {
+    let (input, scale) = (|| site.parameter("input"), || site.parameter("scale"));
+    let zero_point = site.parameter("zero_point").unwrap_or(Interval::ZERO);
+    Some(match site.op.name.as_str() {
+        "quantize" => {
+            let dtype = site.constants.facts.ty(*site.op.results.first()?).as_tensor()?.dtype;
+            let Interval { low, high } = Interval::of_type(dtype);
+            let steps = input()?.over(scale()?).rising(f64::round_ties_even).plus(zero_point);
+            // NaN, which the type of floating point may hold, becomes 0.
+            steps.rising(|steps| steps.clamp(low, high)).hull(Interval::ZERO)
+        }
+        "dequantize" => input()?.plus(zero_point.negated()).times(scale()?),
+        _ => return None,
     })
 }
 

@@ -44,7 +44,22 @@ pub(super) fn range(site: &Site<'_>) -> Option<Interval> {
             let replaces = text("mode").is_some_and(|mode| matches!(mode, "update" | "max" | "min"));
             replaces.then_some(site.parameter("data")?.hull(site.parameter("updates")?))
         }
-        "fill" => Some(site.parameter("value").unwrap_or(Interval::ZERO)),
+        "fill" | "fill_like" => Some(site.parameter("value").unwrap_or(Interval::ZERO)),
+        "random_uniform" => {
+            let low = site.parameter("low").unwrap_or(Interval::ZERO);
+            Some(low.hull(site.parameter("high").unwrap_or(Interval::point(1.0))))
+        }
+        // The root of −2 log 2⁻⁵³, the least that is drawn, is less than 8.6.
+        "random_normal" => {
+            let stddev = site.parameter("stddev").unwrap_or(Interval::point(1.0));
+            let mean = site.parameter("mean").unwrap_or(Interval::ZERO);
+            Some(mean.plus(stddev.times(Interval::symmetric(8.6))))
+        }
+        "random_bernoulli" => Some(Interval::UNIT),
+        "random_categorical" => {
+            let classes = site.operand("x")?.shape().0.last()?.known()?;
+            Some(Interval::new(0.0, classes.saturating_sub(1) as f64))
+        }
         "one_hot" => {
             let on = site.parameter("on_value").unwrap_or(Interval::point(1.0));
             Some(on.hull(site.parameter("off_value").unwrap_or(Interval::ZERO)))

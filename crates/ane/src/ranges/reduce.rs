@@ -1,9 +1,9 @@
 //! Bounds through reductions and normalisations.
 
 use anemone_mil::ops::{
-    BatchNorm, CumSum, InstanceNorm, L2Pool, LayerNorm, Operand, ReduceArgmax, ReduceArgmin, ReduceL1Norm,
-    ReduceL2Norm, ReduceLogSum, ReduceLogSumExp, ReduceMax, ReduceMean, ReduceMin, ReduceProd, ReduceSum,
-    ReduceSumSquare, Reduction, Row, TopK,
+    BatchNorm, CumSum, InstanceNorm, L2Norm, L2Pool, LayerNorm, LocalResponseNorm, Operand, ReduceArgmax,
+    ReduceArgmin, ReduceL1Norm, ReduceL2Norm, ReduceLogSum, ReduceLogSumExp, ReduceMax, ReduceMean,
+    ReduceMin, ReduceProd, ReduceSum, ReduceSumSquare, Reduction, Row, TopK,
 };
 use anemone_mil::types::Dim;
 
@@ -58,9 +58,13 @@ pub(super) fn range(site: &Site<'_>) -> Option<Interval> {
         "upsample_bilinear" => site.parameter("x").map(|x| x.widened(x.largest())),
         "cumsum" => cumulative(site),
         "softmax" => Some(Interval::UNIT),
+        // A mean of the values, weighted by probabilities.
+        "scaled_dot_product_attention" => site.parameter("value").map(|value| value.widened(value.largest())),
         "layer_norm" => layer_norm(site),
         "batch_norm" => batch_norm(site),
         "instance_norm" => instance_norm(site),
+        "l2_norm" => l2_norm(site),
+        "local_response_norm" => local_response_norm(site),
         _ => None,
     }
 }
@@ -142,6 +146,24 @@ fn instance_norm(site: &Site<'_>) -> Option<Interval> {
     let row = site.bound::<InstanceNorm>()?;
     let parameters = [row.gamma.as_deref(), row.beta.as_deref()];
     normalized(site, row.x.shape().0.get(2..)?, row.shift(), parameters)
+}
+
+/// No element is larger than the norm of all of them.
+fn l2_norm(site: &Site<'_>) -> Option<Interval> {
+    let row = site.bound::<L2Norm>()?;
+    let x = site.range(&row.x);
+    let sign = Interval::new(if x.low < 0.0 { -1.0 } else { 0.0 }, if x.high > 0.0 { 1.0 } else { 0.0 });
+    (row.shift() >= 0.0).then(|| sign.widened(1.0))
+}
+
+/// What is divided by at least `k^beta`, where nothing makes that less.
+fn local_response_norm(site: &Site<'_>) -> Option<Interval> {
+    let row = site.bound::<LocalResponseNorm>()?;
+    let [alpha, beta, k] = row.parameters();
+    let divisor = k.powf(beta);
+    let falls = alpha >= 0.0 && beta >= 0.0 && divisor > 0.0;
+    let x = site.range(&row.x).hull(Interval::ZERO);
+    falls.then(|| x.over(Interval::point(divisor)).widened(x.largest() / divisor))
 }
 
 /// Of the elements that dimensions hold, one lies at most `√n` standard deviations from their mean.

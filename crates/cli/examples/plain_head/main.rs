@@ -23,7 +23,7 @@ use anemone_lm::config::{DeviceDtype, ModelConfig, TrainConfig};
 use anemone_lm::data::Dataset;
 use anemone_lm::embedding;
 use anemone_lm::model::{CLASSIFIER, EMBEDDING, Model, NORM_GAIN, Parameter};
-use anemone_lm::optimizer::{AdamW, clip_factor, global_norm};
+use anemone_lm::optimizer::{AdamW, clip_factor};
 use anemone_lm::stories;
 use anemone_lm::train::schedule;
 use anemone_mil::runtime::Runtime;
@@ -92,21 +92,21 @@ fn train(
         let found = head.step(weights, &x, &batch.targets)?;
 
         let [dx, dgain, dembed] = found.gradients;
-        let gradient = &mut model.parameter_mut(EMBEDDING)?.gradient;
+        let gradient = model.parameter_mut(EMBEDDING)?.gradient_sums()?;
         gradient.fill(0.0);
         embedding::scatter_add(&dx, dim, &batch.inputs, scale, gradient)?;
-        model.parameter_mut(NORM_GAIN)?.gradient = dgain;
-        model.parameter_mut(CLASSIFIER)?.gradient = dembed;
-        let norm = global_norm(model.parameters.iter().map(|parameter| &*parameter.gradient))
-            / f64::from(found.loss_scale);
+        model.parameter_mut(NORM_GAIN)?.gradient_sums()?.copy_from_slice(&dgain);
+        model.parameter_mut(CLASSIFIER)?.gradient_sums()?.copy_from_slice(&dembed);
+        let squares: f64 = model.parameters.iter().map(Parameter::gradient_squares).sum();
+        let norm = squares.sqrt() / f64::from(found.loss_scale);
         if head.accepts(norm) {
             updates += 1;
             let lr = schedule(&settings).at(step);
             let factor = clip_factor(norm, settings.grad_clip) / f64::from(found.loss_scale);
-            for Parameter { values, gradient, moments, decay, .. } in &mut model.parameters {
-                let weight_decay = if *decay { settings.weight_decay } else { 0.0 };
+            for parameter in &mut model.parameters {
+                let weight_decay = if parameter.decay { settings.weight_decay } else { 0.0 };
                 let adamw = AdamW { weight_decay, ..AdamW::default() };
-                adamw.update(updates, lr, factor as f32, gradient, values, moments);
+                parameter.update(&adamw, updates, lr, factor as f32);
             }
         }
         let after = events(report);

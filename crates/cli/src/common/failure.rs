@@ -3,7 +3,11 @@
 use std::error::Error;
 use std::fmt;
 
-/// Why a subcommand fails. Any error becomes one by `?`.
+use anemone_model::mistakes::Mistakes;
+use anemone_model::passes::DraftError;
+use anemone_model::source::SourceError;
+
+/// Why a subcommand fails. Any error becomes one by `?`: [`Mistakes`] those in a program, others what they say.
 #[derive(Debug)]
 pub(crate) enum Failure {
     /// Mistakes in a program, rendered with its text.
@@ -31,7 +35,17 @@ impl Failure {
 
 impl<E: Error + Send + Sync + 'static> From<E> for Failure {
     fn from(error: E) -> Failure {
-        Failure::Other(Box::new(error))
+        let error: Box<dyn Error + Send + Sync> = Box::new(error);
+        let mistakes = match (error.downcast_ref::<SourceError>(), error.downcast_ref::<DraftError>()) {
+            (Some(SourceError::Mistakes(mistakes)), _) | (_, Some(DraftError::Mistakes(mistakes))) => {
+                Some(mistakes)
+            }
+            _ => error.downcast_ref::<Box<Mistakes>>(),
+        };
+        match mistakes {
+            Some(mistakes) => Failure::Program(mistakes.to_string()),
+            None => Failure::Other(error),
+        }
     }
 }
 

@@ -9,11 +9,12 @@ use std::path::{Path, PathBuf};
 
 use anemone_mil::tensor::{Data, Element, Tensor, TensorError};
 use anemone_mil::types::{DType, Shape, TensorType};
+use anemone_model::foreign;
 use half::f16;
 use thiserror::Error;
 
+use super::Failure;
 use super::files::{self, FileError};
-use super::{Failure, foreign};
 
 mod header;
 

@@ -162,7 +162,8 @@ fn check_gradients(
     let of_all = largest(case.gradients.values().flatten());
     let (size, dim) = (case.config.head_size(), case.config.dim);
     for (name, expected) in &case.gradients {
-        let mut found = model.parameter(name).unwrap().gradient.clone();
+        let found = model.parameter(name).unwrap().gradient.to_f64().unwrap();
+        let mut found: Vec<f32> = found.into_iter().map(|value| value as f32).collect();
         if case.is_turned(name) {
             found = neighbours_from_halves(&found, size, dim);
         }

@@ -10,6 +10,7 @@ mod common;
 mod gradients;
 mod heads;
 mod llamas;
+mod models;
 #[path = "../../../cpu/tests/common/not_run.rs"]
 mod not_run;
 mod ops;
@@ -38,6 +39,7 @@ macro_rules! suite {
                     llamas::logits_loss_and_gradients_are_those_of_torch
                     llamas::a_text_is_continued_with_the_logits_of_the_whole
                     llamas::ten_steps_have_the_losses_of_torch
+                    models::models_have_the_results_of_pytorch
                 );
             }
         )*

@@ -191,6 +191,53 @@ impl ArrayType {
     }
 }
 
+impl SizeRange {
+    /// Whether a size is within the bounds.
+    pub fn contains(self, size: u64) -> bool {
+        self.lower <= size && u64::try_from(self.upper).map_or(true, |upper| size <= upper)
+    }
+}
+
+impl ArrayFeature {
+    /// Whether an array of this shape may be given.
+    pub fn takes(&self, shape: &[usize]) -> bool {
+        let is = |described: &[i64]| {
+            described.len() == shape.len()
+                && described.iter().zip(shape).all(|(&size, &given)| usize::try_from(size) == Ok(given))
+        };
+        match &self.shapes {
+            Shapes::Fixed => self.shape.is_empty() || is(&self.shape),
+            Shapes::Enumerated(shapes) => shapes.iter().any(|shape| is(shape)),
+            Shapes::Range(ranges) => {
+                ranges.len() == shape.len()
+                    && ranges.iter().zip(shape).all(|(range, &given)| range.contains(given as u64))
+            }
+        }
+    }
+}
+
+impl ImageFeature {
+    /// Whether an image of this size in pixels may be given.
+    pub fn takes(&self, width: u64, height: u64) -> bool {
+        let is_described = i64::try_from(width) == Ok(self.width) && i64::try_from(height) == Ok(self.height);
+        match &self.sizes {
+            ImageSizes::Fixed => is_described,
+            ImageSizes::Enumerated(sizes) => sizes.contains(&(width, height)),
+            ImageSizes::Range { width: widths, height: heights } => {
+                widths.contains(width) && heights.contains(height)
+            }
+        }
+    }
+
+    /// Its colour channels: red, green and blue in some order, or grey.
+    pub fn channels(&self) -> usize {
+        match self.color_space {
+            ColorSpace::Rgb | ColorSpace::Bgr => 3,
+            ColorSpace::Grayscale | ColorSpace::GrayscaleFloat16 | ColorSpace::Other(_) => 1,
+        }
+    }
+}
+
 impl fmt::Display for ColorSpace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match COLOR_SPACES.iter().find(|(known, _, _)| known == self) {
@@ -283,5 +330,35 @@ impl fmt::Display for FeatureKind {
             FeatureKind::State(Some(array)) => write!(f, "state {array}"),
             FeatureKind::State(None) => f.write_str("state"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shapes_that_an_array_may_have() {
+        let array =
+            |shapes| ArrayFeature { shape: vec![2, 6], elements: ArrayType::Float32, shapes, default: None };
+        let fixed = array(Shapes::Fixed);
+        assert!(fixed.takes(&[2, 6]) && !fixed.takes(&[6, 2]) && !fixed.takes(&[2, 6, 1]));
+        assert!(ArrayFeature { shape: vec![], ..fixed }.takes(&[3]));
+        let listed = array(Shapes::Enumerated(vec![vec![1, 6], vec![4, 6]]));
+        assert!(listed.takes(&[4, 6]) && !listed.takes(&[2, 6]));
+        let upper = |upper| SizeRange { lower: 2, upper };
+        let ranged = array(Shapes::Range(vec![upper(3), upper(-1)]));
+        assert!(ranged.takes(&[2, 2]) && ranged.takes(&[3, 1000]));
+        assert!(!ranged.takes(&[4, 2]) && !ranged.takes(&[2, 1]) && !ranged.takes(&[2]));
+    }
+
+    #[test]
+    fn sizes_that_an_image_may_have() {
+        let image = |sizes| ImageFeature { width: 12, height: 10, color_space: ColorSpace::Rgb, sizes };
+        assert!(image(ImageSizes::Fixed).takes(12, 10) && !image(ImageSizes::Fixed).takes(10, 12));
+        assert!(image(ImageSizes::Enumerated(vec![(3, 4)])).takes(3, 4));
+        let any = SizeRange { lower: 5, upper: -1 };
+        let ranged = image(ImageSizes::Range { width: any, height: SizeRange { lower: 1, upper: 4 } });
+        assert!(ranged.takes(100, 4) && !ranged.takes(4, 4) && !ranged.takes(5, 5));
     }
 }

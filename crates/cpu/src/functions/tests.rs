@@ -88,6 +88,7 @@ fn functions_computed_wider_than_their_results_are_all_but_exact() {
     check!(inverse_root, |x: f64| 1.0 / x.sqrt());
     check!(exp2, f64::exp2);
     check!(tanh, f64::tanh);
+    check!(exp_minus_one, f64::exp_m1);
     check!(logistic, sigmoid);
     check!(erf, libm::erf);
     check!(erfc, libm::erfc);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anemone_mil::ops::{OpError, Operand, Operands};
-use anemone_mil::types::{DType, TensorType};
+use anemone_mil::types::{DType, Dim, TensorType};
 use bytemuck::Pod;
 use half::f16;
 use pulp::{Simd, WithSimd};
@@ -27,7 +27,8 @@ pub(super) fn binary(
         let bind = |name| operands.bind::<Operand>(name, None);
         return Ok(select(bind("cond")?, bind("a")?, bind("b")?, result));
     }
-    let (x, y): (Operand, Operand) = (operands.bind("x", None)?, operands.bind("y", None)?);
+    let second = if name == "threshold" { "alpha" } else { "y" };
+    let (x, y): (Operand, Operand) = (operands.bind("x", None)?, operands.bind(second, None)?);
     if !is_float(x.dtype()) || x.dtype() != y.dtype() {
         return Ok(None);
     }
@@ -36,10 +37,11 @@ pub(super) fn binary(
         "sub" => Arc::new(Two(|x, y| x - y)),
         "mul" => Arc::new(Two(|x, y| x * y)),
         "real_div" => Arc::new(Two(|x, y| x / y)),
-        "maximum" => Arc::new(Two(larger)),
+        "maximum" | "threshold" => Arc::new(Two(larger)),
         "minimum" => Arc::new(Two(smaller)),
         // In fp32 the quotient could be rounded up to an integer that it does not reach.
         "floor_div" => Arc::new(Two(|x, y| (f64::from(x) / f64::from(y)).floor() as f32)),
+        "mod" => Arc::new(Two(|x, y| modulo(f64::from(x), f64::from(y)) as f32)),
         "pow" => power(&y),
         "equal" => return Ok(relation(x, y, result, |x, y| x == y)),
         "not_equal" => return Ok(relation(x, y, result, |x, y| x != y)),
@@ -50,6 +52,30 @@ pub(super) fn binary(
         _ => return Ok(None),
     };
     Ok(Some(Choice::Elementwise(function, vec![x, y])))
+}
+
+/// `prelu`, whose parameter broadcasts once it has a dimension for each of `x` from the channels on.
+pub(super) fn prelu(operands: &Operands<'_>) -> Result<Option<Choice>, OpError> {
+    let (x, mut alpha): (Operand, Operand) = (operands.bind("x", None)?, operands.bind("alpha", None)?);
+    if !is_float(x.dtype()) || !is_float(alpha.dtype()) || x.rank() < 2 {
+        return Ok(None);
+    }
+    alpha.ty.shape.0.resize(x.rank() - 1, Dim::Known(1));
+    let function = Arc::new(Two(|x, alpha| if x > 0.0 { x } else { alpha * x }));
+    Ok(Some(Choice::Elementwise(function, vec![x, alpha])))
+}
+
+/// `x − y · ⌊x / y⌋`. The remainder is exact, but has the sign of `x`, and its sum with `y` is not rounded to less than fp64.
+#[inline(always)]
+fn modulo(x: f64, y: f64) -> f64 {
+    let rest = x % y;
+    if rest == 0.0 {
+        0f64.copysign(y)
+    } else if (rest < 0.0) != (y < 0.0) {
+        rest + y
+    } else {
+        rest
+    }
 }
 
 /// The walk of operands through a result of known dimensions.

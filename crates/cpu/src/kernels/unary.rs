@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use anemone_mil::ops::{Clip, Gelu, Inverse, Log, OpDef, OpError, Operand, Operands, Row, Rsqrt};
+use anemone_mil::ops::{self, Clip, Gelu, Inverse, Log, OpDef, OpError, Operand, Operands, Row, Rsqrt};
 use pulp::Simd;
 
 use super::Choice;
@@ -13,10 +13,10 @@ use crate::functions::{self, Real};
 /// Defines functions of one number, with the numbers that they depend on: whether the results for fp32 numbers are
 /// computed in fp64, the work, and the expression, in which `R` is the type of the numbers and `S` the vectors.
 macro_rules! functions {
-    ($($name:ident($($parameter:ident)?), $wide:literal, $work:literal, |$x:ident| $body:expr;)*) => {$(
+    ($($name:ident($($parameter:ident),*), $wide:literal, $work:literal, |$x:ident| $body:expr;)*) => {$(
         #[derive(Clone, Copy)]
         struct $name {
-            $($parameter: f64)?
+            $($parameter: f64,)*
         }
 
         impl OfOne for $name {
@@ -25,7 +25,7 @@ macro_rules! functions {
 
             #[inline(always)]
             fn apply<R: Real, S: Simd>(self, $x: R) -> R {
-                $(let $parameter = R::of(self.$parameter);)?
+                $(let $parameter = R::of(self.$parameter);)*
                 $body
             }
         }
@@ -47,6 +47,12 @@ functions! {
     GeluBySigmoid(), true, 8, |x| x * functions::logistic::<R, S>(R::of(1.702) * x);
     InverseRoot(epsilon), true, 8, |x| (x + epsilon).inverse_root::<S>();
     Reciprocal(epsilon), true, 4, |x| R::of(1.0) / (x + epsilon);
+    ScaledTanh(alpha, beta), true, 8, |x| alpha * functions::tanh::<R, S>(beta * x);
+    Softsign(), true, 4, |x| x / (R::of(1.0) + x.magnitude());
+    ExponentialUnit(alpha), true, 8, |x| {
+        let below = alpha * functions::exp_minus_one::<R, S>(x);
+        if x > R::of(0.0) { x } else { below }
+    };
 }
 
 /// The kernel for an op of one floating-point operand.
@@ -74,6 +80,11 @@ pub(super) fn unary(row: &OpDef, operands: &Operands<'_>) -> Result<Option<Choic
         "relu" => Arc::new(Plain(1, |x| larger(x, 0.0))),
         "sin" => Arc::new(Plain(16, |x| f64::from(x).sin() as f32)),
         "cos" => Arc::new(Plain(16, |x| f64::from(x).cos() as f32)),
+        "tan" => Arc::new(Plain(16, |x| f64::from(x).tan() as f32)),
+        "acos" => Arc::new(Plain(16, |x| f64::from(x).acos() as f32)),
+        "asin" => Arc::new(Plain(16, |x| f64::from(x).asin() as f32)),
+        "atan" => Arc::new(Plain(16, |x| f64::from(x).atan() as f32)),
+        "atanh" => Arc::new(Plain(16, |x: f32| (f64::from(x.abs()).atanh() as f32).copysign(x))),
         "exp" => Arc::new(One(Exp {})),
         "exp2" => Arc::new(One(Exp2 {})),
         "sigmoid" => Arc::new(One(Sigmoid {})),
@@ -96,7 +107,52 @@ pub(super) fn unary(row: &OpDef, operands: &Operands<'_>) -> Result<Option<Choic
             let (alpha, beta) = (alpha as f32, beta as f32);
             Arc::new(Plain(1, move |x| smaller(larger(x, alpha), beta)))
         }
-        _ => return Ok(None),
+        _ => match rectifier(row, operands)? {
+            Some(function) => function,
+            None => return Ok(None),
+        },
     };
     Ok(Some(Choice::Elementwise(function, vec![x])))
+}
+
+/// `alpha · x + beta`, as exact as fp64 is: in fp32 the terms may cancel.
+#[inline(always)]
+fn straight(x: f32, alpha: f64, beta: f64) -> f32 {
+    (alpha * f64::from(x) + beta) as f32
+}
+
+/// The function of an activation of pieces. Its parameters are fp16 or fp32, so they are exact in fp32.
+fn rectifier(row: &OpDef, operands: &Operands<'_>) -> Result<Option<Arc<dyn StripFunction>>, OpError> {
+    let since = row.since;
+    Ok(Some(match row.name {
+        "elu" => Arc::new(One(ExponentialUnit { alpha: ops::Elu::bind(operands, since)?.alpha })),
+        "leaky_relu" => {
+            let alpha = ops::LeakyRelu::bind(operands, since)?.alpha as f32;
+            Arc::new(Plain(1, move |x| if x >= 0.0 { x } else { alpha * x }))
+        }
+        "linear_activation" => {
+            let ops::LinearActivation { alpha, beta, .. } = Row::bind(operands, since)?;
+            Arc::new(Plain(2, move |x| straight(x, alpha, beta)))
+        }
+        "clamped_relu" => {
+            let ops::ClampedRelu { alpha, beta, .. } = Row::bind(operands, since)?;
+            let (alpha, beta) = (alpha as f32, beta as f32);
+            Arc::new(Plain(1, move |x| smaller(if x >= 0.0 { x } else { alpha * x }, beta)))
+        }
+        "relu6" => Arc::new(Plain(1, |x| smaller(larger(x, 0.0), 6.0))),
+        "scaled_tanh" => {
+            let ops::ScaledTanh { alpha, beta, .. } = Row::bind(operands, since)?;
+            Arc::new(One(ScaledTanh { alpha, beta }))
+        }
+        "sigmoid_hard" => {
+            let ops::SigmoidHard { alpha, beta, .. } = Row::bind(operands, since)?;
+            Arc::new(Plain(2, move |x| smaller(larger(straight(x, alpha, beta), 0.0), 1.0)))
+        }
+        "softsign" => Arc::new(One(Softsign {})),
+        "thresholded_relu" => {
+            let alpha = ops::ThresholdedRelu::bind(operands, since)?.alpha as f32;
+            Arc::new(Plain(1, move |x| if x < alpha { 0.0 } else { x }))
+        }
+        _ => return Ok(None),
+    }))
 }

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use crate::builder::{AnyCall, BuildError, FunctionBuilder, Input};
 use crate::error::ErrorKind;
 use crate::ops::{OpError, Operand, call};
-use crate::program::ValueId;
+use crate::program::{OpId, ValueId};
 use crate::tensor::Tensor;
 use crate::types::{DType, Shape, TensorType};
 
@@ -157,6 +157,46 @@ impl<'a> Pullback<'a> {
         accumulate(self.builder, self.gradients, id, gradient).map_err(refused)
     }
 
+    /// Gives the operands their gradients through simpler ops: those that `write_out` appends, which compute the results
+    /// again from the operands and have rules of their own. It is given a name for them, and gives a value for each
+    /// result.
+    ///
+    /// # Errors
+    ///
+    /// When an op refuses what it is given, or a gradient cannot go through it.
+    pub fn through(
+        &mut self,
+        write_out: impl FnOnce(&mut FunctionBuilder, &str) -> Result<Vec<ValueId>, BuildError>,
+    ) -> Result<(), OpError> {
+        let first = self.builder.function().body.ops.len();
+        let written = write_out(self.builder, &format!("d_{}_again", self.name)).map_err(refused)?;
+        let added = self.builder.function().body.ops[first..].to_vec();
+        let active = self.reached(&added);
+        for (result, value) in self.results.iter().zip(written) {
+            if let Some(&gradient) = self.gradients.get(result).filter(|_| active.contains(&value)) {
+                accumulate(self.builder, self.gradients, value, gradient).map_err(refused)?;
+            }
+        }
+        for id in added.into_iter().rev() {
+            super::pull_back(self.builder, self.gradients, &active, id)
+                .map_err(|error| OpError::new(ErrorKind::Rule, None, error.to_string()))?;
+        }
+        Ok(())
+    }
+
+    /// The values that need gradients, and those of floating point that these ops compute from them.
+    fn reached(&self, ops: &[OpId]) -> HashSet<ValueId> {
+        let mut active = self.active.clone();
+        let function = self.builder.function();
+        for op in ops.iter().map(|&id| function.op(id)) {
+            if op.reads().any(|id| active.contains(&id)) {
+                let is_float = |id: &ValueId| function.value(*id).ty.dtype().is_some_and(DType::is_float);
+                active.extend(op.results.iter().copied().filter(is_float));
+            }
+        }
+        active
+    }
+
     /// The sum of a gradient over the dimensions along which the operand was repeated.
     fn unbroadcast(&mut self, gradient: ValueId, operand: &Operand) -> Result<ValueId, OpError> {
         let (from, to) = (self.ty(gradient)?.shape, operand.shape());
@@ -215,6 +255,20 @@ impl<'a> Pullback<'a> {
             DType::Fp16 => self.cast(x, DType::Fp32),
             _ => Ok(x),
         }
+    }
+
+    /// A parameter whose dimensions are those of a tensor of `rank` at `axes`, in the order of both, widened, as one that
+    /// broadcasts with that tensor.
+    ///
+    /// # Errors
+    ///
+    /// When its dimensions are not known.
+    pub fn along(&mut self, parameter: &Operand, axes: &[usize], rank: usize) -> Result<ValueId, OpError> {
+        let dims = self.dims(parameter)?;
+        let mut all = vec![1; rank];
+        axes.iter().zip(&dims).for_each(|(&axis, &length)| all[axis] = length);
+        let parameter = self.widen(parameter)?;
+        self.reshape(parameter, &all)
     }
 
     /// A value in an element type, cast where it has another.

@@ -89,9 +89,13 @@ fn gelu(row: &Gelu, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError>
     map(row, evaluation, gelu_function(&row.mode)?)
 }
 
+/// `log(1 + eˣ)`, as `max(x, 0) + log(1 + e^−|x|)`: no overflow for large `x`, no cancellation for small.
+pub(super) fn log_one_plus_exp(x: f64) -> f64 {
+    larger(x, 0.0) + (-x.abs()).exp().ln_1p()
+}
+
 fn softplus(row: &Softplus, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
-    // No overflow for large x, no cancellation for small: log(1 + eˣ) = max(x, 0) + log(1 + e^−|x|).
-    map(row, evaluation, |x| larger(x, 0.0) + (-x.abs()).exp().ln_1p())
+    map(row, evaluation, log_one_plus_exp)
 }
 
 /// `dx = dy · [y > 0]`.

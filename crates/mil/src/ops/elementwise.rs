@@ -33,6 +33,11 @@ crate::ops! {
     FloorDiv = floor_div(x: Operand[T], y: Operand[T]) since IOS15 where [T: NUMBER]
         { infer: broadcast_type, eval: floor_div, accuracy: Accuracy::Exact; vjp: flat; [elementwise] }
 
+    /// `x − y · ⌊x / y⌋`, which has the sign of `y`, as in Python and numpy; of a zero divisor, and of an infinite `x`,
+    /// NaN. For integers, a zero divisor is an error.
+    Mod = r#mod(x: Operand[T], y: Operand[T]) since IOS15 where [T: NUMBER]
+        { infer: broadcast_type, eval: modulo, accuracy: Accuracy::Exact; vjp: gradient::modulo; [elementwise] }
+
     /// The larger of `x` and `y`; NaN if either is. Of +0 and −0, `y`.
     Maximum = maximum(x: Operand[T], y: Operand[T]) since IOS15 where [T: NUMBER]
         { infer: broadcast_type, eval: maximum, accuracy: Accuracy::Exact; vjp: gradient::maximum; [elementwise] }
@@ -244,6 +249,25 @@ fn floor_div(row: &FloorDiv, evaluation: &mut Evaluation) -> Result<Vec<Tensor>,
         Ok(quotient - i64::from(inexact && (x < 0) != (y < 0)))
     };
     arithmetic(row, evaluation, |x, y| (x / y).floor(), integer)
+}
+
+fn modulo(row: &Mod, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
+    let float = |x: f64, y: f64| {
+        // The remainder is exact, and has the sign of x.
+        let rest = x % y;
+        if rest == 0.0 {
+            0f64.copysign(y)
+        } else if (rest < 0.0) != (y < 0.0) {
+            rest + y
+        } else {
+            rest
+        }
+    };
+    let integer = |x: i64, y: i64| {
+        let rest = x.wrapping_rem(divisor(y)?);
+        Ok(if rest != 0 && (rest < 0) != (y < 0) { rest + y } else { rest })
+    };
+    arithmetic(row, evaluation, float, integer)
 }
 
 /// The larger of two numbers, NaN if either is, `y` if they are equal.

@@ -75,6 +75,27 @@ pub(super) fn integers(
     }
 }
 
+/// The type of a single result whose dimensions an operand holds.
+///
+/// # Errors
+///
+/// When the operand is no vector of a known length, or one of them is negative.
+pub(super) fn of_lengths(parameter: &str, shape: &Operand, dtype: DType) -> Result<Vec<TensorType>, OpError> {
+    let Some(lengths) = integers(parameter, shape, None)? else {
+        return match shape.shape().0[0] {
+            Dim::Known(rank) => unknown_result(parameter, dtype, rank),
+            Dim::Unknown => Err(OpError::rule(parameter, "must have a known length, the rank of the result")
+                .found(format!("found {}", shape.ty))),
+        };
+    };
+    let dims: Option<Vec<Dim>> =
+        lengths.iter().map(|&length| u64::try_from(length).ok().map(Dim::Known)).collect();
+    match dims {
+        Some(dims) => result(parameter, dtype, dims),
+        None => Err(OpError::rule(parameter, "must not be negative").found(format!("found {lengths:?}"))),
+    }
+}
+
 /// The error for a vector that must have one entry per dimension, or another fixed number.
 pub(super) fn wrong_length(parameter: &str, wanted: usize, found: Dim) -> OpError {
     OpError::rule(parameter, format!("must hold {wanted} {}", if wanted == 1 { "entry" } else { "entries" }))

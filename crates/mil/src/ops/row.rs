@@ -129,7 +129,7 @@ macro_rules! ops {
 
             impl $crate::ops::Row for $row {
                 const BASE: $crate::ops::OpDef = $crate::ops::OpDef {
-                    name: stringify!($name),
+                    name: $crate::ops::without_raw(stringify!($name)),
                     documentation: concat!($($doc, "\n"),*),
                     accuracy: $accuracy,
                     gradient: $crate::ops!(@no_gradient $($reason)?),
@@ -300,6 +300,15 @@ pub const fn of_signature<const N: usize>(
         i += 1;
     }
     (parameters, count)
+}
+
+/// An identifier without the mark of one that is a keyword too: `mod` of `r#mod`.
+#[doc(hidden)]
+pub const fn without_raw(identifier: &'static str) -> &'static str {
+    match identifier.as_bytes() {
+        [b'r', b'#', ..] => identifier.split_at(2).1,
+        _ => identifier,
+    }
 }
 
 /// Whether two texts are the same, in constants.

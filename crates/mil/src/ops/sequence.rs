@@ -24,6 +24,10 @@ crate::ops! {
     /// A tensor of this `shape` that holds `value` everywhere, fp32 zeros without it.
     Fill = fill(shape: Operand[U]; value: Option<Constant>[T]) since IOS15 where [T: ANY, U: INT32]
         { infer: fill_type, eval: fill, accuracy: Accuracy::Exact; vjp: gradient::fill; flops: free }
+
+    /// A tensor of the shape of `ref_tensor` that holds `value` everywhere, fp32 zeros without it.
+    FillLike = fill_like(ref_tensor: Operand[T]; value: Option<Constant>[U]) since IOS16 where [T: ANY, U: ANY]
+        { infer: fill_like_type, eval: fill_like, accuracy: Accuracy::Exact; vjp: gradient::fill_like; flops: free }
 }
 
 fn cumsum_type(row: &CumSum) -> Result<Vec<TensorType>, OpError> {
@@ -159,39 +163,49 @@ fn range(row: &Range1d, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpEr
     Ok(vec![evaluation.tensor(row.start.dtype(), &dims, numbers)?])
 }
 
-fn fill_type(row: &Fill) -> Result<Vec<TensorType>, OpError> {
-    let dtype = match &row.value {
+/// The element type of what is repeated.
+fn filling(value: Option<&Constant>) -> Result<DType, OpError> {
+    match value {
         Some(value) => {
             movement::check_scalar("value", value)?;
-            value.dtype()
+            Ok(value.dtype())
         }
-        None => DType::Fp32,
-    };
-    let Some(lengths) = movement::integers("shape", &row.shape, None)? else {
-        return match row.shape.shape().0[0] {
-            Dim::Known(rank) => movement::unknown_result("shape", dtype, rank),
-            Dim::Unknown => Err(OpError::rule("shape", "must have a known length, the rank of the result")
-                .found(format!("found {}", row.shape.ty))),
-        };
-    };
-    let dims: Option<Vec<Dim>> =
-        lengths.iter().map(|&length| u64::try_from(length).ok().map(Dim::Known)).collect();
-    match dims {
-        Some(dims) => movement::result("shape", dtype, dims),
-        None => Err(OpError::rule("shape", "must not be negative").found(format!("found {lengths:?}"))),
+        None => Ok(DType::Fp32),
     }
 }
 
-fn fill(row: &Fill, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
-    let ty = fill_type(row)?.remove(0);
-    let dims = rules::known_dims(&ty.shape)?;
+fn fill_type(row: &Fill) -> Result<Vec<TensorType>, OpError> {
+    movement::of_lengths("shape", &row.shape, filling(row.value.as_ref())?)
+}
+
+/// A value, or zero, so often.
+fn repeated(
+    value: Option<&Constant>,
+    dims: &[usize],
+    evaluation: &Evaluation,
+) -> Result<Vec<Tensor>, OpError> {
     let zero = evaluation.tensor(DType::Fp32, &[], Numbers::Float(vec![0.0]))?;
-    let value = match &row.value {
+    let value = match value {
         Some(value) => value.tensor()?.as_ref(),
         None => &zero,
     };
     let count = dims.iter().product();
-    Ok(vec![copy::read(&[value], &dims, std::iter::once(copy::Run::repeated(0, count)))?])
+    Ok(vec![copy::read(&[value], dims, std::iter::once(copy::Run::repeated(0, count)))?])
+}
+
+fn fill(row: &Fill, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
+    let dims = movement::dims(fill_type(row))?;
+    repeated(row.value.as_ref(), &dims, evaluation)
+}
+
+fn fill_like_type(row: &FillLike) -> Result<Vec<TensorType>, OpError> {
+    let dtype = filling(row.value.as_ref())?;
+    Ok(vec![TensorType { dtype, shape: row.ref_tensor.shape().clone() }])
+}
+
+fn fill_like(row: &FillLike, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
+    fill_like_type(row)?;
+    repeated(row.value.as_ref(), row.ref_tensor.dims()?, evaluation)
 }
 
 #[cfg(test)]

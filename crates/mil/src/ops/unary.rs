@@ -126,7 +126,7 @@ fn map_sum<R: Row>(
 }
 
 /// Applies the function for the operand's kind of number to each element.
-fn map_number<R: Row>(
+pub(super) fn map_number<R: Row>(
     row: &R,
     evaluation: &Evaluation,
     float: impl Fn(f64) -> f64,

@@ -278,6 +278,20 @@ pub const CASES: &[(&str, Maker)] = &[
     ("layer_norm", layer_norm),
     ("batch_norm", batch_norm),
     ("instance_norm", instance_norm),
+    ("l2_norm", |case| {
+        let dims = case.dims_between(3, 5);
+        let op = call::l2_norm(case.input(&dims));
+        let op = if case.coin() { op.epsilon(0.5) } else { op };
+        case.bind(op)
+    }),
+    ("local_response_norm", |case| {
+        let mut dims = case.dims_between(3, 4);
+        dims[1] += 2;
+        let (x, size) = (case.input(&dims), 1 + case.random.below(6) as i32);
+        let op = call::local_response_norm(x, size);
+        let op = if case.coin() { op.alpha(0.75).beta(1.5).k(0.5) } else { op };
+        case.bind(op)
+    }),
 ];
 
 fn instance_norm(case: &mut Case) -> Result<Vec<ValueId>, BuildError> {

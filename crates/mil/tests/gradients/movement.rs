@@ -4,6 +4,7 @@ use anemone_mil::builder::{BuildError, Tuple};
 use anemone_mil::ops::call;
 use anemone_mil::program::ValueId;
 use anemone_mil::tensor::Tensor;
+use anemone_mil::types::DType;
 
 use super::case::{Case, Maker};
 
@@ -34,6 +35,17 @@ pub const CASES: &[(&str, Maker)] = &[
     ("cumsum", cumsum),
     ("range_1d", range_1d),
     ("fill", fill),
+    ("fill_like", |case| {
+        let dims = case.dims_between(0, 3);
+        let (x, value) = (case.input(&dims), case.constant(&[]));
+        case.bind(call::mul(call::fill_like(x).value(value), x))
+    }),
+    ("quantize", |case| {
+        let dims = case.dims_between(1, 3);
+        let (x, scale) = (case.input(&dims), case.constant(&[]));
+        case.bind(call::quantize(x, scale, "int8"))
+    }),
+    ("dequantize", dequantize),
     ("one_hot", one_hot),
 ];
 
@@ -312,6 +324,25 @@ fn fill(case: &mut Case) -> Result {
     let dims = case.dims_between(1, 3);
     let value = case.constant(&[]);
     case.bind(call::fill(integers(&dims)).value(value))
+}
+
+fn dequantize(case: &mut Case) -> Result {
+    let dims = case.dims_between(1, 3);
+    let bytes = |case: &mut Case, dims: &[usize]| {
+        let values: Vec<i64> = (0..dims.iter().product()).map(|_| case.random.below(256) as i64).collect();
+        Tensor::from_i64(DType::UInt8, dims, &values).unwrap()
+    };
+    let input = bytes(case, &dims);
+    let (position, axis) = axis(case, dims.len());
+    let along = if case.coin() { vec![dims[position]] } else { Vec::new() };
+    let mut op = call::dequantize(input, case.constant(&along));
+    if !along.is_empty() {
+        op = op.axis(axis);
+    }
+    if case.coin() {
+        op = op.zero_point(bytes(case, &along));
+    }
+    case.bind(op)
 }
 
 fn one_hot(case: &mut Case) -> Result {

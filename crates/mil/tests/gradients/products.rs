@@ -13,6 +13,7 @@ pub const CASES: &[(&str, Maker)] = &[
     ("matmul", matmul),
     ("matmul", matmul_of_two_types),
     ("matmul", attention),
+    ("scaled_dot_product_attention", scaled_dot_product_attention),
     ("linear", linear),
     ("conv", conv),
     ("conv", pointwise),
@@ -122,6 +123,33 @@ fn upsample_bilinear(case: &mut Case) -> Result<Vec<ValueId>, BuildError> {
     }
     let centers = case.coin();
     case.bind(op.half_pixel_centers(centers))
+}
+
+/// Attention of a few heads, with each kind of mask or without one.
+fn scaled_dot_product_attention(case: &mut Case) -> Result<Vec<ValueId>, BuildError> {
+    // The factor 1/√E.
+    case.has_rounded_factors();
+    let batch = case.dims_between(1, 2);
+    let [queries, keys, features, columns] = [(); 4].map(|()| 1 + case.random.below(3));
+    let matrix = |case: &mut Case, rows, columns| case.input(&[&batch[..], &[rows, columns]].concat());
+    let q = matrix(case, queries, features);
+    let k = matrix(case, keys, features);
+    let v = matrix(case, keys, columns);
+    let op = call::scaled_dot_product_attention(q, k, v);
+    match case.random.below(3) {
+        0 => case.bind(op),
+        1 => {
+            let mask = case.input(&[queries, keys]);
+            case.bind(op.attn_mask(mask))
+        }
+        _ => {
+            // Every query sees the first key.
+            let hidden = case.bool_input(&[queries, keys]);
+            let first = Tensor::from_values(&[1, keys], (0..keys).map(|key| key == 0).collect()).unwrap();
+            let mask = case.builder.bind("mask", call::logical_or(hidden, first))?;
+            case.bind(op.attn_mask(mask))
+        }
+    }
 }
 
 /// Products of vectors, of matrices, and of batches that broadcast.

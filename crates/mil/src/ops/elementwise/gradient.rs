@@ -1,6 +1,6 @@
 //! Gradients of the ops on pairs of elements.
 
-use super::{Add, Maximum, Minimum, Mul, Pow, RealDiv, Select, Sub};
+use super::{Add, Maximum, Minimum, Mod, Mul, Pow, RealDiv, Select, Sub};
 use crate::builder::AnyCall;
 use crate::grad::Pullback;
 use crate::ops::{OpError, Operand, call};
@@ -32,6 +32,13 @@ pub(super) fn real_div(row: &RealDiv, pullback: &mut Pullback<'_>) -> Result<(),
     let dx = pullback.bind(call::real_div(d, &row.y))?;
     pullback.give(&row.x, dx)?;
     pullback.give(&row.y, call::mul(call::mul(dx, q), -1.0))
+}
+
+/// `dx = d`, `dy = −d · ⌊x / y⌋`.
+pub(super) fn modulo(row: &Mod, pullback: &mut Pullback<'_>) -> Result<(), OpError> {
+    let d = pullback.dy()?;
+    pullback.give(&row.x, d)?;
+    pullback.give(&row.y, call::mul(call::mul(d, -1.0), call::floor_div(&row.x, &row.y)))
 }
 
 /// `d` goes to the one of `x` and `y` that `first` holds for; where they are equal, half of it to each.

@@ -3,7 +3,7 @@
 use super::{Affine, BatchNorm, InstanceNorm, LayerNorm, Softmax};
 use crate::builder::Input;
 use crate::grad::{Pullback, lengths};
-use crate::ops::{OpError, Operand, call};
+use crate::ops::{OpError, call};
 use crate::program::ValueId;
 
 /// `dx = y · (dy − Σ y · dy)`.
@@ -11,20 +11,6 @@ pub(super) fn softmax(row: &Softmax, pullback: &mut Pullback<'_>) -> Result<(), 
     let (dy, y) = (pullback.dy()?, pullback.y());
     let sum = call::reduce_sum(call::mul(y, dy)).axes([row.axis]).keep_dims(true);
     pullback.give(&row.x, call::mul(y, call::sub(dy, sum)))
-}
-
-/// A parameter with the dimensions of `x` at `axes`, as one that broadcasts with `x`.
-fn along(
-    pullback: &mut Pullback<'_>,
-    parameter: &Operand,
-    axes: &[usize],
-    rank: usize,
-) -> Result<ValueId, OpError> {
-    let dims = pullback.dims(parameter)?;
-    let mut all = vec![1; rank];
-    axes.iter().zip(&dims).for_each(|(&axis, &length)| all[axis] = length);
-    let parameter = pullback.widen(parameter)?;
-    pullback.reshape(parameter, &all)
 }
 
 /// The sum over some axes, of which there may be none.
@@ -72,7 +58,7 @@ fn normalized(
     if let Some(gamma) = affine.gamma {
         let dgamma = sum(pullback, call::mul(dy, n), &others)?;
         pullback.give(gamma, dgamma)?;
-        let gamma = along(pullback, gamma, own, affine.x.rank())?;
+        let gamma = pullback.along(gamma, own, affine.x.rank())?;
         g = pullback.bind(call::mul(dy, gamma))?;
     }
     let projection = pullback.bind(call::mul(g, n))?;

@@ -1,6 +1,6 @@
 //! Gradients of running sums, ranges and repeated values.
 
-use super::{CumSum, Fill, Range1d};
+use super::{CumSum, Fill, FillLike, Range1d};
 use crate::grad::{Pullback, lengths};
 use crate::ops::{OpError, call};
 
@@ -28,6 +28,15 @@ pub(super) fn range_1d(row: &Range1d, pullback: &mut Pullback<'_>) -> Result<(),
 
 /// The sum over all elements.
 pub(super) fn fill(row: &Fill, pullback: &mut Pullback<'_>) -> Result<(), OpError> {
+    let dy = pullback.dy()?;
+    match &row.value {
+        Some(value) => pullback.give(value, dy),
+        None => Ok(()),
+    }
+}
+
+/// As for `fill`; to the tensor whose shape it has, nothing.
+pub(super) fn fill_like(row: &FillLike, pullback: &mut Pullback<'_>) -> Result<(), OpError> {
     let dy = pullback.dy()?;
     match &row.value {
         Some(value) => pullback.give(value, dy),

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anemone_mil::files::{LFS_POINTER, is_lfs_pointer};
 
 /// What a file is that should be another, where its first bytes tell.
-pub(crate) fn format(start: &[u8]) -> Option<&'static str> {
+pub fn format(start: &[u8]) -> Option<&'static str> {
     if is_lfs_pointer(start) {
         return Some(LFS_POINTER);
     }
@@ -36,7 +36,7 @@ pub(crate) fn format(start: &[u8]) -> Option<&'static str> {
 }
 
 /// What a directory is that is given as a program and holds none that is known, and which file to give instead.
-pub(crate) fn directory(path: &Path) -> String {
+pub fn directory(path: &Path) -> String {
     let has_extension =
         |wanted: &str| path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case(wanted));
     let what =

@@ -11,16 +11,19 @@ use anemone_mil::error::{Errors, Spans};
 use anemone_mil::program::{Function, Program};
 use anemone_mil::text::{self, Comments};
 use anemone_mil::verify::{Verified, count, verify, verify_blobs};
-use anemone_mil::weights::{WeightDirectory, WeightSource};
+use anemone_mil::weights::{MODEL_PATH, WeightDirectory, WeightSource};
+use thiserror::Error;
 
-use super::{Failure, files, foreign};
+use crate::foreign;
+use crate::mistakes::Mistakes;
+use crate::text::{TextError, read_text};
 
 /// The largest program text that is read, in bytes.
-pub(crate) const MAX_PROGRAM_BYTES: u64 = 1 << 30;
+pub const MAX_PROGRAM_BYTES: u64 = 1 << 30;
 
 /// A program, and where its parts stand in its text.
 #[derive(Debug)]
-pub(crate) struct Source {
+pub struct Source {
     /// The file that is named in messages: the program's text, or the model that holds it.
     pub path: PathBuf,
     /// Its text; of a program that has none, what it is as text.
@@ -42,18 +45,91 @@ pub(crate) struct Source {
     pub model_path: PathBuf,
 }
 
-/// Why a file holds no sound program.
-#[derive(Debug)]
-pub(crate) enum SourceError {
-    /// It cannot be read.
-    File(Failure),
-    /// Its text has mistakes.
-    Text {
-        /// The text.
-        text: String,
-        /// The mistakes.
-        errors: Errors,
+/// Why a program cannot be opened.
+#[derive(Debug, Error)]
+pub enum SourceError {
+    /// Its file is no text.
+    #[error(transparent)]
+    Text(#[from] TextError),
+    /// Its container.
+    #[error(transparent)]
+    Container(#[from] ContainerError),
+    /// A directory that is no container.
+    #[error("cannot read {}: {what}", path.display())]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// What it is, and what to give instead.
+        what: String,
     },
+    /// A pipeline, where one of its models is to be chosen.
+    #[error(
+        "cannot read {file}: it is a pipeline of {}, {}; `anemone convert {file} OUT --model NAME` takes one out",
+        count(models.len(), "model"), list(models), file = path.display()
+    )]
+    Pipeline {
+        /// The model.
+        path: PathBuf,
+        /// The names of its models.
+        models: Vec<String>,
+    },
+    /// A name that none of a pipeline's models has.
+    #[error("{} has no model `{name}`; its models are {}", path.display(), list(models))]
+    NoModel {
+        /// The model.
+        path: PathBuf,
+        /// The name asked for.
+        name: String,
+        /// The names of its models.
+        models: Vec<String>,
+    },
+    /// One of a pipeline's models.
+    #[error("the model `{name}` of {}: {error}", path.display())]
+    Model {
+        /// The pipeline.
+        path: PathBuf,
+        /// The model's name.
+        name: String,
+        /// What is wrong with it.
+        error: ModelError,
+    },
+    /// One of a pipeline's models was asked for, of what is no pipeline.
+    #[error("{} is no pipeline, so it has no models to choose from", .0.display())]
+    NotAPipeline(PathBuf),
+    /// Its text has mistakes.
+    #[error(transparent)]
+    Mistakes(#[from] Box<Mistakes>),
+}
+
+/// A function that a program has not.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum FunctionError {
+    /// No function has the name.
+    #[error("no function is named `{name}`; the program has {present}")]
+    Unknown {
+        /// The name asked for.
+        name: String,
+        /// The names that there are.
+        present: String,
+    },
+    /// Several could be meant.
+    #[error("no function is named `main`, so `--function` must say which is meant; the program has {0}")]
+    Several(String),
+}
+
+/// A directory of weights that is none.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum WeightsError {
+    /// There is something else.
+    #[error(
+        "cannot read weights from {}: it is not a directory; `{MODEL_PATH}` stands for the directory that holds \
+         the weight files or their directory",
+        .0.display()
+    )]
+    NotADirectory(PathBuf),
+    /// There is nothing.
+    #[error("cannot read weights from {}: there is no such directory", .0.display())]
+    Missing(PathBuf),
 }
 
 impl Source {
@@ -62,7 +138,7 @@ impl Source {
     /// # Errors
     ///
     /// When the file cannot be read, or its text is no program.
-    pub(crate) fn read(path: &Path) -> Result<Source, SourceError> {
+    pub fn read(path: &Path) -> Result<Source, SourceError> {
         Source::read_stage(path, None)
     }
 
@@ -71,21 +147,15 @@ impl Source {
     /// # Errors
     ///
     /// As [`Source::read`]; when the model is a pipeline and `stage` names none of its models, or the other way round.
-    pub(crate) fn read_stage(path: &Path, stage: Option<&str>) -> Result<Source, SourceError> {
-        let failed = |error: ContainerError| SourceError::File(error.into());
-        let not_a_pipeline = || {
-            let message = format!("{} is no pipeline, so it has no models to choose from", path.display());
-            Err(SourceError::File(Failure::new(message)))
-        };
+    pub fn read_stage(path: &Path, stage: Option<&str>) -> Result<Source, SourceError> {
+        let not_a_pipeline = || Err(SourceError::NotAPipeline(path.to_owned()));
         let (file, mut files) = match Container::of(path) {
-            Some(Container::Package) => {
-                (package::model_file(path).map_err(failed)?, vec![path.join(package::MANIFEST)])
-            }
+            Some(Container::Package) => (package::model_file(path)?, vec![path.join(package::MANIFEST)]),
             Some(Container::Model) => (path.to_owned(), Vec::new()),
             _ if stage.is_some() => return not_a_pipeline(),
             Some(Container::Compiled) if path.join(compiled::PROGRAM).is_file() => {
                 let mut source = Source::read_text(&path.join(compiled::PROGRAM))?;
-                container::refuse_linked_weights(&source.program, path).map_err(failed)?;
+                container::refuse_linked_weights(&source.program, path)?;
                 source.model = Some(compiled::with_program(path, Program::new(source.program.version)));
                 source.files.push(path.join(compiled::DATA));
                 return Ok(source);
@@ -96,24 +166,26 @@ impl Source {
             (Err(ContainerError::Model { error: ModelError::Kind(kind), .. }), stage)
                 if kind.is_pipeline() =>
             {
-                let pipeline = container::read_pipeline(&file).map_err(failed)?;
-                one_of(path, pipeline.map(|pipeline| pipeline.models).unwrap_or_default(), stage)
-                    .map_err(SourceError::File)?
+                let pipeline = container::read_pipeline(&file)?;
+                one_of(path, pipeline.map(|pipeline| pipeline.models).unwrap_or_default(), stage)?
             }
             (Ok(_), Some(_)) => return not_a_pipeline(),
-            (model, _) => model.map_err(failed)?,
+            (model, _) => model?,
         };
         let model_path = directory_of(&file);
-        container::refuse_linked_weights(&model.program, &model_path).map_err(failed)?;
+        container::refuse_linked_weights(&model.program, &model_path)?;
         files.push(file);
         Ok(Source::of_model(path, model, files, model_path))
     }
 
     fn read_text(path: &Path) -> Result<Source, SourceError> {
-        let text = read(path).map_err(SourceError::File)?;
+        let text = read(path)?;
         let parsed = match text::parse(&text) {
             Ok(parsed) => parsed,
-            Err(errors) => return Err(SourceError::Text { text, errors }),
+            Err(errors) => {
+                let (path, spans) = (path.to_owned(), Spans::default());
+                return Err(Box::new(Mistakes { path, text, spans, errors }).into());
+            }
         };
         let (mut model, mut files) = (None, vec![path.to_owned()]);
         let description = loose::description_path(path);
@@ -154,16 +226,25 @@ impl Source {
         }
     }
 
+    /// The program as text in the style of Apple's compiler, ending in a newline if its own text does.
+    pub fn formatted(&self) -> String {
+        let mut text = text::write_with_comments(&self.program, &self.comments);
+        if !self.text.ends_with('\n') && text.ends_with('\n') {
+            text.pop();
+        }
+        text
+    }
+
     /// The model of this program: the one that it is of, or, of a program that is of none, one with the description
     /// that its types make.
     ///
     /// # Errors
     ///
     /// When the model's description cannot be read, or no model can have this program.
-    pub(crate) fn into_model(self) -> Result<Model, Failure> {
+    pub fn into_model(self) -> Result<Model, ContainerError> {
         match self.model {
             Some(model) => Ok(Model { program: self.program, ..model? }),
-            None => Ok(loose::inferred(self.program)?),
+            None => loose::inferred(self.program),
         }
     }
 
@@ -172,34 +253,11 @@ impl Source {
     /// # Errors
     ///
     /// When `directory` is none.
-    pub(crate) fn weights(&self, directory: Option<&Path>) -> Result<WeightDirectory, Failure> {
+    pub fn weights(&self, directory: Option<&Path>) -> Result<WeightDirectory, WeightsError> {
         match directory {
-            Some(directory) => files::weights(directory),
+            Some(directory) => weights(directory),
             None => Ok(WeightDirectory::new(&self.model_path)),
         }
-    }
-
-    /// Reads a program; mistakes in its text become one failure.
-    ///
-    /// # Errors
-    ///
-    /// As [`Source::read`].
-    pub(crate) fn load(path: &Path) -> Result<Source, Failure> {
-        Source::load_stage(path, None)
-    }
-
-    /// Reads a program, of a pipeline that of one of its models; mistakes in its text become one failure.
-    ///
-    /// # Errors
-    ///
-    /// As [`Source::read_stage`].
-    pub(crate) fn load_stage(path: &Path, stage: Option<&str>) -> Result<Source, Failure> {
-        Source::read_stage(path, stage).map_err(|error| match error {
-            SourceError::File(failure) => failure,
-            SourceError::Text { text, errors } => {
-                Failure::Program(errors.render(&path.display().to_string(), &text, &Spans::default()))
-            }
-        })
     }
 
     /// The function of this name; without one the only function, or `main`.
@@ -207,19 +265,18 @@ impl Source {
     /// # Errors
     ///
     /// When there is none, or several could be meant.
-    pub(crate) fn function(&self, name: Option<&str>) -> Result<&Function, Failure> {
+    pub fn function(&self, name: Option<&str>) -> Result<&Function, FunctionError> {
         let functions = &self.program.functions;
         if let (None, [only]) = (name, functions.as_slice()) {
             return Ok(only);
         }
         let wanted = name.unwrap_or("main");
         functions.iter().find(|function| function.name == wanted).ok_or_else(|| {
-            let what = match name {
-                Some(name) => format!("no function is named `{name}`"),
-                None => "no function is named `main`, so `--function` must say which is meant".to_string(),
-            };
             let present: Vec<String> = functions.iter().map(|function| function.name.clone()).collect();
-            Failure::new(format!("{what}; the program has {}", list(&present)))
+            match name {
+                Some(name) => FunctionError::Unknown { name: name.to_string(), present: list(&present) },
+                None => FunctionError::Several(list(&present)),
+            }
         })
     }
 
@@ -228,17 +285,23 @@ impl Source {
     /// # Errors
     ///
     /// The mistakes that the verifier finds.
-    pub(crate) fn verify(&self) -> Result<Verified, Errors> {
+    pub fn verify(&self) -> Result<Verified, Errors> {
         verify(self.program.clone())
     }
 
-    /// The program, verified; its mistakes become one failure.
+    /// The program, verified; its mistakes come with its text.
     ///
     /// # Errors
     ///
     /// As [`Source::verify`].
-    pub(crate) fn verified(&self) -> Result<Verified, Failure> {
-        self.verify().map_err(|errors| Failure::Program(self.render(&errors)))
+    pub fn verified(&self) -> Result<Verified, Box<Mistakes>> {
+        self.verify().map_err(|errors| Box::new(self.mistakes(errors)))
+    }
+
+    /// Mistakes in the program, with its text.
+    pub fn mistakes(&self, errors: Errors) -> Mistakes {
+        let (path, text, spans) = (self.path.clone(), self.text.clone(), self.spans.clone());
+        Mistakes { path, text, spans, errors }
     }
 
     /// Checks the blobs that the program refers to.
@@ -246,12 +309,12 @@ impl Source {
     /// # Errors
     ///
     /// One per blob that is not what the program declares.
-    pub(crate) fn verify_blobs(&self, weights: &dyn WeightSource) -> Result<(), Errors> {
+    pub fn verify_blobs(&self, weights: &dyn WeightSource) -> Result<(), Errors> {
         verify_blobs(&self.program, weights)
     }
 
     /// Mistakes, rendered with the lines they stand in.
-    pub(crate) fn render(&self, errors: &Errors) -> String {
+    pub fn render(&self, errors: &Errors) -> String {
         errors.render(&self.path.display().to_string(), &self.text, &self.spans)
     }
 }
@@ -261,30 +324,37 @@ impl Source {
 /// # Errors
 ///
 /// When its model is there and is none.
-pub(crate) fn pipeline(path: &Path) -> Result<Option<Pipeline>, Failure> {
+pub fn pipeline(path: &Path) -> Result<Option<Pipeline>, ContainerError> {
     let file = match Container::of(path) {
         Some(Container::Package) => package::model_file(path)?,
         Some(Container::Model) => path.to_owned(),
         Some(Container::Compiled) | None => return Ok(None),
     };
-    Ok(container::read_pipeline(&file)?)
+    container::read_pipeline(&file)
+}
+
+/// The weights under a directory.
+///
+/// # Errors
+///
+/// When it is no directory.
+pub fn weights(directory: &Path) -> Result<WeightDirectory, WeightsError> {
+    match (directory.is_dir(), directory.exists()) {
+        (true, _) => Ok(WeightDirectory::new(directory)),
+        (false, true) => Err(WeightsError::NotADirectory(directory.to_owned())),
+        (false, false) => Err(WeightsError::Missing(directory.to_owned())),
+    }
 }
 
 /// The model of this name among those of a pipeline.
-fn one_of(path: &Path, models: Vec<Stage>, name: Option<&str>) -> Result<Model, Failure> {
-    let names: Vec<String> = models.iter().map(|stage| stage.name.clone()).collect();
-    let (file, all) = (path.display(), list(&names));
-    let Some(name) = name else {
-        return Err(Failure::new(format!(
-            "cannot read {file}: it is a pipeline of {}, {all}; `anemone convert {file} OUT --model NAME` takes one out",
-            count(names.len(), "model")
-        )));
+fn one_of(path: &Path, models: Vec<Stage>, name: Option<&str>) -> Result<Model, SourceError> {
+    let (path, names) = (path.to_owned(), models.iter().map(|stage| stage.name.clone()).collect());
+    let Some(name) = name.map(str::to_string) else {
+        return Err(SourceError::Pipeline { path, models: names });
     };
     match models.into_iter().find(|stage| stage.name == name) {
-        Some(stage) => {
-            Ok(stage.model.map_err(|error| Failure::new(format!("the model `{name}` of {file}: {error}")))?)
-        }
-        None => Err(Failure::new(format!("{file} has no model `{name}`; its models are {all}"))),
+        Some(stage) => stage.model.map_err(|error| SourceError::Model { path, name, error }),
+        None => Err(SourceError::NoModel { path, name, models: names }),
     }
 }
 
@@ -293,15 +363,15 @@ fn directory_of(path: &Path) -> PathBuf {
 }
 
 /// Names in quotes, or `none`.
-pub(crate) fn list(names: &[String]) -> String {
+pub fn list(names: &[String]) -> String {
     let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
     if quoted.is_empty() { "none".to_string() } else { quoted.join(", ") }
 }
 
 /// The text of a program; what is no file of text is said to be what it looks like.
-fn read(path: &Path) -> Result<String, Failure> {
+fn read(path: &Path) -> Result<String, SourceError> {
     match path.is_dir() {
-        true => Err(Failure::new(format!("cannot read {}: {}", path.display(), foreign::directory(path)))),
-        false => files::read_text(path, MAX_PROGRAM_BYTES),
+        true => Err(SourceError::Directory { path: path.to_owned(), what: foreign::directory(path) }),
+        false => Ok(read_text(path, MAX_PROGRAM_BYTES)?),
     }
 }
