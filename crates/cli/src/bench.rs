@@ -1,6 +1,7 @@
 //! `anemone bench`: how long pieces of work take on this machine.
 
 mod generate;
+mod model;
 mod train;
 
 use std::sync::Arc;
@@ -47,6 +48,8 @@ enum What {
     Train(train::TrainArgs),
     /// Time how a model writes, token by token, and the memory that its weights are read from
     Generate(generate::GenerateArgs),
+    /// Time a program, or a Core ML model, on given inputs; or each of its steps
+    Model(model::ModelArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -136,6 +139,7 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
         What::Gemm(args) => Bench::new(args, output)?.products(),
         What::Train(args) => train::run(args, output),
         What::Generate(args) => generate::run(args, output),
+        What::Model(args) => model::run(args, output),
     }
 }
 

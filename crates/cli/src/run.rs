@@ -21,7 +21,7 @@ use crate::common::simulator::{SimulatorFlags, SimulatorReport};
 use crate::common::source::Source;
 use crate::common::{Failure, Output, npy};
 
-mod inputs;
+pub(crate) mod inputs;
 
 use inputs::{Assignment, Inputs};
 

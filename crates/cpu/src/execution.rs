@@ -134,6 +134,33 @@ impl Execution {
         Ok(Execution { threads, body, evaluation })
     }
 
+    /// The names of each step's ops, the one with a kernel or a meaning first, and of what the last of them makes; and
+    /// whether its op's meaning runs it.
+    pub(crate) fn steps(&self) -> impl Iterator<Item = (Vec<String>, String, bool)> {
+        let function = self.body.constants.specialized().function();
+        self.body.plan.steps.iter().map(|Step { op, action }| {
+            let fused = action.fused_ops().flatten();
+            let alone = Some(op).filter(|_| !matches!(action, Action::Region { .. }));
+            let ids: Vec<OpId> = alone.into_iter().chain(fused).copied().collect();
+            let made = ids.last().and_then(|&id| function.op(id).results.first());
+            let names = ids.iter().map(|&id| function.op(id).name.clone()).collect();
+            let result = made.map_or_else(String::new, |&value| function.value(value).name.clone());
+            (names, result, matches!(action, Action::Meaning { .. }))
+        })
+    }
+
+    /// Runs the function, and calls `done` with the index of each step when it is done.
+    pub(crate) fn run_timed(
+        &mut self,
+        inputs: &[&Tensor],
+        outputs: &mut [Tensor],
+        done: impl FnMut(usize) + Send,
+    ) -> Result<(), RuntimeError> {
+        self.evaluation.reset(Budget::ORDINARY);
+        let Execution { threads, body, evaluation } = self;
+        threads.install(|| body.run_steps((threads, evaluation), inputs, outputs, done))
+    }
+
     /// How many ops each step computes.
     #[cfg(test)]
     pub(crate) fn ops_of_steps(&self) -> Vec<usize> {
@@ -145,7 +172,6 @@ impl Execution {
     }
 
     /// Bytes of planned memory.
-    #[cfg(test)]
     pub(crate) fn planned_bytes(&self) -> usize {
         self.body.plan.lines * LINE_BYTES
     }
@@ -197,11 +223,25 @@ impl Body {
         inputs: &[&Tensor],
         outputs: &mut [Tensor],
     ) -> Result<(), RuntimeError> {
+        self.run_steps((threads, evaluation), inputs, outputs, |_| {})
+    }
+
+    /// [`Body::run`], with a call of `done` after each step.
+    fn run_steps(
+        &mut self,
+        (threads, evaluation): (&Threads, &mut Evaluation),
+        inputs: &[&Tensor],
+        outputs: &mut [Tensor],
+        mut done: impl FnMut(usize),
+    ) -> Result<(), RuntimeError> {
         self.prepare_outputs(outputs)?;
         let Body { constants, plan, buffers, nested, .. } = self;
         let places = &plan.places;
         let mut run = Run { constants, places, buffers, nested, evaluation, inputs, outputs, threads };
-        plan.steps.iter().try_for_each(|step| run.step(step))?;
+        for (index, step) in plan.steps.iter().enumerate() {
+            run.step(step)?;
+            done(index);
+        }
         run.deliver()
     }
 
@@ -327,9 +367,7 @@ impl Executable for Execution {
 
     fn run(&mut self, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<(), RuntimeError> {
         check_inputs(&self.body.constants.specialized().inputs, inputs)?;
-        self.evaluation.reset(Budget::ORDINARY);
-        let Execution { threads, body, evaluation } = self;
-        threads.install(|| body.run(threads, evaluation, inputs, outputs))
+        self.run_timed(inputs, outputs, |_| {})
     }
 
     fn constant(&self, name: &str) -> Result<ConstantHandle, RuntimeError> {

@@ -9,11 +9,13 @@
 
 mod after;
 mod blocks;
+mod columns;
 mod pack;
 mod split;
 #[cfg(all(test, unix))]
 mod tests;
 mod tile;
+mod windows;
 
 use anemone_mil::types::DType;
 use half::f16;
@@ -28,6 +30,7 @@ use crate::threads::Threads;
 pub(crate) use after::{After, Bias};
 use tile::TileShape;
 pub(crate) use tile::{dispatch, multiply_add};
+pub(crate) use windows::{RightMatrix, WindowShape, Windows};
 
 /// Terms of a sum that are added up in registers, before they join the terms of other blocks.
 pub(crate) const DEPTH: usize = 256;
@@ -65,14 +68,20 @@ impl Matrix<'_> {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Right<'a> {
     /// The matrix.
-    pub matrix: Matrix<'a>,
+    pub matrix: RightMatrix<'a>,
     /// The matrix packed, which [`Gemm::pack`] made.
     pub packed: Option<Packed<'a>>,
 }
 
 impl<'a> From<Matrix<'a>> for Right<'a> {
     fn from(matrix: Matrix<'a>) -> Right<'a> {
-        Right { matrix, packed: None }
+        Right { matrix: RightMatrix::Stored(matrix), packed: None }
+    }
+}
+
+impl<'a> From<Windows<'a>> for Right<'a> {
+    fn from(windows: Windows<'a>) -> Right<'a> {
+        Right { matrix: RightMatrix::Windows(windows), packed: None }
     }
 }
 
@@ -172,8 +181,18 @@ pub(crate) struct Gemm {
     /// Terms that are gone through at once: a multiple of [`DEPTH`], or all.
     terms: usize,
     threads: usize,
-    /// Whether the transposed product is computed, because the result is wide and low.
-    transposed: bool,
+    way: Way,
+}
+
+/// How the work of a product is shared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// Threads pack columns of `b` together, and then take blocks of rows.
+    Rows,
+    /// The transposed product is computed in this way, because the result is wide and low.
+    Transposed,
+    /// `a` is packed whole; threads pack blocks of columns of `b` of their own, and multiply them.
+    Columns,
 }
 
 impl Gemm {
@@ -187,34 +206,51 @@ impl Gemm {
         // All columns of a low product fit one block, where those of a wide one are packed, block after block, from all
         // of many terms.
         let one_block = k > MOST_TERMS && m <= MOST_COLUMNS && n > MOST_COLUMNS;
-        let transposed = m < n && (m.div_ceil(tile.rows) < few || one_block);
-        Gemm::of_sides(size, transposed, precision, threads)
+        let way = match columns::suit(size) {
+            true => Way::Columns,
+            false if m < n && (m.div_ceil(tile.rows) < few || one_block) => Way::Transposed,
+            false => Way::Rows,
+        };
+        Gemm::of_way(size, way, precision, threads)
     }
 
     /// The same product, whose right operand may come packed.
     pub(crate) fn for_packed(size: [usize; 3], precision: Precision, threads: &Threads) -> Gemm {
-        Gemm::of_sides(size, false, precision, threads)
+        Gemm::of_way(size, Way::Rows, precision, threads)
     }
 
-    fn of_sides([m, n, k]: [usize; 3], transposed: bool, precision: Precision, threads: &Threads) -> Gemm {
+    /// The same product, whose right operand is the windows of a convolution.
+    pub(crate) fn for_windows(size: [usize; 3], precision: Precision, threads: &Threads) -> Gemm {
+        let way = if columns::suit(size) { Way::Columns } else { Way::Rows };
+        Gemm::of_way(size, way, precision, threads)
+    }
+
+    fn of_way([m, n, k]: [usize; 3], way: Way, precision: Precision, threads: &Threads) -> Gemm {
         let tile = TileShape::of(threads.arch());
         let unit = threads.unit().map(|unit| Unit::new(unit, precision, threads.products()));
         let side = if unit.is_some() { TileShape { rows: SIDE, columns: SIDE } } else { tile };
-        let (rows, columns) = if transposed { (n, m) } else { (m, n) };
+        let (rows, columns) = if way == Way::Transposed { (n, m) } else { (m, n) };
         let most_rows = MOST_ROWS.min(MOST_LEFT / k.clamp(1, MOST_TERMS));
         let block_rows =
             side.rows * tiles_of_block(rows.div_ceil(side.rows), most_rows / side.rows, threads.count());
-        let panels = columns.div_ceil(MOST_COLUMNS).max(1);
+        let most_columns = if way == Way::Columns { columns::most([m, n, k]) } else { MOST_COLUMNS };
+        let panels = columns.div_ceil(most_columns).max(1);
         let block_columns = columns.div_ceil(panels).next_multiple_of(side.columns).max(side.columns);
         let sums = rows.saturating_mul(block_columns);
-        let terms = if k > MOST_TERMS && sums <= MOST_SUMS { MOST_TERMS } else { k };
+        let few_terms = way == Way::Columns || sums <= MOST_SUMS;
+        let terms = if k > MOST_TERMS && few_terms { MOST_TERMS } else { k };
         let threads = threads.count();
-        Gemm { m, n, k, unit, tile, side, block_rows, block_columns, terms, threads, transposed }
+        Gemm { m, n, k, unit, tile, side, block_rows, block_columns, terms, threads, way }
     }
 
     /// The threads that share the work.
     pub(crate) fn threads(&self) -> usize {
         self.threads
+    }
+
+    /// The rows of the result.
+    pub(crate) fn rows(&self) -> usize {
+        self.m
     }
 
     /// The columns of the result.
@@ -224,7 +260,7 @@ impl Gemm {
 
     /// The rows and columns of the product that is computed.
     fn sides(&self) -> (usize, usize) {
-        if self.transposed { (self.n, self.m) } else { (self.m, self.n) }
+        if self.way == Way::Transposed { (self.n, self.m) } else { (self.m, self.n) }
     }
 
     /// Values of a block's sums.
@@ -282,11 +318,14 @@ impl Gemm {
 
     /// Values for the transposed result.
     fn turned_scratch(&self) -> usize {
-        if self.transposed { line(self.m.saturating_mul(self.n)) } else { 0 }
+        if self.way == Way::Transposed { line(self.m.saturating_mul(self.n)) } else { 0 }
     }
 
     /// The fp32 values of working memory that [`Gemm::run`] needs, of which the first should begin a cache line.
     pub(crate) fn scratch(&self) -> usize {
+        if self.way == Way::Columns {
+            return self.scratch_of_columns();
+        }
         let threads = self.thread_scratch().saturating_mul(self.threads);
         let shared = self.shared_scratch().saturating_add(self.kept_scratch());
         threads.saturating_add(shared).saturating_add(self.turned_scratch())
@@ -302,7 +341,8 @@ impl Gemm {
     /// Packs the right operand of products that [`Gemm::for_packed`] made, of any number of rows. Gives what packing
     /// found.
     pub(crate) fn pack(&self, b: Matrix<'_>, packed: &mut [f32], threads: &Threads) -> Found {
-        debug_assert!(!self.transposed);
+        debug_assert!(self.way == Way::Rows);
+        let b = RightMatrix::Stored(b);
         let block = self.right_values(self.block_columns, self.k).max(1);
         let blocks = self.column_blocks().zip(packed.chunks_mut(block));
         blocks.fold(Found::NOTHING, |found, (block, packed)| {
@@ -323,21 +363,33 @@ impl Gemm {
         if self.m == 0 || self.n == 0 {
             return;
         }
-        let (turned, scratch) = scratch.split_at_mut(self.turned_scratch());
-        if self.transposed {
-            let turned = &mut turned[..self.m * self.n];
-            let (left, right) = (b.matrix.transposed(), a.transposed().into());
-            self.multiply(left, right, Bias::None.into(), (&mut *turned, false), scratch, threads);
-            return match output {
-                Output::F16(c) => self.turn(turned, after, (c, false), threads),
-                Output::F32(c) => self.turn(turned, after, (c, false), threads),
-                Output::Sum(c) => self.turn(turned, after, (c, true), threads),
-            };
-        }
         match output {
-            Output::F16(c) => self.multiply(a, b, after, (c, false), scratch, threads),
-            Output::F32(c) => self.multiply(a, b, after, (c, false), scratch, threads),
-            Output::Sum(c) => self.multiply(a, b, after, (c, true), scratch, threads),
+            Output::F16(c) => self.run_to(a, b, after, (c, false), scratch, threads),
+            Output::F32(c) => self.run_to(a, b, after, (c, false), scratch, threads),
+            Output::Sum(c) => self.run_to(a, b, after, (c, true), scratch, threads),
+        }
+    }
+
+    /// Computes the product to a result, or adds it.
+    fn run_to<T: Float>(
+        &self,
+        a: Matrix<'_>,
+        b: Right<'_>,
+        after: After<'_>,
+        c: (&mut [T], bool),
+        scratch: &mut [f32],
+        threads: &Threads,
+    ) {
+        match (self.way, b.matrix) {
+            (Way::Columns, b) => self.multiply_by_columns(a, b, after, c, scratch, threads),
+            (Way::Transposed, RightMatrix::Stored(b)) => {
+                let (turned, scratch) = scratch.split_at_mut(self.turned_scratch());
+                let turned = &mut turned[..self.m * self.n];
+                let (left, right) = (b.transposed(), a.transposed().into());
+                self.multiply(left, right, Bias::None.into(), (&mut *turned, false), scratch, threads);
+                self.turn(turned, after, c, threads);
+            }
+            _ => self.multiply(a, b, after, c, scratch, threads),
         }
     }
 

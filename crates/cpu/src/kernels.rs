@@ -15,8 +15,12 @@ use elementwise::StripFunction;
 pub(crate) mod attention;
 mod binary;
 mod broadcast;
+mod convolution;
 pub(crate) mod elementwise;
 mod movement;
+mod normalize;
+mod planes;
+mod pool;
 mod power;
 pub(crate) mod product;
 mod reduce;
@@ -173,6 +177,8 @@ pub(crate) fn choose(
             reduce::reduction(row, operands)
         }
         "softmax" => softmax::softmax(row, operands),
+        "layer_norm" | "instance_norm" => normalize::normalization(row, operands, threads),
+        "max_pool" | "avg_pool" => pool::pool(row, operands, threads),
         "transpose" => movement::transpose(row, operands),
         "split" => movement::split(row, operands, results),
         "concat" => movement::concat(row, operands, results),

@@ -60,6 +60,7 @@ mod not_run;
 mod path;
 mod peak;
 mod plan;
+mod profile;
 mod readers;
 mod simd;
 mod threads;
@@ -81,6 +82,7 @@ use crate::threads::Threads;
 pub use crate::detect::HIDE_VARIABLE;
 pub use crate::memory::{Floats, FloatsMut};
 pub use crate::path::{InstructionPath, PATH_VARIABLE};
+pub use crate::profile::{Profile, StepTime};
 
 /// The name that `--runtime` knows this backend by.
 pub const NAME: &str = "cpu";
@@ -179,6 +181,22 @@ impl Cpu {
 }
 
 impl Cpu {
+    /// A function whose steps are timed: [`Runtime::prepare`], for finding out what takes the time.
+    ///
+    /// # Errors
+    ///
+    /// As [`Runtime::prepare`].
+    pub fn profile(
+        &self,
+        program: &Arc<Verified>,
+        function: &str,
+        inputs: &[TensorType],
+        weights: &dyn WeightSource,
+    ) -> Result<Profile, RuntimeError> {
+        let execution = Execution::new(self.threads.clone(), program, function, inputs, weights)?;
+        Ok(Profile::new(execution))
+    }
+
     /// A classifier with its loss in one, on slices; see [`linear_cross_entropy`].
     ///
     /// # Errors

@@ -89,6 +89,9 @@ def _layer_norm_cases():
         _layer_norm("layer_norm_offset_fp32", None, [1], x=offset, dtype=np.float32, gamma=False, beta=False,
                     epsilon=1e-5),
         _layer_norm("layer_norm_parameters_of_other_dtype", [2, 3], [1], other=np.float32, epsilon=1e-5),
+        _layer_norm("layer_norm_long_rows", [1, 3, 301], [-1]),
+        _layer_norm("layer_norm_long_rows_fp32", [2, 259], [1], dtype=np.float32, other=np.float32),
+        _layer_norm("layer_norm_last_axis_of_one", [2, 5, 1], [1]),
         _layer_norm("layer_norm_axes_literal", [2, 3], [1], literal=True),
         _layer_norm("layer_norm_ios15", [2, 3], [1], opset="ios15", epsilon=0.01),
     ]
@@ -171,6 +174,7 @@ def _instance_norm_cases():
         _instance_norm("gamma_only", [2, 2, 4], beta=False),
         _instance_norm("beta_only", [1, 3, 4], gamma=False),
         _instance_norm("rank_3", [2, 2, 5], epsilon=0.5),
+        _instance_norm("large_planes", [1, 3, 9, 31]),
         _instance_norm("offset", None, x=offset, dtype=np.float32, gamma=False, beta=False, epsilon=1e-5),
         _instance_norm("no_variance", None, x=np.full([1, 2, 4], 2.5, np.float16)),
         _instance_norm("parameters_of_other_dtype", [1, 3, 4], other=np.float32, epsilon=0.001),

@@ -104,6 +104,8 @@ def _common(op, three=True):
              ceil_mode=True),
         case("ceil_mode_without_the_last_window", [1, 1, 5], [2], pad_type="custom", pad=[1, 1], strides=[3],
              ceil_mode=True),
+        case("wide", [1, 2, 9, 41], [3, 3], pad_type="custom", pad=[1, 1, 1, 1], strides=[2, 2]),
+        case("wide_fp32", [1, 2, 5, 37], [2, 4], pad_type="custom", pad=[0, 1, 3, 0], strides=[1, 3], dtype=np.float32),
         case("whole", [2, 3, 4, 5], [4, 5]),
         case("pointwise", [1, 2, 3, 3], [1, 1]),
         case("literal", [1, 2, 4], [2], literal=True),

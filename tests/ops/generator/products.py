@@ -30,7 +30,7 @@ def _torch_conv(x, weight, bias, strides=None, pad_type="valid", pad=None, dilat
     strides, dilations = strides or [1] * rank, dilations or [1] * rank
     padding = reference.conv_padding(pad_type, pad, x.shape[2:], weight.shape[2:], strides, dilations)
     flat = [amount for pair in reversed(padding) for amount in pair]
-    convolve = {1: torch.nn.functional.conv1d, 2: torch.nn.functional.conv2d}[rank]
+    convolve = getattr(torch.nn.functional, f"conv{rank}d")
     tensors = [None if a is None else torch.from_numpy(f64(a)) for a in (weight, bias)]
     padded = torch.nn.functional.pad(torch.from_numpy(f64(x)), flat)
     return convolve(padded, *tensors, stride=strides, dilation=dilations, groups=groups).numpy()
@@ -63,6 +63,32 @@ def _conv_cases():
         _conv("conv_runtime_weight", [1, 2, 4], [3, 2, 2], constant_weight=False, opset="ios15"),
         _conv("conv_runtime_weight_and_bias", [1, 2, 3, 3], [2, 2, 2, 2], bias=True, constant_weight=False,
               constant_bias=False),
+        _conv("conv_one_pixel", [1, 3, 1, 1], [4, 3, 3, 3], pad_type="custom", pad=[1, 1, 1, 1], bias=True),
+        _conv("conv_many_windows", [1, 3, 13, 17], [5, 3, 3, 3], pad_type="custom", pad=[1, 1, 1, 1], bias=True),
+        _conv("conv_many_windows_fp32", [1, 2, 11, 14], [3, 2, 2, 3], dtype=np.float32, pad_type="same_lower"),
+        _conv("conv_many_windows_strided", [2, 2, 25, 33], [3, 2, 5, 4], strides=[2, 3], pad_type="custom",
+              pad=[2, 1, 0, 3]),
+        _conv("conv_many_windows_dilated_groups", [1, 4, 15, 14], [4, 2, 3, 3], dilations=[2, 1], groups=2,
+              pad_type="same", bias=True),
+        _conv("conv_many_windows_1d", [1, 4, 300], [3, 4, 3], strides=[2], pad_type="custom", pad=[1, 1], bias=True),
+        _conv("conv_many_terms", [1, 31, 5, 4], [34, 31, 3, 3], pad_type="same", bias=True),
+        _conv("conv_many_terms_fp32", [1, 30, 13, 12], [3, 30, 3, 3], dtype=np.float32),
+        _conv("conv_3d", [1, 2, 3, 5, 4], [3, 2, 2, 3, 2], strides=[1, 2, 1], pad_type="custom",
+              pad=[1, 0, 0, 1, 1, 1], dilations=[1, 1, 2], bias=True),
+        _conv("conv_depthwise_strided", [1, 3, 9, 11], [3, 1, 3, 5], groups=3, strides=[2, 2], pad_type="custom",
+              pad=[1, 1, 2, 2], bias=True),
+        _conv("conv_depthwise_strides_over_the_kernel", [2, 2, 9, 8], [2, 1, 2, 1], groups=2, strides=[4, 3]),
+        _conv("conv_depthwise_dilated", [1, 2, 9, 12], [4, 1, 3, 3], groups=2, dilations=[2, 3],
+              pad_type="same", bias=True),
+        _conv("conv_depthwise_asymmetric_fp32", [1, 2, 7, 19], [2, 1, 4, 3], dtype=np.float32, groups=2,
+              pad_type="custom", pad=[3, 0, 0, 4]),
+        _conv("conv_depthwise_one_pixel", [1, 3, 1, 1], [3, 1, 3, 3], groups=3, pad_type="same"),
+        _conv("conv_depthwise_strided_dilated", [1, 2, 10, 21], [2, 1, 3, 4], groups=2, strides=[1, 3],
+              dilations=[1, 2], pad_type="same_lower", weight_dtype=np.float32),
+        _conv("conv_depthwise_1d", [1, 3, 40], [3, 1, 4], groups=3, strides=[2], bias=True),
+        _conv("conv_depthwise_3d", [1, 2, 3, 4, 3], [2, 1, 2, 2, 2], groups=2, bias=True),
+        _conv("conv_depthwise_by_many", [1, 2, 6, 7], [12, 1, 3, 2], groups=2, bias=True),
+        _conv("conv_depthwise_runtime_weight", [1, 2, 5, 5], [2, 1, 3, 3], groups=2, constant_weight=False),
     ]
 
 

@@ -16,14 +16,14 @@ use crate::common::{Failure, npy};
 
 /// `NAME=FILE`.
 #[derive(Debug, Clone)]
-pub(super) struct Assignment {
+pub(crate) struct Assignment {
     name: String,
     file: PathBuf,
 }
 
 impl Assignment {
     /// The name is text, the file's path whatever the system allows.
-    pub(super) fn parse(text: OsString) -> Result<Assignment, &'static str> {
+    pub(crate) fn parse(text: OsString) -> Result<Assignment, &'static str> {
         match text.split_once("=") {
             Some((name, file)) if !name.is_empty() && !file.is_empty() => {
                 let name = name.to_str().ok_or("the NAME of NAME=FILE.npy is not UTF-8")?;
@@ -36,7 +36,7 @@ impl Assignment {
 
 /// What is wrong with the inputs that are given.
 #[derive(Debug, Error)]
-pub(super) enum InputError {
+pub(crate) enum InputError {
     /// Something is given for what is no input.
     #[error("`{function}` has no input named `{name}`; its inputs are {present}")]
     Unknown {
@@ -64,7 +64,7 @@ pub(super) enum InputError {
 }
 
 /// A function's inputs, each with the file given for it, and its states, which are zeros if no file is given.
-pub(super) struct Inputs<'a> {
+pub(crate) struct Inputs<'a> {
     inputs: Vec<(&'a Value, &'a PathBuf)>,
     states: Vec<String>,
     given_states: Vec<(&'a str, &'a PathBuf)>,
@@ -76,7 +76,7 @@ impl<'a> Inputs<'a> {
     /// # Errors
     ///
     /// When an array is for nothing, or an input has none or two.
-    pub(super) fn new(function: &'a Function, given: &'a [Assignment]) -> Result<Inputs<'a>, InputError> {
+    pub(crate) fn new(function: &'a Function, given: &'a [Assignment]) -> Result<Inputs<'a>, InputError> {
         let all: Vec<&Value> = function.body.inputs.iter().map(|&id| function.value(id)).collect();
         let mut files: HashMap<&str, &PathBuf> = HashMap::new();
         for Assignment { name, file } in given {
@@ -112,12 +112,12 @@ impl<'a> Inputs<'a> {
     }
 
     /// The names of all states.
-    pub(super) fn states(&self) -> &[String] {
+    pub(crate) fn states(&self) -> &[String] {
         &self.states
     }
 
     /// The files given.
-    pub(super) fn files(&self) -> impl Iterator<Item = PathBuf> + '_ {
+    pub(crate) fn files(&self) -> impl Iterator<Item = PathBuf> + '_ {
         let states = self.given_states.iter().map(|(_, file)| *file);
         self.inputs.iter().map(|(_, file)| *file).chain(states).cloned()
     }
@@ -127,7 +127,7 @@ impl<'a> Inputs<'a> {
     /// # Errors
     ///
     /// When an input is none that an array can be, or its array is not one of its type.
-    pub(super) fn read(&self) -> Result<Vec<Tensor>, Failure> {
+    pub(crate) fn read(&self) -> Result<Vec<Tensor>, Failure> {
         let read = |&(input, file): &(&Value, &PathBuf)| {
             let Some(ty) = input.ty.as_tensor().filter(|ty| npy::writable(ty.dtype).is_ok()) else {
                 let (name, ty) = (input.name.clone(), input.ty.clone());
@@ -143,7 +143,7 @@ impl<'a> Inputs<'a> {
     /// # Errors
     ///
     /// When an array is not one of its state's type.
-    pub(super) fn set_states(&self, executable: &mut dyn Executable) -> Result<(), Failure> {
+    pub(crate) fn set_states(&self, executable: &mut dyn Executable) -> Result<(), Failure> {
         for &(name, file) in &self.given_states {
             let ty = executable.state(name).map(Tensor::ty);
             let ty: TensorType =

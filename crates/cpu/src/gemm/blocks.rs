@@ -5,26 +5,27 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::split::{self, Factor};
 use super::tile::{self, Left, Sums};
+use super::windows::RightMatrix;
 use super::{After, DEPTH, Gemm, MOST_TERMS, Matrix, Right, Store, Unit, line, pack};
 use crate::element::Float;
 use crate::simd::matrix_unit::{Found, SIDE};
 use crate::threads::Threads;
 
 /// What the blocks of a product have in common.
-struct Block<'a> {
-    a: Matrix<'a>,
-    b: Matrix<'a>,
+pub(super) struct Block<'a> {
+    pub(super) a: Matrix<'a>,
+    pub(super) b: RightMatrix<'a>,
     /// Columns of `b` that there are.
-    columns: Range<usize>,
+    pub(super) columns: Range<usize>,
     /// Their number, with those that fill the last tile.
-    padded: usize,
+    pub(super) padded: usize,
     /// The terms of the sums.
-    terms: Range<usize>,
+    pub(super) terms: Range<usize>,
     /// The columns packed, for these terms.
-    packed: &'a [f32],
+    pub(super) packed: &'a [f32],
     /// What packing found of their numbers.
-    found: Found,
-    threads: &'a Threads,
+    pub(super) found: Found,
+    pub(super) threads: &'a Threads,
 }
 
 impl Gemm {
@@ -168,7 +169,7 @@ impl Gemm {
     }
 
     /// Adds some terms that the matrix unit does not take, by vectors.
-    fn add_refused(
+    pub(super) fn add_refused(
         &self,
         block: &Block<'_>,
         rows: Range<usize>,
@@ -188,7 +189,7 @@ impl Gemm {
             let order = pack::left(arch, block.a, rows.clone(), depth.clone(), self.tile.rows, left);
             let right = &mut right[..block.padded * k];
             let columns = block.columns.clone();
-            pack::panels(arch, block.b.transposed(), columns, depth, self.tile.columns, right);
+            block.b.panels(arch, columns, depth, self.tile.columns, right);
             let left = Left { values: &left[..order.values(height, k)], order };
             let sums = Sums { values: &mut *some, width: block.padded, adds: start > terms.start };
             tile::multiply(arch, left, right, k, sums);
@@ -201,7 +202,7 @@ impl Gemm {
     /// Packs some columns of `b`: block after block of [`DEPTH`] rows. Gives what packing for the matrix unit found.
     pub(super) fn pack_columns(
         &self,
-        b: Matrix<'_>,
+        b: RightMatrix<'_>,
         (first, width): (usize, usize),
         terms: Range<usize>,
         packed: &mut [f32],
@@ -213,12 +214,10 @@ impl Gemm {
         threads.each_chunk(packed, self.right_values(padded, DEPTH), 1, |index, packed| {
             let depth = terms.start + index * DEPTH;
             let rows = depth..terms.end.min(depth + DEPTH);
-            let (arch, b) = (threads.arch(), b.transposed());
             let Some(unit) = self.unit else {
-                return pack::panels(arch, b, columns.clone(), rows, self.tile.columns, packed);
+                return b.panels(threads.arch(), columns.clone(), rows, self.tile.columns, packed);
             };
-            let operand = (Factor::Right, unit.products.parts());
-            let found = split::pack(unit.unit, b, columns.clone(), rows, operand, packed);
+            let found = b.split(unit.unit, columns.clone(), rows, unit.products.parts(), packed);
             largest.fetch_max(found.largest, Ordering::Relaxed);
             least.fetch_min(found.least, Ordering::Relaxed);
         });
@@ -227,7 +226,7 @@ impl Gemm {
 }
 
 /// The first term and the length of each block of [`DEPTH`] terms.
-fn depths(terms: &Range<usize>) -> impl Iterator<Item = (usize, usize)> + use<> {
+pub(super) fn depths(terms: &Range<usize>) -> impl Iterator<Item = (usize, usize)> + use<> {
     let end = terms.end;
     terms.clone().step_by(DEPTH).map(move |start| (start, DEPTH.min(end - start)))
 }

@@ -42,7 +42,7 @@ pub(super) fn left(
     packed: &mut [f32],
 ) -> Order {
     let padded = rows.len().next_multiple_of(height);
-    if matrix.column_stride == 1 {
+    if order(matrix) == Order::Rows {
         pack(arch, matrix, rows, columns, Form::Rows(padded), packed);
         return Order::Rows;
     }
@@ -52,6 +52,11 @@ pub(super) fn left(
         panels(arch, matrix, rows.clone(), columns, height, packed);
     }
     Order::Columns
+}
+
+/// The order in which [`left`] packs an operand.
+pub(super) fn order(matrix: Matrix<'_>) -> Order {
+    if matrix.column_stride == 1 { Order::Rows } else { Order::Columns }
 }
 
 /// The form in which rows are packed.

@@ -13,6 +13,10 @@ use crate::element::{Float, is_float};
 use crate::memory::{Sources, element_bytes};
 use crate::threads::Threads;
 
+/// Rows and columns of a block of a matrix that is turned.
+const TURNED_ROWS: usize = 32;
+const TURNED_COLUMNS: usize = 64;
+
 /// `transpose`: dimension i of the result is dimension `perm[i]` of `x`.
 pub(super) fn transpose(row: &OpDef, operands: &Operands<'_>) -> Result<Option<Choice>, OpError> {
     let row = Transpose::bind(operands, row.since)?;
@@ -123,6 +127,9 @@ impl Window {
 
     fn copy<T: Pod + Send + Sync>(&self, x: &[T], result: &mut [T], threads: &Threads) {
         let Some((&(run, step), outer)) = self.dims.split_last() else { return };
+        if let (Some(&(rows, 1)), true) = (outer.last(), step > 1) {
+            return self.turn(x, result, [rows, run, step], threads);
+        }
         threads.each_chunk(result, CHUNK, 2, |index, result| {
             let mut done = 0;
             while done < result.len() {
@@ -141,6 +148,42 @@ impl Window {
                     to.iter_mut().zip(x[start..].iter().step_by(step)).for_each(|(to, from)| *to = *from);
                 }
                 done += part;
+            }
+        });
+    }
+}
+
+impl Window {
+    /// Copies matrices of which neighbours in the operand are neighbours along a column of the result: block by block, so
+    /// that what is fetched of the operand is used before it leaves the first cache.
+    fn turn<T: Pod + Send + Sync>(
+        &self,
+        x: &[T],
+        result: &mut [T],
+        [rows, columns, step]: [usize; 3],
+        threads: &Threads,
+    ) {
+        let outer = &self.dims[..self.dims.len() - 2];
+        threads.each_chunk(result, TURNED_ROWS * columns, 2, |index, result| {
+            let (mut row, end) = (index * TURNED_ROWS, index * TURNED_ROWS + result.len() / columns);
+            let mut result = result;
+            while row < end {
+                let (mut matrix, within) = (row / rows, row % rows);
+                let mut start = self.start + within;
+                for &(length, step) in outer.iter().rev() {
+                    start += matrix % length * step;
+                    matrix /= length;
+                }
+                let height = (rows - within).min(end - row);
+                let (to, rest) = result.split_at_mut(height * columns);
+                for first in (0..columns).step_by(TURNED_COLUMNS) {
+                    for column in first..columns.min(first + TURNED_COLUMNS) {
+                        let from = &x[start + column * step..][..height];
+                        let to = to[column..].iter_mut().step_by(columns);
+                        to.zip(from).for_each(|(to, from)| *to = *from);
+                    }
+                }
+                (result, row) = (rest, row + height);
             }
         });
     }

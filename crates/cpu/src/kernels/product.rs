@@ -1,26 +1,29 @@
-//! `matmul`, `linear`, and `conv` with windows of one position.
+//! Products of matrices: `matmul`, `linear`, and what `conv` makes of them.
 
 use anemone_mil::ops::{
     Conv, Convolution, Linear, Matmul, MatrixProduct, OpDef, OpError, Operand, Operands, Row,
 };
 use anemone_mil::types::{DType, Shape};
 
+use super::convolution::convolution;
 use super::elementwise::LEAST_RUN;
 use super::vector::{Along, Factor, VectorProduct};
 use super::{Around, Choice, Elements, Kernel, Surrounded};
 use crate::element::is_float;
-use crate::gemm::{After, Bias, Gemm, Matrix, Output, Precision};
-use crate::memory::{Sources, element_bytes};
+use crate::gemm::{After, Bias, Gemm, Matrix, Output, Precision, Right, WindowShape, Windows};
+use crate::memory::{Floats, Sources, element_bytes};
 use crate::threads::Threads;
 
 /// A batch of products `[m, k] · [k, n]`.
-struct Product {
+pub(super) struct Product {
     /// One product, by all threads.
     gemm: Gemm,
     /// One product by one thread, where each thread has some of its own.
     each: Option<(Gemm, Threads)>,
     a: Side,
     b: Side,
+    /// How windows lie over the matrices of `b`, where they are images, and the right operand what the windows meet.
+    windows: Option<WindowShape>,
     /// The third operand, where there is one.
     bias: Option<(DType, BiasAlong)>,
     /// For each product of the batch, which matrix of each operand it takes.
@@ -32,30 +35,43 @@ struct Product {
 
 /// How the matrices of one operand lie in memory.
 #[derive(Debug, Clone, Copy)]
-struct Side {
+pub(super) struct Side {
     /// Its position among the operands.
     operand: usize,
     dtype: DType,
     row_stride: usize,
     column_stride: usize,
-    /// Elements of one matrix.
+    /// Elements from one matrix to the next.
     size: usize,
 }
 
 #[derive(Debug, Clone, Copy)]
-enum BiasAlong {
+pub(super) enum BiasAlong {
+    /// One value for each row of each matrix of `a`.
     Rows,
+    /// One value for each column of all products.
     Columns,
 }
 
 impl Side {
-    fn new(operand: usize, dtype: DType, rows: usize, columns: usize, transposed: bool) -> Side {
+    /// Row-major matrices, or transposed ones, one after the other.
+    pub(super) fn new(operand: usize, dtype: DType, rows: usize, columns: usize, transposed: bool) -> Side {
         let (row_stride, column_stride) = if transposed { (1, rows) } else { (columns, 1) };
         Side { operand, dtype, row_stride, column_stride, size: rows * columns }
     }
 
+    /// The same, with so many elements from each matrix to the next.
+    pub(super) fn every(self, size: usize) -> Side {
+        Side { size, ..self }
+    }
+
+    /// The elements from those of a matrix on.
+    fn values<'a>(&self, operands: &Sources<'a>, index: usize) -> Floats<'a> {
+        operands.floats(self.operand, self.dtype).from(index * self.size)
+    }
+
     fn matrix<'a>(&self, operands: &Sources<'a>, index: usize) -> Matrix<'a> {
-        let values = operands.floats(self.operand, self.dtype).from(index * self.size);
+        let values = self.values(operands, index);
         Matrix { values, row_stride: self.row_stride, column_stride: self.column_stride }
     }
 }
@@ -88,9 +104,11 @@ impl Surrounded for Product {
         around: Around<'_>,
     ) {
         let scratch: &mut [f32] = bytemuck::cast_slice_mut(scratch);
-        let bias = match self.bias {
+        let bias = |a: usize| match self.bias {
             None => Bias::None,
-            Some((dtype, BiasAlong::Rows)) => Bias::Rows(operands.floats(2, dtype)),
+            Some((dtype, BiasAlong::Rows)) => {
+                Bias::Rows(operands.floats(2, dtype).from(a * self.gemm.rows()))
+            }
             Some((dtype, BiasAlong::Columns)) => Bias::Columns(operands.floats(2, dtype)),
         };
         let bytes = self.size * element_bytes(self.dtype);
@@ -98,13 +116,17 @@ impl Surrounded for Product {
         type Item<'i, 'r> = (usize, (&'i [usize; 2], &'r mut [u8]));
         let run =
             |(i, ([a, b], result)): Item<'_, '_>, gemm: &Gemm, scratch: &mut [f32], threads: &Threads| {
-                let (a, b) = (self.a.matrix(&operands, *a), self.b.matrix(&operands, *b));
+                let (a, bias) = (self.a.matrix(&operands, *a), bias(*a));
+                let right: Right<'_> = match &self.windows {
+                    None => self.b.matrix(&operands, *b).into(),
+                    Some(shape) => Windows { values: self.b.values(&operands, *b), shape }.into(),
+                };
                 let epilogue = around.epilogue.map(|epilogue| {
                     move |position: usize, values: &mut [f32]| epilogue(i * self.size + position, values)
                 });
                 let epilogue = epilogue.as_ref().map(|epilogue| epilogue as Elements<'_>);
                 let output = Output::new(self.dtype, result);
-                gemm.run(a, b.into(), After { bias, epilogue }, output, scratch, threads);
+                gemm.run(a, right, After { bias, epilogue }, output, scratch, threads);
             };
         match &self.each {
             None => products.for_each(|product| run(product, &self.gemm, scratch, threads)),
@@ -122,9 +144,9 @@ const MOST_OF_ONE_THREAD: usize = 1 << 27;
 
 impl Product {
     /// Chooses whether the products of a batch are shared among threads, or each of them.
-    fn new(
+    pub(super) fn new(
         [m, n, k]: [usize; 3],
-        [a, b]: [Side; 2],
+        ([a, b], windows): ([Side; 2], Option<WindowShape>),
         bias: Option<(DType, BiasAlong)>,
         batch: Vec<[usize; 2]>,
         result: DType,
@@ -135,20 +157,15 @@ impl Product {
         // Threads that have one product more than others should not have much more.
         let many = batch.len() >= 4 * threads.count() || batch.len().is_multiple_of(threads.count());
         let small = size.saturating_mul(k) <= MOST_OF_ONE_THREAD;
+        let gemm = |threads: &Threads| match &windows {
+            None => Gemm::new([m, n, k], precision, threads),
+            Some(_) => Gemm::for_windows([m, n, k], precision, threads),
+        };
         let each = (threads.count() > 1 && batch.len() > 1 && many && small).then(|| {
             let alone = threads.alone();
-            (Gemm::new([m, n, k], precision, &alone), alone)
+            (gemm(&alone), alone)
         });
-        Some(Product {
-            gemm: Gemm::new([m, n, k], precision, threads),
-            each,
-            a,
-            b,
-            bias,
-            batch,
-            dtype: result,
-            size,
-        })
+        Some(Product { gemm: gemm(threads), each, a, b, windows, bias, batch, dtype: result, size })
     }
 }
 
@@ -166,13 +183,13 @@ pub(super) fn product(
 }
 
 /// The operands of a product, if all are of fp16 or fp32.
-fn float_operands(a: &Operand, b: &Operand, bias: Option<&Operand>) -> Option<Vec<Operand>> {
+pub(super) fn float_operands(a: &Operand, b: &Operand, bias: Option<&Operand>) -> Option<Vec<Operand>> {
     let operands: Vec<Operand> = [Some(a), Some(b), bias].into_iter().flatten().cloned().collect();
     operands.iter().all(|operand| is_float(operand.dtype())).then_some(operands)
 }
 
 /// The precision that both factors of a product ask for.
-fn precision(operands: &[Operand]) -> Precision {
+pub(super) fn precision(operands: &[Operand]) -> Precision {
     let half = operands.iter().take(2).all(|operand| operand.dtype() == DType::Fp16);
     if half { Precision::Half } else { Precision::Single }
 }
@@ -205,7 +222,7 @@ fn matrix_product(product: &MatrixProduct<'_>, threads: &Threads) -> Option<Choi
     }
     let kernel = Product::new(
         [m, n, k],
-        sides,
+        (sides, None),
         product.bias.map(|bias| (bias.dtype(), BiasAlong::Columns)),
         batch,
         product.result.dtype,
@@ -217,7 +234,7 @@ fn matrix_product(product: &MatrixProduct<'_>, threads: &Threads) -> Option<Choi
 
 /// The kernel for products of which one factor is a vector, but for a matrix that is read along its columns with no end of
 /// them.
-fn vector_product(
+pub(super) fn vector_product(
     [m, n, k]: [usize; 3],
     [a, b]: [Side; 2],
     [transpose_a, transpose_b]: [bool; 2],
@@ -266,43 +283,4 @@ pub(crate) fn batch_indices(dims: &[usize], batch: &[usize]) -> Vec<usize> {
         indices = indices.iter().flat_map(|&index| (0..length).map(move |at| step(index, at))).collect();
     }
     indices
-}
-
-/// A convolution whose windows are single positions is, per image, `weight [C_out, C_in] · x [C_in, *D]`.
-fn convolution(convolution: &Convolution<'_>, threads: &Threads) -> Option<Choice> {
-    let weight = convolution.weight.shape().to_known()?;
-    let x = convolution.x.shape().to_known()?;
-    let pointwise = convolution.groups == 1
-        && weight[2..].iter().all(|&length| length == 1)
-        && convolution.strides.iter().all(|&stride| stride == 1)
-        && convolution.pads.iter().all(|&pad| pad == Some((0, 0)));
-    let operands = float_operands(convolution.weight, convolution.x, convolution.bias)?;
-    if !pointwise || !is_float(convolution.result.dtype) {
-        return None;
-    }
-    let [images, channels_in] = [x[0], x[1]];
-    let positions = x[2..].iter().try_fold(1usize, |product, &length| product.checked_mul(length))?;
-    let channels_out = weight[0];
-    let sides = [
-        Side::new(0, convolution.weight.dtype(), channels_out, channels_in, false),
-        Side::new(1, convolution.x.dtype(), channels_in, positions, false),
-    ];
-    let sizes = [channels_out, positions, channels_in];
-    let batch: Vec<[usize; 2]> = (0..images).map(|image| [0, image]).collect();
-    let dtype = convolution.result.dtype;
-    if convolution.bias.is_none()
-        && let Some(kernel) = vector_product(sizes, sides, [false; 2], &batch, dtype, threads)
-    {
-        return Some(Choice::kernel(kernel, operands));
-    }
-    let kernel = Product::new(
-        sizes,
-        sides,
-        convolution.bias.map(|bias| (bias.dtype(), BiasAlong::Rows)),
-        batch,
-        convolution.result.dtype,
-        precision(&operands),
-        threads,
-    )?;
-    Some(Choice::kernel(kernel, operands))
 }

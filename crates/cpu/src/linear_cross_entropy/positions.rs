@@ -4,7 +4,7 @@ use anemone_mil::runtime::RuntimeError;
 
 use super::grow;
 use crate::execution::zeros;
-use crate::gemm::{Gemm, Matrix, Packed, Right};
+use crate::gemm::{Gemm, Matrix, Packed, Right, RightMatrix};
 use crate::memory::{Floats, Line};
 use crate::simd::matrix_unit::Found;
 use crate::threads::Threads;
@@ -81,6 +81,7 @@ impl Positions {
     pub(super) fn operand(&self, product: HeadProduct, gemm: &Gemm) -> Right<'_> {
         let matrix = matrix(&self.x[..self.count * self.dim], self.dim, product);
         let values = &bytemuck::cast_slice(&self.packed[product as usize])[..gemm.packed()];
+        let matrix = RightMatrix::Stored(matrix);
         Right { matrix, packed: Some(Packed { values, found: self.found[product as usize] }) }
     }
 }

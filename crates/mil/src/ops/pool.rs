@@ -31,18 +31,22 @@ crate::ops! {
 }
 
 /// A row of pooling.
-trait Pool: Row {
+pub trait Pool: Row {
     /// The windows that it asks for.
-    fn windows(&self) -> Result<Windows<'_>, OpError>;
+    ///
+    /// # Errors
+    ///
+    /// When shapes and parameters do not fit together.
+    fn windows(&self) -> Result<PoolWindows<'_>, OpError>;
 }
 
 /// Implements [`Pool`]: the most spatial dimensions, and whether a window of padding alone has a meaning.
 macro_rules! pooling {
     ($($row:ty, $most:literal, $of_nothing:expr;)*) => {$(
         impl Pool for $row {
-            fn windows(&self) -> Result<Windows<'_>, OpError> {
+            fn windows(&self) -> Result<PoolWindows<'_>, OpError> {
                 let of_nothing: fn(&$row) -> bool = $of_nothing;
-                let windows = Windows::of(&Given {
+                let windows = PoolWindows::of(&Given {
                     x: &self.x,
                     kernel_sizes: &self.kernel_sizes,
                     strides: self.strides.as_deref(),
@@ -76,18 +80,22 @@ struct Given<'a> {
 }
 
 /// The windows over the spatial dimensions of `x`, one entry per dimension.
-struct Windows<'a> {
-    x: &'a Operand,
-    kernel: Vec<u64>,
-    strides: Vec<u64>,
+#[derive(Debug, Clone)]
+pub struct PoolWindows<'a> {
+    /// `[n, C, *D]`.
+    pub x: &'a Operand,
+    /// Elements of a window.
+    pub kernel: Vec<u64>,
+    /// Distance between neighbouring windows.
+    pub strides: Vec<u64>,
     /// Padding before and after; `None` where an unknown length decides it.
-    pads: Vec<Option<(u64, u64)>>,
+    pub pads: Vec<Option<(u64, u64)>>,
     /// `[n, C, *D_out]`.
-    result: TensorType,
+    pub result: TensorType,
 }
 
-impl<'a> Windows<'a> {
-    fn of(given: &Given<'a>, most_spatial: usize) -> Result<Windows<'a>, OpError> {
+impl<'a> PoolWindows<'a> {
+    fn of(given: &Given<'a>, most_spatial: usize) -> Result<PoolWindows<'a>, OpError> {
         let x = given.x;
         if !(3..=2 + most_spatial).contains(&x.rank()) {
             let error = OpError::rule("x", format!("must have rank 3 to {}: [n, C, *D]", 2 + most_spatial));
@@ -105,7 +113,13 @@ impl<'a> Windows<'a> {
         for i in 0..spatial {
             dims.push(count(input[i], kernel[i], strides[i], pads[i], given.ceil_mode)?);
         }
-        Ok(Windows { x, kernel, strides, pads, result: TensorType { dtype: x.dtype(), shape: Shape(dims) } })
+        Ok(PoolWindows {
+            x,
+            kernel,
+            strides,
+            pads,
+            result: TensorType { dtype: x.dtype(), shape: Shape(dims) },
+        })
     }
 
     /// Refuses windows that meet nothing but padding.
@@ -190,15 +204,22 @@ impl<'a> Windows<'a> {
     fn divisor(&self, at: [usize; 3], input: Volume, exclude_padding: bool) -> f64 {
         let spatial = self.kernel.len();
         let along = |i: usize| {
-            let (axis, (before, after)) = (3 - spatial + i, self.pads[i].unwrap_or_default());
-            let (start, length) = (at[axis] as u64 * self.strides[i], input[axis] as u64);
-            let (from, to) = match exclude_padding {
-                true => (before, before + length),
-                false => (0, before + length + after),
-            };
-            (start + self.kernel[i]).min(to).saturating_sub(start.max(from)) as f64
+            let axis = 3 - spatial + i;
+            self.counted(i, at[axis] as u64, input[axis] as u64, exclude_padding) as f64
         };
         (0..spatial).map(along).product()
+    }
+
+    /// How many elements along a dimension of `length` count for the mean of the windows at a place: those of `x`, and of
+    /// the padding too unless that is left out.
+    pub fn counted(&self, dimension: usize, at: u64, length: u64, exclude_padding: bool) -> u64 {
+        let (before, after) = self.pads[dimension].unwrap_or_default();
+        let start = at.saturating_mul(self.strides[dimension]);
+        let (from, to) = match exclude_padding {
+            true => (before, before + length),
+            false => (0, before + length + after),
+        };
+        start.saturating_add(self.kernel[dimension]).min(to).saturating_sub(start.max(from))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Gradients of pooling, which are convolutions: what windows give back to the elements that they met adds up.
 
-use super::{AvgPool, L2Pool, MaxPool, Pool, Windows};
+use super::{AvgPool, L2Pool, MaxPool, Pool, PoolWindows};
 use crate::eval::{filled, internal};
 use crate::grad::{Pullback, lengths};
 use crate::ops::convolution::gradient::{Sizes, input_gradient};
@@ -15,7 +15,7 @@ use crate::types::DType;
 const MOST_TAPS_SQUARED: usize = 1 << 22;
 
 /// The windows over each plane of `x` as a convolution with `channels` of them for each result.
-fn sizes(windows: &Windows<'_>, channels: usize, pullback: &Pullback<'_>) -> Result<Sizes, OpError> {
+fn sizes(windows: &PoolWindows<'_>, channels: usize, pullback: &Pullback<'_>) -> Result<Sizes, OpError> {
     let (x, result) = (pullback.dims(windows.x)?, rules::known_dims(&windows.result.shape)?);
     let short = |value: u64| {
         usize::try_from(value)
@@ -50,7 +50,7 @@ fn with(leading: [usize; 2], spatial: &[usize]) -> Vec<usize> {
 }
 
 /// What each element of `x` gets where each window gives every element that it met what `dy [n, C, *D_out]` has for it.
-fn spread(windows: &Windows<'_>, dy: ValueId, pullback: &mut Pullback<'_>) -> Result<ValueId, OpError> {
+fn spread(windows: &PoolWindows<'_>, dy: ValueId, pullback: &mut Pullback<'_>) -> Result<ValueId, OpError> {
     let sizes = sizes(windows, 1, pullback)?;
     let dims = with([1, 1], &sizes.kernel);
     let ones = filled(dims.iter().product(), 1.0)?;

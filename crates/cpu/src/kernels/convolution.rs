@@ -1,0 +1,133 @@
+//! `conv`: products of matrices, the right ones of which are what windows meet; or, where channels do not mix, windows over
+//! planes.
+
+use anemone_mil::ops::Convolution;
+
+use super::Choice;
+use super::planes::{Finish, Planes, Products};
+use super::product::{BiasAlong, Product, Side, float_operands, precision, vector_product};
+use crate::element::is_float;
+use crate::gemm::WindowShape;
+use crate::threads::Threads;
+
+/// A convolution is, per image and group, `weight [C_out, C_in·taps]` times what the windows meet, `[C_in·taps, *D_out]`:
+/// the image itself, where windows are single positions.
+pub(super) fn convolution(convolution: &Convolution<'_>, threads: &Threads) -> Option<Choice> {
+    let weight = convolution.weight;
+    let operands = float_operands(weight, convolution.x, convolution.bias)?;
+    let dtype = Some(convolution.result.dtype).filter(|&dtype| is_float(dtype))?;
+    let sizes = Sizes::of(convolution)?;
+    if let Some(kernel) = depthwise(convolution, &sizes, threads) {
+        return Some(Choice::kernel(kernel, operands));
+    }
+    let [m, n, k] = sizes.product;
+    let sides = [
+        Side::new(0, weight.dtype(), m, k, false),
+        Side::new(1, convolution.x.dtype(), k, n, false).every(sizes.of_group),
+    ];
+    let groups = sizes.groups;
+    let batch: Vec<[usize; 2]> = (0..sizes.images * groups).map(|index| [index % groups, index]).collect();
+    if convolution.bias.is_none()
+        && sizes.windows.is_none()
+        && let Some(kernel) = vector_product(sizes.product, sides, [false; 2], &batch, dtype, threads)
+    {
+        return Some(Choice::kernel(kernel, operands));
+    }
+    let kernel = Product::new(
+        sizes.product,
+        (sides, sizes.windows),
+        convolution.bias.map(|bias| (bias.dtype(), BiasAlong::Rows)),
+        batch,
+        dtype,
+        precision(&operands),
+        threads,
+    );
+    kernel.map(|kernel| Choice::kernel(kernel, operands))
+}
+
+/// The sizes of the products that a convolution is.
+struct Sizes {
+    images: usize,
+    groups: usize,
+    /// Rows, columns and terms of each.
+    product: [usize; 3],
+    /// Elements of the channels of a group.
+    of_group: usize,
+    /// The windows, unless they are single positions.
+    windows: Option<WindowShape>,
+}
+
+impl Sizes {
+    /// `None` where they are not known, or too large.
+    fn of(convolution: &Convolution<'_>) -> Option<Sizes> {
+        let weight = convolution.weight.shape().to_known()?;
+        let x = convolution.x.shape().to_known()?;
+        let groups = usize::try_from(convolution.groups).ok()?;
+        let shape = window_shape(convolution)?;
+        let volume = |lengths: &[usize]| lengths.iter().try_fold(1usize, |all, &n| all.checked_mul(n));
+        let [positions, windows] = [volume(&shape.input)?, volume(&shape.output)?];
+        let terms = volume(&weight[1..])?;
+        let single = shape.kernel == [1; 3] && shape.strides == [1; 3] && shape.input == shape.output;
+        Some(Sizes {
+            images: x[0],
+            groups,
+            product: [weight[0].checked_div(groups)?, windows, terms],
+            of_group: weight[1].checked_mul(positions)?,
+            windows: (!single).then_some(shape),
+        })
+    }
+}
+
+/// How the windows of a convolution lie; `None` where lengths are not known, or no `usize`.
+fn window_shape(convolution: &Convolution<'_>) -> Option<WindowShape> {
+    let [input, output, kernel] =
+        [convolution.x.shape(), &convolution.result.shape, convolution.weight.shape()]
+            .map(|shape| Some(spatial(&shape.to_known()?[2..], 1)));
+    let lengths = |lengths: &[u64], fill| {
+        let lengths: Option<Vec<usize>> =
+            lengths.iter().map(|&length| usize::try_from(length).ok()).collect();
+        Some(spatial(&lengths?, fill))
+    };
+    let before: Option<Vec<u64>> = convolution.pads.iter().map(|pad| Some((*pad)?.0)).collect();
+    Some(WindowShape {
+        input: input?,
+        output: output?,
+        kernel: kernel?,
+        strides: lengths(&convolution.strides, 1)?,
+        dilations: lengths(&convolution.dilations, 1)?,
+        before: lengths(&before?, 0)?,
+    })
+}
+
+/// The entries of up to three spatial dimensions, after others that hold `fill`.
+pub(super) fn spatial(entries: &[usize], fill: usize) -> [usize; 3] {
+    let mut all = [fill; 3];
+    all[3 - entries.len()..].copy_from_slice(entries);
+    all
+}
+
+/// More channels of the result for each of the image are better computed as a product.
+const MOST_OF_ONE_CHANNEL: usize = 4;
+/// Windows further apart are better gathered one by one.
+pub(super) const MOST_STRIDE: usize = 64;
+
+/// The kernel for a convolution of which each channel of the result comes of one channel of the image, over one or two
+/// dimensions.
+fn depthwise(convolution: &Convolution<'_>, sizes: &Sizes, threads: &Threads) -> Option<Planes<Products>> {
+    let [multiplier, _, terms] = sizes.product;
+    let shape = sizes.windows.as_ref().filter(|shape| is_planar(shape))?;
+    let alone = terms == shape.kernel.iter().product::<usize>() && multiplier <= MOST_OF_ONE_CHANNEL;
+    if !alone || shape.strides[2] > MOST_STRIDE {
+        return None;
+    }
+    let dtype = convolution.result.dtype;
+    let planes = Planes::new(Products, (shape.clone(), dtype), Finish::None, threads)?;
+    let channels = multiplier * sizes.groups;
+    let bias = convolution.bias.map(|bias| bias.dtype());
+    Some(planes.weighted(convolution.weight.dtype(), bias, (channels, multiplier)))
+}
+
+/// Whether windows lie over two dimensions at most.
+pub(super) fn is_planar(shape: &WindowShape) -> bool {
+    shape.input[0] == 1 && shape.kernel[0] == 1 && shape.output[0] == 1
+}

@@ -1,0 +1,79 @@
+//! `max_pool` and `avg_pool`, over one or two dimensions.
+
+use anemone_mil::ops::{AvgPool, MaxPool, OpDef, OpError, Operands, Pool, PoolWindows, Row};
+
+use super::convolution::{MOST_STRIDE, is_planar, spatial};
+use super::planes::{Finish, Fold, Largest, Planes, Total};
+use super::{Choice, Kernel};
+use crate::element::is_float;
+use crate::gemm::WindowShape;
+use crate::threads::Threads;
+
+/// More elements of a window than these are left to the op's meaning, which adds in fp64.
+const MOST_TAPS: usize = 4096;
+
+pub(super) fn pool(
+    row: &OpDef,
+    operands: &Operands<'_>,
+    threads: &Threads,
+) -> Result<Option<Choice>, OpError> {
+    match row.name {
+        "max_pool" => {
+            let row = MaxPool::bind(operands, row.since)?;
+            Ok(choice(Largest, &row.windows()?, threads, |_| Some(Finish::None)))
+        }
+        _ => {
+            let row = AvgPool::bind(operands, row.since)?;
+            let (windows, exclude) = (row.windows()?, row.exclude_padding_from_average);
+            Ok(choice(Total, &windows, threads, |shape| divide(&windows, shape, exclude)))
+        }
+    }
+}
+
+/// What windows are divided by.
+fn divide(windows: &PoolWindows<'_>, shape: &WindowShape, exclude_padding: bool) -> Option<Finish> {
+    let dimensions = windows.kernel.len();
+    let along = |axis: usize| -> Vec<f32> {
+        let counted = |at: usize| match (axis + dimensions).checked_sub(3) {
+            Some(dimension) => {
+                windows.counted(dimension, at as u64, shape.input[axis] as u64, exclude_padding) as f32
+            }
+            None => 1.0,
+        };
+        (0..shape.output[axis]).map(counted).collect()
+    };
+    Some(Finish::Divide { rows: along(1), columns: along(2) })
+}
+
+fn choice<F: Fold + 'static>(
+    fold: F,
+    windows: &PoolWindows<'_>,
+    threads: &Threads,
+    finish: impl Fn(&WindowShape) -> Option<Finish>,
+) -> Option<Choice>
+where
+    Planes<F>: Kernel,
+{
+    let dtype = Some(windows.result.dtype).filter(|&dtype| is_float(dtype))?;
+    let shape = window_shape(windows).filter(|shape| is_planar(shape) && shape.strides[2] <= MOST_STRIDE)?;
+    let taps = shape.kernel[1].checked_mul(shape.kernel[2]).filter(|&taps| taps <= MOST_TAPS);
+    let finish = taps.and_then(|_| finish(&shape))?;
+    let kernel = Planes::new(fold, (shape, dtype), finish, threads)?;
+    Some(Choice::kernel(kernel, vec![windows.x.clone()]))
+}
+
+/// How the windows lie; `None` where lengths are not known, or no `usize`.
+fn window_shape(windows: &PoolWindows<'_>) -> Option<WindowShape> {
+    let lengths = |lengths: &[u64]| -> Option<Vec<usize>> {
+        lengths.iter().map(|&length| usize::try_from(length).ok()).collect()
+    };
+    let before: Option<Vec<u64>> = windows.pads.iter().map(|pad| Some((*pad)?.0)).collect();
+    Some(WindowShape {
+        input: spatial(&windows.x.shape().to_known()?[2..], 1),
+        output: spatial(&windows.result.shape.to_known()?[2..], 1),
+        kernel: spatial(&lengths(&windows.kernel)?, 1),
+        strides: spatial(&lengths(&windows.strides)?, 1),
+        dilations: [1; 3],
+        before: spatial(&lengths(&before?)?, 0),
+    })
+}
