@@ -393,6 +393,8 @@ def round_all(anemone):
     for path in sorted(HERE.glob("*.mlpackage")):
         if path.name == "pipeline.mlpackage":
             continue
+        # Empty, where a model has no weights, so that a checkout of the repository is without it.
+        (path / "Data/com.apple.CoreML/weights").mkdir(exist_ok=True)
         with tempfile.TemporaryDirectory() as directory:
             try:
                 faults = round_trip(anemone, path, pathlib.Path(directory))
