@@ -6,7 +6,8 @@
 Makes packages in DIR, unless they are there: PyTorch's modules with random weights from a seed, traced and converted by
 coremltools to fp16 programs. Runs each on the CPU runtime (forced to instructions by ANEMONE_CPU_PATH, if that is set), and
 compares what comes out with what PyTorch computes in fp32, relative to the largest number of the output. Then times both, a
-process of ours and PyTorch's eager fp32 by turns, at batch 1: the medians of all runs of all rounds. Needs
+process of ours and PyTorch's eager fp32 by turns, at batch 1: the medians of all runs of all rounds; and, in processes of their
+own, how long both take from their start to the first prediction: `anemone run`, and PyTorch's import, load and call. Needs
 coremltools, torch, torchvision and transformers, on Linux.
 """
 import argparse
@@ -16,6 +17,7 @@ import os
 import pathlib
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 
@@ -131,6 +133,22 @@ def error(command, path, x, expected):
     return np.abs(y - expected).max() / np.abs(expected).max()
 
 
+def first_ms(arguments):
+    """The time of a whole process."""
+    start = time.perf_counter()
+    subprocess.run(arguments, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return 1e3 * (time.perf_counter() - start)
+
+
+def first_prediction(directory, name, threads):
+    """What PyTorch does until its first prediction: the whole of a process that is timed."""
+    torch.set_num_threads(threads)
+    module, x = MODELS[name]()
+    module.load_state_dict(torch.load(directory / f"{name}.pt"))
+    with torch.no_grad():
+        module.eval()(x)
+
+
 def times_ms(module, x, repeats):
     times = []
     with torch.no_grad():
@@ -156,11 +174,16 @@ def row(given, name):
     for _ in range(given.rounds):
         lines.append(ours(given.command, path, array, given.repeats, given.threads))
         peers += times_ms(module, x, given.repeats)
+    torch.save(module.state_dict(), given.directory / f"{name}.pt")
+    with tempfile.TemporaryDirectory() as results:
+        first = first_ms([*given.command, "run", str(path), "--input", f"x={array}", "--output", results])
+    peer_first = first_ms([sys.executable, __file__, "--first", name, "--threads", str(given.threads), str(given.directory), "-"])
     ms, peer = statistics.median(line["ms"] for line in lines), statistics.median(peers)
     last, weights = lines[-1], weights_mb(path)
     beyond = last["peak_mb"] - weights - last["planned_mb"]
     wrong = "" if difference <= MOST_ERROR else " (!)"
-    print(f"| {name} | {ms:.1f} | {peer:.1f} | {ms / peer:.2f} | {difference:.1e}{wrong} | {last['peak_mb']:.0f} "
+    print(f"| {name} | {ms:.1f} | {peer:.1f} | {ms / peer:.2f} | {difference:.1e}{wrong} "
+          f"| {first:.0f} | {peer_first:.0f} | {last['peak_mb']:.0f} "
           f"| {weights:.0f} | {last['planned_mb']:.1f} | {beyond:.0f} | {last['path']} |", flush=True)
     return ms / peer, not wrong
 
@@ -171,17 +194,20 @@ def main():
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--repeats", type=int, default=10)
+    parser.add_argument("--first", metavar="MODEL", help="only predict once with PyTorch, which another process times")
     parser.add_argument("directory", type=pathlib.Path)
     parser.add_argument("command", nargs="+")
     given = parser.parse_args()
     unknown = set(given.models.split(",")) - set(MODELS)
     if unknown:
         parser.error(f"no such model: {', '.join(sorted(unknown))}; there are {', '.join(MODELS)}")
+    if given.first:
+        return first_prediction(given.directory, given.first, given.threads)
     given.directory.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(given.threads)
     print(f"PyTorch {torch.__version__}, fp32, eager, {given.threads} threads, batch 1\n")
-    print("| model | ms | PyTorch ms | ratio | error | peak MB | weights MB | planned MB | beyond | path |")
-    print("|---|---|---|---|---|---|---|---|---|---|")
+    print("| model | ms | PyTorch ms | ratio | error | first ms | PyTorch's | peak MB | weights MB | planned MB | beyond | path |")
+    print("|---|---|---|---|---|---|---|---|---|---|---|---|")
     rows = [row(given, name) for name in given.models.split(",")]
     print(f"\ngeometric mean of the ratios: {math.exp(statistics.mean(math.log(ratio) for ratio, _ in rows)):.2f}")
     if not all(right for _, right in rows):

@@ -11,7 +11,7 @@ use crate::kernels::{JointWork, Work};
 
 /// A step whose memory is not settled yet.
 pub(crate) struct Draft {
-    /// The op, or the last one of several.
+    /// The op: that of the kernel or the meaning, or else the last one of several.
     pub op: OpId,
     /// What it does.
     pub work: DraftWork,

@@ -76,15 +76,14 @@ impl Fusion<'_> {
         }
         let kernel = kernel.or_else(|| self.kernel_before(&chain, dtype));
         // Only now is all that the chain reads there, so the kernel is run here.
-        let taken = kernel.and_then(|(step, result)| Some((self.drafts[step].take()?.work, result)));
-        let work = match taken {
-            Some((DraftWork::Kernel { result, work, prologue, .. }, made)) => {
+        let taken = kernel.and_then(|(step, result)| Some((self.drafts[step].take()?, result)));
+        match taken {
+            Some((Draft { op, work: DraftWork::Kernel { result, work, prologue, .. } }, made)) => {
                 let epilogue = Some(chain.with_last(made));
-                DraftWork::Kernel { result, value, work, prologue, epilogue }
+                Draft { op, work: DraftWork::Kernel { result, value, work, prologue, epilogue } }
             }
-            _ => DraftWork::Region { value, chain },
-        };
-        Draft { op, work }
+            _ => Draft { op, work: DraftWork::Region { value, chain } },
+        }
     }
 
     /// Takes over the chain that makes the only operand of a kernel, if the kernel can have it as its prologue.

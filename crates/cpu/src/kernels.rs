@@ -177,7 +177,7 @@ pub(crate) fn choose(
             reduce::reduction(row, operands)
         }
         "softmax" => softmax::softmax(row, operands),
-        "layer_norm" | "instance_norm" => normalize::normalization(row, operands, threads),
+        "layer_norm" | "instance_norm" | "batch_norm" => normalize::normalization(row, operands, threads),
         "max_pool" | "avg_pool" => pool::pool(row, operands, threads),
         "transpose" => movement::transpose(row, operands),
         "split" => movement::split(row, operands, results),

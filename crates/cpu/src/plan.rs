@@ -29,7 +29,7 @@ use crate::threads::Threads;
 
 /// One step of a run.
 pub(crate) struct Step {
-    /// The op.
+    /// The op: that of the kernel or the meaning, or else the last one of several.
     pub op: OpId,
     /// How it is run.
     pub action: Action,

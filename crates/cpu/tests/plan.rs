@@ -144,6 +144,38 @@ fn outputs_that_no_kernel_writes_are_copied() {
 }
 
 #[test]
+fn constants_that_a_kernel_keeps_are_replaced_under_an_epilogue() {
+    let dtype = DType::Fp32;
+    let mut function = builder();
+    let x = ordinary(1, dtype, &[3, 40]);
+    let x_id = function.input("x", x.ty());
+    let epsilon = function.constant("epsilon", Tensor::from_f64(dtype, &[], &[0.5]).unwrap());
+    let normal = op(
+        &mut function,
+        "layer_norm",
+        [("x", x_id.into()), ("axes", [1].into()), ("epsilon", epsilon.into())],
+    );
+    let y = op(&mut function, "relu", [("x", normal.into())]);
+    let program = program(function.finish([y]));
+    let mut executable = prepare(&cpu(2), &program, &[&x]);
+    let mut expected = prepare(&reference(false), &program, &[&x]);
+    let mut results = Vec::new();
+    for value in [0.5, 8.0] {
+        for executable in [&mut executable, &mut expected] {
+            set_constant(executable.as_mut(), "epsilon", &Tensor::from_f64(dtype, &[], &[value]).unwrap());
+        }
+        let (actual, expected) = (run(executable.as_mut(), &[&x]), run(expected.as_mut(), &[&x]));
+        let (actual, expected) = (actual[0].to_f64().unwrap(), expected[0].to_f64().unwrap());
+        assert!(
+            actual.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-6),
+            "{value}: {actual:?} {expected:?}"
+        );
+        results.push(actual);
+    }
+    assert_ne!(results[0], results[1]);
+}
+
+#[test]
 fn constants_are_replaced_wherever_they_went() {
     let dtype = DType::Fp16;
     let mut function = builder();

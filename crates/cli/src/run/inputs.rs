@@ -31,7 +31,7 @@ impl Assignment {
                 let name = name.to_str().ok_or("the NAME of NAME=FILE is not UTF-8")?;
                 Ok(Assignment { name: name.to_string(), file: file.into() })
             }
-            _ => Err("NAME=FILE is expected"),
+            _ => Err("NAME=FILE is expected, such as x=x.npy"),
         }
     }
 }

@@ -166,7 +166,7 @@ fn wrong_inputs_are_named() {
     run(&place, LINEAR, &[("x", &place.text("none.npy"))]).failed(1, &["none.npy", "No such file"]);
     run(&place, LINEAR, &[("x", &place.text(""))]).failed(1, &["is a directory"]);
     let (program, out) = (place.text("program.mil"), place.text("out"));
-    anemone(["run", &program, "--input", "x", "--output", &out]).failed(2, &["NAME=FILE.npy"]);
+    anemone(["run", &program, "--input", "x", "--output", &out]).failed(2, &["NAME=FILE is expected"]);
     anemone(["run", &program, "--input", &format!("x={x}")]).failed(2, &["--output"]);
     let input = format!("x={x}");
     let with = |rest: &[&str]| anemone([&["run", &program, "--input", &input, "--output"], rest].concat());

@@ -39,6 +39,28 @@ pub(crate) struct WindowShape {
     pub before: [usize; 3],
 }
 
+impl WindowShape {
+    /// The same windows with their last dimensions of more than one element last, so that neighbours are found along rows;
+    /// and by how many places the dimensions moved.
+    pub(crate) fn without_last_single(mut self) -> (WindowShape, usize) {
+        let is_single = |shape: &WindowShape| {
+            [shape.input[2], shape.output[2], shape.kernel[2]] == [1; 3] && shape.before[2] == 0
+        };
+        let mut moved = 0;
+        while moved < 2 && is_single(&self) {
+            for lengths in [&mut self.input, &mut self.output, &mut self.kernel] {
+                *lengths = [1, lengths[0], lengths[1]];
+            }
+            for distances in [&mut self.strides, &mut self.dilations] {
+                *distances = [1, distances[0], distances[1]];
+            }
+            self.before = [0, self.before[0], self.before[1]];
+            moved += 1;
+        }
+        (self, moved)
+    }
+}
+
 /// The elements that windows meet: a row for each channel and tap, a column for each window.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Windows<'a> {

@@ -83,14 +83,15 @@ impl Sizes {
 fn window_shape(convolution: &Convolution<'_>, [x, weight]: [&[usize]; 2]) -> Option<WindowShape> {
     let known = |&length: &usize| Some(length);
     let length = |&length: &u64| usize::try_from(length).ok();
-    Some(WindowShape {
+    let shape = WindowShape {
         input: spatial(&x[2..], 1, known)?,
         output: spatial(&convolution.result.shape.0[2..], 1, dimension)?,
         kernel: spatial(&weight[2..], 1, known)?,
         strides: spatial(&convolution.strides, 1, length)?,
         dilations: spatial(&convolution.dilations, 1, length)?,
         before: spatial(&convolution.pads, 0, before)?,
-    })
+    };
+    Some(shape.without_last_single().0)
 }
 
 /// The length of a dimension that is known.

@@ -1,6 +1,7 @@
-//! `layer_norm` over the last dimensions, and `instance_norm`: rows of neighbours, each with its own mean and variance.
+//! `layer_norm` over the last dimensions, and `instance_norm`: rows of neighbours, each with its own mean and variance; and
+//! `batch_norm`, where these are given.
 
-use anemone_mil::ops::{InstanceNorm, LayerNorm, OpDef, OpError, Operand, Operands, Row};
+use anemone_mil::ops::{BatchNorm, InstanceNorm, LayerNorm, OpDef, OpError, Operand, Operands, Row};
 use anemone_mil::types::DType;
 use half::f16;
 use pulp::{Simd, WithSimd};
@@ -23,6 +24,7 @@ pub(super) fn normalization(
     operands: &Operands<'_>,
     threads: &Threads,
 ) -> Result<Option<Choice>, OpError> {
+    let mut statistics = None;
     let (x, gamma, beta, epsilon, split, along) = match row.name {
         "layer_norm" => {
             let row = LayerNorm::bind(operands, row.since)?;
@@ -35,6 +37,12 @@ pub(super) fn normalization(
                 return Ok(None);
             }
             (row.x, row.gamma, row.beta, epsilon, first, Along::Elements)
+        }
+        "batch_norm" => {
+            let row = BatchNorm::bind(operands, row.since)?;
+            let epsilon = row.shift();
+            statistics = Some([&row.mean, &row.variance].map(|given| (**given).clone()));
+            (row.x, row.gamma, row.beta, epsilon, 2, Along::Rows)
         }
         _ => {
             let row = InstanceNorm::bind(operands, row.since)?;
@@ -53,6 +61,7 @@ pub(super) fn normalization(
         })
     };
     let (gamma, beta) = (place(gamma), place(beta));
+    let [mean, variance] = statistics.map_or([None, None], |both| both.map(Some)).map(&mut place);
     if !all.iter().all(|operand| is_float(operand.dtype())) {
         return Ok(None);
     }
@@ -61,6 +70,7 @@ pub(super) fn normalization(
         length: dims[split..].iter().product(),
         gamma,
         beta,
+        statistics: mean.zip(variance),
         epsilon,
         along,
         repeats: if along == Along::Rows { dims[1] } else { 1 },
@@ -87,6 +97,8 @@ struct Normalize {
     /// The operand and its type.
     gamma: Option<(usize, DType)>,
     beta: Option<(usize, DType)>,
+    /// The operands with the mean and the variance of each row, where they are given.
+    statistics: Option<((usize, DType), (usize, DType))>,
     epsilon: f64,
     along: Along,
     /// Rows after which `gamma` and `beta` begin anew, where they have a value for each row.
@@ -118,6 +130,9 @@ impl Normalize {
         let parameter =
             |given: Option<(usize, DType)>| given.map(|(index, dtype)| operands.floats(index, dtype));
         let (gamma, beta) = (parameter(self.gamma), parameter(self.beta));
+        let statistics = self
+            .statistics
+            .and_then(|(mean, variance)| Some((parameter(Some(mean))?, parameter(Some(variance))?)));
         let [some, one, _] = self.parts();
         let scratch = &mut scratch[..self.threads * (some + 2 * one)];
         let (length, count) = (self.length.max(1), self.rows());
@@ -134,13 +149,15 @@ impl Normalize {
             let first = item * count;
             threads.arch().dispatch(Widen { values: &x[first * length..][..rows.len()], to: &mut *rows });
             for (index, row) in rows.chunks_exact_mut(length).enumerate() {
+                let at = (first + index) % self.repeats;
                 if self.along == Along::Rows {
-                    let at = (first + index) % self.repeats;
                     scale.fill(gamma.map_or(1.0, |gamma| gamma.get(at)));
                     shift.fill(beta.map_or(0.0, |beta| beta.get(at)));
                 }
+                let statistics =
+                    statistics.map(|(mean, variance)| [mean.get(at), variance.get(at)].map(f64::from));
                 let (scale, shift, epsilon) = (&*scale, &*shift, self.epsilon);
-                threads.arch().dispatch(OneRow { row, scale, shift, epsilon, half: T::HALF });
+                threads.arch().dispatch(OneRow { row, scale, shift, statistics, epsilon, half: T::HALF });
             }
             if let Some(epilogue) = epilogue {
                 epilogue(first * length, rows);
@@ -191,6 +208,8 @@ struct OneRow<'a> {
     row: &'a mut [f32],
     scale: &'a [f32],
     shift: &'a [f32],
+    /// Its mean and variance, where they are given.
+    statistics: Option<[f64; 2]>,
     epsilon: f64,
     /// Whether results become fp16, next to whose last place errors of sums in fp32 are nothing.
     half: bool,
@@ -201,16 +220,12 @@ impl WithSimd for OneRow<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
-        let OneRow { row, scale, shift, epsilon, half } = self;
-        let count = row.len() as f64;
-        let mean = if half { sum_in_fp32(row, |x| x) } else { sum_in_fp64(row, |x| x) } / count;
-        let squares = if half {
-            let mean = mean as f32;
-            sum_in_fp32(row, |x| (x - mean) * (x - mean))
-        } else {
-            sum_in_fp64(row, |x| (x - mean) * (x - mean))
+        let OneRow { row, scale, shift, statistics, epsilon, half } = self;
+        let [mean, variance] = match statistics {
+            Some(given) => given,
+            None => own_statistics(row, half),
         };
-        let inverse = 1.0 / (squares / count + epsilon).sqrt();
+        let inverse = 1.0 / (variance + epsilon).sqrt();
         for ((x, scale), shift) in row.iter_mut().zip(scale).zip(shift) {
             *x = if half {
                 (*x - mean as f32) * inverse as f32 * scale + shift
@@ -219,6 +234,20 @@ impl WithSimd for OneRow<'_> {
             };
         }
     }
+}
+
+/// The mean and the variance of a row.
+#[inline(always)]
+fn own_statistics(row: &[f32], half: bool) -> [f64; 2] {
+    let count = row.len() as f64;
+    let mean = if half { sum_in_fp32(row, |x| x) } else { sum_in_fp64(row, |x| x) } / count;
+    let squares = if half {
+        let mean = mean as f32;
+        sum_in_fp32(row, |x| (x - mean) * (x - mean))
+    } else {
+        sum_in_fp64(row, |x| (x - mean) * (x - mean))
+    };
+    [mean, squares / count]
 }
 
 /// The sum of a function of each element, in lanes of fp32.

@@ -20,21 +20,25 @@ pub(super) fn pool(
     match row.name {
         "max_pool" => {
             let row = MaxPool::bind(operands, row.since)?;
-            Ok(choice(Largest, &row.windows()?, threads, |_| Some(Finish::None)))
+            Ok(choice(Largest, &row.windows()?, threads, |_, _| Some(Finish::None)))
         }
         _ => {
             let row = AvgPool::bind(operands, row.since)?;
             let (windows, exclude) = (row.windows()?, row.exclude_padding_from_average);
-            Ok(choice(Total, &windows, threads, |shape| divide(&windows, shape, exclude)))
+            Ok(choice(Total, &windows, threads, |shape, moved| divide(&windows, (shape, moved), exclude)))
         }
     }
 }
 
-/// What windows are divided by.
-fn divide(windows: &PoolWindows<'_>, shape: &WindowShape, exclude_padding: bool) -> Option<Finish> {
+/// What windows are divided by, which lie so when their dimensions are moved by as many places.
+fn divide(
+    windows: &PoolWindows<'_>,
+    (shape, moved): (&WindowShape, usize),
+    exclude_padding: bool,
+) -> Option<Finish> {
     let dimensions = windows.kernel.len();
     let along = |axis: usize| -> Vec<f32> {
-        let counted = |at: usize| match (axis + dimensions).checked_sub(3) {
+        let counted = |at: usize| match (axis + dimensions).checked_sub(3 + moved) {
             Some(dimension) => {
                 windows.counted(dimension, at as u64, shape.input[axis] as u64, exclude_padding) as f32
             }
@@ -49,15 +53,18 @@ fn choice<F: Fold + 'static>(
     fold: F,
     windows: &PoolWindows<'_>,
     threads: &Threads,
-    finish: impl Fn(&WindowShape) -> Option<Finish>,
+    finish: impl Fn(&WindowShape, usize) -> Option<Finish>,
 ) -> Option<Choice>
 where
     Planes<F>: Kernel,
 {
     let dtype = Some(windows.result.dtype).filter(|&dtype| is_float(dtype))?;
-    let shape = window_shape(windows).filter(|shape| is_planar(shape) && shape.strides[2] <= MOST_STRIDE)?;
+    let (shape, moved) = window_shape(windows)?.without_last_single();
+    if !is_planar(&shape) || shape.strides[2] > MOST_STRIDE {
+        return None;
+    }
     let taps = shape.kernel[1].checked_mul(shape.kernel[2]).filter(|&taps| taps <= MOST_TAPS);
-    let finish = taps.and_then(|_| finish(&shape))?;
+    let finish = taps.and_then(|_| finish(&shape, moved))?;
     let kernel = Planes::new(fold, (shape, dtype), finish, threads)?;
     Some(Choice::kernel(kernel, vec![windows.x.clone()]))
 }

@@ -179,12 +179,21 @@ fn pad(row: &Pad, _: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
         (None, Some(zero)) => zero,
         (None, None) => return Err(OpError::rule("constant_val", "a zero does not fit in memory")),
     };
-    let Some((&(before, after), outer)) = amounts.split_last() else {
+    // What is walked as rows ends with the last dimension that anything is added to.
+    let (mut rank, mut inner) = (amounts.len(), 1);
+    while rank > 1
+        && amounts[rank - 1] == (0, 0)
+        && (padding == Padding::Constant || x.shape()[rank - 1] == 1)
+    {
+        rank -= 1;
+        inner *= x.shape()[rank];
+    }
+    let Some((&(before, after), outer)) = amounts[..rank].split_last() else {
         return Ok(vec![copy::whole(x, &dims)?]);
     };
-    let (before, after) = (before as usize, after as usize);
+    let (before, after) = (before as usize * inner, after as usize * inner);
     let own = strides(x.shape());
-    let length = x.shape()[outer.len()];
+    let length = x.shape()[outer.len()] * inner;
     let rows = dims[..outer.len()].iter().product::<usize>();
     let runs = (0..rows).flat_map(|number| {
         let (mut rest, mut start) = (number, Some(0));
