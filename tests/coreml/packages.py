@@ -327,13 +327,25 @@ def weights_of(path):
     return {file.name: file.read_bytes() for file in directory.iterdir()} if directory.is_dir() else {}
 
 
-def values_as_arrays(spec):
-    """Every constant of a program by function and name, wherever it is kept is left to the caller."""
-    for name, function in spec.mlProgram.functions.items():
-        for block in function.block_specializations.values():
-            for operation in block.operations:
-                for key, value in operation.attributes.items():
-                    yield name, operation, key, value
+def operations(blocks):
+    """Every operation of some blocks, those nested in others included."""
+    for block in blocks:
+        for operation in block.operations:
+            yield operation
+            yield from operations(operation.blocks)
+
+
+def without_values(spec):
+    """A program's message without its constants' values, wherever they are kept."""
+    for function in spec.mlProgram.functions.values():
+        for operation in operations(function.block_specializations.values()):
+            for value in operation.attributes.values():
+                value.ClearField("value")
+            for argument in operation.inputs.values():
+                for binding in argument.arguments:
+                    if binding.HasField("value"):
+                        binding.value.ClearField("value")
+    return spec
 
 
 def round_trip(anemone, path, directory):
@@ -371,18 +383,7 @@ def round_trip(anemone, path, directory):
     run(path, single)
     if description(single) != description(path):
         faults.append(".mlmodel: the description differs")
-    inline = message(single)
-    for spec in (inline, original):
-        for _, _, _, value in values_as_arrays(spec):
-            value.ClearField("value")
-        for function in spec.mlProgram.functions.values():
-            for block in function.block_specializations.values():
-                for operation in block.operations:
-                    for argument in operation.inputs.values():
-                        for binding in argument.arguments:
-                            if binding.HasField("value"):
-                                binding.value.ClearField("value")
-    if inline != original:
+    if without_values(message(single)) != without_values(original):
         faults.append(".mlmodel: the message differs in more than values")
     return faults
 
@@ -392,6 +393,8 @@ def round_all(anemone):
     for path in sorted(HERE.glob("*.mlpackage")):
         if path.name == "pipeline.mlpackage":
             continue
+        # Empty, where a model has no weights, so that a checkout of the repository is without it.
+        (path / "Data/com.apple.CoreML/weights").mkdir(exist_ok=True)
         with tempfile.TemporaryDirectory() as directory:
             try:
                 faults = round_trip(anemone, path, pathlib.Path(directory))

@@ -11,6 +11,9 @@ import torch
 
 from networks import NETWORKS
 
+# Its fused form of attention is none that coremltools converts.
+torch.backends.mha.set_fastpath_enabled(False)
+
 PRECISIONS = {"fp32": ct.precision.FLOAT32, "fp16": ct.precision.FLOAT16}
 COMPRESSIONS = ("int8", "palette4", "sparse")
 # Weights that are smaller stay as they are.
@@ -88,7 +91,7 @@ def plain(name, precision, directory, small=False):
 def compressed(name, kind, precision, directory):
     """The network with weights that are stored in fewer bits; PyTorch computes with what they stand for."""
     module, inputs, _ = build(name)
-    model = converted(module, inputs, precision, target=ct.target.iOS18 if kind == "palette4" else ct.target.iOS16)
+    original = model = converted(module, inputs, precision, target=ct.target.iOS18 if kind == "palette4" else ct.target.iOS16)
     if kind == "int8":
         config = optimize.OpLinearQuantizerConfig(mode="linear_symmetric", weight_threshold=LEAST_WEIGHTS)
         model = optimize.linear_quantize_weights(model, optimize.OptimizationConfig(global_config=config))
@@ -98,28 +101,36 @@ def compressed(name, kind, precision, directory):
     else:
         config = optimize.OpMagnitudePrunerConfig(target_sparsity=0.5, weight_threshold=LEAST_WEIGHTS)
         model = optimize.prune_weights(model, optimize.OptimizationConfig(global_config=config))
-    take_weights(module, optimize.decompress_weights(model))
+    take_weights(module, original, optimize.decompress_weights(model))
     return Case(f"{name} {precision} {kind}", saved(model, directory, f"{name}-{precision}-{kind}"), arrays(inputs),
                 results(module, inputs), precision)
 
 
-def take_weights(module, model):
-    """Gives a module the weights of a model that was made of it, each the constant that is nearest to its own."""
-    constants = {}
+def constants(model):
+    """A model's larger constants, by name."""
+    found = {}
     for function in model._mil_program.functions.values():
         for operation in function.find_ops(op_type="const"):
             value = operation.outputs[0].val
             if isinstance(value, np.ndarray) and value.size >= LEAST_WEIGHTS:
-                constants.setdefault(value.size, []).append(value.astype(np.float32))
+                found[operation.outputs[0].name] = value.astype(np.float32).flatten()
+    return found
+
+
+def take_weights(module, original, changed):
+    """Gives a module the weights that compressing made of those of the model that it is. A constant is a parameter, or the
+    first part of one, as with embeddings of positions."""
+    after = constants(changed)
     with torch.no_grad():
-        for name, parameter in module.named_parameters():
-            if parameter.numel() < LEAST_WEIGHTS or parameter.numel() not in constants:
-                continue
-            own = parameter.numpy()
-            distance, nearest = min(((np.linalg.norm(value.reshape(own.shape) - own), value)
-                                     for value in constants[own.size]), key=lambda pair: pair[0])
-            assert distance < 0.5 * np.linalg.norm(own), f"{name}: no constant of the model is near it"
-            parameter.copy_(torch.from_numpy(nearest.reshape(own.shape)))
+        parameters = [(parameter, parameter.numpy().flatten()) for parameter in module.parameters()]
+        for name, value in constants(original).items():
+            new = [other for known, other in after.items() if known == name or known.startswith(name + "_")]
+            own = [parameter for parameter, numbers in parameters
+                   if numbers.size >= value.size and np.linalg.norm(numbers[:value.size] - value) <= 1e-3 * np.linalg.norm(value)]
+            assert len(new) == 1 and new[0].size == value.size, f"{name}: {len(new)} constants are made of it"
+            assert own or np.array_equal(new[0], value), f"{name}: no parameter is near it"
+            for parameter in own:
+                parameter.flatten()[:value.size].copy_(torch.from_numpy(new[0]))
 
 
 def flexible(name, precision, directory):

@@ -54,7 +54,7 @@ def tokens(generator, length=24):
 
 def vision(name, size=64, **arguments):
     def build(generator):
-        model = getattr(torchvision.models, name)(weights=None, **arguments)
+        model = torchvision.models.get_model(name, weights=None, **arguments)
         return settled(model, generator), image(generator, size)
     return build
 
@@ -113,6 +113,8 @@ def bert(generator):
     model = transformers.BertModel(config, add_pooling_layer=False).eval()
     mask = torch.ones(1, 24, dtype=torch.int32)
     mask[:, 20:] = 0
+    # As BERT first had it. The least fp32 number, which is infinite in fp16, makes NaN of what is not masked.
+    model.get_extended_attention_mask = lambda mask, shape: (1 - mask[:, None, None, :].float()) * -1e4
     call = Call(model, lambda module, ids, mask: module(input_ids=ids, attention_mask=mask).last_hidden_state)
     return call.eval(), {"tokens": tokens(generator), "mask": mask}
 
@@ -132,6 +134,11 @@ def gpt2(generator):
     config = transformers.GPT2Config(vocab_size=VOCABULARY, n_layer=2, attn_implementation="eager", use_cache=False)
     model = transformers.GPT2LMHeadModel(config).eval()
     return Call(model, lambda module, ids: module(input_ids=ids).logits).eval(), {"tokens": tokens(generator)}
+
+
+def kept(state):
+    """Numbers as states keep them, which are fp16 in programs of any precision."""
+    return state.half().float()
 
 
 class CachedLlama(nn.Module):
@@ -164,8 +171,8 @@ class CachedLlama(nn.Module):
             normal = F.normalize(x, dim=-1) * self.DIM ** 0.5
             q, k, v = layer["qkv"](normal).reshape(3, self.HEADS, 1, size).unbind(0)
             q, k = self.turned(q, position), self.turned(k, position)
-            self.keys[index] = self.keys[index] * (1 - here) + k * here
-            self.values[index] = self.values[index] * (1 - here) + v * here
+            self.keys[index] = kept(self.keys[index] * (1 - here) + k * here)
+            self.values[index] = kept(self.values[index] * (1 - here) + v * here)
             scores = q @ self.keys[index].transpose(1, 2) / size ** 0.5 + ahead
             x = x + layer["out"]((scores.softmax(-1) @ self.values[index]).reshape(1, self.DIM))
             x = x + layer["down"](F.silu(layer["gate"](x)) * layer["up"](x))
@@ -178,7 +185,7 @@ def llama(generator, small=False):
     with torch.no_grad():
         model.embedding.weight.mul_(0.1)
         for state in (model.keys, model.values):
-            state[:, :, :5].normal_(generator=generator)
+            state[:, :, :5] = kept(torch.randn(state[:, :, :5].shape, generator=generator))
     return model, {"token": torch.tensor([7], dtype=torch.int32), "position": torch.tensor([5], dtype=torch.int32)}
 
 
@@ -198,7 +205,10 @@ def whisper_encoder(generator):
 
 @network()
 def whisper_decoder(generator):
-    call = Call(whisper().decoder, lambda module, ids, heard: module(input_ids=ids, encoder_hidden_states=heard).last_hidden_state)
+    # Its own way to the mask of what is ahead cannot be traced.
+    ahead = -1e4 * torch.ones(8, 8).triu(1).reshape(1, 1, 8, 8)
+    call = Call(whisper().decoder, lambda module, ids, heard: module(
+        input_ids=ids, attention_mask=ahead, encoder_hidden_states=heard).last_hidden_state)
     return call.eval(), {"tokens": tokens(generator, 8), "heard": torch.randn(1, 100, 384, generator=generator)}
 
 
@@ -257,12 +267,15 @@ class Detector(nn.Module):
         self.offsets, self.scores = nn.Conv2d(16, 4, 3, padding=1), nn.Conv2d(16, 1, 3, padding=1)
         rows, columns = torch.meshgrid(torch.arange(8.0), torch.arange(8.0), indexing="ij")
         self.register_buffer("centers", torch.stack((columns, rows), -1).reshape(-1, 2) * 4 + 2)
+        # Neighbours overlap by more than the threshold, others by less, and no two scores are close: rounding to fp16
+        # changes neither which boxes are kept nor their order.
+        self.register_buffer("priors", torch.linspace(-3, 3, 64)[(torch.arange(64) * 37) % 64])
 
     def forward(self, x):
         features = self.features(x)
         offsets = self.offsets(features).permute(0, 2, 3, 1).reshape(-1, 4)
-        scores = torch.sigmoid(8 * self.scores(features)).reshape(-1)
-        center, size = self.centers + offsets[:, :2], 6 * torch.exp(offsets[:, 2:])
+        scores = torch.sigmoid(self.priors + 0.05 * self.scores(features).reshape(-1))
+        center, size = self.centers + 0.5 * offsets[:, :2], 10 * torch.exp(0.1 * offsets[:, 2:])
         boxes = torch.cat((center - size / 2, center + size / 2), -1)
         kept = torchvision.ops.nms(boxes, scores, 0.3)
         return boxes[kept], scores[kept]

@@ -25,6 +25,7 @@ mod findings;
 mod interval;
 mod moves;
 mod products;
+mod recurrent;
 mod reduce;
 
 pub use assumptions::{Assumptions, NamedRange, RangeError};
@@ -366,5 +367,8 @@ impl Walk<'_> {
 
 /// What an op that is no sum of products gives, as exact numbers; `None` where there is no rule.
 fn plain_range(site: &Site<'_>) -> Option<Interval> {
-    elementwise::range(site).or_else(|| reduce::range(site)).or_else(|| moves::range(site))
+    elementwise::range(site)
+        .or_else(|| reduce::range(site))
+        .or_else(|| moves::range(site))
+        .or_else(|| recurrent::range(site))
 }

@@ -22,6 +22,8 @@ use crate::common::source::Source;
 use crate::common::{Failure, Output, npy};
 
 pub(crate) mod inputs;
+mod picture;
+mod predict;
 
 use inputs::{Assignment, Inputs};
 
@@ -30,10 +32,13 @@ use inputs::{Assignment, Inputs};
 pub(crate) struct Args {
     /// Program to run
     file: PathBuf,
-    /// Array for an input or a state, one flag for each: floats are rounded to its type, integers must fit it; states begin as zeros otherwise
-    #[arg(long = "input", value_name = "NAME=FILE.npy", value_parser = OsStringValueParser::new().try_map(Assignment::parse))]
+    /// Array (.npy) for an input or a state, or image (PNG, JPEG) for an image input of a Core ML model, one flag for each: floats are rounded to its type, integers must fit it; states begin as zeros otherwise
+    #[arg(long = "input", value_name = "NAME=FILE", value_parser = OsStringValueParser::new().try_map(Assignment::parse))]
     inputs: Vec<Assignment>,
-    /// Directory for the results and the states' last values, one NAME.npy each; made if missing
+    /// Resize images to the size that the model describes; otherwise others are refused
+    #[arg(long)]
+    resize: bool,
+    /// Directory for the results and the states' last values, one NAME.npy each, images as NAME.png, classes and probabilities as NAME.json; made if missing
     #[arg(long, value_name = "DIR")]
     output: PathBuf,
     /// Directory that `@model_path` stands for (default: the program's)
@@ -92,11 +97,6 @@ struct Line<'a> {
 pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     args.simulator.refuse_without_simulator(args.runtime)?;
     let source = Source::read(&args.file)?;
-    let verified = Arc::new(source.verified()?);
-    let function = source.function(args.function.as_deref())?;
-    let inputs = Inputs::new(function, &args.inputs)?;
-    let tensors = inputs.read()?;
-    let weights = source.weights(args.weights.as_deref())?;
     let mut report = None;
     let runtime: Box<dyn Runtime> = match args.runtime {
         RuntimeName::Ane => Box::new(args.engine.open(WeightsName::default(), None)?),
@@ -107,6 +107,23 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
         }
         other => other.open(Options::default())?.runtime,
     };
+    match source.model {
+        Some(Ok(_)) => predict::run(args, source, runtime, output)?,
+        _ => run_program(args, &source, runtime.as_ref(), output)?,
+    }
+    if let Some(report) = report {
+        report.print(output);
+    }
+    Ok(())
+}
+
+/// Runs a function of a program that no description goes with.
+fn run_program(args: &Args, source: &Source, runtime: &dyn Runtime, output: &Output) -> Result<(), Failure> {
+    let verified = Arc::new(source.verified()?);
+    let function = source.function(args.function.as_deref())?;
+    let inputs = Inputs::new(function, &args.inputs)?;
+    let tensors = inputs.read()?;
+    let weights = source.weights(args.weights.as_deref())?;
     let types: Vec<TensorType> = tensors.iter().map(Tensor::ty).collect();
     let start = Instant::now();
     let prepared = runtime.prepare(&verified, &function.name, &types, &weights);
@@ -131,9 +148,6 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     for (file, (name, tensor)) in files.iter().zip(names.zip(&results).chain(states)) {
         write(file, name, tensor, output)?;
     }
-    if let Some(report) = report {
-        report.print(output);
-    }
     Ok(())
 }
 
@@ -149,13 +163,22 @@ fn result_files(
 ) -> Result<Vec<PathBuf>, RunError> {
     let outputs = executable.outputs().iter().map(|port| (&port.name, port.ty.clone()));
     let states = states.iter().filter_map(|name| Some((name, executable.state(name)?.ty())));
+    let all: Vec<(&String, TensorType)> = outputs.chain(states).collect();
+    if let Some((name, ty)) = all.iter().find(|(_, ty)| npy::writable(ty.dtype).is_err()) {
+        return Err(RunError::NotAnArray { name: name.to_string(), ty: ty.clone() });
+    }
+    distinct_files(all.into_iter().map(|(name, _)| (name, "npy")), directory)
+}
+
+/// The file of each result, by its name and the ending of its kind.
+fn distinct_files<'a>(
+    results: impl Iterator<Item = (&'a String, &'static str)>,
+    directory: &Path,
+) -> Result<Vec<PathBuf>, RunError> {
     let mut files = Vec::new();
     let mut taken: HashMap<String, &str> = HashMap::new();
-    for (name, ty) in outputs.chain(states) {
-        if npy::writable(ty.dtype).is_err() {
-            return Err(RunError::NotAnArray { name: name.clone(), ty });
-        }
-        let file = directory.join(format!("{name}.npy"));
+    for (name, ending) in results {
+        let file = directory.join(format!("{name}.{ending}"));
         // An output that is named twice has one value; names that differ in case have two.
         let key = if IGNORES_CASE { name.to_lowercase() } else { name.clone() };
         match taken.insert(key, name) {

@@ -26,6 +26,7 @@ mod command {
     mod opt;
     mod overwriting;
     mod plan;
+    mod predict;
     mod reduce;
     mod rules;
     mod run;

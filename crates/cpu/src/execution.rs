@@ -7,11 +7,12 @@ use std::sync::Arc;
 
 use anemone_mil::eval::{Budget, Evaluation, OVERHEAD};
 use anemone_mil::mapped::room_for;
+use anemone_mil::passes;
 use anemone_mil::program::{OpId, ValueId};
 use anemone_mil::runtime::{
     ConstantHandle, Executable, Port, RuntimeError, check_inputs, check_output_count,
 };
-use anemone_mil::specialize::{BlockFunction, Specialized, op_error};
+use anemone_mil::specialize::{BlockFunction, Specialized, op_error, specialize};
 use anemone_mil::tensor::Tensor;
 use anemone_mil::types::TensorType;
 use anemone_mil::verify::Verified;
@@ -95,6 +96,23 @@ pub(crate) fn zeros<T: Zeroable + Clone>(count: usize) -> Result<Vec<T>, Runtime
     Ok(values)
 }
 
+/// The program with the ops of a function written out whose rows say how; `None` where there are none.
+fn written_out(
+    program: &Verified,
+    function: &str,
+    inputs: &[TensorType],
+) -> Result<Option<Verified>, RuntimeError> {
+    let functions = &program.program().functions;
+    let Some(index) = functions.iter().position(|f| f.name == function) else { return Ok(None) };
+    let is_composed = |(id, _)| program.row(index, id).is_some_and(|row| row.write_out.is_some());
+    if !functions[index].walk().any(is_composed) {
+        return Ok(None);
+    }
+    let settled = specialize(program, function, inputs)?;
+    let written = passes::write_out(&settled, function).map_err(|error| unsupported(error.to_string()))?;
+    Ok(Some(written.program))
+}
+
 impl Execution {
     pub(crate) fn new(
         threads: Arc<Threads>,
@@ -103,7 +121,8 @@ impl Execution {
         inputs: &[TensorType],
         weights: &dyn WeightSource,
     ) -> Result<Execution, RuntimeError> {
-        let specialized = Specialized::new(program, function, inputs, weights)?;
+        let written = written_out(program, function, inputs)?;
+        let specialized = Specialized::new(written.as_ref().unwrap_or(program), function, inputs, weights)?;
         let mut evaluation = Evaluation::new(Budget::ORDINARY);
         for (id, port) in &specialized.states {
             let dims = port.ty.shape.to_known();

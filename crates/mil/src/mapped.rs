@@ -16,6 +16,9 @@
 //!   [`crate::files::write_atomically`] are replaced whole, never truncated: a mapping made before keeps the
 //!   old contents.
 //!
+//! What was copied is given back at once, a part at a time: memory then holds a large file's copy, and not the pages
+//! that it was copied from as well.
+//!
 //! Large memory is asked for in [`room_for`], whose pages Linux is told to make huge where it waits to be told
 //! (`madvise` in `/sys/kernel/mm/transparent_hugepage/enabled`, the setting of most distributions). A tensor
 //! read along its columns touches a page of 4 KiB for every few values, and a processor remembers where some
@@ -26,6 +29,11 @@ use std::fs::File;
 use std::io;
 
 use memmap2::{MmapOptions, MmapRaw};
+
+/// Bytes that are copied before their pages are given back: many pages, and little memory.
+const COPIED_AT_ONCE: usize = 1 << 20;
+/// Fewer bytes stay: giving them back takes as long as copying them.
+const LEAST_GIVEN_BACK: usize = 1 << 16;
 
 /// A file mapped read-only, as long as the file was when it was mapped.
 #[derive(Debug)]
@@ -61,14 +69,38 @@ impl MappedFile {
             Some(end) if end <= self.map.len() => {}
             _ => return false,
         }
-        // SAFETY: `start + target.len() <= map.len()` was checked above, without overflow, and the mapping
-        // is readable for `map.len()` bytes as long as `self.map` lives. `target` is a unique reference to
-        // memory of this process, so it cannot overlap the mapping, to which no reference is ever made.
-        unsafe {
-            std::ptr::copy_nonoverlapping(self.map.as_ptr().add(start), target.as_mut_ptr(), target.len());
+        for (index, target) in target.chunks_mut(COPIED_AT_ONCE).enumerate() {
+            let start = start + index * COPIED_AT_ONCE;
+            // SAFETY: what `target` was before it was cut lies, from its start on, in the mapping, which was checked
+            // above without overflow, so this part does; and the mapping is readable for `map.len()` bytes as long as
+            // `self.map` lives. `target` is a unique reference to memory of this process, so it cannot overlap the
+            // mapping, to which no reference is ever made.
+            unsafe {
+                std::ptr::copy_nonoverlapping(
+                    self.map.as_ptr().add(start),
+                    target.as_mut_ptr(),
+                    target.len(),
+                );
+            }
+            if target.len() >= LEAST_GIVEN_BACK {
+                self.give_back(start, target.len());
+            }
         }
         true
     }
+
+    /// Lets the system take the pages of what was copied from a position on. That they stay, where it refuses, costs
+    /// only memory.
+    #[cfg(unix)]
+    fn give_back(&self, start: usize, length: usize) {
+        // SAFETY: the pages of a shared mapping of a file hold what the file does, and are read from it again when they
+        // are touched again; no reference to them is ever made.
+        let _ = unsafe { self.map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, start, length) };
+    }
+
+    /// Other systems take pages back when they are short of them.
+    #[cfg(not(unix))]
+    fn give_back(&self, _: usize, _: usize) {}
 }
 
 /// An empty vector with room for `count` values, in huge pages if there are enough of them and the system has
@@ -132,6 +164,19 @@ mod tests {
         assert!(mapped.copy_to(10, &mut []));
         assert!(!mapped.copy_to(11, &mut []));
         assert_eq!(&target, b"6789");
+    }
+
+    #[test]
+    fn large_files_are_copied_whole() {
+        let mut file = tempfile::tempfile().unwrap();
+        let bytes: Vec<u8> = (0..3 * COPIED_AT_ONCE + 12345).map(|i| (i / 3) as u8).collect();
+        file.write_all(&bytes).unwrap();
+        let mapped = MappedFile::new(&file).unwrap();
+        for start in [0, 1, 4095, COPIED_AT_ONCE + 1] {
+            let mut target = vec![0; bytes.len() - start];
+            assert!(mapped.copy_to(start, &mut target));
+            assert!(target == bytes[start..], "from {start} on");
+        }
     }
 
     #[test]

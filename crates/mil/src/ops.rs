@@ -12,15 +12,18 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::LazyLock;
 
+use crate::builder::BuildError;
 use crate::error::ErrorKind;
 use crate::eval::{Evaluation, ulp};
 use crate::grad::Pullback;
+use crate::program::ValueId;
 use crate::tensor::Tensor;
 use crate::types::{Dim, Opset, TensorType, Type};
 
 mod activation;
 mod arrange;
 mod attention;
+mod batch;
 mod blocks;
 mod cast;
 mod channelwise;
@@ -29,10 +32,13 @@ mod control;
 mod conv_transpose;
 mod convolution;
 mod copy;
+mod crop;
 mod cut;
 mod depth;
 mod dtypes;
+mod einsum;
 mod elementwise;
+mod flatten;
 mod gather;
 mod index;
 mod join;
@@ -47,9 +53,12 @@ mod pool;
 mod quantization;
 mod random;
 mod rectifier;
+mod recurrent;
 mod reduce;
 mod refusal;
 mod repeat;
+mod resample;
+mod resize;
 mod response;
 mod row;
 pub(crate) mod rules;
@@ -58,16 +67,21 @@ mod sequence;
 mod shape;
 mod slice;
 mod state;
+mod suppression;
+mod taps;
 #[cfg(test)]
 mod testing;
 mod topk;
 mod trigonometry;
 mod unary;
 mod upsample;
+mod windows;
+mod writer;
 
 pub use activation::*;
 pub use arrange::*;
 pub use attention::*;
+pub use batch::*;
 pub use blocks::{BlockMeaning, BlockRules, BlockType, RunBlocks, join as join_types, refine as refine_type};
 pub use cast::*;
 pub use channelwise::*;
@@ -75,9 +89,12 @@ pub use constexpr::*;
 pub use control::*;
 pub use conv_transpose::*;
 pub use convolution::*;
+pub use crop::*;
 pub use depth::*;
 pub use dtypes::*;
+pub use einsum::*;
 pub use elementwise::*;
+pub use flatten::*;
 pub use gather::*;
 pub use join::*;
 pub use list::*;
@@ -90,22 +107,28 @@ pub use pool::*;
 pub use quantization::*;
 pub use random::*;
 pub use rectifier::*;
+pub use recurrent::*;
 pub use reduce::*;
 pub use refusal::{BlockFault, OpError};
 pub use repeat::*;
+pub use resample::*;
+pub use resize::*;
 pub use response::*;
 #[doc(hidden)]
-pub use row::{BLANK_ROW, differentiate, flops, of_signature, without_raw};
-pub use row::{Row, Vjp};
+pub use row::{BLANK_ROW, differentiate, flops, of_signature, without_raw, write_out};
+pub use row::{Row, Vjp, WriteOut};
 pub use scatter::*;
 pub use sequence::*;
 pub use shape::*;
 pub use slice::*;
 pub use state::*;
+pub use suppression::*;
 pub use topk::*;
 pub use trigonometry::*;
 pub use unary::*;
 pub use upsample::*;
+pub use windows::*;
+pub use writer::Writer;
 
 /// Declares the families of ops: the rows of each, and the typed calls that build its ops.
 macro_rules! families {
@@ -126,14 +149,18 @@ families!(
     activation,
     arrange,
     attention,
+    batch,
     cast,
     channelwise,
     constexpr,
     control,
     conv_transpose,
     convolution,
+    crop,
     depth,
+    einsum,
     elementwise,
+    flatten,
     gather,
     join,
     list,
@@ -144,18 +171,23 @@ families!(
     quantization,
     random,
     rectifier,
+    recurrent,
     reduce,
     repeat,
+    resample,
+    resize,
     response,
     scatter,
     sequence,
     shape,
     slice,
     state,
+    suppression,
     topk,
     trigonometry,
     unary,
     upsample,
+    windows,
 );
 
 /// By how much a backend's result may differ from the exact one rounded once.
@@ -215,6 +247,9 @@ pub enum Gradient {
     Unsaid,
 }
 
+/// What writes an op out as simpler ones.
+pub type WrittenOut = fn(&Operands<'_>, &mut Writer<'_>) -> Result<Vec<ValueId>, BuildError>;
+
 /// A type variable of a signature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Variable {
@@ -247,6 +282,9 @@ pub struct OpDef {
     pub eval: fn(&Operands<'_>, &mut Evaluation) -> Result<Vec<Tensor>, OpError>,
     /// The gradient.
     pub gradient: Gradient,
+    /// Writes the op out as simpler ones, which compute the same up to its accuracy; gives a value for each result. The
+    /// dimensions of the operands must be known.
+    pub write_out: Option<WrittenOut>,
     /// The floating-point operations of one run with results of these types: a multiply-add is two, moving data none,
     /// what the row does not say one per element of the first result. `None` where the dimensions do not say.
     pub flops: fn(&Operands<'_>, &[TensorType]) -> Option<u64>,

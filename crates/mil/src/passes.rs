@@ -1,8 +1,8 @@
 //! Passes: programs in, programs out.
 //!
 //! A pass takes a verified program and gives another, verified again, which does the same: its outputs have the same
-//! bits, but for [`fold_constants`], which computes as the reference interpreter does, and for the bits of a NaN. Ops
-//! that are not known ([`verify_known`](crate::verify::verify_known)) stay as they are. A pass names no op but `const`;
+//! bits, but for [`fold_constants`], which computes as the reference interpreter does, for [`write_out`], whose ops
+//! round on the way, and for the bits of a NaN. Ops that are not known ([`verify_known`](crate::verify::verify_known)) stay as they are. A pass names no op but `const`;
 //! what it must know of one, the op's row says.
 //!
 //! ```
@@ -43,6 +43,7 @@ mod reduce;
 mod replace;
 mod specialize;
 mod unbake;
+mod write_out;
 
 pub use bake::{bake, store_constants};
 pub use bind_literals::{bind_literals, bind_literals_if};
@@ -56,6 +57,7 @@ pub use reduce::reduce;
 pub use replace::{Site, Sites, replace_ops};
 pub use specialize::specialize;
 pub use unbake::{Unbaked, unbake};
+pub use write_out::write_out;
 
 /// What a pass made of a program.
 #[derive(Debug, Clone)]

@@ -12,17 +12,26 @@ mod gradients {
     pub mod arithmetic;
     pub mod case;
     pub mod check;
+    pub mod images;
     pub mod indexing;
     pub mod movement;
     pub mod products;
+    pub mod recurrent;
 }
 
 use gradients::case::Maker;
-use gradients::{activations, arithmetic, check, indexing, movement, products};
+use gradients::{activations, arithmetic, check, images, indexing, movement, products, recurrent};
 
 /// All cases, family by family.
-const FAMILIES: [&[(&str, Maker)]; 5] =
-    [activations::CASES, arithmetic::CASES, products::CASES, movement::CASES, indexing::CASES];
+const FAMILIES: [&[(&str, Maker)]; 7] = [
+    activations::CASES,
+    arithmetic::CASES,
+    products::CASES,
+    recurrent::CASES,
+    movement::CASES,
+    indexing::CASES,
+    images::CASES,
+];
 
 #[test]
 fn activations_have_the_gradients_of_central_differences() {
@@ -40,6 +49,11 @@ fn products_have_the_gradients_of_central_differences() {
 }
 
 #[test]
+fn recurrent_layers_have_the_gradients_of_central_differences() {
+    check::all(recurrent::CASES);
+}
+
+#[test]
 fn movement_has_the_gradients_of_central_differences() {
     check::all(movement::CASES);
 }
@@ -47,6 +61,11 @@ fn movement_has_the_gradients_of_central_differences() {
 #[test]
 fn indexing_has_the_gradients_of_central_differences() {
     check::all(indexing::CASES);
+}
+
+#[test]
+fn images_have_the_gradients_of_central_differences() {
+    check::all(images::CASES);
 }
 
 /// Whether an operand of the op may be of floating point.

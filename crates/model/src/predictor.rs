@@ -1,6 +1,6 @@
 //! Models that answer: values by name in, values by name out, as the model's description has them.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anemone_coreml::description::{Feature, FeatureKind, ModelDescription, Signature};
@@ -128,6 +128,24 @@ impl Predictor {
         &self.function
     }
 
+    /// The type that the program has for an input, and what the input is described as; `None` where there is none of this
+    /// name.
+    pub fn input(&self, name: &str) -> Option<(&TensorType, Option<&FeatureKind>)> {
+        let (_, ty) = self.inputs.iter().find(|(known, _)| known == name)?;
+        let feature = self.signature.inputs.iter().find(|feature| feature.name == name);
+        Some((ty, feature.and_then(|feature| feature.kind.as_ref())))
+    }
+
+    /// The states' names and types, in the function's order.
+    pub fn state_types(&self) -> &[(String, TensorType)] {
+        &self.states
+    }
+
+    /// The weight files that were opened.
+    pub fn opened_weights(&self) -> Vec<PathBuf> {
+        self.weights.opened()
+    }
+
     /// States that hold zeros.
     ///
     /// # Errors
@@ -152,7 +170,7 @@ impl Predictor {
         mut given: Vec<(String, Given)>,
         states: Option<&mut States>,
     ) -> Result<Vec<(String, Output)>, PredictError> {
-        self.check_names(&given)?;
+        self.check_names(given.iter().map(|(name, _)| name.as_str()))?;
         let mut tensors = Vec::with_capacity(self.inputs.len());
         for (name, ty) in &self.inputs {
             let feature = self.signature.inputs.iter().find(|feature| feature.name == *name);
@@ -164,15 +182,21 @@ impl Predictor {
         self.outputs(names.into_iter().zip(results).collect())
     }
 
-    fn check_names(&self, given: &[(String, Given)]) -> Result<(), PredictError> {
+    /// Checks that inputs of these names, and no others, are what a prediction takes.
+    ///
+    /// # Errors
+    ///
+    /// When a name is no input's, or an input without a default is missing.
+    pub fn check_names<'n>(&self, given: impl Iterator<Item = &'n str>) -> Result<(), PredictError> {
+        let given: Vec<&str> = given.collect();
         let known = |name: &str| self.inputs.iter().any(|(known, _)| known == name);
-        let mut unknown: Vec<String> = given.iter().map(|(name, _)| name.clone()).collect();
-        unknown.retain(|name| !known(name));
+        let unknown: Vec<String> =
+            given.iter().filter(|name| !known(name)).map(|name| name.to_string()).collect();
         if !unknown.is_empty() {
             let present: Vec<String> = self.inputs.iter().map(|(name, _)| name.clone()).collect();
             return Err(PredictError::Unknown { unknown: list(&unknown), present: list(&present) });
         }
-        let is_given = |name: &str| given.iter().any(|(known, _)| known == name);
+        let is_given = |name: &str| given.contains(&name);
         let can_be_left_out = |name: &str| {
             let feature = self.signature.inputs.iter().find(|feature| feature.name == name);
             feature.is_some_and(|feature| default(feature).is_some())

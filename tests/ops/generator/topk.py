@@ -1,8 +1,9 @@
-"""topk. Without ties, but for those that no order tells apart."""
+"""topk, argsort and non_zero. Without ties, but for those that no order tells apart."""
 
 import numpy as np
 
 from .case import Case, Inline, draw
+from .reference import f64
 
 
 def _topk(label, shape, *, dtype=np.float16, opset="ios18", x=None, literal=False, k_dtype=None, declared=None,
@@ -55,5 +56,56 @@ def _cases():
     ]
 
 
+def _argsort(label, shape, *, dtype=np.float16, opset="ios18", **parameters):
+    name = f"argsort_{label}"
+    order = np.argsort(draw(name, [int(np.prod(shape))], np.float32)).reshape(shape)
+    x = ((order - order.size // 2) * (1 if np.dtype(dtype).kind == "i" else 0.75)).astype(dtype)
+    want = np.argsort(f64(x) if parameters.get("ascending") else -f64(x), parameters.get("axis", -1))
+    return Case("argsort", name, {"x": x}, parameters, want, opset=opset, source="numpy")
+
+
+def _argsort_cases():
+    return [
+        _argsort("defaults", [3, 5]),
+        _argsort("ascending", [3, 5], ascending=True),
+        _argsort("axis_0", [4, 3], axis=0, ascending=False),
+        _argsort("axis_negative", [2, 4, 3], axis=-2, ascending=True),
+        _argsort("rank_1", [7], axis=0),
+        _argsort("rank_5", [1, 2, 3, 1, 2], axis=2),
+        _argsort("one", [3, 1]),
+        _argsort("fp32", [3, 5], dtype=np.float32),
+        _argsort("int32", [3, 5], axis=1, dtype=np.int32),
+        _argsort("ios15", [3, 4], axis=1, opset="ios15"),
+    ]
+
+
+def _non_zero(label, x, *, opset="ios18"):
+    # coremltools' type inference leaves the number of rows open where the value is not known.
+    want = np.transpose(np.nonzero(x))
+    case = Case("non_zero", f"non_zero_{label}", {"x": x}, {}, want, opset=opset, source="numpy",
+                declared=[("int32", want.shape)])
+    case.types = [("int32", ("?", x.ndim))]
+    return case
+
+
+def _non_zero_cases():
+    def some(label, shape, dtype):
+        return (draw("non_zero_" + label, shape, np.bool_) * draw(label, shape, dtype, 1, 4)).astype(dtype)
+
+    return [
+        *[_non_zero(name, some(name, [3, 4], dtype))
+          for name, dtype in (("fp16", np.float16), ("fp32", np.float32), ("int32", np.int32))],
+        _non_zero("bool", draw("non_zero_bool", [2, 3, 2], np.bool_)),
+        _non_zero("rank_1", some("rank_1", [7], np.float16)),
+        _non_zero("rank_5", some("rank_5", [1, 2, 2, 1, 3], np.int32)),
+        _non_zero("none", np.zeros([2, 3], np.float32)),
+        _non_zero("all", np.ones([2, 2], np.int32)),
+        _non_zero("signed_zeros", np.array([0.0, -0.0, np.nan, np.inf, 6e-8], np.float16)),
+        _non_zero("ios15", some("ios15", [2, 3], np.float32), opset="ios15"),
+    ]
+
+
 def files():
     yield "topk", "1.3", _cases()
+    yield "argsort", "1.3", _argsort_cases()
+    yield "non_zero", "1.3", _non_zero_cases()

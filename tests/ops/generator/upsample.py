@@ -1,12 +1,11 @@
 """upsample_nearest_neighbor, by whole factors, and upsample_bilinear."""
 
-from fractions import Fraction
-
 import numpy as np
 import torch
 
 from .case import Case, draw
 from .reference import f64
+from .sampling import linear, places
 
 
 def _factors(height, width):
@@ -39,17 +38,10 @@ def _nearest_cases():
 
 
 def _places(source, target, align, centers):
-    """For each element of the result, its neighbours and their weights, as fractions."""
-    for i in range(target):
-        if align:
-            place = Fraction(i * (source - 1), target - 1) if target > 1 else Fraction(0)
-        elif centers:
-            place = (i + Fraction(1, 2)) * Fraction(source, target) - Fraction(1, 2)
-        else:
-            place = i * Fraction(source, target)
-        place = min(max(place, Fraction(0)), Fraction(source - 1))
-        low = place.numerator // place.denominator
-        yield low, min(low + 1, source - 1), place - low
+    """The places of the elements of the result, as fractions."""
+    if align or centers:
+        return list(places("STRICT_ALIGN_CORNERS" if align else "UNALIGN_CORNERS", target, 0, source - 1))
+    return list(places("DEFAULT", target, 0, source - 1))
 
 
 def _bilinear(label, shape, height=None, width=None, *, dtype=np.float16, opset="ios18", x=None, **flags):
@@ -60,15 +52,8 @@ def _bilinear(label, shape, height=None, width=None, *, dtype=np.float16, opset=
     planes = f64(x).reshape(-1, *x.shape[-2:])
     size = [int(np.floor((1 if factor is None else factor) * length))
             for factor, length in zip((height, width), x.shape[-2:])]
-    want, magnitude = np.empty([len(planes), *size]), np.empty([len(planes), *size])
-    for i, (top, bottom, down) in enumerate(_places(x.shape[-2], size[0], align, centers)):
-        for j, (left, right, across) in enumerate(_places(x.shape[-1], size[1], align, centers)):
-            terms = [((1 - down) * (1 - across), top, left), ((1 - down) * across, top, right),
-                     (down * (1 - across), bottom, left), (down * across, bottom, right)]
-            for plane, values in enumerate(planes):
-                products = [weight * Fraction(float(values[a, b])) for weight, a, b in terms]
-                want[plane, i, j] = float(sum(products))
-                magnitude[plane, i, j] = float(sum(abs(product) for product in products))
+    want, magnitude = linear(planes, {axis: _places(planes.shape[axis], size[axis - 1], align, centers)
+                                      for axis in (1, 2)})
     torch_value = None
     if align != centers:
         tensor = torch.from_numpy(planes)[None]

@@ -1,7 +1,7 @@
 //! Attention with a mask, which the engine's own op ignores.
 
 use anemone_mil::builder::FunctionBuilder;
-use anemone_mil::ops::ScaledDotProductAttention;
+use anemone_mil::ops::{Row, ScaledDotProductAttention, Writer};
 use anemone_mil::passes::{PassError, Rewritten, Site, replace_ops};
 use anemone_mil::verify::Verified;
 
@@ -22,7 +22,8 @@ fn written_out(site: Site<'_>, build: &mut FunctionBuilder) -> Replacement {
     if row.attn_mask.is_none() || features.is_none_or(|features| features == 0) {
         return Ok(None);
     }
-    Ok(Some(vec![row.write_out(build, site.name(), row.query.dtype())?]))
+    let mut writer = Writer::new(build, ScaledDotProductAttention::BASE.name, site.name());
+    Ok(Some(vec![row.write_out(&mut writer, row.query.dtype())?]))
 }
 
 #[cfg(test)]

@@ -28,10 +28,17 @@ pub(super) fn range(site: &Site<'_>) -> Option<Interval> {
         | "pixel_unshuffle"
         | "depth_to_space"
         | "space_to_depth"
+        | "batch_to_space"
+        | "flatten2d"
+        | "reshape_like"
+        | "reverse_sequence"
+        | "sliding_windows"
         | "upsample_nearest_neighbor"
+        | "resize_nearest_neighbor"
+        | "crop"
         | "max_pool" => site.parameter("x"),
         "concat" | "stack" => site.parameter("values"),
-        "band_part" => site.parameter("x").map(|x| x.hull(Interval::ZERO)),
+        "band_part" | "space_to_batch" => site.parameter("x").map(|x| x.hull(Interval::ZERO)),
         "pad" => {
             let x = site.parameter("x")?;
             // An input of which nothing is taken still has its range.
@@ -63,6 +70,12 @@ pub(super) fn range(site: &Site<'_>) -> Option<Interval> {
         "one_hot" => {
             let on = site.parameter("on_value").unwrap_or(Interval::point(1.0));
             Some(on.hull(site.parameter("off_value").unwrap_or(Interval::ZERO)))
+        }
+        "non_zero" => {
+            let lengths: Option<Vec<u64>> =
+                site.operand("x")?.shape().0.iter().map(|dim| dim.known()).collect();
+            let last = lengths?.into_iter().max().unwrap_or(0).saturating_sub(1);
+            Some(Interval::new(0.0, last as f64))
         }
         "shape" => {
             let lengths = site.operand("x")?.shape().0.iter().copied().map(Dim::known);

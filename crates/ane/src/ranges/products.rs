@@ -1,6 +1,6 @@
 //! Bounds of sums of products: convolutions and matrix products.
 
-use anemone_mil::ops::{Conv, ConvTranspose, Convolution, Linear, Matmul, MatrixProduct, Operand};
+use anemone_mil::ops::{Conv, ConvTranspose, Convolution, Einsum, Linear, Matmul, MatrixProduct, Operand};
 use anemone_mil::tensor::Tensor;
 use anemone_mil::types::Dim;
 
@@ -63,6 +63,7 @@ pub(super) fn product(site: &Site<'_>) -> Option<Product> {
         }
         "conv" => conv(site),
         "conv_transpose" => conv_transpose(site),
+        "einsum" => einsum(site),
         _ => None,
     }
 }
@@ -86,6 +87,14 @@ fn matrix(site: &Site<'_>, product: &MatrixProduct<'_>) -> Option<Product> {
     let terms = Terms { data: site.range(data), weight: site.range(weight), count: k.known(), some: false };
     let product = terms.product(sums, bias.map(|bias| site.range(bias)));
     Some(Product { factors: (site.range(x).largest(), site.range(y).largest()), ..product })
+}
+
+fn einsum(site: &Site<'_>) -> Option<Product> {
+    let row: Einsum = site.bound()?;
+    let [x, y] = &row.values[..] else { return None };
+    let count = x.shape().0.last()?.known();
+    let terms = Terms { data: site.range(x), weight: site.range(y), count, some: false };
+    Some(terms.product(None, None))
 }
 
 fn conv(site: &Site<'_>) -> Option<Product> {

@@ -1,11 +1,12 @@
 //! Bounds through reductions and normalisations.
 
 use anemone_mil::ops::{
-    BatchNorm, CumSum, InstanceNorm, L2Norm, L2Pool, LayerNorm, LocalResponseNorm, Operand, ReduceArgmax,
-    ReduceArgmin, ReduceL1Norm, ReduceL2Norm, ReduceLogSum, ReduceLogSumExp, ReduceMax, ReduceMean,
-    ReduceMin, ReduceProd, ReduceSum, ReduceSumSquare, Reduction, Row, TopK,
+    ArgSort, BatchNorm, CumSum, InstanceNorm, L2Norm, L2Pool, LayerNorm, LocalResponseNorm,
+    NonMaximumSuppression, Operand, ReduceArgmax, ReduceArgmin, ReduceL1Norm, ReduceL2Norm, ReduceLogSum,
+    ReduceLogSumExp, ReduceMax, ReduceMean, ReduceMin, ReduceProd, ReduceSum, ReduceSumSquare, Reduction,
+    Row, TopK,
 };
-use anemone_mil::types::Dim;
+use anemone_mil::types::{Dim, Opset};
 
 use super::elementwise::squared;
 use super::{Interval, Site};
@@ -45,6 +46,10 @@ pub(super) fn range(site: &Site<'_>) -> Option<Interval> {
             let row = site.bound::<TopK>()?;
             Some(site.range(&row.x).hull(position(&row.x, row.axis)?))
         }
+        "argsort" => {
+            let row = site.bound::<ArgSort>()?;
+            position(&row.x, row.axis)
+        }
         "avg_pool" => {
             // Padding counts as zeros.
             let x = site.parameter("x")?.hull(Interval::ZERO);
@@ -55,7 +60,22 @@ pub(super) fn range(site: &Site<'_>) -> Option<Interval> {
             let mut lengths = row.kernel_sizes.iter().map(|&length| u64::try_from(length).ok());
             Some(norm(site.range(&row.x), lengths.try_fold(1u64, |count, length| count.checked_mul(length?))))
         }
-        "upsample_bilinear" => site.parameter("x").map(|x| x.widened(x.largest())),
+        "upsample_bilinear" | "resize_bilinear" | "resize" => {
+            site.parameter("x").map(|x| x.widened(x.largest()))
+        }
+        // Of what lies in the image and around it.
+        "affine" | "crop_resize" | "resample" => {
+            let around = ["pad_value", "padding_value"].into_iter().find_map(|value| site.parameter(value));
+            let x = site.parameter("x")?.hull(around.unwrap_or(Interval::ZERO));
+            Some(x.widened(x.largest()))
+        }
+        // Of what is taken, what fills the rest, which it is, and how much.
+        "non_maximum_suppression" => {
+            let row = site.bound::<NonMaximumSuppression>()?;
+            let boxes = *row.boxes.shape().0.get(if row.since >= Opset::IOS17 { 2 } else { 1 })?;
+            let taken = site.range(&row.boxes).hull(site.range(&row.scores)).hull(Interval::ZERO);
+            Some(taken.hull(Interval::new(-1.0, boxes.known()? as f64)))
+        }
         "cumsum" => cumulative(site),
         "softmax" => Some(Interval::UNIT),
         // A mean of the values, weighted by probabilities.

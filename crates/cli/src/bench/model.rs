@@ -88,7 +88,7 @@ pub(super) fn run(args: &ModelArgs, output: &Output) -> Result<(), Failure> {
     let cpu = args.cpu.open()?;
     memory::reset_peak();
     let start = Instant::now();
-    let source = Source::load(&args.file)?;
+    let source = Source::read(&args.file)?;
     let verified = Arc::new(source.verified()?);
     let function = source.function(args.function.as_deref())?;
     let inputs = Inputs::new(function, &args.inputs)?;

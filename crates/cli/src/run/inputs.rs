@@ -17,8 +17,10 @@ use crate::common::{Failure, npy};
 /// `NAME=FILE`.
 #[derive(Debug, Clone)]
 pub(crate) struct Assignment {
-    name: String,
-    file: PathBuf,
+    /// The input's or state's name.
+    pub(super) name: String,
+    /// The file.
+    pub(super) file: PathBuf,
 }
 
 impl Assignment {
@@ -26,10 +28,10 @@ impl Assignment {
     pub(crate) fn parse(text: OsString) -> Result<Assignment, &'static str> {
         match text.split_once("=") {
             Some((name, file)) if !name.is_empty() && !file.is_empty() => {
-                let name = name.to_str().ok_or("the NAME of NAME=FILE.npy is not UTF-8")?;
+                let name = name.to_str().ok_or("the NAME of NAME=FILE is not UTF-8")?;
                 Ok(Assignment { name: name.to_string(), file: file.into() })
             }
-            _ => Err("NAME=FILE.npy is expected"),
+            _ => Err("NAME=FILE is expected"),
         }
     }
 }
@@ -48,7 +50,7 @@ pub(crate) enum InputError {
         present: String,
     },
     /// An input gets nothing.
-    #[error("nothing is given for {}; use `--input NAME=FILE.npy`", list(.0))]
+    #[error("nothing is given for {}; use `--input NAME=FILE`", list(.0))]
     Missing(Vec<String>),
     /// An input gets two arrays.
     #[error("the input `{0}` is given twice")]

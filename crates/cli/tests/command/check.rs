@@ -208,13 +208,16 @@ fn rules_that_are_not_measured_warn() {
 }
 
 #[test]
-fn rules_about_ops_that_are_not_known_are_checked_beside() {
+fn rules_are_checked_beside_ops_that_are_not_known() {
     let place = Place::new();
-    let call = "tensor<int32, [1, 3]> at = argsort(axis = int32(1), x = x);\n";
-    let file = place.file("argsort.mil", program([call.to_string()]));
+    let calls = [
+        "tensor<fp16, [1, 4]> sums = cumsum(axis = int32(1), exclusive = bool(false), reverse = bool(false), x = x);\n",
+        "tensor<fp16, [1, 4]> other = of_another_maker(x = x);\n",
+    ];
+    let file = place.file("other.mil", program(calls.map(str::to_string)));
     let run = anemone(["check", "--chip", "m1", &file]).ended(1);
-    assert!(run.stderr.contains("error: unknown op `argsort`"), "{}", run.stderr);
-    assert!(run.stderr.contains("error[R27]: there is no `argsort`\n"), "{}", run.stderr);
+    assert!(run.stderr.contains("error: unknown op `of_another_maker`"), "{}", run.stderr);
+    assert!(run.stderr.contains("[R51]: "), "{}", run.stderr);
 }
 
 #[test]

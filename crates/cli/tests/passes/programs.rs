@@ -243,7 +243,7 @@ fn specialize(program: &Verified, index: usize, values: &Tensors) -> Result<Rewr
 }
 
 /// Every `?` comes from a block, from an operand that has one, or from data in integers; in floating point, only those
-/// of a range shape its result.
+/// of a range and those that may be zero shape a result.
 fn assert_settled(function: &Function) {
     let is_open = |ty: &Type| ty.held_tensor().is_some_and(|ty| ty.shape.0.contains(&Dim::Unknown));
     let is_open = |id: ValueId| is_open(&function.value(id).ty);
@@ -253,7 +253,9 @@ fn assert_settled(function: &Function) {
     for (_, op) in function.walk() {
         let from_types = ops::lookup(&op.name, function.opset_of(op)).is_some_and(|row| row.from_types);
         let depends = |id: ValueId| if from_types { is_open(id) } else { data.contains(&id) };
-        let shapes = |id: ValueId| depends(id) && (!is_float(id) || op.name == "range_1d");
+        let shapes = |id: ValueId| {
+            depends(id) && (!is_float(id) || ["range_1d", "non_zero"].contains(&op.name.as_str()))
+        };
         let excused = !op.blocks.is_empty() || op.reads().any(is_open) || op.reads().any(shapes);
         // How long a list gets that can grow only the run says.
         let is_list = |id: ValueId| matches!(function.value(id).ty, Type::List(..));

@@ -61,6 +61,35 @@ fn probabilities_that_are_read_besides_are_no_attention() {
     assert_eq!(planned("y, p").0, 5);
 }
 
+/// The steps, and the bytes of planned memory, of the op of attention for 64 queries and as many keys, with these inputs
+/// besides and this mask.
+fn planned_op(dtype: &str, inputs: &str, mask: &str) -> (usize, usize) {
+    let source = format!(
+        "program(1.3) {{ func main<ios18>(tensor<{dtype}, [1, 2, 64, 8]> q, tensor<{dtype}, [1, 2, 64, 8]> k, tensor<{dtype}, [1, 2, 64, 8]> v{inputs}) {{
+            tensor<{dtype}, [1, 2, 64, 8]> y = scaled_dot_product_attention({mask}key = k, query = q, value = v)[name = string(\"y\")];
+        }} -> (y); }}"
+    );
+    let program = Arc::new(verify(text::parse(&source).unwrap().program).unwrap());
+    let function = &program.program().functions[0];
+    let types = function.body.inputs.iter().map(|&id| function.value(id).ty.as_tensor().unwrap());
+    let types: Vec<TensorType> = types.collect();
+    let threads = crate::Cpu::new().unwrap().threads;
+    let execution = Execution::new(threads, &program, "main", &types, &WeightMap::default()).unwrap();
+    (execution.ops_of_steps().len(), execution.planned_bytes())
+}
+
+#[test]
+fn the_op_of_attention_is_one_step_too() {
+    assert_eq!(planned_op("fp32", "", ""), (1, 0));
+    let mask = "attn_mask = mask, ";
+    assert_eq!(planned_op("fp32", ", tensor<fp32, [64, 64]> mask", mask), (1, 0));
+    // The mask as numbers is planned, scores and probabilities of two heads are not.
+    let (steps, bytes) = planned_op("fp32", ", tensor<bool, [64, 64]> mask", mask);
+    assert_eq!((steps, bytes), (2, 64 * 64 * 4));
+    // Operands and result are cast from and to fp16.
+    assert_eq!(planned_op("fp16", "", ""), (5, 4 * 2 * 64 * 8 * 4));
+}
+
 /// The plan of `main`, with every input as declared.
 fn plan_of(program: Program) -> (Constants, Plan) {
     let program = Arc::new(verify(program).unwrap());

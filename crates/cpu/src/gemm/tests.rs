@@ -79,9 +79,10 @@ fn check(threads: &Threads, size: [usize; 3], halves: bool, turned: [bool; 2], e
         };
         let mut scratch = Guarded::new(&vec![f32::NAN; gemm.scratch()], end);
         let mut packed = Guarded::new(&vec![f32::NAN; if packs { gemm.packed() } else { 0 }], end);
-        let mut right = Right::from(right.matrix());
+        let matrix = right.matrix();
+        let mut right = Right::from(matrix);
         if packs {
-            let found = gemm.pack(right.matrix, &mut packed, threads);
+            let found = gemm.pack(matrix, &mut packed, threads);
             right.packed = Some(Packed { values: &packed, found });
         }
         let bias = Bias::Rows(Floats::F32(&bias));

@@ -2,6 +2,7 @@
 //! planes.
 
 use anemone_mil::ops::Convolution;
+use anemone_mil::types::Dim;
 
 use super::Choice;
 use super::planes::{Finish, Planes, Products};
@@ -63,7 +64,7 @@ impl Sizes {
         let weight = convolution.weight.shape().to_known()?;
         let x = convolution.x.shape().to_known()?;
         let groups = usize::try_from(convolution.groups).ok()?;
-        let shape = window_shape(convolution)?;
+        let shape = window_shape(convolution, [&x, &weight])?;
         let volume = |lengths: &[usize]| lengths.iter().try_fold(1usize, |all, &n| all.checked_mul(n));
         let [positions, windows] = [volume(&shape.input)?, volume(&shape.output)?];
         let terms = volume(&weight[1..])?;
@@ -79,31 +80,41 @@ impl Sizes {
 }
 
 /// How the windows of a convolution lie; `None` where lengths are not known, or no `usize`.
-fn window_shape(convolution: &Convolution<'_>) -> Option<WindowShape> {
-    let [input, output, kernel] =
-        [convolution.x.shape(), &convolution.result.shape, convolution.weight.shape()]
-            .map(|shape| Some(spatial(&shape.to_known()?[2..], 1)));
-    let lengths = |lengths: &[u64], fill| {
-        let lengths: Option<Vec<usize>> =
-            lengths.iter().map(|&length| usize::try_from(length).ok()).collect();
-        Some(spatial(&lengths?, fill))
-    };
-    let before: Option<Vec<u64>> = convolution.pads.iter().map(|pad| Some((*pad)?.0)).collect();
+fn window_shape(convolution: &Convolution<'_>, [x, weight]: [&[usize]; 2]) -> Option<WindowShape> {
+    let known = |&length: &usize| Some(length);
+    let length = |&length: &u64| usize::try_from(length).ok();
     Some(WindowShape {
-        input: input?,
-        output: output?,
-        kernel: kernel?,
-        strides: lengths(&convolution.strides, 1)?,
-        dilations: lengths(&convolution.dilations, 1)?,
-        before: lengths(&before?, 0)?,
+        input: spatial(&x[2..], 1, known)?,
+        output: spatial(&convolution.result.shape.0[2..], 1, dimension)?,
+        kernel: spatial(&weight[2..], 1, known)?,
+        strides: spatial(&convolution.strides, 1, length)?,
+        dilations: spatial(&convolution.dilations, 1, length)?,
+        before: spatial(&convolution.pads, 0, before)?,
     })
 }
 
-/// The entries of up to three spatial dimensions, after others that hold `fill`.
-pub(super) fn spatial(entries: &[usize], fill: usize) -> [usize; 3] {
+/// The length of a dimension that is known.
+pub(super) fn dimension(dim: &Dim) -> Option<usize> {
+    usize::try_from(dim.known()?).ok()
+}
+
+/// The zeros before a dimension.
+pub(super) fn before(pad: &Option<(u64, u64)>) -> Option<usize> {
+    usize::try_from(pad.as_ref()?.0).ok()
+}
+
+/// Numbers for up to three spatial dimensions, after others that hold `fill`; `None` where one is not known.
+pub(super) fn spatial<T>(
+    entries: &[T],
+    fill: usize,
+    number: impl Fn(&T) -> Option<usize>,
+) -> Option<[usize; 3]> {
     let mut all = [fill; 3];
-    all[3 - entries.len()..].copy_from_slice(entries);
-    all
+    let missing = all.len().checked_sub(entries.len())?;
+    for (to, entry) in all[missing..].iter_mut().zip(entries) {
+        *to = number(entry)?;
+    }
+    Some(all)
 }
 
 /// More channels of the result for each of the image are better computed as a product.

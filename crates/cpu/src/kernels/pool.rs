@@ -2,7 +2,7 @@
 
 use anemone_mil::ops::{AvgPool, MaxPool, OpDef, OpError, Operands, Pool, PoolWindows, Row};
 
-use super::convolution::{MOST_STRIDE, is_planar, spatial};
+use super::convolution::{MOST_STRIDE, before, dimension, is_planar, spatial};
 use super::planes::{Finish, Fold, Largest, Planes, Total};
 use super::{Choice, Kernel};
 use crate::element::is_float;
@@ -64,16 +64,13 @@ where
 
 /// How the windows lie; `None` where lengths are not known, or no `usize`.
 fn window_shape(windows: &PoolWindows<'_>) -> Option<WindowShape> {
-    let lengths = |lengths: &[u64]| -> Option<Vec<usize>> {
-        lengths.iter().map(|&length| usize::try_from(length).ok()).collect()
-    };
-    let before: Option<Vec<u64>> = windows.pads.iter().map(|pad| Some((*pad)?.0)).collect();
+    let length = |&length: &u64| usize::try_from(length).ok();
     Some(WindowShape {
-        input: spatial(&windows.x.shape().to_known()?[2..], 1),
-        output: spatial(&windows.result.shape.to_known()?[2..], 1),
-        kernel: spatial(&lengths(&windows.kernel)?, 1),
-        strides: spatial(&lengths(&windows.strides)?, 1),
+        input: spatial(&windows.x.shape().0[2..], 1, dimension)?,
+        output: spatial(&windows.result.shape.0[2..], 1, dimension)?,
+        kernel: spatial(&windows.kernel, 1, length)?,
+        strides: spatial(&windows.strides, 1, length)?,
         dilations: [1; 3],
-        before: spatial(&lengths(&before?)?, 0),
+        before: spatial(&windows.pads, 0, before)?,
     })
 }

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use crate::builder::{AnyCall, BuildError, FunctionBuilder, Input};
 use crate::error::ErrorKind;
-use crate::ops::{OpError, Operand, call};
+use crate::ops::{OpError, Operand, Writer, call};
 use crate::program::{OpId, ValueId};
 use crate::tensor::Tensor;
 use crate::types::{DType, Shape, TensorType};
@@ -158,18 +158,18 @@ impl<'a> Pullback<'a> {
     }
 
     /// Gives the operands their gradients through simpler ops: those that `write_out` appends, which compute the results
-    /// again from the operands and have rules of their own. It is given a name for them, and gives a value for each
-    /// result.
+    /// again from the operands and have rules of their own. It gives a value for each result.
     ///
     /// # Errors
     ///
     /// When an op refuses what it is given, or a gradient cannot go through it.
     pub fn through(
         &mut self,
-        write_out: impl FnOnce(&mut FunctionBuilder, &str) -> Result<Vec<ValueId>, BuildError>,
+        write_out: impl FnOnce(&mut Writer<'_>) -> Result<Vec<ValueId>, BuildError>,
     ) -> Result<(), OpError> {
         let first = self.builder.function().body.ops.len();
-        let written = write_out(self.builder, &format!("d_{}_again", self.name)).map_err(refused)?;
+        let name = format!("d_{}_again", self.name);
+        let written = write_out(&mut Writer::new(self.builder, "the op", &name)).map_err(refused)?;
         let added = self.builder.function().body.ops[first..].to_vec();
         let active = self.reached(&added);
         for (result, value) in self.results.iter().zip(written) {

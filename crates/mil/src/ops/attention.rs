@@ -2,13 +2,12 @@
 
 use half::f16;
 
-use crate::builder::{BuildError, FunctionBuilder, Input};
+use crate::builder::BuildError;
 use crate::error::ErrorKind;
 use crate::eval::{Evaluation, Numbers, collect, filled};
-use crate::grad::Pullback;
 use crate::ops::elementwise::larger;
 use crate::ops::rules::{self, broadcast, broadcast_positions};
-use crate::ops::{Accuracy, BOOL, DTypeSet, FLOAT, OpError, Operand, call};
+use crate::ops::{Accuracy, BOOL, DTypeSet, FLOAT, OpError, Operand, Writer, call};
 use crate::program::ValueId;
 use crate::tensor::Tensor;
 use crate::types::{DType, Dim, Shape, TensorType};
@@ -26,7 +25,7 @@ crate::ops! {
     ScaledDotProductAttention = scaled_dot_product_attention(query: Operand[T], key: Operand[T], value: Operand[T];
         attn_mask: Option<Operand>[M])
         since IOS18 where [T: FLOAT, M: MASK]
-        { infer: attention_type, eval: attention, accuracy: Accuracy::Sum(4); vjp: attention_vjp; flops: attention_flops }
+        { infer: attention_type, eval: attention, accuracy: Accuracy::Sum(4); write_out: written_out; flops: attention_flops }
 }
 
 /// The lengths of the dimensions of attention.
@@ -179,64 +178,50 @@ fn softmax(row: &mut [f64]) {
     row.iter_mut().for_each(|x| *x /= sum);
 }
 
+/// In fp32: rounded to fp16, scores and probabilities would lose what the op keeps.
+fn written_out(row: &ScaledDotProductAttention, writer: &mut Writer<'_>) -> Result<Vec<ValueId>, BuildError> {
+    Ok(vec![row.write_out(writer, DType::Fp32)?])
+}
+
 impl ScaledDotProductAttention {
-    /// Writes the op out as simpler ones, of which the last gives its result and is called `name`. Scores and
-    /// probabilities are of the type `inner`, to which operands are cast where they are of another.
+    /// Writes the op out as simpler ones, of which the last gives its result. Scores and probabilities are of the type
+    /// `inner`, to which operands are cast where they are of another.
     ///
     /// # Errors
     ///
     /// When `E` is not known, or an op is not in the opset.
-    pub fn write_out(
-        &self,
-        build: &mut FunctionBuilder,
-        name: &str,
-        inner: DType,
-    ) -> Result<ValueId, BuildError> {
-        let features = self.query.shape().0.last().and_then(|&dim| dim.known()).filter(|&dim| dim > 0);
-        let features = features.ok_or_else(|| BuildError {
-            op: "scaled_dot_product_attention".to_string(),
-            name: name.to_string(),
-            error: Box::new(OpError::rule("query", "its last dimension must be known, and not 0")),
-        })?;
-        let part = |what: &str| format!("{name}_{what}");
-        let q = in_type(build, &part("query"), &self.query, inner)?;
-        let k = in_type(build, &part("key"), &self.key, inner)?;
-        let v = in_type(build, &part("value"), &self.value, inner)?;
+    pub fn write_out(&self, writer: &mut Writer<'_>, inner: DType) -> Result<ValueId, BuildError> {
+        let features = self
+            .query
+            .shape()
+            .0
+            .last()
+            .and_then(|&dim| dim.known())
+            .ok_or_else(|| writer.refused(OpError::rule("query", "its last dimension must be known")))?;
+        let q = writer.cast("query", &self.query, inner)?;
+        let k = writer.cast("key", &self.key, inner)?;
+        let v = writer.cast("value", &self.value, inner)?;
         let mask = match &self.attn_mask {
             Some(mask) if mask.dtype() == DType::Bool => {
-                let none = build.constant(&part("none"), constant(inner, f64::NEG_INFINITY));
-                let zero = build.constant(&part("zero"), constant(inner, 0.0));
-                Some(build.bind(&part("mask"), call::select(mask, zero, none))?.into())
+                let numbers = call::select(mask, constant(inner, 0.0), constant(inner, f64::NEG_INFINITY));
+                Some(writer.bind("mask", numbers)?.into())
             }
-            Some(mask) => Some(in_type(build, &part("mask"), mask, inner)?),
+            Some(mask) => Some(writer.cast("mask", mask, inner)?),
             None => None,
         };
-        let scores = build.bind(&part("scores"), call::matmul(q, k).transpose_y(true))?;
-        let scaled = build.bind(&part("scaled"), call::mul(scores, 1.0 / (features as f64).sqrt()))?;
+        let scores = writer.bind("scores", call::matmul(q, k).transpose_y(true))?;
+        let scaled = writer.bind("scaled", call::mul(scores, 1.0 / (features as f64).sqrt()))?;
         let masked = match mask {
-            Some(mask) => build.bind(&part("masked"), call::add(scaled, mask))?,
+            Some(mask) => writer.bind("masked", call::add(scaled, mask))?,
             None => scaled,
         };
-        let weights = build.bind(&part("weights"), call::softmax(masked).axis(-1))?;
-        let mixed = call::matmul(weights, v);
+        let weights = writer.bind("weights", call::softmax(masked).axis(-1))?;
         if inner == self.query.dtype() {
-            return build.bind(name, mixed);
+            return writer.bind("", call::matmul(weights, v));
         }
-        build.bind(name, call::cast(mixed, self.query.dtype().name()))
+        let mixed = writer.bind("mixed", call::matmul(weights, v))?;
+        writer.bind("", call::cast(mixed, self.query.dtype().name()))
     }
-}
-
-/// An operand in an element type, cast where it has another.
-fn in_type(
-    build: &mut FunctionBuilder,
-    name: &str,
-    operand: &Operand,
-    dtype: DType,
-) -> Result<Input, BuildError> {
-    if operand.dtype() == dtype {
-        return Ok(operand.into());
-    }
-    build.bind(name, call::cast(operand, dtype.name())).map(Input::from)
 }
 
 /// A scalar of a floating-point type.
@@ -245,13 +230,4 @@ fn constant(dtype: DType, number: f64) -> Tensor {
         DType::Fp16 => Tensor::scalar(f16::from_f64(number)),
         _ => Tensor::scalar(number as f32),
     }
-}
-
-/// Through scores and probabilities that are computed again, in fp32: rounded to fp16 they would lose what the op keeps.
-fn attention_vjp(row: &ScaledDotProductAttention, pullback: &mut Pullback<'_>) -> Result<(), OpError> {
-    let keys = pullback.dims(&row.key)?;
-    if keys.contains(&0) || pullback.dims(&row.query)?.contains(&0) {
-        return Ok(());
-    }
-    pullback.through(|build, name| Ok(vec![row.write_out(build, name, DType::Fp32)?]))
 }

@@ -105,8 +105,10 @@ fn loop_types(operands: &Operands<'_>, blocks: &[BlockType]) -> Result<Vec<Type>
             return Err(error.found(format!("found {}", written(&blocks[index].inputs))));
         }
     }
-    let one_bool =
-        |ty: &Type| ty.as_tensor().is_some_and(|ty| ty.dtype == DType::Bool && ty.shape.rank() == 0);
+    // Also as a tensor of one element: coremltools makes such loops of PyTorch's GRU.
+    let one_bool = |ty: &Type| {
+        ty.as_tensor().is_some_and(|ty| ty.dtype == DType::Bool && ty.shape.elements() == Some(1))
+    };
     if !matches!(condition.outputs.as_slice(), [ty] if one_bool(ty)) {
         let error = refuse("the condition block must yield one bool").in_block(BlockFault::Outputs(0));
         return Err(error.found(format!("found {}", written(&condition.outputs))));

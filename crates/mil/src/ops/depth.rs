@@ -1,6 +1,5 @@
 //! Ops that move elements between channels and the plane of `[n, C, H, W]`.
 
-use crate::error::ErrorKind;
 use crate::grad::Pullback;
 use crate::ops::rules::{self, free};
 use crate::ops::{Accuracy, Constant, DTypeSet, FLOAT, OpError, Operand, call, copy, movement};
@@ -121,17 +120,9 @@ macro_rules! squares {
 
 squares! {
     PixelShuffle, upscale_factor, true, true, 1, |row| Ok(row.upscale_factor.into());
-    PixelUnshuffle, downscale_factor, false, true, 1, |row| scalar("downscale_factor", &row.downscale_factor);
+    PixelUnshuffle, downscale_factor, false, true, 1, |row| movement::constant_scalar("downscale_factor", &row.downscale_factor);
     DepthToSpace, block_size, true, false, 2, |row| Ok(row.block_size.into());
     SpaceToDepth, block_size, false, false, 2, |row| Ok(row.block_size.into());
-}
-
-/// The value of a constant scalar.
-fn scalar(parameter: &str, operand: &Operand) -> Result<i64, OpError> {
-    movement::check_scalar(parameter, operand)?;
-    operand.known_integers().and_then(|values| values.first().copied()).ok_or_else(|| {
-        OpError::new(ErrorKind::NotConstant, Some(parameter), "must be a constant whose value is written")
-    })
 }
 
 fn depth_to_space_vjp(row: &DepthToSpace, pullback: &mut Pullback<'_>) -> Result<(), OpError> {

@@ -1,5 +1,6 @@
 //! What the ops that move data share: results of bounded size, vectors of lengths, indices.
 
+use crate::error::ErrorKind;
 use crate::ops::rules::known_dims;
 use crate::ops::{OpError, Operand};
 use crate::types::{DType, Dim, Shape, TensorType};
@@ -117,6 +118,30 @@ pub(super) fn check_scalar(parameter: &str, operand: &Operand) -> Result<(), OpE
         return Ok(());
     }
     Err(OpError::rule(parameter, "must be a scalar").found(format!("found {}", operand.ty)))
+}
+
+/// The value of a constant scalar of integers.
+///
+/// # Errors
+///
+/// When the operand is no scalar, or its value is not known.
+pub(super) fn constant_scalar(parameter: &str, operand: &Operand) -> Result<i64, OpError> {
+    check_scalar(parameter, operand)?;
+    operand.known_integers().and_then(|values| values.first().copied()).ok_or_else(|| {
+        OpError::new(ErrorKind::NotConstant, Some(parameter), "must be a constant whose value is written")
+    })
+}
+
+/// The length that a parameter gives a dimension.
+///
+/// # Errors
+///
+/// When it is not positive.
+pub(super) fn positive(parameter: &str, length: i32) -> Result<Dim, OpError> {
+    match u64::try_from(length) {
+        Ok(known) if known > 0 => Ok(Dim::Known(known)),
+        _ => Err(OpError::rule(parameter, "must be positive").found(format!("found {length}"))),
+    }
 }
 
 /// The position that an index means along a dimension of `length`; negative ones, where they are allowed,

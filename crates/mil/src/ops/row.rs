@@ -1,13 +1,18 @@
 //! The macro that makes entries of the table, structs and typed calls of rows.
 
+use crate::builder::BuildError;
 use crate::eval::Evaluation;
 use crate::grad::Pullback;
-use crate::ops::{Accuracy, Gradient, OpDef, OpError, Operand, Operands, ParameterDef, Variable};
+use crate::ops::{Accuracy, Gradient, OpDef, OpError, Operand, Operands, ParameterDef, Variable, Writer};
+use crate::program::ValueId;
 use crate::tensor::Tensor;
 use crate::types::{Opset, TensorType};
 
 /// The gradient rule of a row.
 pub type Vjp<R> = fn(&R, &mut Pullback<'_>) -> Result<(), OpError>;
+
+/// What writes an op out as simpler ones; gives a value for each result.
+pub type WriteOut<R> = fn(&R, &mut Writer<'_>) -> Result<Vec<ValueId>, BuildError>;
 
 /// A row's typed parameters.
 pub trait Row: Sized {
@@ -19,6 +24,8 @@ pub trait Row: Sized {
     const EVAL: fn(&Self, &mut Evaluation) -> Result<Vec<Tensor>, OpError>;
     /// The gradient, where there is one.
     const VJP: Option<Vjp<Self>>;
+    /// The simpler ops that it can be written out as, where there are some.
+    const WRITE_OUT: Option<WriteOut<Self>>;
     /// The floating-point operations, where they are not one per element of the result.
     const FLOPS: Option<fn(&Self) -> Option<u64>>;
     /// The parameters of all signatures, those of the first signature first.
@@ -47,7 +54,8 @@ pub trait Row: Sized {
 /// [`Parameter`](crate::ops::Parameter). Before a parameter, `#[since = IOS17]` says that older signatures do not have
 /// it, `#[constant_until = IOS17]` that they want a constant, and `#[only_before = IOS18]` that they alone have it, and
 /// require it. Each `since … where […]` is a signature; a type variable that is another one's equal is written `U = T`. Flags in brackets at the end are `constexpr`, `stateful`,
-/// `commutative`, `from_types`, `by_opset` and `elementwise`. A row without a gradient has the reason: `no_vjp: "…"`.
+/// `commutative`, `from_types`, `by_opset` and `elementwise`. A row without a gradient has the reason: `no_vjp: "…"`. One
+/// that says how it is written out as simpler ops (`write_out`) has the gradient of those, unless it has its own.
 #[macro_export]
 macro_rules! ops {
     ($(
@@ -63,7 +71,8 @@ macro_rules! ops {
         )
         $( since $since:ident $(where [ $($declared:ident $(= $same:ident)? $(: $set:expr)?),* $(,)? ])? )+
         { infer: $infer:expr, eval: $eval:expr, accuracy: $accuracy:expr
-            $(; vjp: $vjp:expr)? $(; no_vjp: $reason:literal)? $(; flops: $flops:expr)?
+            $(; vjp: $vjp:expr)? $(; no_vjp: $reason:literal)?
+            $(; write_out: $write_out:expr)? $(; flops: $flops:expr)?
             $(; blocks: $blocks:expr)? $(; [ $($flag:ident),+ $(,)? ])? $(,)? }
     )*) => {
         /// The rows of this family.
@@ -92,7 +101,20 @@ macro_rules! ops {
                         let row = <$row as $crate::ops::Row>::bind(operands, SINCE)?;
                         $crate::ops::differentiate(&row, pullback)
                     }),
+                    None if <$row as $crate::ops::Row>::WRITE_OUT.is_some() => {
+                        $crate::ops::Gradient::Rule(|operands, pullback| {
+                            let row = <$row as $crate::ops::Row>::bind(operands, SINCE)?;
+                            pullback.through(|writer| $crate::ops::write_out(&row, writer))
+                        })
+                    }
                     None => <$row as $crate::ops::Row>::BASE.gradient,
+                },
+                write_out: match <$row as $crate::ops::Row>::WRITE_OUT {
+                    Some(_) => Some(|operands, writer| {
+                        let row = <$row as $crate::ops::Row>::bind(operands, SINCE);
+                        $crate::ops::write_out(&row.map_err(|error| writer.refused(error))?, writer)
+                    }),
+                    None => None,
                 },
                 flops: |operands, results| {
                     let row = <$row as $crate::ops::Row>::bind(operands, SINCE).ok()?;
@@ -146,6 +168,8 @@ macro_rules! ops {
                 ) -> Result<Vec<$crate::tensor::Tensor>, $crate::ops::OpError> = $eval;
 
                 const VJP: Option<$crate::ops::Vjp<$row>> = $crate::ops!(@some $($vjp)?);
+
+                const WRITE_OUT: Option<$crate::ops::WriteOut<$row>> = $crate::ops!(@some $($write_out)?);
 
                 const FLOPS: Option<fn(&$row) -> Option<u64>> = $crate::ops!(@some $($flops)?);
 
@@ -210,6 +234,8 @@ macro_rules! ops {
         )*
 
         /// Typed calls of the ops of this family.
+        // As many arguments as the op requires.
+        #[allow(clippy::too_many_arguments)]
         pub(super) mod typed_calls {
             #[allow(unused_imports)]
             use super::*;
@@ -251,6 +277,7 @@ pub const BLANK_ROW: OpDef = OpDef {
     infer: |_| Ok(Vec::new()),
     eval: |_, _| Ok(Vec::new()),
     gradient: Gradient::Unsaid,
+    write_out: None,
     flops: |_, _| None,
     accuracy: Accuracy::Exact,
     blocks: None,
@@ -333,6 +360,15 @@ pub fn differentiate<R: Row>(row: &R, pullback: &mut Pullback<'_>) -> Result<(),
     match R::VJP {
         Some(vjp) => vjp(row, pullback),
         None => Ok(()),
+    }
+}
+
+/// Writes an op out whose row says how.
+#[doc(hidden)]
+pub fn write_out<R: Row>(row: &R, writer: &mut Writer<'_>) -> Result<Vec<ValueId>, BuildError> {
+    match R::WRITE_OUT {
+        Some(write_out) => write_out(row, writer),
+        None => Ok(Vec::new()),
     }
 }
 

@@ -1,4 +1,4 @@
-//! The largest or smallest elements along an axis.
+//! The largest or smallest elements along an axis, their order, and those that are not 0.
 
 use std::cmp::Ordering;
 
@@ -6,8 +6,10 @@ use crate::eval::{Evaluation, Numbers, room};
 use crate::grad::Pullback;
 use crate::ops::copy::{self, Run};
 use crate::ops::reduce::position_type;
-use crate::ops::rules::{self, per_element};
-use crate::ops::{Accuracy, DTypeSet, INDEX, INT32, NUMBER, OpError, Operand, SMALL_INTEGER, call};
+use crate::ops::rules::{self, per_element, strides};
+use crate::ops::{
+    ANY, Accuracy, DTypeSet, INDEX, INT32, NUMBER, OpError, Operand, SMALL_INTEGER, call, movement,
+};
 use crate::tensor::Tensor;
 use crate::types::{DType, Dim, Opset, TensorType};
 
@@ -28,6 +30,15 @@ crate::ops! {
         since IOS16 where [T: NUMBER, K: INT32]
         since IOS17 where [T: ORDERED, K: INDEX]
         { infer: topk_type, eval: topk, accuracy: Accuracy::Exact; vjp: topk_vjp; flops: per_element::<_, 1> }
+
+    /// The indices along `axis` that put `x` in order, the largest first, or the smallest if it is to be `ascending`. Of
+    /// equal ones the first comes first, which coremltools does not say, and NaN counts as larger than any number.
+    ArgSort = argsort(x: Operand[T]; axis: i32 = -1, ascending: bool = false) since IOS15 where [T: NUMBER]
+        { infer: argsort_type, eval: argsort, accuracy: Accuracy::Exact; flops: per_element::<_, 1> }
+
+    /// The coordinates of the elements of `x` that are not 0, a row for each, in the order in which they stand.
+    NonZero = non_zero(x: Operand[T]) since IOS15 where [T: ANY]
+        { infer: non_zero_type, eval: non_zero, accuracy: Accuracy::Exact; flops: per_element::<_, 1> }
 }
 
 impl TopK {
@@ -76,29 +87,30 @@ fn nan_last(a: f64, b: f64) -> Ordering {
     a.partial_cmp(&b).unwrap_or_else(|| a.is_nan().cmp(&b.is_nan()))
 }
 
-fn topk(row: &TopK, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
-    let x = row.x.tensor()?;
-    let axis = row.position()?;
-    let mut dims = x.shape().to_vec();
-    let (length, inner) = (dims[axis], dims[axis + 1..].iter().product::<usize>());
-    let count = row.count(Dim::from(length))?.unwrap_or(0) as usize;
-    dims[axis] = count;
-    let numbers = row.x.numbers()?;
-    let compare = |a: usize, b: usize| match &numbers {
+/// For each place of the first `count` along an axis of a sorted tensor, row by row, the position of the element that
+/// comes there, and its index along the axis. The axis is `length` long, and `inner` elements follow each of its indices.
+fn sorted(
+    numbers: &Numbers,
+    [length, inner]: [usize; 2],
+    count: usize,
+    ascending: bool,
+) -> Result<(Vec<usize>, Vec<i64>), OpError> {
+    let compare = |a: usize, b: usize| match numbers {
         Numbers::Float(x) => nan_last(x[a], x[b]),
         Numbers::Integer(x) => x[a].cmp(&x[b]),
     };
-    let elements = dims.iter().product();
+    let blocks = numbers.len() / (length * inner).max(1);
+    let elements = blocks * count * inner;
     let (mut positions, mut indices) = (room(elements)?, room(elements)?);
     let mut best = Vec::new();
-    for outer in 0..elements / (count * inner).max(1) {
+    for outer in 0..blocks {
         // The best of each line beside another, then one place of all lines after the other.
         best.clear();
         for line in 0..inner {
             let at = |i: usize| (outer * length + i) * inner + line;
             let mut order: Vec<usize> = room(length)?;
             order.extend(0..length);
-            order.sort_by(|&a, &b| match row.ascending {
+            order.sort_by(|&a, &b| match ascending {
                 true => compare(at(a), at(b)),
                 false => compare(at(b), at(a)),
             });
@@ -112,12 +124,65 @@ fn topk(row: &TopK, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError>
             }
         }
     }
+    Ok((positions, indices))
+}
+
+fn topk(row: &TopK, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
+    let x = row.x.tensor()?;
+    let axis = row.position()?;
+    let mut dims = x.shape().to_vec();
+    let (length, inner) = (dims[axis], dims[axis + 1..].iter().product::<usize>());
+    let count = row.count(Dim::from(length))?.unwrap_or(0) as usize;
+    dims[axis] = count;
+    let (positions, indices) = sorted(&row.x.numbers()?, [length, inner], count, row.ascending)?;
     let runs = positions.into_iter().map(|position| Run::of(position, 1));
     let mut results = vec![copy::read(&[x], &dims, runs)?];
     if row.return_indices {
         results.push(evaluation.tensor(row.index_type()?, &dims, Numbers::Integer(indices))?);
     }
     Ok(results)
+}
+
+fn argsort_type(row: &ArgSort) -> Result<Vec<TensorType>, OpError> {
+    rules::axis("axis", row.axis, row.x.rank())?;
+    Ok(vec![TensorType { dtype: DType::Int32, shape: row.x.shape().clone() }])
+}
+
+fn argsort(row: &ArgSort, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
+    let dims = row.x.dims()?;
+    let axis = rules::axis("axis", row.axis, dims.len())?;
+    let (length, inner) = (dims[axis], dims[axis + 1..].iter().product::<usize>());
+    let (_, indices) = sorted(&row.x.numbers()?, [length, inner], length, row.ascending)?;
+    Ok(vec![evaluation.tensor(DType::Int32, dims, Numbers::Integer(indices))?])
+}
+
+fn non_zero_type(row: &NonZero) -> Result<Vec<TensorType>, OpError> {
+    let rows = match &row.x.value {
+        Some(_) => Dim::from(non_zeros(row)?.len()),
+        None => Dim::Unknown,
+    };
+    movement::result("x", DType::Int32, vec![rows, Dim::from(row.x.rank())])
+}
+
+/// The positions of the elements that are not 0, in order.
+fn non_zeros(row: &NonZero) -> Result<Vec<usize>, OpError> {
+    let numbers = row.x.numbers()?;
+    let is_zero = |&position: &usize| match &numbers {
+        Numbers::Float(x) => x[position] == 0.0,
+        Numbers::Integer(x) => x[position] == 0,
+    };
+    Ok((0..numbers.len()).filter(|position| !is_zero(position)).collect())
+}
+
+fn non_zero(row: &NonZero, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
+    let (positions, dims) = (non_zeros(row)?, row.x.dims()?);
+    let steps = strides(dims);
+    let mut indices = room(positions.len() * dims.len())?;
+    for &position in &positions {
+        let coordinates = steps.iter().zip(dims).map(|(step, length)| (position / step % length) as i64);
+        indices.extend(coordinates);
+    }
+    Ok(vec![evaluation.tensor(DType::Int32, &[positions.len(), dims.len()], Numbers::Integer(indices))?])
 }
 
 /// `dx` has `dy` where the results were taken from, and 0 elsewhere.

@@ -1,10 +1,10 @@
 //! Ops that enlarge the last two dimensions by factors.
 
-use crate::eval::{Evaluation, Numbers, collect, filled, internal, room};
+use crate::eval::{Evaluation, Numbers, collect};
 use crate::grad::Pullback;
 use crate::ops::rules::free;
-use crate::ops::{Accuracy, Constant, DTypeSet, FLOAT, OpError, Operand, call, copy, movement};
-use crate::program::ValueId;
+use crate::ops::taps::{self, Taps, linear, single};
+use crate::ops::{Accuracy, Constant, DTypeSet, FLOAT, OpError, Operand, copy, movement};
 use crate::tensor::Tensor;
 use crate::types::{DType, Dim, TensorType};
 
@@ -30,9 +30,6 @@ crate::ops! {
         since IOS16 where [T: FLOAT, U: FACTOR]
         { infer: bilinear_type, eval: bilinear, accuracy: Accuracy::Sum(1); vjp: bilinear_vjp; flops: bilinear_flops }
 }
-
-/// The elements of a dimension that an element of the result is made of, with their weights.
-type Taps = [(usize, f64); 2];
 
 /// The length of an enlarged dimension, with the arithmetic of fp32, in which factors are given.
 fn enlarged(name: &str, factor: Option<&Operand>, length: Dim) -> Result<Dim, OpError> {
@@ -89,7 +86,7 @@ fn nearest_type(row: &UpsampleNearestNeighbor) -> Result<Vec<TensorType>, OpErro
 /// The element nearest to each of `to`, of `from`.
 fn nearest_taps(from: usize, to: usize) -> Result<Vec<Taps>, OpError> {
     let at = |i: usize| ((i as u128 * from as u128 / to as u128) as usize).min(from.saturating_sub(1));
-    collect((0..to).map(|i| [(at(i), 1.0), (at(i), 0.0)]))
+    collect((0..to).map(|i| single(at(i))))
 }
 
 fn nearest(row: &UpsampleNearestNeighbor, _: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
@@ -127,12 +124,7 @@ impl UpsampleBilinear {
             (false, true) => (i as f64 + 0.5) * from as f64 / to as f64 - 0.5,
             (false, false) => i as f64 * from as f64 / to as f64,
         };
-        let last = from.saturating_sub(1);
-        collect((0..to).map(|i| {
-            let place = place(i).clamp(0.0, last as f64);
-            let (low, part) = (place.floor() as usize, place.fract());
-            [(low, 1.0 - part), ((low + 1).min(last), part)]
-        }))
+        collect((0..to).map(|i| linear(place(i), from)))
     }
 }
 
@@ -146,64 +138,27 @@ fn bilinear_flops(row: &UpsampleBilinear) -> Option<u64> {
     bilinear_type(row).ok()?.first()?.shape.elements()?.checked_mul(7)
 }
 
-fn bilinear(row: &UpsampleBilinear, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
-    let dims = movement::dims(bilinear_type(row))?;
-    let x = row.x.floats()?;
-    let rank = dims.len();
-    let (from, to) = (&row.x.dims()?[rank - 2..], &dims[rank - 2..]);
-    let (rows, columns) = (row.taps(from[0], to[0])?, row.taps(from[1], to[1])?);
-    let mut values = room(dims.iter().product())?;
-    for plane in 0..dims[..rank - 2].iter().product() {
-        for down in &rows {
-            for across in &columns {
-                let mut sum = 0.0;
-                for &(i, height) in down {
-                    for &(j, width) in across {
-                        // What has no weight has no part, not even an infinity.
-                        if height * width != 0.0 {
-                            sum += height * width * x[(plane * from[0] + i) * from[1] + j];
-                        }
-                    }
-                }
-                values.push(sum);
-            }
-        }
-    }
-    Ok(vec![evaluation.tensor(row.x.dtype(), &dims, Numbers::Float(values))?])
-}
-
-/// The weights `[to, from]` of the elements of a dimension.
-fn weights(taps: &[Taps], from: usize) -> Result<Tensor, OpError> {
-    let mut values = filled(taps.len() * from, 0.0)?;
-    for (i, taps) in taps.iter().enumerate() {
-        taps.iter().for_each(|&(at, weight)| values[i * from + at] += weight);
-    }
-    Tensor::from_f64(DType::Fp32, &[taps.len(), from], &values).map_err(internal)
-}
-
-/// `dx = Aᵀ · dy · B` with the weights `A` of rows and `B` of columns, for `y = A · x · Bᵀ`.
-fn give_back(
-    x: &Operand,
+/// What each element along the last two dimensions is made of.
+fn plane(
+    from: &[usize],
+    to: &[usize],
     taps: impl Fn(usize, usize) -> Result<Vec<Taps>, OpError>,
-    pullback: &mut Pullback<'_>,
-) -> Result<(), OpError> {
-    let dy = pullback.dy()?;
-    let (from, to) = (pullback.dims(x)?, pullback.dims_of(dy)?);
-    if from.contains(&0) || to.contains(&0) {
-        return Ok(());
-    }
-    let rank = from.len();
-    let rows = weights(&taps(from[rank - 2], to[rank - 2])?, from[rank - 2])?;
-    let columns = weights(&taps(from[rank - 1], to[rank - 1])?, from[rank - 1])?;
-    let dy: ValueId = pullback.widen(dy)?;
-    let across = pullback.bind(call::matmul(dy, columns))?;
-    pullback.give(x, call::matmul(rows, across).transpose_x(true))
+) -> Result<Vec<(usize, Vec<Taps>)>, OpError> {
+    (from.len() - 2..from.len()).map(|axis| Ok((axis, taps(from[axis], to[axis])?))).collect()
+}
+
+fn bilinear(row: &UpsampleBilinear, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
+    let to = movement::dims(bilinear_type(row))?;
+    let mut dims = row.x.dims()?.to_vec();
+    let along = plane(&dims, &to, |from, to| row.taps(from, to))?;
+    let values = taps::weigh(row.x.floats()?, &mut dims, along)?;
+    Ok(vec![evaluation.tensor(row.x.dtype(), &to, Numbers::Float(values))?])
 }
 
 fn nearest_vjp(row: &UpsampleNearestNeighbor, pullback: &mut Pullback<'_>) -> Result<(), OpError> {
-    give_back(&row.x, nearest_taps, pullback)
+    taps::give_back(&row.x, pullback, |from, to| plane(from, to, nearest_taps))
 }
 
 fn bilinear_vjp(row: &UpsampleBilinear, pullback: &mut Pullback<'_>) -> Result<(), OpError> {
-    give_back(&row.x, |from, to| row.taps(from, to), pullback)
+    taps::give_back(&row.x, pullback, |from, to| plane(from, to, |from, to| row.taps(from, to)))
 }

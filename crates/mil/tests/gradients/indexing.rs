@@ -11,6 +11,14 @@ use super::case::{Case, Maker};
 /// The cases, several for some ops.
 pub const CASES: &[(&str, Maker)] = &[
     ("topk", topk),
+    ("argsort", |case| {
+        let x = case.distinct_input(&[2, 3], 0.125);
+        case.bind(call::argsort(x))
+    }),
+    ("non_zero", |case| {
+        let x = case.input(&[2, 3]);
+        case.bind(call::non_zero(x))
+    }),
     ("gather", gather),
     ("gather", gather_in_batches),
     ("gather_along_axis", gather_along_axis),

@@ -25,6 +25,32 @@ pub const CASES: &[(&str, Maker)] = &[
     ("pixel_unshuffle", pixel_unshuffle),
     ("depth_to_space", depth_to_space),
     ("space_to_depth", space_to_depth),
+    ("batch_to_space", batch_to_space),
+    ("space_to_batch", space_to_batch),
+    ("flatten2d", |case| {
+        let dims = case.dims_between(1, 4);
+        let (x, axis) = (case.input(&dims), case.random.below(dims.len() + 1) as i32);
+        case.bind(call::flatten2d(x).axis(axis))
+    }),
+    ("reshape_like", |case| {
+        let [x, like] = [case.input(&[2, 6]), case.input(&[3, 4])];
+        let masks = Tuple::from_iter([false]);
+        case.bind(call::reshape_like(x, vec![like], Tuple::from_iter([0]), Tuple::from_iter([2]), masks))
+    }),
+    ("reverse_sequence", |case| {
+        let x = case.input(&[2, 3, 2]);
+        let lengths = case.int_input(&[2], 4);
+        let batch = case.pick(&[0, -3]);
+        case.bind(call::reverse_sequence(x, lengths).seq_axis(1).batch_axis(batch))
+    }),
+    ("sliding_windows", |case| {
+        let mut dims = case.dims_between(1, 3);
+        let axis = case.random.below(dims.len());
+        let (size, stride) = (1 + case.random.below(3), 1 + case.random.below(3));
+        dims[axis] = size + case.random.below(4);
+        let x = case.input(&dims);
+        case.bind(call::sliding_windows(x, axis as i32, size as i32).stride(stride as i32))
+    }),
     ("concat", concat),
     ("concat", concat_in_turn),
     ("concat", concat_scalars),
@@ -53,6 +79,32 @@ type Result = std::result::Result<Vec<ValueId>, BuildError>;
 
 fn integers(values: &[usize]) -> Vec<i32> {
     values.iter().map(|&value| value as i32).collect()
+}
+
+/// The sides of blocks, and what is before and behind.
+fn blocks(case: &mut Case) -> ([usize; 2], [usize; 4]) {
+    ([(); 2].map(|()| 1 + case.random.below(3)), [(); 4].map(|()| case.random.below(2)))
+}
+
+/// What is before and behind as a constant.
+fn edges(values: [usize; 4]) -> Tensor {
+    Tensor::from_values(&[2, 2], integers(&values)).unwrap()
+}
+
+fn batch_to_space(case: &mut Case) -> Result {
+    let ([b, d], crops) = blocks(case);
+    let images = b * d * (1 + case.random.below(2));
+    let x = case.input(&[images, 2, 3, 3]);
+    case.bind(call::batch_to_space(x, integers(&[b, d]), edges(crops)))
+}
+
+fn space_to_batch(case: &mut Case) -> Result {
+    let ([b, d], [top, mut bottom, left, mut right]) = blocks(case);
+    bottom += (b - (3 + top + bottom) % b) % b;
+    right += (d - (2 + left + right) % d) % d;
+    let images = 1 + case.random.below(2);
+    let x = case.input(&[images, 2, 3, 2]);
+    case.bind(call::space_to_batch(x, integers(&[b, d]), edges([top, bottom, left, right])))
 }
 
 /// Under another shape: two dimensions as one, or all as one.

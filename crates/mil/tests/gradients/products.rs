@@ -14,6 +14,7 @@ pub const CASES: &[(&str, Maker)] = &[
     ("matmul", matmul_of_two_types),
     ("matmul", attention),
     ("scaled_dot_product_attention", scaled_dot_product_attention),
+    ("einsum", einsum),
     ("linear", linear),
     ("conv", conv),
     ("conv", pointwise),
@@ -123,6 +124,19 @@ fn upsample_bilinear(case: &mut Case) -> Result<Vec<ValueId>, BuildError> {
     }
     let centers = case.coin();
     case.bind(op.half_pixel_centers(centers))
+}
+
+/// Both equations, with dimensions that broadcast.
+fn einsum(case: &mut Case) -> Result<Vec<ValueId>, BuildError> {
+    let [b, c, h, w, u] = [(); 5].map(|()| 1 + case.random.below(3));
+    let maybe = |case: &mut Case, length| if case.coin() { 1 } else { length };
+    let dims = [maybe(case, b), c, maybe(case, h), w, maybe(case, b), maybe(case, h)];
+    if case.coin() {
+        let (x, y) = (case.input(&[dims[0], c, dims[2], w]), case.input(&[dims[4], w, dims[5], u]));
+        return case.bind(call::einsum(vec![x, y], "nchw,nwhu->nchu"));
+    }
+    let (x, y) = (case.input(&[c, dims[2], w]), case.input(&[w, dims[5], u]));
+    case.bind(call::einsum(vec![x, y], "chw,whr->chr"))
 }
 
 /// Attention of a few heads, with each kind of mask or without one.
