@@ -171,3 +171,29 @@ impl<F: Fold> WithSimd for Sweep<'_, F> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Three by three taps so far apart, with as many zeros around a plane of 5 by 5.
+    fn windows(dilation: usize) -> WindowShape {
+        WindowShape {
+            input: [1, 5, 5],
+            output: [1, 5, 5],
+            kernel: [1, 3, 3],
+            strides: [1; 3],
+            dilations: [1, dilation, dilation],
+            before: [0, dilation, dilation],
+        }
+    }
+
+    #[test]
+    fn padded_rows_are_bounded() {
+        let layout = Layout::new(&windows(2)).expect("this is small");
+        assert!(layout.rows * layout.row() <= MOST_PADDED);
+        for dilation in [1 << 11, 1 << 21, 1 << 40, usize::MAX] {
+            assert!(Layout::new(&windows(dilation)).is_none(), "{dilation}");
+        }
+    }
+}
