@@ -395,3 +395,31 @@ fn what_finishes_a_product_does_not_depend_on_threads() {
         assert!(results.iter().all(|result| result == &results[0]), "{path}, {m} rows");
     }
 }
+
+#[test]
+fn taps_far_apart_need_no_padded_copy() {
+    const FAR: i32 = 1 << 22;
+    for dtype in [DType::Fp16, DType::Fp32] {
+        let mut function = builder();
+        let input = ordinary(1, dtype, &[1, 3, 5, 5]);
+        let x = function.input("x", input.ty());
+        let weight = function.constant("w", ordinary(2, dtype, &[3, 1, 3, 3]));
+        let parameters = [
+            ("x", x.into()),
+            ("weight", weight.into()),
+            ("groups", 3.into()),
+            ("pad_type", "custom".into()),
+            ("pad", [FAR; 4].into()),
+            ("dilations", [FAR; 2].into()),
+        ];
+        let y = op(&mut function, "conv", parameters);
+        let program = program(function.finish([y]));
+        // Only the middle tap meets the image, so there is one product in each sum, rounded once.
+        let expected = run(prepare(&reference(false), &program, &[&input]).as_mut(), &[&input]);
+        let actual = run(prepare(&cpu(2), &program, &[&input]).as_mut(), &[&input]);
+        let pairs = actual[0].to_f64().unwrap().into_iter().zip(expected[0].to_f64().unwrap());
+        for (actual, expected) in pairs {
+            assert!((actual - expected).abs() <= 1e-3 * expected.abs(), "{dtype:?}: {actual} {expected}");
+        }
+    }
+}
