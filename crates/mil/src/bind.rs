@@ -7,7 +7,7 @@ use crate::error::ErrorKind;
 use crate::ops::{self, BlockType, Given, OpDef, OpError, Operand, Operands};
 use crate::program::{Argument, BlobReference, Function, Literal, LiteralValue, Op, ValueId};
 use crate::tensor::Tensor;
-use crate::types::{TensorType, Type};
+use crate::types::{DType, TensorType, Type};
 use crate::verify::CONST;
 
 /// Where operands come from: what is known of values, and of constants kept in blob files.
@@ -222,6 +222,32 @@ pub fn literal_operand(literal: &Literal, scope: &dyn Scope) -> Result<Operand, 
             let value = scope.blob(reference, &ty);
             Ok(Operand { ty, constant: true, value, id: None, is_state: false, is_list: false })
         }
+        LiteralValue::List(items) => {
+            let values = scalars(items).map(Arc::new).ok_or_else(not_a_tensor)?;
+            Ok(Operand { is_list: true, ..Operand::constant(values) })
+        }
         _ => Err(not_a_tensor()),
     }
+}
+
+/// Strings, or numbers of one type, as a vector; `None` of anything else, and of nothing.
+fn scalars(items: &[LiteralValue]) -> Option<Tensor> {
+    let tensors: Option<Vec<&Tensor>> = items
+        .iter()
+        .map(|item| match item {
+            LiteralValue::Tensor(tensor) if tensor.shape().is_empty() => Some(tensor.as_ref()),
+            _ => None,
+        })
+        .collect();
+    let tensors = tensors?;
+    let dtype = tensors.first()?.dtype();
+    if dtype == DType::String {
+        let words: Option<Vec<String>> =
+            tensors.iter().map(|tensor| tensor.as_slice::<String>()?.first().cloned()).collect();
+        return Tensor::from_values(&[items.len()], words?).ok();
+    }
+    let same = |tensor: &&&Tensor| tensor.dtype() == dtype && dtype.is_integer();
+    let numbers = tensors.iter().filter(same).filter_map(|tensor| tensor.to_i64()?.first().copied());
+    let numbers: Vec<i64> = numbers.collect();
+    Tensor::from_i64(dtype, &[items.len()], &numbers).ok()
 }

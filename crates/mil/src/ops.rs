@@ -18,7 +18,7 @@ use crate::eval::{Evaluation, ulp};
 use crate::grad::Pullback;
 use crate::program::ValueId;
 use crate::tensor::Tensor;
-use crate::types::{Dim, Opset, TensorType, Type};
+use crate::types::{Dim, Opset, Shape, TensorType, Type};
 
 mod activation;
 mod arrange;
@@ -27,6 +27,7 @@ mod batch;
 mod blocks;
 mod cast;
 mod channelwise;
+mod classify;
 mod constexpr;
 mod control;
 mod conv_transpose;
@@ -85,6 +86,7 @@ pub use batch::*;
 pub use blocks::{BlockMeaning, BlockRules, BlockType, RunBlocks, join as join_types, refine as refine_type};
 pub use cast::*;
 pub use channelwise::*;
+pub use classify::*;
 pub use constexpr::*;
 pub use control::*;
 pub use conv_transpose::*;
@@ -152,6 +154,7 @@ families!(
     batch,
     cast,
     channelwise,
+    classify,
     constexpr,
     control,
     conv_transpose,
@@ -298,6 +301,9 @@ pub struct OpDef {
     /// Whether the results are lists; the type rule gives the tensor that keeps each, whose first dimension is the
     /// list's length.
     pub gives_list: bool,
+    /// Whether the last result is a dictionary, of which the first is a key; the type rule gives the tensor that keeps its
+    /// values, in the order of their keys.
+    pub gives_dictionary: bool,
     /// Whether the op reads or writes a state, or draws numbers as if from one, so that it may be neither left out nor
     /// moved.
     pub stateful: bool,
@@ -333,6 +339,11 @@ impl OpDef {
             return (rules.infer)(operands, blocks);
         }
         let types = (self.infer)(operands)?;
+        if let ([key, values], true) = (types.as_slice(), self.gives_dictionary) {
+            let value = TensorType { dtype: values.dtype, shape: Shape(Vec::new()) };
+            let [key, value] = [key.clone(), value].map(Type::Tensor);
+            return Ok(vec![key.clone(), Type::Dict(Box::new(key), Box::new(value))]);
+        }
         Ok(types
             .into_iter()
             .map(|ty| if self.gives_list { Type::list_of(ty) } else { Type::Tensor(ty) })

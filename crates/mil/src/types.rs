@@ -324,7 +324,8 @@ impl Type {
     }
 
     /// The tensor type of the data that a value of this type holds: as [`Type::as_tensor`], of a state, that of the
-    /// tensor it keeps, and of a list of tensors, that of one with the list's length as its first dimension.
+    /// tensor it keeps, of a list of tensors, that of one with the list's length as its first dimension, and of a
+    /// dictionary of numbers, that of a vector of them in the order of their keys.
     pub fn held_tensor(&self) -> Option<TensorType> {
         match self {
             Type::List(element, length) => {
@@ -333,6 +334,10 @@ impl Type {
                 Some(TensorType { dtype, shape: Shape(dims) })
             }
             Type::State(inner) => inner.as_tensor(),
+            Type::Dict(_, value) => {
+                let TensorType { dtype, .. } = value.as_tensor().filter(|ty| ty.shape.rank() == 0)?;
+                Some(TensorType { dtype, shape: Shape(vec![Dim::Unknown]) })
+            }
             other => other.as_tensor(),
         }
     }

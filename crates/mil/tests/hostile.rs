@@ -68,7 +68,8 @@ const SHAPES: [&[usize]; 4] = [&[1, 6], &[1, 4], &[2, 1, 4, 1, 1], &[1, 1, 5, 1,
 /// Dimensions of operands by the names of their parameters.
 type Fitting = &'static [(&'static str, &'static [usize])];
 /// Those of operands that must fit one another, op by op.
-const FITTING: [(&str, Fitting); 5] = [
+const FITTING: [(&str, Fitting); 6] = [
+    ("classify", &[("probabilities", &[1, 3]), ("classes", &[3])]),
     (
         "rnn",
         &[
@@ -177,7 +178,7 @@ fn operand(
 ) -> Option<Operand> {
     let domain: Vec<DType> = match row.domain(parameter) {
         Some(set) => set.iter().collect(),
-        None => vec![DType::Fp16, DType::Int32, DType::Bool],
+        None => vec![DType::Fp16, DType::Int32, DType::Bool, DType::String, DType::Int64],
     };
     let dtype = choices.of(&domain);
     let dtype = parameter.variable.map_or(dtype, |variable| *dtypes.entry(variable).or_insert(dtype));

@@ -50,7 +50,7 @@ pub enum Number {
     Bool(bool),
     Integer(i64),
     Float(f64),
-    /// `nan`, `inf` or `-inf`.
+    /// `nan`, `inf` or `-inf`; or a string.
     Special(String),
 }
 
@@ -99,6 +99,14 @@ impl Values {
     pub fn tensor(&self) -> Tensor {
         if self.dtype().is_float() {
             return Tensor::from_f64(self.dtype(), &self.shape, &self.data.floats()).expect("a tensor");
+        }
+        if self.dtype() == DType::String {
+            let words = self.data.all().iter().map(|number| match number {
+                Number::Special(word) => Some(word.clone()),
+                _ => None,
+            });
+            let words: Option<Vec<String>> = words.collect();
+            return Tensor::from_values(&self.shape, words.expect("strings")).expect("a tensor");
         }
         let integers: Option<Vec<i64>> = self.data.all().iter().map(Number::integer).collect();
         Tensor::from_i64(self.dtype(), &self.shape, &integers.expect("integers")).expect("a tensor")

@@ -67,6 +67,7 @@ pub fn join(a: &Type, b: &Type) -> Option<Type> {
 pub(super) fn agree(a: &Type, b: &Type) -> bool {
     match (a, b) {
         (Type::List(a, m), Type::List(b, n)) => m.agrees_with(*n) && agree(a, b),
+        (Type::Dict(a, x), Type::Dict(b, y)) => agree(a, b) && agree(x, y),
         _ => match (a.as_tensor(), b.as_tensor()) {
             (Some(a), Some(b)) => a.dtype == b.dtype && a.shape.agrees_with(&b.shape),
             _ => false,

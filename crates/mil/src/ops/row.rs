@@ -282,6 +282,7 @@ pub const BLANK_ROW: OpDef = OpDef {
     accuracy: Accuracy::Exact,
     blocks: None,
     gives_list: false,
+    gives_dictionary: false,
     constexpr: false,
     stateful: false,
     commutative: false,

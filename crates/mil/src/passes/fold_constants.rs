@@ -229,7 +229,7 @@ impl Folding<'_> {
 
 /// Whether an op does nothing but give tensors that follow from its operands.
 fn may_fold(row: &OpDef) -> bool {
-    !row.constexpr && !row.stateful && !row.gives_list && row.blocks.is_none()
+    !row.constexpr && !row.stateful && !row.gives_list && !row.gives_dictionary && row.blocks.is_none()
 }
 
 /// The constants of a function that blob files keep.

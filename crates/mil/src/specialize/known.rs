@@ -37,7 +37,13 @@ impl KnownValues {
     /// than before where a round changes dimensions.
     pub(super) fn compute(&mut self, op: &Op, row: &OpDef, operands: &Operands<'_>, types: &[Type]) {
         op.results.iter().for_each(|result| drop(self.values.remove(result)));
-        if row.stateful || row.constexpr || row.gives_list || row.blocks.is_some() || op.results.is_empty() {
+        if row.stateful
+            || row.constexpr
+            || row.gives_list
+            || row.gives_dictionary
+            || row.blocks.is_some()
+            || op.results.is_empty()
+        {
             return;
         }
         let counts = |ty: &TensorType| {
