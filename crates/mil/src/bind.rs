@@ -223,15 +223,15 @@ pub fn literal_operand(literal: &Literal, scope: &dyn Scope) -> Result<Operand, 
             Ok(Operand { ty, constant: true, value, id: None, is_state: false, is_list: false })
         }
         LiteralValue::List(items) => {
-            let values = scalars(items).map(Arc::new).ok_or_else(not_a_tensor)?;
+            let values = vector_of(items).map(Arc::new).ok_or_else(not_a_tensor)?;
             Ok(Operand { is_list: true, ..Operand::constant(values) })
         }
         _ => Err(not_a_tensor()),
     }
 }
 
-/// Strings, or numbers of one type, as a vector; `None` of anything else, and of nothing.
-fn scalars(items: &[LiteralValue]) -> Option<Tensor> {
+/// A list of strings, or of whole numbers of one type, as a vector; `None` of anything else, and of nothing.
+pub(crate) fn vector_of(items: &[LiteralValue]) -> Option<Tensor> {
     let tensors: Option<Vec<&Tensor>> = items
         .iter()
         .map(|item| match item {

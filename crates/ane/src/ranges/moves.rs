@@ -38,6 +38,11 @@ pub(super) fn range(site: &Site<'_>) -> Option<Interval> {
         | "crop"
         | "max_pool" => site.parameter("x"),
         "concat" | "stack" => site.parameter("values"),
+        "classify" => {
+            let (classes, probabilities) = (site.operand("classes")?, site.parameter("probabilities")?);
+            let integers = classes.dtype().is_integer();
+            Some(if integers { probabilities.hull(site.range(classes)) } else { probabilities })
+        }
         "band_part" | "space_to_batch" => site.parameter("x").map(|x| x.hull(Interval::ZERO)),
         "pad" => {
             let x = site.parameter("x")?;

@@ -257,9 +257,9 @@ fn assert_settled(function: &Function) {
             depends(id) && (!is_float(id) || ["range_1d", "non_zero"].contains(&op.name.as_str()))
         };
         let excused = !op.blocks.is_empty() || op.reads().any(is_open) || op.reads().any(shapes);
-        // How long a list gets that can grow only the run says.
-        let is_list = |id: ValueId| matches!(function.value(id).ty, Type::List(..));
-        let open = op.results.iter().any(|&id| is_open(id) && !is_list(id));
+        // How long a list gets that can grow only the run says; and no type says how many keys a dictionary has.
+        let grows = |id: ValueId| matches!(function.value(id).ty, Type::List(..) | Type::Dict(..));
+        let open = op.results.iter().any(|&id| is_open(id) && !grows(id));
         assert!(!open || excused, "`{}` leaves a dimension open", op.name);
         if op.reads().any(depends) || !op.blocks.is_empty() {
             data.extend(&op.results);

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use crate::bind;
 use crate::error::{BlockPart, Error, ErrorKind, Errors, FunctionPart, OpPart, Place, Repeated};
 use crate::program::{Block, Function, LiteralValue, Op, Program, Value, ValueId};
 use crate::suggest::nearest;
@@ -232,6 +233,7 @@ pub(super) fn check_constant(
         }
         LiteralValue::Tensor(tensor) => Ok((*result, Some(tensor.clone()))),
         LiteralValue::Blob(_) => check_blob_type(&literal.ty, part).map(|()| (*result, None)),
+        LiteralValue::List(items) => Ok((*result, bind::vector_of(items).map(Arc::new))),
         _ => Ok((*result, None)),
     }
 }
