@@ -46,7 +46,7 @@ impl Facts {
             let Some(&result) = op.results.first() else { continue };
             let opset = op.opset.unwrap_or(function.opset);
             if op.name == CONST {
-                facts.set_constant(result, op.attributes.get("val").and_then(Literal::as_tensor).cloned());
+                facts.set_constant(result, op.attributes.get("val").and_then(held));
             } else if ops::lookup(&op.name, opset).is_some_and(|row| row.constexpr) {
                 facts.set_constant(result, None);
             }
@@ -133,6 +133,16 @@ impl Facts {
     /// Says which id a state has in the function that runs.
     pub fn set_state(&mut self, id: ValueId, running: ValueId) {
         self.states.insert(id, running);
+    }
+
+    /// Whether a constant of a blob file is kept.
+    pub fn has_blob(&self, reference: &BlobReference, ty: &TensorType) -> bool {
+        self.blobs.contains_key(&(reference.clone(), ty.clone()))
+    }
+
+    /// Keeps a constant of a blob file no longer.
+    pub fn remove_blob(&mut self, reference: BlobReference, ty: TensorType) {
+        self.blobs.remove(&(reference, ty));
     }
 
     /// Keeps a constant that was read from a blob file.
@@ -222,16 +232,25 @@ pub fn literal_operand(literal: &Literal, scope: &dyn Scope) -> Result<Operand, 
             let value = scope.blob(reference, &ty);
             Ok(Operand { ty, constant: true, value, id: None, is_state: false, is_list: false })
         }
-        LiteralValue::List(items) => {
-            let values = vector_of(items).map(Arc::new).ok_or_else(not_a_tensor)?;
+        LiteralValue::List(_) => {
+            let values = held(literal).ok_or_else(not_a_tensor)?;
             Ok(Operand { is_list: true, ..Operand::constant(values) })
         }
         _ => Err(not_a_tensor()),
     }
 }
 
+/// The tensor that a literal holds, unless a blob file does.
+pub(crate) fn held(literal: &Literal) -> Option<Arc<Tensor>> {
+    match &literal.value {
+        LiteralValue::Tensor(tensor) => Some(tensor.clone()),
+        LiteralValue::List(items) => vector_of(items).map(Arc::new),
+        _ => None,
+    }
+}
+
 /// A list of strings, or of whole numbers of one type, as a vector; `None` of anything else, and of nothing.
-pub(crate) fn vector_of(items: &[LiteralValue]) -> Option<Tensor> {
+fn vector_of(items: &[LiteralValue]) -> Option<Tensor> {
     let tensors: Option<Vec<&Tensor>> = items
         .iter()
         .map(|item| match item {

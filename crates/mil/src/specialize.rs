@@ -1,14 +1,12 @@
 //! Settling the types of a function's values for given inputs, and reading its constants.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use crate::bind::{self, Facts, Scope};
 use crate::error::ErrorKind;
 use crate::ops::{OpDef, OpError, Operand, join_types, refine_type};
 use crate::passes::remove_dead_code;
-use crate::program::{BlobReference, Function, Literal, LiteralValue, Op, OpId, Program, Value, ValueId};
+use crate::program::{BlobReference, Function, Op, OpId, Program, Value, ValueId};
 use crate::runtime::{Port, RuntimeError};
 use crate::tensor::Tensor;
 use crate::types::{DType, Dim, Shape, TensorType, Type};
@@ -16,9 +14,12 @@ use crate::verify::{CONST, Findings, Verified};
 use crate::weights::WeightSource;
 
 mod blocks;
+mod constants;
 mod known;
 
 pub use blocks::BlockFunction;
+pub use constants::ReadConstant;
+use constants::{LeftConstants, Wanted, blob, read_constants};
 use known::KnownValues;
 
 /// The program with a function's types settled for inputs of these types, one per input that is not a state: every
@@ -61,6 +62,8 @@ pub struct Specialized {
     pub states: Vec<(ValueId, Port)>,
     /// The outputs.
     pub outputs: Vec<Port>,
+    /// The constants whose values are left in weight files.
+    left: LeftConstants,
 }
 
 impl Specialized {
@@ -77,6 +80,31 @@ impl Specialized {
         inputs: &[TensorType],
         weights: &dyn WeightSource,
     ) -> Result<Specialized, RuntimeError> {
+        Specialized::with(program, name, inputs, weights, Wanted::All)
+    }
+
+    /// As [`Specialized::new`], but integers of at most eight bits that only ops of the body read which decompress
+    /// constants are left in weight files, until [`Specialized::read_left`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Specialized::new`].
+    pub fn leaving_compressed(
+        program: &Verified,
+        name: &str,
+        inputs: &[TensorType],
+        weights: &dyn WeightSource,
+    ) -> Result<Specialized, RuntimeError> {
+        Specialized::with(program, name, inputs, weights, Wanted::NotCompressed)
+    }
+
+    fn with(
+        program: &Verified,
+        name: &str,
+        inputs: &[TensorType],
+        weights: &dyn WeightSource,
+        wanted: Wanted,
+    ) -> Result<Specialized, RuntimeError> {
         let index = find(program, name)?;
         let mut findings = program.findings().to_vec();
         let mut program: Program = program.program().clone();
@@ -84,7 +112,7 @@ impl Specialized {
         remove_dead_code(function);
         refuse_unknown_ops(function, &findings[index])?;
         settle_inputs(function, &mut findings[index].facts, inputs)?;
-        read_constants(function, &mut findings[index].facts, weights)?;
+        let left = read_constants(function, &mut findings[index].facts, weights, wanted)?;
         infer(function, &mut findings[index], KnownValues::new(false))?;
         let facts = findings[index].facts.clone();
         let ports = |ids: &[ValueId], states: bool| {
@@ -95,7 +123,16 @@ impl Specialized {
         let states = ports(&function.body.inputs, true)?;
         let outputs = ports(&function.body.outputs, false)?.into_iter().map(|(_, port)| port).collect();
         let program = Arc::new(Verified::with_findings(program, findings));
-        Ok(Specialized { program, function: index, facts, inputs: input_ports, input_ids, states, outputs })
+        Ok(Specialized {
+            program,
+            function: index,
+            facts,
+            inputs: input_ports,
+            input_ids,
+            states,
+            outputs,
+            left,
+        })
     }
 
     /// The function.
@@ -229,52 +266,6 @@ fn settle(function: &mut Function, facts: &mut Facts, id: ValueId, shape: Shape)
     if let Type::Tensor(declared) = &mut function.values[id.index()].ty {
         declared.shape = shape;
         facts.set_ty(id, function.value(id).ty.clone());
-    }
-}
-
-/// Reads the constants that the ops of a function keep in weight files.
-fn read_constants(
-    function: &mut Function,
-    facts: &mut Facts,
-    weights: &dyn WeightSource,
-) -> Result<(), RuntimeError> {
-    let mut read: HashMap<(&BlobReference, TensorType), Arc<Tensor>> = HashMap::new();
-    let mut shapes = Vec::new();
-    for (_, op) in function.walk() {
-        let name = op.results.first().map_or("", |&id| function.value(id).name.as_str());
-        let mut load = |reference, ty: TensorType| match read.entry((reference, ty)) {
-            Entry::Occupied(entry) => Ok(entry.get().clone()),
-            Entry::Vacant(entry) => match weights.load(reference, &entry.key().1) {
-                Ok(tensor) => Ok(entry.insert(Arc::new(tensor)).clone()),
-                Err(error) => Err(RuntimeError::Weight { value: name.to_string(), error: Box::new(error) }),
-            },
-        };
-        if op.name == CONST {
-            let (Some(&id), Some(literal)) = (op.results.first(), op.attributes.get("val")) else { continue };
-            let value = match blob(literal) {
-                Some((reference, ty)) => Some(load(reference, ty)?),
-                None => literal.as_tensor().cloned(),
-            };
-            if let Some(value) = value {
-                shapes.push((id, Shape::known(value.shape())));
-                facts.set_constant(id, Some(value));
-            }
-            continue;
-        }
-        for (reference, ty) in op.literals().filter_map(|(_, literal)| blob(literal)) {
-            let value = load(reference, ty.clone())?;
-            facts.set_blob(reference.clone(), ty, value);
-        }
-    }
-    shapes.into_iter().for_each(|(id, shape)| settle(function, facts, id, shape));
-    Ok(())
-}
-
-/// The blob that a literal refers to, with its type.
-fn blob(literal: &Literal) -> Option<(&BlobReference, TensorType)> {
-    match &literal.value {
-        LiteralValue::Blob(reference) => Some((reference, literal.ty.as_tensor()?)),
-        _ => None,
     }
 }
 

@@ -11,6 +11,8 @@ mod blocks;
 mod palette;
 mod sparse;
 
+pub use blocks::block_of;
+
 /// Element types of 8-bit weights.
 const BYTE: DTypeSet = DTypeSet::of(&[DType::Int8, DType::UInt8]);
 /// Element types of their zero points.

@@ -10,6 +10,7 @@ use crate::runtime::Port;
 use crate::types::{DType, TensorType, Type};
 use crate::verify::{Findings, Verified};
 
+use super::constants::LeftConstants;
 use super::{Specialized, blob};
 
 /// A block of an op as a function of its own. It holds the ops of the block and no others, and numbers its values
@@ -91,8 +92,16 @@ impl Extraction<'_> {
         program.functions.push(function);
         let findings = vec![Findings { rows, facts: facts.clone() }];
         let program = Arc::new(Verified::with_findings(program, findings));
-        let specialized =
-            Specialized { program, function: 0, facts, inputs, input_ids, states: Vec::new(), outputs };
+        let specialized = Specialized {
+            program,
+            function: 0,
+            facts,
+            inputs,
+            input_ids,
+            states: Vec::new(),
+            outputs,
+            left: LeftConstants::new(),
+        };
         BlockFunction { specialized, captured, values }
     }
 

@@ -233,8 +233,7 @@ pub(super) fn check_constant(
         }
         LiteralValue::Tensor(tensor) => Ok((*result, Some(tensor.clone()))),
         LiteralValue::Blob(_) => check_blob_type(&literal.ty, part).map(|()| (*result, None)),
-        LiteralValue::List(items) => Ok((*result, bind::vector_of(items).map(Arc::new))),
-        _ => Ok((*result, None)),
+        _ => Ok((*result, bind::held(literal))),
     }
 }
 

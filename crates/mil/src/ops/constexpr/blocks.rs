@@ -25,9 +25,9 @@ pub(super) fn check(name: &str, parameters: &Shape, of: &str, tensor: &Shape) ->
     Err(OpError::rule(name, message).found(format!("found {parameters} for {tensor}")))
 }
 
-/// For an element at a position of a row-major tensor of these dimensions, the position of its block among
-/// `counts` blocks.
-pub(super) fn block_of(position: usize, dims: &[usize], counts: &[usize]) -> usize {
+/// For an element at a position of a row-major tensor of these dimensions, the position of its block among `counts`
+/// blocks, a row-major tensor of them: neighbours share a block. Each count divides its dimension.
+pub fn block_of(position: usize, dims: &[usize], counts: &[usize]) -> usize {
     let (mut rest, mut block, mut step) = (position, 0, 1);
     for (&length, &count) in dims.iter().zip(counts).rev() {
         block += rest % length / (length / count) * step;
