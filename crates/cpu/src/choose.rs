@@ -6,6 +6,7 @@ use anemone_mil::program::Op;
 use anemone_mil::types::TensorType;
 
 use crate::constants::Constants;
+use crate::kernels::decoding::decoding;
 use crate::kernels::{self, Choice};
 use crate::memory::can_be_planned;
 use crate::threads::Threads;
@@ -18,6 +19,9 @@ pub(crate) fn choice_of(
     threads: &Threads,
 ) -> Result<Option<Choice>, OpError> {
     let specialized = constants.specialized();
+    if let ([result], true) = (&op.results[..], row.constexpr) {
+        return Ok(constants.compressed(*result).map(|stored| decoding(stored.clone())));
+    }
     let operands = bind::operands(op, row, constants)?;
     let known = |ty: &TensorType| ty.shape.to_known().is_some() && can_be_planned(ty.dtype);
     let mut results = Vec::with_capacity(op.results.len());

@@ -117,12 +117,13 @@ impl Execution {
     pub(crate) fn new(
         threads: Arc<Threads>,
         program: &Arc<Verified>,
-        function: &str,
-        inputs: &[TensorType],
+        (function, inputs): (&str, &[TensorType]),
         weights: &dyn WeightSource,
+        most_dense: usize,
     ) -> Result<Execution, RuntimeError> {
         let written = written_out(program, function, inputs)?;
-        let specialized = Specialized::new(written.as_ref().unwrap_or(program), function, inputs, weights)?;
+        let program = written.as_ref().unwrap_or(program);
+        let specialized = Specialized::leaving_compressed(program, function, inputs, weights)?;
         let mut evaluation = Evaluation::new(Budget::ORDINARY);
         for (id, port) in &specialized.states {
             let dims = port.ty.shape.to_known();
@@ -130,7 +131,7 @@ impl Execution {
             let held = held.ok_or_else(|| unsupported(format!("a state of the size of `{}`", port.name)))?;
             evaluation.states_mut().insert(*id, held);
         }
-        let body = Body::new(specialized, &threads)?;
+        let body = Body::new(specialized, weights, most_dense, &threads)?;
         Ok(Execution { threads, body, evaluation })
     }
 
@@ -178,8 +179,13 @@ impl Execution {
 }
 
 impl Body {
-    fn new(specialized: Specialized, threads: &Threads) -> Result<Body, RuntimeError> {
-        let constants = Constants::new(specialized)?;
+    fn new(
+        specialized: Specialized,
+        weights: &dyn WeightSource,
+        most_dense: usize,
+        threads: &Threads,
+    ) -> Result<Body, RuntimeError> {
+        let constants = Constants::new(specialized, weights, most_dense, threads)?;
         let plan = plan(&constants, threads)?;
         let buffers = Buffers {
             planned: zeros(plan.lines)?,
@@ -190,7 +196,7 @@ impl Body {
         let mut nested = HashMap::new();
         for (op, blocks) in constants.specialized().blocks() {
             let blocks = blocks.into_iter().map(|BlockFunction { specialized, captured, values }| {
-                let body = Body::new(specialized, threads)?;
+                let body = Body::new(specialized, weights, most_dense, threads)?;
                 let elements = body.elements();
                 Ok(Nested { captured, values, body, elements })
             });
@@ -252,7 +258,7 @@ impl Body {
         value: &Arc<Tensor>,
         threads: &Threads,
     ) -> Result<(), RuntimeError> {
-        let replaced = self.constants.replace(constant, value.clone())?;
+        let replaced = self.constants.replace(constant, value.clone(), threads)?;
         let id = replaced.id();
         match self.replacements_for(id, threads) {
             Ok(replacements) => replacements.into_iter().for_each(|replacement| self.replace(replacement)),

@@ -16,6 +16,7 @@ pub(crate) mod attention;
 mod binary;
 mod broadcast;
 mod convolution;
+pub(crate) mod decoding;
 pub(crate) mod elementwise;
 mod movement;
 mod normalize;

@@ -41,6 +41,7 @@
 mod arena;
 mod attention;
 mod choose;
+mod compressed;
 mod constants;
 mod detect;
 mod draft;
@@ -62,6 +63,7 @@ mod peak;
 mod plan;
 mod profile;
 mod readers;
+mod rows;
 mod simd;
 mod threads;
 
@@ -97,7 +99,14 @@ pub struct Options {
     pub path: Option<InstructionPath>,
     /// How exact matrix products must be.
     pub products: ProductPrecision,
+    /// The bytes that a function's compressed constants may take decompressed, all together; `None` is 24 MiB. Where they
+    /// would take more, the largest are decoded in each run, one after the other, which takes longer, and are otherwise in
+    /// memory as they are stored.
+    pub decompressed_bytes: Option<usize>,
 }
+
+/// What [`Options::decompressed_bytes`] is by default.
+const DECOMPRESSED_BYTES: usize = 24 << 20;
 
 /// How exact matrix products must be; sums are in fp32 always, and results rounded once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -122,6 +131,7 @@ pub enum ProductPrecision {
 pub struct Cpu {
     threads: Arc<Threads>,
     path: InstructionPath,
+    decompressed_bytes: usize,
 }
 
 /// The path that is asked for, by the caller or else by the environment, or the processor's best.
@@ -166,7 +176,8 @@ impl Cpu {
         let count = options.threads.unwrap_or_else(available).max(1);
         let threads = Threads::new(count, instructions, options.products)
             .map_err(|error| unsupported(format!("{count} threads, which cannot be started: {error}")))?;
-        Ok(Cpu { threads: Arc::new(threads), path })
+        let decompressed_bytes = options.decompressed_bytes.unwrap_or(DECOMPRESSED_BYTES);
+        Ok(Cpu { threads: Arc::new(threads), path, decompressed_bytes })
     }
 
     /// The vector instructions that kernels use.
@@ -181,6 +192,17 @@ impl Cpu {
 }
 
 impl Cpu {
+    fn execution(
+        &self,
+        program: &Arc<Verified>,
+        function: &str,
+        inputs: &[TensorType],
+        weights: &dyn WeightSource,
+    ) -> Result<Execution, RuntimeError> {
+        let most_dense = self.decompressed_bytes;
+        Execution::new(self.threads.clone(), program, (function, inputs), weights, most_dense)
+    }
+
     /// A function whose steps are timed: [`Runtime::prepare`], for finding out what takes the time.
     ///
     /// # Errors
@@ -193,7 +215,7 @@ impl Cpu {
         inputs: &[TensorType],
         weights: &dyn WeightSource,
     ) -> Result<Profile, RuntimeError> {
-        let execution = Execution::new(self.threads.clone(), program, function, inputs, weights)?;
+        let execution = self.execution(program, function, inputs, weights)?;
         Ok(Profile::new(execution))
     }
 
@@ -232,7 +254,7 @@ impl Runtime for Cpu {
         inputs: &[TensorType],
         weights: &dyn WeightSource,
     ) -> Result<Box<dyn Executable>, RuntimeError> {
-        let execution = Execution::new(self.threads.clone(), program, function, inputs, weights)?;
+        let execution = self.execution(program, function, inputs, weights)?;
         Ok(Box::new(execution))
     }
 

@@ -25,6 +25,7 @@ use crate::kernels::elementwise::{Region, StripFunction};
 use crate::kernels::{Choice, Joint, JointWork, Kernel};
 use crate::memory::{LINE_BYTES, MemoryPlace, element_bytes};
 use crate::readers::{readers, values_read};
+use crate::rows::GATHER;
 use crate::threads::Threads;
 
 /// One step of a run.
@@ -214,11 +215,36 @@ impl Planner<'_> {
         if self.attentions.inner.contains(&id) {
             return Ok(());
         }
+        // What is decoded in each run is a step before what reads it.
+        if op.results.iter().any(|&result| self.constants.compressed(result).is_some()) {
+            return Ok(());
+        }
         if let Some(work) = self.attentions.works.remove(&id) {
+            let read: Vec<ValueId> = work.operands().filter_map(|operand| operand.id).collect();
+            read.into_iter().try_for_each(|value| self.decode(value, drafts))?;
             work.values().iter().try_for_each(|&value| self.add_result(value))?;
             drafts.push(Draft { op: id, work });
             return Ok(());
         }
+        if op.name != GATHER {
+            op.reads().try_for_each(|value| self.decode(value, drafts))?;
+        }
+        self.draft_alone(id, drafts)
+    }
+
+    /// Adds the step that decodes a constant, where it is one that is decoded in each run, and was not yet.
+    fn decode(&mut self, value: ValueId, drafts: &mut Vec<Draft>) -> Result<(), RuntimeError> {
+        if self.storage(value).is_some() || self.constants.compressed(value).is_none() {
+            return Ok(());
+        }
+        self.constants.decompression(value).map_or(Ok(()), |op| self.draft_alone(op, drafts))
+    }
+
+    /// Adds the steps of an op whose operands have their places.
+    fn draft_alone(&mut self, id: OpId, drafts: &mut Vec<Draft>) -> Result<(), RuntimeError> {
+        let specialized = self.constants.specialized();
+        let function = specialized.function();
+        let op = function.op(id);
         let Some(row) = specialized.program.row(specialized.function, id) else {
             return Err(unsupported(format!("the op `{}`", op.name)));
         };

@@ -17,6 +17,7 @@ use crate::constants::Constants;
 use crate::kernels::{Around, Elements, MOST_RESULTS};
 use crate::memory::{Memory, MemoryPlace, PlannedParts, Sources, bytes_of_mut};
 use crate::plan::{Action, Step, unsupported};
+use crate::rows::{GATHER, choose_rows};
 use crate::threads::Threads;
 
 /// The tensors of one run.
@@ -149,6 +150,13 @@ impl Run<'_> {
                 nested.map(|nested| nested.captured.iter().map(value).collect()).collect();
             (bind::operands(op, row, &frame), captured)
         };
+        let operands = operands.and_then(|mut operands| {
+            let stored = operands.iter().filter_map(|operand| self.constants.compressed(operand.id?)).next();
+            if let Some(stored) = stored.filter(|_| op.name == GATHER) {
+                choose_rows(&mut operands, stored, self.threads)?;
+            }
+            Ok(operands)
+        });
         let tensors: Result<Vec<Arc<Tensor>>, OpError> = operands.and_then(|operands| match row.blocks {
             None => Ok(row.apply(&operands, self.evaluation)?.into_iter().map(Arc::new).collect()),
             Some(rules) => {
@@ -206,7 +214,9 @@ impl Scope for Frame<'_> {
     fn value(&self, id: ValueId) -> Option<Operand> {
         let known = self.constants.value(id)?;
         let place = self.places.get(id.0 as usize)?;
-        if known.value.is_some() || known.is_state {
+        // What is nowhere but in its stored form is decoded where it is read.
+        let is_stored = place.is_none() && self.constants.compressed(id).is_some();
+        if known.value.is_some() || known.is_state || is_stored {
             return Some(known);
         }
         let tensor = self.memory.shared_tensor(place.as_ref()?, &known.ty)?;
