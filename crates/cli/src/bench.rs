@@ -93,7 +93,8 @@ impl CpuFlags {
 
     /// The runtime's options.
     fn options(&self) -> Result<Options, Failure> {
-        Ok(Options { threads: self.host_threads()?, path: self.path, products: self.products.into() })
+        let (threads, products) = (self.host_threads()?, self.products.into());
+        Ok(Options { threads, path: self.path, products, ..Options::default() })
     }
 
     /// Sets the threads of the global pool, on which the host's part of a step runs: once, before it is used.

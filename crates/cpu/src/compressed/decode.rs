@@ -2,14 +2,16 @@
 
 use anemone_mil::tensor::Tensor;
 use anemone_mil::types::DType;
-use anemone_mil::weights::{sign_extend, unpack};
+use anemone_mil::weights::unpack;
 use pulp::{Arch, Simd, WithSimd};
 
 use super::{Codes, Compressed, Form, MARKED};
 use crate::element::Float;
 
-/// Elements whose integers are unpacked at a time, a multiple of 8.
+/// Elements that are decoded at a time.
 const STRIP: usize = 256;
+/// Room for their integers, and others before them in the same bytes.
+const ROOM: usize = STRIP + 8;
 
 impl Compressed {
     /// Decodes the elements from one on.
@@ -64,63 +66,97 @@ fn elements<T: Float>(tensor: &Tensor) -> &[T] {
     bytemuck::cast_slice(bytes)
 }
 
-/// Calls `visit` with integers from a position on, strip after strip, each beside its place.
+/// The integers from a position on, as many as fit beside others before them in whole bytes: unpacked, but for those of
+/// eight bits.
 #[inline(always)]
-fn strips<T>(codes: &Codes, position: usize, to: &mut [T], mut visit: impl FnMut(&[u8], &mut [T])) {
+fn integers<'a>(codes: &'a Codes, position: usize, count: usize, room: &'a mut [u8; ROOM]) -> &'a [u8] {
     let (bytes, bits) = (codes.bytes(), codes.bits);
     if bits == 8 {
-        for (bytes, to) in bytes[position..].chunks(STRIP).zip(to.chunks_mut(STRIP)) {
-            visit(&bytes[..to.len()], to);
-        }
-        return;
+        return &bytes[position..position + count];
     }
-    let mut unpacked = [0; STRIP + 8];
     // Eight integers fill whole bytes.
-    let (mut start, mut skipped) = (position / 8 * 8, position % 8);
-    for to in to.chunks_mut(STRIP) {
-        let values = &mut unpacked[..skipped + to.len()];
-        let bytes = &bytes[start / 8 * bits as usize..];
-        if bits == 4 {
-            for (pair, byte) in values.chunks_mut(2).zip(bytes) {
-                pair.iter_mut().zip([byte & 15, byte >> 4]).for_each(|(value, code)| *value = code);
+    let skipped = position % 8;
+    let bytes = &bytes[(position - skipped) / 8 * bits as usize..];
+    let room = &mut room[..skipped + count];
+    if bits == 4 {
+        for (pair, byte) in room.chunks_mut(2).zip(bytes) {
+            pair[0] = byte & 15;
+            if let Some(second) = pair.get_mut(1) {
+                *second = byte >> 4;
             }
-        } else {
-            unpack(bytes, bits, values);
         }
-        visit(&values[skipped..], to);
-        (start, skipped) = ((start + skipped + to.len()) / 8 * 8, (skipped + to.len()) % 8);
+    } else {
+        unpack(bytes, bits, room);
     }
+    &room[skipped..]
 }
 
 /// What integers stand for in a palette.
 #[inline(always)]
 fn look_up<T: Float>(codes: &Codes, position: usize, palette: &[T], to: &mut [T]) {
-    strips(codes, position, to, |codes, to| {
-        to.iter_mut().zip(codes).for_each(|(to, &code)| *to = palette[usize::from(code)]);
-    });
+    match codes.bits {
+        1 => look_up_among::<T, 2>(codes, position, palette, to),
+        2 => look_up_among::<T, 4>(codes, position, palette, to),
+        3 => look_up_among::<T, 8>(codes, position, palette, to),
+        4 => look_up_among::<T, 16>(codes, position, palette, to),
+        6 => look_up_among::<T, 64>(codes, position, palette, to),
+        _ => look_up_among::<T, 256>(codes, position, palette, to),
+    }
+}
+
+/// The same in a palette of so many entries, or less.
+#[inline(always)]
+fn look_up_among<T: Float, const ENTRIES: usize>(
+    codes: &Codes,
+    position: usize,
+    palette: &[T],
+    to: &mut [T],
+) {
+    let mut entries = [T::zeroed(); ENTRIES];
+    entries[..palette.len()].copy_from_slice(palette);
+    let mut room = [0; ROOM];
+    for (index, to) in to.chunks_mut(STRIP).enumerate() {
+        let integers = integers(codes, position + index * STRIP, to.len(), &mut room);
+        for (to, &integer) in to.iter_mut().zip(integers) {
+            *to = entries[usize::from(integer) % ENTRIES];
+        }
+    }
 }
 
 /// `scale · (integer − zero)`, rounded once.
 #[inline(always)]
 fn scale<T: Float>(codes: &Codes, position: usize, (scale, zero, in_fp32): (f64, f64, bool), to: &mut [T]) {
-    let Codes { bits, signed, .. } = *codes;
-    let integer = |code: u8| match signed {
-        true => i32::from(sign_extend(code.cast_signed(), bits)),
-        false => i32::from(code),
-    };
-    strips(codes, position, to, |codes, to| {
-        if !in_fp32 {
-            let value = |code| scale * (f64::from(integer(code)) - zero);
-            return to.iter_mut().zip(codes).for_each(|(to, &code)| *to = T::from_f64(value(code)));
-        }
-        let (scale, zero) = (scale as f32, zero as f32);
-        let mut values = [0.0; STRIP];
+    let mut room = [0; ROOM];
+    let mut values = [0; STRIP];
+    for (index, to) in to.chunks_mut(STRIP).enumerate() {
+        let integers = integers(codes, position + index * STRIP, to.len(), &mut room);
         let values = &mut values[..to.len()];
-        for (value, &code) in values.iter_mut().zip(codes) {
-            *value = scale * (integer(code) as f32 - zero);
+        if codes.signed {
+            let unused = 8 - codes.bits;
+            for (value, &integer) in values.iter_mut().zip(integers) {
+                *value = i32::from((integer << unused).cast_signed() >> unused);
+            }
+        } else {
+            values.iter_mut().zip(integers).for_each(|(value, &integer)| *value = i32::from(integer));
         }
-        T::round(values, to);
-    });
+        if in_fp32 {
+            scale_in_fp32(values, scale as f32, zero as f32, to);
+        } else {
+            for (to, &value) in to.iter_mut().zip(&*values) {
+                *to = T::from_f64(scale * (f64::from(value) - zero));
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn scale_in_fp32<T: Float>(integers: &[i32], scale: f32, zero: f32, to: &mut [T]) {
+    let mut values = [0.0; STRIP];
+    let values = &mut values[..to.len()];
+    for (value, &integer) in values.iter_mut().zip(integers) {
+        *value = scale * (integer as f32 - zero);
+    }
+    T::round(values, to);
 }
 
 /// Puts stored elements where a mask has ones, from a position on, and 0 elsewhere.
