@@ -10,6 +10,8 @@ pub(crate) mod dots;
 #[cfg(target_arch = "x86_64")]
 mod half_rows;
 #[cfg(target_arch = "x86_64")]
+mod interleave;
+#[cfg(target_arch = "x86_64")]
 mod split;
 #[cfg(target_arch = "x86_64")]
 mod x86;
@@ -75,6 +77,28 @@ pub(crate) fn combine(arch: Arch, rows: &[f16], factors: &[f32], sums: &mut [f32
     }
 }
 
+/// Turns rows, which lie `row_stride` apart, into columns, which lie `stride` apart: element `k` of row `i` becomes element
+/// `i` of column `k`, for `count` rows, at most 16, and `width` elements of each.
+#[inline]
+pub(crate) fn interleave(
+    rows: &[f32],
+    row_stride: usize,
+    [count, width]: [usize; 2],
+    to: &mut [f32],
+    stride: usize,
+) {
+    #[cfg(target_arch = "x86_64")]
+    let [done_rows, done] = interleave::interleave(rows, row_stride, [count, width], to, stride);
+    #[cfg(not(target_arch = "x86_64"))]
+    let [done_rows, done] = [0, 0];
+    for (i, row) in rows.chunks(row_stride).take(count).enumerate() {
+        let first = if i < done_rows { done } else { 0 };
+        for (k, &value) in row[..width].iter().enumerate().skip(first) {
+            to[k * stride + i] = value;
+        }
+    }
+}
+
 /// Tells the processor, where it can be told, that the value at an index will be read soon; there need not be one.
 #[inline(always)]
 pub(crate) fn prefetch<T>(values: &[T], index: usize) {
@@ -87,6 +111,20 @@ pub(crate) fn prefetch<T>(values: &[T], index: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rows_of_every_number_and_length_become_columns() {
+        let rows: Vec<f32> = (0..16 * 70).map(|i| i as f32).collect();
+        for (count, width) in (0..=16).flat_map(|count| (0..=70).map(move |width| (count, width))) {
+            let mut to = vec![-1.0; 70 * 19];
+            interleave(&rows, 70, [count, width], &mut to, 19);
+            for (at, &value) in to.iter().enumerate() {
+                let (k, i) = (at / 19, at % 19);
+                let expected = if i < count && k < width { (i * 70 + k) as f32 } else { -1.0 };
+                assert_eq!(value, expected, "row {i} of {count}, column {k} of {width}");
+            }
+        }
+    }
 
     #[test]
     fn every_fp16_value_at_every_length() {

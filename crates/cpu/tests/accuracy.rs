@@ -124,7 +124,7 @@ fn normal(seed: u64, deviation: f64, shape: &[usize]) -> Tensor {
 }
 
 fn cpu(path: InstructionPath, products: ProductPrecision) -> Cpu {
-    Cpu::with_options(Options { threads: Some(2), path: Some(path), products }).unwrap()
+    Cpu::with_options(Options { threads: Some(2), path: Some(path), products, ..Options::default() }).unwrap()
 }
 
 #[test]

@@ -1,7 +1,13 @@
 //! What follows the sums of a product.
 
+use half::f16;
+
+use crate::element::Float;
 use crate::kernels::Elements;
 use crate::memory::Floats;
+
+/// Elements of a bias that are widened at a time.
+const STRIP: usize = 256;
 
 /// What is added to the product.
 #[derive(Debug, Clone, Copy)]
@@ -39,8 +45,14 @@ impl After<'_> {
                 values.iter_mut().for_each(|value| *value += bias);
             }
             Bias::Columns(bias) => {
-                for (j, value) in values.iter_mut().enumerate() {
-                    *value += bias.get(first_column + j);
+                let bias = bias.from(first_column);
+                for (strip, values) in values.chunks_mut(STRIP).enumerate() {
+                    let (mut room, at) = ([0.0; STRIP], strip * STRIP..strip * STRIP + values.len());
+                    let bias = match bias {
+                        Floats::F16(bias) => f16::as_wide(&bias[at], &mut room[..values.len()]),
+                        Floats::F32(bias) => &bias[at],
+                    };
+                    values.iter_mut().zip(bias).for_each(|(value, bias)| *value += bias);
                 }
             }
         }

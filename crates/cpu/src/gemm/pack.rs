@@ -13,6 +13,8 @@ use crate::simd;
 
 /// Columns whose place in a panel stays in the first cache while rows are interleaved.
 const STRIP: usize = 64;
+/// Rows that are interleaved together.
+const ROWS: usize = 16;
 /// Columns that are gone through together: as many runs of memory as the processor reads ahead at once.
 const RUNS: usize = 8;
 /// Columns from those that are packed to those that are fetched.
@@ -185,7 +187,7 @@ impl<T: Float> Pack<'_, T> {
     }
 }
 
-/// Neighbours in memory are neighbouring columns: a strip of each row is widened, then interleaved.
+/// Neighbours in memory are neighbouring columns: strips of some rows are widened, then interleaved.
 #[inline(always)]
 fn along_columns<T: Float>(
     values: &[T],
@@ -195,15 +197,16 @@ fn along_columns<T: Float>(
     panel: &mut [f32],
 ) {
     let depth = panel.len() / height;
+    let mut widened = [0.0; ROWS * STRIP];
     for (strip, panel) in panel.chunks_mut(STRIP * height).enumerate() {
         let width = STRIP.min(depth - strip * STRIP);
-        let mut widened = [0.0; STRIP];
-        for i in 0..present {
-            let start = i * row_stride + strip * STRIP;
-            T::widen(&values[start..start + width], &mut widened[..width]);
-            for (column, &value) in panel.chunks_exact_mut(height).zip(&widened) {
-                column[i] = value;
+        for first in (0..present).step_by(ROWS) {
+            let rows = ROWS.min(present - first);
+            for (i, to) in widened.chunks_exact_mut(STRIP).enumerate().take(rows) {
+                let start = (first + i) * row_stride + strip * STRIP;
+                T::widen(&values[start..start + width], &mut to[..width]);
             }
+            simd::interleave(&widened, STRIP, [rows, width], &mut panel[first..], height);
         }
     }
 }

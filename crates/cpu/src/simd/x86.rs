@@ -19,7 +19,7 @@ use crate::detect::InstructionSet;
 use crate::element::Float;
 
 /// Whether the sixteen-wide code can be used: it takes AVX-512 F, BW and VL.
-fn has_avx512() -> bool {
+pub(super) fn has_avx512() -> bool {
     InstructionSet::Avx512.find().is_ok()
 }
 
