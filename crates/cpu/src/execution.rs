@@ -139,7 +139,7 @@ impl Execution {
     /// whether its op's meaning runs it.
     pub(crate) fn steps(&self) -> impl Iterator<Item = (Vec<String>, String, bool)> {
         let function = self.body.constants.specialized().function();
-        self.body.plan.steps.iter().map(|Step { op, action }| {
+        self.body.plan.steps.iter().map(|Step { op, action, .. }| {
             let fused = action.fused_ops().flatten();
             let alone = Some(op).filter(|_| !matches!(action, Action::Region { .. }));
             let ids: Vec<OpId> = alone.into_iter().chain(fused).copied().collect();
@@ -246,6 +246,7 @@ impl Body {
         let mut run = Run { constants, places, buffers, nested, evaluation, inputs, outputs, threads };
         for (index, step) in plan.steps.iter().enumerate() {
             run.step(step)?;
+            run.drop_held(&step.done);
             done(index);
         }
         run.deliver()
@@ -344,7 +345,7 @@ fn readers_of_constants(constants: &Constants, plan: &Plan) -> HashMap<ValueId, 
             readers.entry(root).or_default().push(Reader { op, step, part });
         }
     };
-    for (step, Step { op, action }) in plan.steps.iter().enumerate() {
+    for (step, Step { op, action, .. }) in plan.steps.iter().enumerate() {
         if let Action::Kernel { result, .. } = action {
             add(*op, step, Part::Kernel { result: *result });
         }

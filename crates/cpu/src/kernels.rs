@@ -182,7 +182,9 @@ pub(crate) fn choose(
         "max_pool" | "avg_pool" => pool::pool(row, operands, threads),
         "transpose" => movement::transpose(row, operands),
         "split" => movement::split(row, operands, results),
+        "slice_by_index" | "slice_by_size" => movement::slice(row, operands),
         "concat" => movement::concat(row, operands, results),
+        "stack" => movement::stack(row, operands, results),
         "cast" => movement::cast(operands, results),
         _ => Ok(None),
     }

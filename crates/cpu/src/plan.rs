@@ -34,6 +34,8 @@ pub(crate) struct Step {
     pub op: OpId,
     /// How it is run.
     pub action: Action,
+    /// The held tensors that nothing reads any more then.
+    pub done: Vec<usize>,
 }
 
 /// How a step is run.
@@ -318,8 +320,9 @@ impl Planner<'_> {
         let function = self.constants.specialized().function();
         for (step, draft) in drafts.iter().enumerate() {
             if let DraftWork::Meaning { .. } = draft.work {
-                let read = values_read(function, function.op(draft.op));
-                read.into_iter().for_each(|value| self.note_use(value, step));
+                let op = function.op(draft.op);
+                let values = values_read(function, op).into_iter().chain(op.results.iter().copied());
+                values.for_each(|value| self.note_use(value, step));
             }
             draft.work.operands().filter_map(|operand| operand.id).for_each(|id| self.note_use(id, step));
             draft.work.values().iter().for_each(|&value| self.note_use(value, step));
@@ -373,6 +376,15 @@ impl Planner<'_> {
             (None, value) => value.clone().map(MemoryPlace::Literal),
         };
         let valueless = || unsupported("an operand without a value");
+        let mut done = vec![Vec::new(); drafts.len()];
+        for storage in &self.storages {
+            if let (Some(MemoryPlace::Held(held)), Some(done)) =
+                (&storage.place, done.get_mut(storage.last_use))
+            {
+                done.push(*held);
+            }
+        }
+        let mut done = done.into_iter();
         let mut scratch = 0;
         let mut steps = Vec::with_capacity(drafts.len());
         for Draft { op, work } in drafts {
@@ -397,7 +409,7 @@ impl Planner<'_> {
                     Action::Region { fused: fused(chain)?, sources, to }
                 }
             };
-            steps.push(Step { op, action });
+            steps.push(Step { op, action, done: done.next().unwrap_or_default() });
         }
         let value_count = self.constants.specialized().function().values.len();
         let places = (0..value_count).map(|index| self.place(ValueId(index as u32))).collect();

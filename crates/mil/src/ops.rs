@@ -92,6 +92,7 @@ pub use control::*;
 pub use conv_transpose::*;
 pub use convolution::*;
 pub use crop::*;
+pub use cut::Cut;
 pub use depth::*;
 pub use dtypes::*;
 pub use einsum::*;

@@ -91,6 +91,11 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// Frees held tensors that nothing reads any more.
+    pub(super) fn drop_held(&mut self, held: &[usize]) {
+        held.iter().for_each(|&held| self.buffers.held[held] = None);
+    }
+
     /// Calls `compute` with what a step reads, the bytes of its only result, and working memory.
     fn write_one(
         &mut self,

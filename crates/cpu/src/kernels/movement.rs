@@ -1,8 +1,10 @@
-//! Ops that move elements without looking at them: `transpose`, `concat`, `split`; and `cast`.
+//! Ops that move elements without looking at them: `transpose`, `concat`, `stack`, `split` and slices; and `cast`.
 
 use std::sync::Arc;
 
-use anemone_mil::ops::{Concat, OpDef, OpError, Operand, Operands, Row, Split, Transpose};
+use anemone_mil::ops::{
+    Concat, Cut, OpDef, OpError, Operand, Operands, Row, SliceByIndex, SliceBySize, Split, Stack, Transpose,
+};
 use anemone_mil::types::{DType, TensorType};
 use bytemuck::Pod;
 use half::f16;
@@ -23,16 +25,36 @@ pub(super) fn transpose(row: &OpDef, operands: &Operands<'_>) -> Result<Option<C
     let perm = row.permutation()?;
     let x = row.x;
     let Some(dims) = x.shape().to_known() else { return Ok(None) };
-    let mut own = vec![1usize; dims.len()];
-    for i in (1..dims.len()).rev() {
-        own[i - 1] = own[i].saturating_mul(dims[i]);
-    }
+    let own = strides(&dims);
     let window = Window {
         bytes: element_bytes(x.dtype()),
         start: 0,
         dims: perm.iter().map(|&axis| (dims[axis], own[axis])).collect(),
     };
     Ok(Some(Choice::kernel(window.merged(), vec![x])))
+}
+
+/// The distance between neighbours along each dimension of a row-major tensor.
+fn strides(dims: &[usize]) -> Vec<usize> {
+    let mut strides = vec![1usize; dims.len()];
+    for i in (1..dims.len()).rev() {
+        strides[i - 1] = strides[i].saturating_mul(dims[i]);
+    }
+    strides
+}
+
+/// `slice_by_index` and `slice_by_size`, where it is known which elements they take, and in ascending order.
+pub(super) fn slice(row: &OpDef, operands: &Operands<'_>) -> Result<Option<Choice>, OpError> {
+    let (x, cuts) = if row.name == "slice_by_index" {
+        let row = SliceByIndex::bind(operands, row.since)?;
+        (row.x.clone(), row.cuts()?)
+    } else {
+        let row = SliceBySize::bind(operands, row.since)?;
+        (row.x.clone(), row.cuts()?)
+    };
+    let window =
+        x.shape().to_known().and_then(|dims| Window::of_cuts(&cuts, &dims, element_bytes(x.dtype())));
+    Ok(window.map(|window| Choice::kernel(window.merged(), vec![x])))
 }
 
 /// `split` along an axis: one window per part.
@@ -82,6 +104,19 @@ pub(super) fn concat(
     Ok(Some(Choice::kernel(Join { runs }, row.values)))
 }
 
+/// `stack` along a new axis, value after value.
+pub(super) fn stack(
+    row: &OpDef,
+    operands: &Operands<'_>,
+    results: &[TensorType],
+) -> Result<Option<Choice>, OpError> {
+    let row = Stack::bind(operands, row.since)?;
+    let [result] = results else { return Ok(None) };
+    let (Some(dims), Ok(axis)) = (result.shape.to_known(), row.position()) else { return Ok(None) };
+    let run = dims[axis + 1..].iter().product::<usize>() * element_bytes(result.dtype);
+    Ok(Some(Choice::kernel(Join { runs: vec![run; row.values.len()] }, row.values)))
+}
+
 /// `cast` between fp16, fp32, int32 and bool.
 pub(super) fn cast(operands: &Operands<'_>, results: &[TensorType]) -> Result<Option<Choice>, OpError> {
     let x: Operand = operands.bind("x", None)?;
@@ -109,6 +144,18 @@ struct Window {
 }
 
 impl Window {
+    /// The elements that cuts take of a tensor of these dimensions; `None` where they are not known, or not in order.
+    fn of_cuts(cuts: &[Cut], dims: &[usize], bytes: usize) -> Option<Window> {
+        let mut window = Window { bytes, start: 0, dims: Vec::with_capacity(cuts.len()) };
+        for (cut, stride) in cuts.iter().zip(strides(dims)) {
+            let step = usize::try_from(cut.step).ok()?;
+            let length = usize::try_from(cut.length.known()?).ok()?;
+            window.start += usize::try_from(cut.start?).ok()?.checked_mul(stride)?;
+            window.dims.push((length, step.saturating_mul(stride)));
+        }
+        Some(window)
+    }
+
     /// The same window in as few dimensions as possible.
     fn merged(mut self) -> Window {
         let mut merged: Vec<(usize, usize)> = Vec::with_capacity(self.dims.len());

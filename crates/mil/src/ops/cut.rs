@@ -5,8 +5,9 @@ use crate::ops::rules::strides;
 use crate::ops::{OpError, Operand, movement};
 use crate::types::Dim;
 
-/// What one dimension of the result takes of a dimension of `x`.
-pub(super) struct Cut {
+/// What one dimension of a slice takes of a dimension of `x`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cut {
     /// The first element, once it is known.
     pub start: Option<i64>,
     /// From one element to the next.

@@ -52,6 +52,17 @@ impl Concat {
     }
 }
 
+impl Stack {
+    /// The position of the new axis.
+    ///
+    /// # Errors
+    ///
+    /// When the result has no such axis, or there are no values.
+    pub fn position(&self) -> Result<usize, OpError> {
+        rules::axis("axis", self.axis, alike(&self.values)?.0.rank() + 1)
+    }
+}
+
 impl Split {
     /// The position of the axis.
     ///
@@ -206,7 +217,7 @@ fn split(row: &Split, _: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
 fn stack_type(row: &Stack) -> Result<Vec<TensorType>, OpError> {
     let (first, rest) = alike(&row.values)?;
     movement::check_rank("values", first.rank() + 1)?;
-    let axis = rules::axis("axis", row.axis, first.rank() + 1)?;
+    let axis = row.position()?;
     let mut shape = first.shape().clone();
     for value in rest {
         if !shape.agrees_with(value.shape()) {
@@ -221,7 +232,7 @@ fn stack_type(row: &Stack) -> Result<Vec<TensorType>, OpError> {
 
 fn stack(row: &Stack, _: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
     let dims = movement::dims(stack_type(row))?;
-    joined(&row.values, &dims, rules::axis("axis", row.axis, dims.len())?)
+    joined(&row.values, &dims, row.position()?)
 }
 
 #[cfg(test)]

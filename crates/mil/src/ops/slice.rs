@@ -1,8 +1,8 @@
 //! Ops that cut a rectangular part out of a tensor.
 
-use crate::ops::cut::{Cut, Slicing, window};
+use crate::ops::cut::{Slicing, window};
 use crate::ops::rules::{self, free};
-use crate::ops::{ANY, ANY_17, Accuracy, INDEX, INT32, OpError, Operand, copy, movement};
+use crate::ops::{ANY, ANY_17, Accuracy, Cut, INDEX, INT32, OpError, Operand, copy, movement};
 use crate::tensor::Tensor;
 use crate::types::{Dim, Shape, TensorType};
 
@@ -47,6 +47,15 @@ impl SliceByIndex {
             end_mask: self.end_mask.as_deref(),
             squeeze_mask: self.squeeze_mask.as_deref(),
         }
+    }
+
+    /// What the slice takes along each dimension of `x`, as far as that is known.
+    ///
+    /// # Errors
+    ///
+    /// When parameters have other lengths than `x` has dimensions, or a stride is 0.
+    pub fn cuts(&self) -> Result<Vec<Cut>, OpError> {
+        self.slicing().cuts()
     }
 
     fn ty(&self) -> Result<Vec<TensorType>, OpError> {
@@ -95,6 +104,17 @@ impl SliceUpdate {
             return Err(OpError::rule("update", message).found(format!("found {}", self.update.shape())));
         }
         Ok(vec![copy::replaced(x, update, window(&slicing.cuts()?, x.shape(), &dims))?])
+    }
+}
+
+impl SliceBySize {
+    /// What the slice takes along each dimension of `x`, as far as that is known.
+    ///
+    /// # Errors
+    ///
+    /// When it leaves `x`.
+    pub fn cuts(&self) -> Result<Vec<Cut>, OpError> {
+        sized_cuts(&self.x, &self.begin, &self.size)
     }
 }
 
