@@ -147,7 +147,8 @@ mod tests {
         let program = Arc::new(verify(program).unwrap());
         let threads = crate::Cpu::new().unwrap().threads;
         let types = [ty.clone(), ty];
-        let execution = Execution::new(threads, &program, "main", &types, &WeightMap::default()).unwrap();
+        let execution =
+            Execution::new(threads, &program, ("main", &types), &WeightMap::default(), usize::MAX).unwrap();
         execution.ops_of_steps()
     }
 

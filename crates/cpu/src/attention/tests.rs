@@ -42,7 +42,8 @@ fn planned(results: &str) -> (usize, usize) {
     let ty = |heads| TensorType::new(super::DType::Fp32, &[1, heads, 8, 64]);
     let types = [ty(2), ty(1), ty(1)];
     let threads = crate::Cpu::new().unwrap().threads;
-    let execution = Execution::new(threads, &program, "main", &types, &WeightMap::default()).unwrap();
+    let execution =
+        Execution::new(threads, &program, ("main", &types), &WeightMap::default(), usize::MAX).unwrap();
     (execution.ops_of_steps().len(), execution.planned_bytes())
 }
 
@@ -74,7 +75,8 @@ fn planned_op(dtype: &str, inputs: &str, mask: &str) -> (usize, usize) {
     let types = function.body.inputs.iter().map(|&id| function.value(id).ty.as_tensor().unwrap());
     let types: Vec<TensorType> = types.collect();
     let threads = crate::Cpu::new().unwrap().threads;
-    let execution = Execution::new(threads, &program, "main", &types, &WeightMap::default()).unwrap();
+    let execution =
+        Execution::new(threads, &program, ("main", &types), &WeightMap::default(), usize::MAX).unwrap();
     (execution.ops_of_steps().len(), execution.planned_bytes())
 }
 
@@ -97,8 +99,9 @@ fn plan_of(program: Program) -> (Constants, Plan) {
     let types = function.body.inputs.iter().map(|&id| function.value(id).ty.as_tensor().unwrap());
     let types: Vec<TensorType> = types.collect();
     let specialized = Specialized::new(&program, "main", &types, &WeightMap::default()).unwrap();
-    let constants = Constants::new(specialized).unwrap();
-    let plan = plan(&constants, &crate::Cpu::new().unwrap().threads).unwrap();
+    let threads = crate::Cpu::new().unwrap().threads;
+    let constants = Constants::new(specialized, &WeightMap::default(), usize::MAX, &threads).unwrap();
+    let plan = plan(&constants, &threads).unwrap();
     (constants, plan)
 }
 
