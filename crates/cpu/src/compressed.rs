@@ -60,14 +60,18 @@ struct Groups {
     in_order: bool,
 }
 
+/// A number for each group, or one for all.
+#[derive(Clone)]
+struct Parameters(Arc<Tensor>);
+
 /// What the integers stand for.
 enum Form {
     /// Entries of a palette for each group, one after the other, in the result's type.
     Palette(Arc<Tensor>),
     /// A scale for each group times the integer less its zero point.
     Scaled {
-        scales: Vec<f64>,
-        zeros: Vec<f64>,
+        scales: Parameters,
+        zeros: Parameters,
         /// Whether fp32 numbers hold all that is computed before it is rounded once.
         in_fp32: bool,
     },
@@ -95,9 +99,11 @@ impl Compressed {
     ) -> Result<Option<Compressed>, OpError> {
         let Some(dims) = ty.shape.to_known().filter(|_| is_float(ty.dtype)) else { return Ok(None) };
         let elements = dims.iter().product::<usize>();
+        // Before ios18, integers of fewer bits are packed into bytes.
+        let packed = row.since < Opset::IOS18;
         let codes = |operand: &Operand, bits: u32| match (&operand.value, old) {
             (None, Some(old)) => Ok(Some(old.codes.clone())),
-            _ => Codes::new(operand.tensor()?, bits, elements).map(|codes| codes.map(Arc::new)),
+            _ => Codes::new(operand.tensor()?, (bits, packed), elements).map(|codes| codes.map(Arc::new)),
         };
         let made = match row.name {
             "constexpr_affine_dequantize" => {
@@ -118,7 +124,6 @@ impl Compressed {
             "constexpr_lut_to_dense" => {
                 let row = ConstexprLutToDense::bind(operands, row.since)?;
                 let lut = row.lut.tensor()?;
-                let packed = row.since < Opset::IOS18;
                 let (bits, counts) = match lut.shape() {
                     &[entries] if packed => (entries.checked_ilog2().unwrap_or(0), vec![1; dims.len()]),
                     // The numbers of entries that are vectors lie apart.
@@ -151,9 +156,7 @@ impl Compressed {
         let has_type = |tensor: &Tensor| tensor.dtype() == self.dtype;
         match &self.form {
             Form::Palette(lut) => has_type(lut) && lut.len() == groups << self.codes.bits,
-            Form::Scaled { scales, zeros, .. } => {
-                [scales, zeros].iter().all(|values| values.len() == groups || values.len() == 1)
-            }
+            Form::Scaled { scales, zeros, .. } => [scales, zeros].iter().all(|all| all.are_for(groups)),
             Form::Sparse { values, .. } => has_type(values),
         }
     }
@@ -176,11 +179,11 @@ impl Compressed {
     /// All elements; `None` where there is no memory for them.
     pub(crate) fn dense(&self, threads: &Threads) -> Option<Tensor> {
         let mut tensor = Tensor::zeros(self.dtype, &self.dims)?;
-        match tensor.data_mut() {
+        threads.install(|| match tensor.data_mut() {
             Data::F16(values) => self.decode_all(values, threads),
             Data::F32(values) => self.decode_all(values, threads),
-            _ => return None,
-        }
+            _ => {}
+        });
         Some(tensor)
     }
 
@@ -193,20 +196,33 @@ impl Compressed {
 /// A scale for each group, and a zero point, where there are some; those that are not at hand are those of `old`.
 fn scaled(scale: &Operand, zero: Option<&Operand>, old: Option<&Compressed>) -> Result<Form, OpError> {
     let zeros = match (zero, old.map(|old| &old.form)) {
-        (None, _) => vec![0.0],
+        (None, _) => Parameters(Arc::new(Tensor::scalar(0.0f32))),
         (Some(Operand { value: None, .. }), Some(Form::Scaled { zeros, .. })) => zeros.clone(),
-        (Some(zero), _) => numbers(zero)?,
+        (Some(zero), _) => Parameters(zero.tensor()?.clone()),
     };
-    let in_fp32 = zeros.iter().all(|zero| zero.fract() == 0.0 && zero.abs() <= MOST_SHIFT);
-    Ok(Form::Scaled { scales: numbers(scale)?, zeros, in_fp32 })
+    let is_whole = |zero: f64| zero.fract() == 0.0 && zero.abs() <= MOST_SHIFT;
+    let in_fp32 = (0..zeros.0.len()).all(|group| is_whole(zeros.of(group)));
+    Ok(Form::Scaled { scales: Parameters(scale.tensor()?.clone()), zeros, in_fp32 })
 }
 
-/// The numbers of an operand.
-fn numbers(operand: &Operand) -> Result<Vec<f64>, OpError> {
-    let tensor = operand.tensor()?;
-    let integers = || Some(tensor.to_i64()?.into_iter().map(|integer| integer as f64).collect());
-    let numbers = tensor.to_f64().or_else(integers);
-    numbers.ok_or_else(|| OpError::new(ErrorKind::ElementType, None, "must hold numbers"))
+impl Parameters {
+    /// That of a group.
+    fn of(&self, group: usize) -> f64 {
+        let group = if self.0.len() == 1 { 0 } else { group };
+        match self.0.data() {
+            Data::F16(values) => values[group].to_f64(),
+            Data::F32(values) => f64::from(values[group]),
+            Data::I8(values) => f64::from(values[group]),
+            Data::U8(values) => f64::from(values[group]),
+            _ => f64::NAN,
+        }
+    }
+
+    /// Whether there is one for so many groups, of a type that they have.
+    fn are_for(&self, groups: usize) -> bool {
+        let known = matches!(self.0.data(), Data::F16(_) | Data::F32(_) | Data::I8(_) | Data::U8(_));
+        known && (self.0.len() == groups || self.0.len() == 1)
+    }
 }
 
 /// The position of an axis, which counts from the end where it is negative.
@@ -217,24 +233,27 @@ fn position(axis: i32, rank: usize) -> Option<usize> {
 }
 
 impl Codes {
-    /// So many integers of a tensor, whose bytes hold one each, or several without gaps; `None` where they are no integers
-    /// of at most eight bits.
-    fn new(tensor: &Arc<Tensor>, bits: u32, count: usize) -> Result<Option<Codes>, OpError> {
+    /// So many integers of a tensor, whose bytes hold one each, or, where they are packed, several without gaps; `None`
+    /// where they are no integers of at most eight bits.
+    fn new(
+        tensor: &Arc<Tensor>,
+        (bits, packed): (u32, bool),
+        count: usize,
+    ) -> Result<Option<Codes>, OpError> {
         let signed = matches!(tensor.data(), Data::I8(_));
         let values: &[u8] = match tensor.data() {
             Data::U8(values) => values,
             Data::I8(values) => bytemuck::cast_slice(values),
             _ => return Ok(None),
         };
-        let packed = count.saturating_mul(bits as usize).div_ceil(8);
-        let bytes = match values.len() {
-            length if length == packed => Bytes::Tensor(tensor.clone()),
-            length if length == count => Bytes::Packed(pack(values, bits)),
-            _ => {
-                let message = "must hold an integer for each element";
-                return Err(OpError::new(ErrorKind::Rule, None, message).found(tensor.ty().to_string()));
-            }
-        };
+        let as_they_are = packed || bits == 8;
+        let wanted = if packed { count.saturating_mul(bits as usize).div_ceil(8) } else { count };
+        if values.len() != wanted {
+            let message = format!("must hold {count} integers of {bits} bits");
+            return Err(OpError::new(ErrorKind::Rule, None, message).found(tensor.ty().to_string()));
+        }
+        let bytes =
+            if as_they_are { Bytes::Tensor(tensor.clone()) } else { Bytes::Packed(pack(values, bits)) };
         Ok(Some(Codes { bits, signed, bytes }))
     }
 

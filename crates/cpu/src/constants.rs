@@ -22,8 +22,8 @@ use crate::threads::Threads;
 
 /// A function's constants, and the results of ops that only decompress constants.
 ///
-/// These are dense, as long as they do not take more memory together than they may. Otherwise the largest, which only
-/// products and gathers of rows read, are decoded in each run.
+/// These are dense, as long as they do not take more memory together than they may. Otherwise the largest of those that are
+/// stored in a form that is known, and that only products and gathers of rows read, are decoded in each run.
 pub(crate) struct Constants {
     specialized: Specialized,
     replaceable: ReplaceableConstants,
@@ -37,6 +37,8 @@ pub(crate) struct Constants {
 /// What an op makes of constants.
 #[derive(Clone)]
 struct Derived {
+    /// The op.
+    op: OpId,
     /// How it is stored, if that is a form that is known.
     compressed: Option<Arc<Compressed>>,
     /// The value; `None` where it is decoded in each run.
@@ -195,8 +197,7 @@ impl Constants {
 
     /// The op that decompresses a constant.
     pub(crate) fn decompression(&self, id: ValueId) -> Option<OpId> {
-        let function = self.specialized.function();
-        self.decompressions.iter().copied().find(|&op| function.op(op).results.contains(&id))
+        self.derived.get(&id).map(|derived| derived.op)
     }
 
     /// Every constant.
@@ -234,7 +235,7 @@ impl Constants {
             .and_then(|operands| Compressed::of(row, &operands, &ty, old.map(AsRef::as_ref)))
             .map_err(|error| op_error(function, id, error))?;
         let Some(compressed) = compressed else { return Ok(false) };
-        self.derived.insert(*result, Derived { compressed: Some(Arc::new(compressed)), dense: None });
+        self.derived.insert(*result, Derived { op: id, compressed: Some(Arc::new(compressed)), dense: None });
         Ok(true)
     }
 
@@ -252,7 +253,8 @@ impl Constants {
         let dense = compressed.dense(threads).map(Arc::new);
         let dense = dense.ok_or_else(|| unsupported("a function that needs this much memory"))?;
         for &result in &self.specialized.function().op(id).results {
-            let derived = Derived { compressed: Some(compressed.clone()), dense: Some(dense.clone()) };
+            let derived =
+                Derived { op: id, compressed: Some(compressed.clone()), dense: Some(dense.clone()) };
             self.derived.insert(result, derived);
         }
         Ok(())
@@ -268,7 +270,7 @@ impl Constants {
             .and_then(|operands| row.apply(&operands, &mut evaluation))
             .map_err(|error| op_error(function, id, error))?;
         for (&result, tensor) in op.results.iter().zip(tensors) {
-            self.derived.insert(result, Derived { compressed: None, dense: Some(Arc::new(tensor)) });
+            self.derived.insert(result, Derived { op: id, compressed: None, dense: Some(Arc::new(tensor)) });
         }
         Ok(())
     }

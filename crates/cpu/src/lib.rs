@@ -100,8 +100,9 @@ pub struct Options {
     /// How exact matrix products must be.
     pub products: ProductPrecision,
     /// The bytes that a function's compressed constants may take decompressed, all together; `None` is 24 MiB. Where they
-    /// would take more, the largest are decoded in each run, one after the other, which takes longer, and are otherwise in
-    /// memory as they are stored.
+    /// would take more, the largest of those that only products of matrices and gathers of rows read are decoded in each
+    /// run, one after the other, which takes longer, and are otherwise in memory as they are stored. Constants of fp16 as
+    /// fp32, palettes of vectors and sparse palettes are always decompressed; nested blocks are functions of their own.
     pub decompressed_bytes: Option<usize>,
 }
 

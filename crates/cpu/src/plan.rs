@@ -321,8 +321,15 @@ impl Planner<'_> {
         for (step, draft) in drafts.iter().enumerate() {
             if let DraftWork::Meaning { .. } = draft.work {
                 let op = function.op(draft.op);
-                let values = values_read(function, op).into_iter().chain(op.results.iter().copied());
-                values.for_each(|value| self.note_use(value, step));
+                // Of constants in their stored form, rows are taken, and not of what is decoded for others.
+                let is_stored =
+                    |value: &ValueId| op.name == GATHER && self.constants.compressed(*value).is_some();
+                let mut values = values_read(function, op);
+                values.retain(|value| !is_stored(value));
+                values
+                    .into_iter()
+                    .chain(op.results.iter().copied())
+                    .for_each(|value| self.note_use(value, step));
             }
             draft.work.operands().filter_map(|operand| operand.id).for_each(|id| self.note_use(id, step));
             draft.work.values().iter().for_each(|&value| self.note_use(value, step));

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use anemone_mil::ops::{Gather, Given, OpDef, OpError, Operand, Operands, Row};
 use anemone_mil::program::ValueId;
 use anemone_mil::tensor::{Data, Tensor};
+use anemone_mil::types::Opset;
 
 use crate::compressed::Compressed;
 use crate::element::Float;
@@ -24,8 +25,9 @@ pub(crate) fn gathers_rows(row: &OpDef, operands: &Operands<'_>, constant: Value
 }
 
 /// Gives a `gather` of rows a tensor of only those that its indices choose, and the indices into that; or all rows, where an
-/// index is none of a row from the first on.
+/// index is that of none.
 pub(crate) fn choose_rows(
+    row: &OpDef,
     operands: &mut Operands<'_>,
     compressed: &Compressed,
     threads: &Threads,
@@ -34,11 +36,11 @@ pub(crate) fn choose_rows(
         Some(Given::One(indices)) => indices.tensor()?.clone(),
         _ => return Ok(()),
     };
-    let chosen = rows(&indices, compressed, threads);
-    let (x, indices) = match chosen {
+    let (x, indices) = match rows(row.since, &indices, compressed, threads) {
         Some((x, indices)) => (Some(x), Some(indices)),
         None => (compressed.dense(threads), None),
     };
+    let (x, indices) = (x.map(Arc::new), indices.map(Arc::new));
     for (name, given) in &mut operands.0 {
         let value = match *name {
             X => &x,
@@ -46,21 +48,26 @@ pub(crate) fn choose_rows(
             _ => &None,
         };
         if let (Given::One(operand), Some(value)) = (given, value) {
-            *operand = operand.clone().holding(Arc::new(value.clone()));
+            *operand = operand.clone().holding(value.clone());
         }
     }
     Ok(())
 }
 
 /// The rows that indices choose, each once, and which of them each index chooses.
-fn rows(indices: &Tensor, compressed: &Compressed, threads: &Threads) -> Option<(Tensor, Tensor)> {
+fn rows(
+    since: Opset,
+    indices: &Tensor,
+    compressed: &Compressed,
+    threads: &Threads,
+) -> Option<(Tensor, Tensor)> {
     let (&count, others) = compressed.dims().split_first()?;
-    let wanted: Option<Vec<usize>> = indices
-        .to_i64()?
-        .into_iter()
-        .map(|index| usize::try_from(index).ok().filter(|&i| i < count))
-        .collect();
-    let wanted = wanted?;
+    let row = |index: i64| {
+        let from_the_end = index < 0 && since < Opset::IOS17;
+        let index = if from_the_end { index.checked_add_unsigned(count as u64)? } else { index };
+        usize::try_from(index).ok().filter(|&index| index < count)
+    };
+    let wanted: Vec<usize> = indices.to_i64()?.into_iter().map(row).collect::<Option<_>>()?;
     let mut chosen = wanted.clone();
     chosen.sort_unstable();
     chosen.dedup();

@@ -336,3 +336,34 @@ fn a_mask_that_marks_other_than_what_is_stored_is_refused() {
         assert!(message.contains("must hold a number for each of the"), "{message}");
     }
 }
+
+/// So few integers that, packed, they take as many bytes as each alone would.
+#[test]
+fn few_integers_are_not_taken_for_packed_ones() {
+    for (bits, count) in [(6, 1), (6, 2), (6, 3), (4, 1), (3, 2), (1, 1)] {
+        let entries = 1 << bits;
+        let codes: Vec<String> = (0..count).map(|i| ((5 + 2 * i) % entries).to_string()).collect();
+        let lut: Vec<String> = (0..entries).map(|i| format!("[0x1.{i:02x}p+0]")).collect();
+        let text = format!(
+            "program(1.3)
+{{
+    func main<ios18>(tensor<fp32, [{count}]> x) {{
+        tensor<uint{bits}, [{count}]> indices = const()[name = string(\"indices\"), val = tensor<uint{bits}, [{count}]>([{}])];
+        tensor<fp32, [1, {entries}, 1]> lut = const()[name = string(\"lut\"), val = tensor<fp32, [1, {entries}, 1]>([[{}]])];
+        tensor<fp32, [{count}]> w = constexpr_lut_to_dense(indices = indices, lut = lut)[name = string(\"w\")];
+        tensor<fp32, [{count}]> y = add(x = x, y = w)[name = string(\"y\")];
+    }} -> (y);
+}}
+",
+            codes.join(", "),
+            lut.join(", "),
+        );
+        let program = Arc::new(verify(text::parse(&text).unwrap().program).unwrap());
+        let x = Tensor::zeros(DType::Fp32, &[count]).unwrap();
+        let outcome = |runtime: &dyn Runtime| {
+            let mut executable = common::prepare(runtime, &program, &[&x]);
+            common::run(executable.as_mut(), &[&x])
+        };
+        assert_eq!(outcome(&runtime(None, usize::MAX)), outcome(&reference(false)), "{count} of {bits} bits");
+    }
+}

@@ -154,6 +154,10 @@ impl Facts {
 impl Scope for Facts {
     fn value(&self, id: ValueId) -> Option<Operand> {
         let declared = self.types.get(id.index())?;
+        // No op takes a dictionary.
+        if matches!(declared, Type::Dict(..)) {
+            return None;
+        }
         Some(Operand {
             ty: declared.held_tensor()?,
             constant: self.is_constant(id),
@@ -177,7 +181,7 @@ pub const NAME_ATTRIBUTE: &str = "name";
 ///
 /// # Errors
 ///
-/// When an operand is a list or a dictionary, which no row takes.
+/// When an operand is a dictionary or a tuple in a tuple, which no row takes.
 pub fn operands<'a>(op: &'a Op, row: &OpDef, scope: &dyn Scope) -> Result<Operands<'a>, OpError> {
     let mut given = Vec::with_capacity(op.arguments.len());
     for (name, argument) in op.arguments.iter() {
@@ -223,7 +227,7 @@ fn not_a_tensor() -> OpError {
 ///
 /// # Errors
 ///
-/// When it is a list, a tuple or a dictionary.
+/// When it is a tuple, a dictionary, or a list of anything but strings or whole numbers of one type.
 pub fn literal_operand(literal: &Literal, scope: &dyn Scope) -> Result<Operand, OpError> {
     match &literal.value {
         LiteralValue::Tensor(tensor) => Ok(Operand::constant(tensor.clone())),

@@ -41,7 +41,8 @@ impl ReplaceableConstants {
     /// When no constant has this name, or types may have been inferred from its value.
     pub fn handle(&self, specialized: &Specialized, name: &str) -> Result<ConstantHandle, RuntimeError> {
         let value = specialized.function().value_named(name);
-        let value = value.filter(|id| specialized.facts.constant(*id).is_some());
+        let is_known = |id: &ValueId| specialized.facts.constant(*id).is_some() || specialized.is_left(*id);
+        let value = value.filter(is_known);
         let value = value.ok_or_else(|| RuntimeError::Interface(format!("no constant is named `{name}`")))?;
         if !self.readers.contains_key(&value) {
             return Err(shapes(name));

@@ -119,6 +119,9 @@ impl Specialized {
             let chosen = ids.iter().filter(|id| matches!(function.value(**id).ty, Type::State(_)) == states);
             chosen.map(|&id| Ok((id, port(function, &facts, id)?))).collect::<Result<Vec<_>, _>>()
         };
+        if let Some(&id) = function.body.inputs.iter().find(|id| matches!(facts.ty(**id), Type::Dict(..))) {
+            return Err(no_tensor(function, id));
+        }
         let (input_ids, input_ports) = ports(&function.body.inputs, false)?.into_iter().unzip();
         let states = ports(&function.body.inputs, true)?;
         let outputs = ports(&function.body.outputs, false)?.into_iter().map(|(_, port)| port).collect();
@@ -187,6 +190,11 @@ impl Specialized {
         Err(RuntimeError::Interface(format!("`{name}` is {value}, but it is declared as {ty}")))
     }
 
+    /// Whether the value of a constant is left in a weight file.
+    pub fn is_left(&self, id: ValueId) -> bool {
+        self.left.contains_key(&id)
+    }
+
     /// The row of an op; `None` for `const`, which has none.
     pub fn row(&self, op: OpId) -> Option<&'static OpDef> {
         self.program.row(self.function, op)
@@ -204,13 +212,15 @@ fn find(program: &Verified, name: &str) -> Result<usize, RuntimeError> {
 fn port(function: &Function, facts: &Facts, id: ValueId) -> Result<Port, RuntimeError> {
     let value = function.value(id);
     let ty = facts.ty(id).held_tensor();
-    match ty.filter(|_| !matches!(value.ty, Type::List(..))) {
-        Some(ty) => Ok(Port { name: value.name.clone(), ty }),
-        None => Err(RuntimeError::Interface(format!(
-            "`{}` is {}, and only tensors can be passed to a run or taken from it",
-            value.name, value.ty
-        ))),
-    }
+    let ty = ty.filter(|_| !matches!(value.ty, Type::List(..))).ok_or_else(|| no_tensor(function, id))?;
+    Ok(Port { name: value.name.clone(), ty })
+}
+
+fn no_tensor(function: &Function, id: ValueId) -> RuntimeError {
+    let Value { name, ty } = function.value(id);
+    RuntimeError::Interface(format!(
+        "`{name}` is {ty}, and only tensors can be passed to a run or taken from it"
+    ))
 }
 
 /// Declares the inputs of a function with these types: those that are tensors, for others have no types to settle.

@@ -192,10 +192,11 @@ fn checked(program: Program) -> Result<Verified, DeviceError> {
     verify(program).map_err(|errors| DeviceError::Unsupported(errors.to_string()))
 }
 
-/// The constants of a function, with what they bind.
+/// The constants of a function that are tensors, with what they bind.
 fn constants(function: &Function) -> Vec<(OpId, ValueId)> {
     let ops = function.walk().filter(|(_, op)| op.name == CONST);
-    ops.filter_map(|(id, op)| Some((id, *op.results.first()?))).collect()
+    let bound = ops.filter_map(|(id, op)| Some((id, *op.results.first()?)));
+    bound.filter(|(_, result)| function.value(*result).ty.as_tensor().is_some()).collect()
 }
 
 /// The constants of a function that stand in files.

@@ -47,8 +47,7 @@ impl<T: Float> WithSimd for Decode<'_, T> {
                     look_up(codes, position, &elements(lut)[group * entries..][..entries], run);
                 }
                 Form::Scaled { scales, zeros, in_fp32 } => {
-                    let of = |values: &[f64]| if let [one] = values { *one } else { values[group] };
-                    scale(codes, position, (of(scales), of(zeros), *in_fp32), run);
+                    scale(codes, position, (scales.of(group), zeros.of(group), *in_fp32), run);
                 }
                 Form::Sparse { .. } => {}
             }

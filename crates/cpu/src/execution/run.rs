@@ -148,7 +148,8 @@ impl Run<'_> {
             return Err(unsupported(format!("the op `{}`", op.name)));
         };
         let (operands, captured) = {
-            let frame = Frame { constants: self.constants, places: self.places, memory: self.memory() };
+            let (constants, places, memory) = (self.constants, self.places, self.memory());
+            let frame = Frame { constants, places, memory, takes_rows: op.name == GATHER };
             let value = |&id: &ValueId| frame.value(id).and_then(|operand| operand.value);
             let nested = self.nested.get(&id).into_iter().flatten();
             let captured: Vec<Option<Vec<_>>> =
@@ -158,7 +159,7 @@ impl Run<'_> {
         let operands = operands.and_then(|mut operands| {
             let stored = operands.iter().filter_map(|operand| self.constants.compressed(operand.id?)).next();
             if let Some(stored) = stored.filter(|_| op.name == GATHER) {
-                choose_rows(&mut operands, stored, self.threads)?;
+                choose_rows(row, &mut operands, stored, self.threads)?;
             }
             Ok(operands)
         });
@@ -213,14 +214,16 @@ struct Frame<'a> {
     constants: &'a Constants,
     places: &'a [Option<MemoryPlace>],
     memory: Memory<'a>,
+    /// Whether the op takes rows, of constants in their stored form too.
+    takes_rows: bool,
 }
 
 impl Scope for Frame<'_> {
     fn value(&self, id: ValueId) -> Option<Operand> {
         let known = self.constants.value(id)?;
         let place = self.places.get(id.0 as usize)?;
-        // What is nowhere but in its stored form is decoded where it is read.
-        let is_stored = place.is_none() && self.constants.compressed(id).is_some();
+        // Rows are taken of the stored form, even of what is decoded for others.
+        let is_stored = self.takes_rows && self.constants.compressed(id).is_some();
         if known.value.is_some() || known.is_state || is_stored {
             return Some(known);
         }

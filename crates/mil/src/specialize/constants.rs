@@ -121,6 +121,7 @@ pub(super) fn read_constants(
             let (Some(&id), Some(literal)) = (op.results.first(), op.attributes.get("val")) else { continue };
             let value = match blob(literal) {
                 Some((reference, ty)) if left.values.contains(&id) => {
+                    shapes.push((id, ty.shape.clone()));
                     unread.insert(id, (reference.clone(), ty));
                     None
                 }
