@@ -30,6 +30,7 @@ mod channelwise;
 mod classify;
 mod constexpr;
 mod control;
+mod conv_quantized;
 mod conv_transpose;
 mod convolution;
 mod copy;
@@ -89,6 +90,7 @@ pub use channelwise::*;
 pub use classify::*;
 pub use constexpr::*;
 pub use control::*;
+pub use conv_quantized::*;
 pub use conv_transpose::*;
 pub use convolution::*;
 pub use crop::*;
@@ -158,6 +160,7 @@ families!(
     classify,
     constexpr,
     control,
+    conv_quantized,
     conv_transpose,
     convolution,
     crop,

@@ -1,4 +1,4 @@
-"""Products: matmul, linear, conv, conv_transpose."""
+"""Products: matmul, linear, conv, conv_quantized, conv_transpose."""
 
 import numpy as np
 import torch
@@ -160,6 +160,37 @@ def _transposed_cases():
     ]
 
 
+def _quantized(name, shape_x, shape_weight, scale, shift, *, dtype=np.float16, nbits=8, bias=False, **parameters):
+    """A convolution whose weight is scale · bytes + shift, in the type of x, which holds these numbers."""
+    x = draw(name + ".x", shape_x, dtype, -2, 2)
+    weight = draw(name + ".weight", shape_weight, np.uint8, 0, 2**nbits - 1)
+    scale, shift = dtype(scale), dtype(shift)
+    column = [-1] + [1] * (len(shape_weight) - 1)
+    floats = f64(weight) * f64(scale).reshape(column) + f64(shift).reshape(column)
+    assert (floats == dtype(floats)).all(), name
+    args = {"weight": weight, "quantization_type": "linear", "quant_scale": scale, "quant_bias": shift, **parameters}
+    if nbits != 8:
+        args["nbits"] = np.int32(nbits)
+    bias_values = None
+    if bias:
+        bias_values = args["bias"] = draw(name + ".bias", shape_weight[:1], np.uint8, 0, 9)
+    want, magnitude = reference.conv(x, floats, bias_values, **parameters)
+    return Case("conv_quantized", name, {"x": x}, args, want, magnitude=magnitude, opset="ios16", source="exact sum",
+                torch_value=_torch_conv(x, floats, bias_values, **parameters))
+
+
+def _quantized_cases():
+    return [
+        _quantized("conv_quantized_numbers", [1, 3, 4, 4], [2, 3, 2, 2], 0.0625, -8),
+        _quantized("conv_quantized_channels", [2, 2, 5], [3, 2, 3], [0.125, 0.25, 0.5], [-4, 2, 0], strides=[2]),
+        _quantized("conv_quantized_bias", [1, 2, 3, 3], [4, 1, 3, 3], [0.25], [-1], bias=True, groups=2,
+                   pad_type="same"),
+        _quantized("conv_quantized_4_bits", [1, 2, 3, 3], [2, 2, 1, 1], 0.5, -3, dtype=np.float32, nbits=4),
+        _quantized("conv_quantized_dilated", [1, 1, 6, 5], [1, 1, 2, 2], 0.25, 1, dtype=np.float32, dilations=[2, 3],
+                   pad_type="custom", pad=[1, 0, 2, 1]),
+    ]
+
+
 def _conv_1_0():
     return [
         _conv("conv_explicit", [1, 3, 1, 5], [4, 3, 1, 1], bias=True, opset="ios16", strides=[1, 1],
@@ -245,6 +276,7 @@ def _linear_cases():
 def files():
     yield "conv", "1.3", _conv_cases()
     yield "conv_1_0", "1.0", _conv_1_0()
+    yield "conv_quantized_1_0", "1.0", _quantized_cases()
     yield "conv_transpose", "1.3", _transposed_cases()
     yield "matmul", "1.3", _matmul_cases()
     yield "linear", "1.3", _linear_cases()

@@ -205,7 +205,9 @@ impl Frame<'_> {
     }
 
     fn yielded(&self, id: ValueId, evaluation: &Evaluation) -> Result<Arc<Tensor>, RuntimeError> {
-        let value = self.value(id).and_then(|operand| operand.value);
+        // A dictionary is a value, but no operand.
+        let computed = || self.values.get(&id).cloned();
+        let value = self.value(id).and_then(|operand| operand.value).or_else(computed);
         let value = value.map(|value| evaluation.keep(value));
         value.ok_or_else(|| {
             let name = &self.specialized.function().value(id).name;

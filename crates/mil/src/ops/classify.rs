@@ -57,3 +57,26 @@ fn classify(row: &Classify, _: &mut Evaluation) -> Result<Vec<Tensor>, OpError> 
         || OpError::new(ErrorKind::Malformed, Some("classes"), "there is no class for a probability");
     Ok(vec![class.ok_or_else(missing)?, Tensor::vector(probabilities)])
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::text;
+    use crate::verify::verify;
+
+    #[test]
+    fn no_op_takes_a_dictionary() {
+        let source = r#"program(1.3)
+{
+    func main<ios18>(tensor<fp32, [2]> x) {
+            string label, dict<string, fp64> all = classify(classes = list<string, 2>(["a", "b"]), probabilities = x)[name = string("label")];
+            tensor<fp64, [2]> y = identity(x = all)[name = string("y")];
+        } -> (y);
+}
+"#;
+        let errors = verify(text::parse(source).unwrap().program).unwrap_err().to_string();
+        assert!(
+            errors.contains("neither a tensor nor a state") || errors.contains("take tensors"),
+            "{errors}"
+        );
+    }
+}

@@ -193,17 +193,17 @@ fn output_length(
 }
 
 /// Two floating-point operations for each product, and one for each element of a bias.
-fn conv_flops(row: &Conv) -> Option<u64> {
+pub(super) fn conv_flops(row: &Conv) -> Option<u64> {
     let convolution = Convolution::of(row).ok()?;
     let taps = Shape(convolution.weight.shape().0.get(1..)?.to_vec()).elements()?;
     sum_flops(convolution.result.shape.elements()?, taps, convolution.bias.is_some())
 }
 
-fn conv_type(row: &Conv) -> Result<Vec<TensorType>, OpError> {
+pub(super) fn conv_type(row: &Conv) -> Result<Vec<TensorType>, OpError> {
     Ok(vec![Convolution::of(row)?.result])
 }
 
-fn conv(row: &Conv, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
+pub(super) fn conv(row: &Conv, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
     Convolution::of(row)?.evaluate(evaluation)
 }
 

@@ -1,7 +1,4 @@
 //! Between floating point and integers of eight bits: a scale and a zero point, for all elements or along an axis.
-//!
-//! `conv_quantized` is not here: it is marked as experimental, what its `lut` means is not documented, and its bias has
-//! the integers of its weight.
 
 use crate::error::ErrorKind;
 use crate::eval::{Evaluation, Numbers, collect, internal};
