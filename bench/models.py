@@ -1,14 +1,16 @@
 #!/usr/bin/env python3
 """Core ML's models here and in PyTorch, by turns in one run, as a table.
 
-    python bench/models.py [--models resnet18,vit_b_16] [--threads 2] [--rounds 3] [--repeats 10] DIR target/release/anemone
+    python bench/models.py [--models resnet18,vit_b_16] [--stored int8] [--threads 2] [--rounds 3] [--repeats 10]
+        DIR target/release/anemone
 
 Makes packages in DIR, unless they are there: PyTorch's modules with random weights from a seed, traced and converted by
 coremltools to fp16 programs. Runs each on the CPU runtime (forced to instructions by ANEMONE_CPU_PATH, if that is set), and
 compares what comes out with what PyTorch computes in fp32, relative to the largest number of the output. Then times both, a
 process of ours and PyTorch's eager fp32 by turns, at batch 1: the medians of all runs of all rounds; and, in processes of their
-own, how long both take from their start to the first prediction: `anemone run`, and PyTorch's import, load and call. Needs
-coremltools, torch, torchvision and transformers, on Linux.
+own, how long both take from their start to the first prediction: `anemone run`, and PyTorch's import, load and call. With
+`--stored`, the weights are compressed by coremltools, whose error the difference then is. Needs coremltools, torch, torchvision
+and transformers, on Linux.
 """
 import argparse
 import json
@@ -112,6 +114,23 @@ def package(directory, name, module, x):
     return path
 
 
+def compressed(path, stored):
+    """The package with its weights stored otherwise, made if it is not there."""
+    to = path.with_name(f"{path.stem}-{stored}.mlpackage")
+    if not to.exists():
+        import coremltools as ct
+        from coremltools.optimize import coreml as optimize
+
+        ways = {
+            "int8": (optimize.linear_quantize_weights, optimize.OpLinearQuantizerConfig(mode="linear_symmetric")),
+            "palette4": (optimize.palettize_weights, optimize.OpPalettizerConfig(mode="uniform", nbits=4)),
+        }
+        compress, how = ways[stored]
+        model = ct.models.MLModel(str(path), skip_model_load=True)
+        compress(model, optimize.OptimizationConfig(global_config=how)).save(str(to))
+    return to
+
+
 def weights_mb(path):
     return sum(file.stat().st_size for file in path.rglob("weight.bin")) / 2**20
 
@@ -164,6 +183,8 @@ def row(given, name):
     """Measures a model; gives its line of the table and the ratio of times."""
     module, x = made(name)
     path = package(given.directory, name, module, x)
+    if given.stored != "fp16":
+        path = compressed(path, given.stored)
     array = given.directory / f"{name}.npy"
     np.save(array, x.numpy())
     with torch.no_grad():
@@ -181,7 +202,7 @@ def row(given, name):
     ms, peer = statistics.median(line["ms"] for line in lines), statistics.median(peers)
     last, weights = lines[-1], weights_mb(path)
     beyond = last["peak_mb"] - weights - last["planned_mb"]
-    wrong = "" if difference <= MOST_ERROR else " (!)"
+    wrong = "" if difference <= MOST_ERROR or given.stored != "fp16" else " (!)"
     print(f"| {name} | {ms:.1f} | {peer:.1f} | {ms / peer:.2f} | {difference:.1e}{wrong} "
           f"| {first:.0f} | {peer_first:.0f} | {last['peak_mb']:.0f} "
           f"| {weights:.0f} | {last['planned_mb']:.1f} | {beyond:.0f} | {last['path']} |", flush=True)
@@ -191,6 +212,7 @@ def row(given, name):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", default=",".join(MODELS))
+    parser.add_argument("--stored", default="fp16", choices=["fp16", "int8", "palette4"])
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--repeats", type=int, default=10)

@@ -270,7 +270,7 @@ impl Codes {
 
     /// Of bits, how many ones stand before every [`MARKED`] of them; there must be so many in all.
     fn ones_before(&self, elements: usize, wanted: usize) -> Result<Vec<usize>, OpError> {
-        if self.bytes().last().is_some_and(|last| elements % 8 > 0 && last >> (elements % 8) > 0) {
+        if self.bytes().last().is_some_and(|last| !elements.is_multiple_of(8) && last >> (elements % 8) > 0) {
             return Err(OpError::rule("mask", "bits that are left over in its last byte must be 0"));
         }
         let (mut before, mut ones) = (Vec::with_capacity(elements.div_ceil(MARKED)), 0);

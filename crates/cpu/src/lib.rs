@@ -99,7 +99,7 @@ pub struct Options {
     pub path: Option<InstructionPath>,
     /// How exact matrix products must be.
     pub products: ProductPrecision,
-    /// The bytes that a function's compressed constants may take decompressed, all together; `None` is 24 MiB. Where they
+    /// The bytes that a function's compressed constants may take decompressed, all together; `None` is 16 MiB. Where they
     /// would take more, the largest of those that only products of matrices and gathers of rows read are decoded in each
     /// run, one after the other, which takes longer, and are otherwise in memory as they are stored. Constants of fp16 as
     /// fp32, palettes of vectors and sparse palettes are always decompressed; nested blocks are functions of their own.
@@ -107,7 +107,7 @@ pub struct Options {
 }
 
 /// What [`Options::decompressed_bytes`] is by default.
-const DECOMPRESSED_BYTES: usize = 24 << 20;
+const DECOMPRESSED_BYTES: usize = 16 << 20;
 
 /// How exact matrix products must be; sums are in fp32 always, and results rounded once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

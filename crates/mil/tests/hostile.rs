@@ -49,7 +49,8 @@ const WORDS: [&str; 18] = [
 ];
 
 /// Words that only one parameter takes, by how often they are tried.
-const WORDS_OF: [(&str, &[&str]); 10] = [
+const WORDS_OF: [(&str, &[&str]); 11] = [
+    ("quantization_type", &["linear", "linear", "lut"]),
     ("sampling_mode", &["bilinear", "bilinear", "nearest", "DEFAULT", "OFFSET_CORNERS"]),
     ("padding_mode", &["constant", "constant", "border", "reflection", "symmetric"]),
     ("coordinates_mode", &["unnormalized", "normalized_minus_one_to_one", "normalized_minus_one_to_one"]),
@@ -68,7 +69,20 @@ const SHAPES: [&[usize]; 4] = [&[1, 6], &[1, 4], &[2, 1, 4, 1, 1], &[1, 1, 5, 1,
 /// Dimensions of operands by the names of their parameters.
 type Fitting = &'static [(&'static str, &'static [usize])];
 /// Those of operands that must fit one another, op by op.
-const FITTING: [(&str, Fitting); 6] = [
+const FITTING: [(&str, Fitting); 7] = [
+    (
+        "conv_quantized",
+        &[
+            ("x", &[1, 2, 4]),
+            ("weight", &[2, 2, 1]),
+            ("quant_scale", &[2]),
+            ("quant_bias", &[1]),
+            ("bias", &[2]),
+            ("strides", &[1]),
+            ("pad", &[2]),
+            ("dilations", &[1]),
+        ],
+    ),
     ("classify", &[("probabilities", &[1, 3]), ("classes", &[3])]),
     (
         "rnn",
