@@ -53,6 +53,9 @@ pub fn join(a: &Type, b: &Type) -> Option<Type> {
     let dim = |a: Dim, b: Dim| if a == b { a } else { Dim::Unknown };
     match (a, b) {
         (Type::List(a, m), Type::List(b, n)) => Some(Type::List(Box::new(join(a, b)?), dim(*m, *n))),
+        (Type::Dict(a, x), Type::Dict(b, y)) => {
+            Some(Type::Dict(Box::new(join(a, b)?), Box::new(join(x, y)?)))
+        }
         (Type::Tensor(a), Type::Tensor(b)) if a.dtype == b.dtype && a.shape.rank() == b.shape.rank() => {
             let dims = a.shape.0.iter().zip(&b.shape.0).map(|(&a, &b)| dim(a, b)).collect();
             Some(Type::Tensor(TensorType { dtype: a.dtype, shape: Shape(dims) }))
