@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anemone_coreml::description::{ColorSpace, Feature, FeatureKind, Metadata, ModelDescription};
-use anemone_model::source::Source;
+use anemone_model::pipeline::{Opened, PipelineSource};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -67,9 +67,17 @@ pub(crate) fn describe<'py>(
     path: PathBuf,
     function: Option<&str>,
 ) -> PyResult<Bound<'py, PyDict>> {
-    let model = py.detach(|| {
-        let source = Source::read(&path).map_err(|error| errors::source(&path, error))?;
-        source.into_model().map_err(|error| errors::source(&path, error.into()))
+    let (description, version) = py.detach(|| {
+        let failed = |error| errors::source(&path, error);
+        match Opened::read(&path).map_err(failed)? {
+            Opened::Program(source) => {
+                let model = source.into_model().map_err(|error| failed(error.into()))?;
+                Ok((model.description, model.specification_version))
+            }
+            Opened::Pipeline(PipelineSource { pipeline, .. }) => {
+                PyResult::Ok((pipeline.description, pipeline.specification_version))
+            }
+        }
     })?;
-    to_python(py, model.description.model(), model.specification_version, function)
+    to_python(py, description.model(), version, function)
 }

@@ -104,34 +104,46 @@ pub(crate) fn open(path: &Path, error: OpenError) -> PyErr {
     match error {
         OpenError::Mistakes(found) => mistakes(&found),
         OpenError::Description(_) | OpenError::Mismatch(_) | OpenError::Weights(_) => unreadable(path, error),
+        OpenError::Source(error) => source(path, error),
         OpenError::NoFunction { .. } => argument(error),
-        OpenError::Classifier(_) | OpenError::NotAnArray { .. } => {
-            classes::UnsupportedError::new_err(error.to_string())
-        }
+        OpenError::Classifier(_)
+        | OpenError::NotAnArray { .. }
+        | OpenError::Pipeline(_)
+        | OpenError::Stage { .. } => classes::UnsupportedError::new_err(error.to_string()),
     }
 }
 
 /// Why there is no prediction.
 pub(crate) fn predict(error: PredictError) -> PyErr {
     let message = error.to_string();
+    predict_with(error, message)
+}
+
+/// The same, in words that say in which of a pipeline's models it was.
+fn predict_with(error: PredictError, message: String) -> PyErr {
     match error {
+        PredictError::Stage { error, .. } => predict_with(*error, message),
         PredictError::Unknown { .. } | PredictError::Missing(_) => classes::InputNameError::new_err(message),
         PredictError::Kind { .. } => classes::InputTypeError::new_err(message),
         PredictError::Shape { .. }
         | PredictError::Values { .. }
         | PredictError::Image { .. }
         | PredictError::States(_) => classes::InputError::new_err(message),
-        PredictError::Runtime(error) => runtime(error),
+        PredictError::Runtime(error) => runtime_with(&error, message),
         PredictError::Tensor(error) => memory(&error),
         PredictError::Output { .. } | PredictError::Classifier(_) => failed(message),
     }
 }
 
 /// What a runtime answers.
-pub(crate) fn runtime(error: RuntimeError) -> PyErr {
+pub(crate) fn runtime(error: &RuntimeError) -> PyErr {
+    runtime_with(error, error.to_string())
+}
+
+fn runtime_with(error: &RuntimeError, message: String) -> PyErr {
     match error {
-        RuntimeError::Unsupported { .. } => classes::UnsupportedError::new_err(error.to_string()),
-        RuntimeError::Weight { .. } => classes::ReadError::new_err(error.to_string()),
-        other => failed(other),
+        RuntimeError::Unsupported { .. } => classes::UnsupportedError::new_err(message),
+        RuntimeError::Weight { .. } => classes::ReadError::new_err(message),
+        _ => failed(message),
     }
 }

@@ -5,8 +5,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anemone_model::classifier::Label;
 use anemone_model::image::{Image, Pixels};
+use anemone_model::pipeline::Opened;
 use anemone_model::predictor::{Given, Output, States};
-use anemone_model::source::Source;
 use numpy::PyUntypedArray;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
@@ -48,13 +48,13 @@ impl Predictor {
     ) -> PyResult<Predictor> {
         let predictor = py.detach(|| {
             let runtime = runtime::open(runtime, chip)?;
-            let source = Source::read(&path).map_err(|error| errors::source(&path, error))?;
+            let opened = Opened::read(&path).map_err(|error| errors::source(&path, error))?;
             let (function, weights) = (function.as_deref(), weights.as_deref());
-            let predictor = anemone_model::predictor::Predictor::new(source, function, weights, runtime);
+            let predictor = anemone_model::predictor::Predictor::new(opened, function, weights, runtime);
             predictor.map_err(|error| errors::open(&path, error))
         })?;
         let (described, version) = (predictor.description(), predictor.specification_version());
-        let description = description::to_python(py, described, version, Some(predictor.function()))?;
+        let description = description::to_python(py, described, version, predictor.function())?;
         Ok(Predictor { description: description.unbind(), predictor: Mutex::new(predictor) })
     }
 

@@ -14,6 +14,7 @@ use anemone_model::findings::findings;
 use anemone_model::gradients::{gradient, program_of};
 use anemone_model::numbers::convert;
 use anemone_model::passes::{Draft, DraftError, PassInput, PassInputs, PassName, parse_type};
+use anemone_model::pipeline::Opened;
 use anemone_model::rules::{Entry, entries};
 use anemone_model::source::{self, Source, SourceError};
 use pyo3::prelude::*;
@@ -40,16 +41,20 @@ pub(crate) fn check<'py>(
     let chips = chips(chip)?;
     let found = py.detach(|| {
         let weights = weights.as_deref().map(source::weights).transpose().map_err(errors::argument)?;
-        let source = match Source::read(&path) {
-            Ok(source) => source,
+        let programs = match Opened::read(&path).and_then(Opened::programs) {
+            Ok(programs) => programs,
             Err(SourceError::Mistakes(found)) => return Ok(vec![*found]),
             Err(error) => return Err(errors::source(&path, error)),
         };
         let assumptions = Assumptions::default();
         let checks = Checks { weights: weights.as_ref(), chips, assumptions: &assumptions };
-        let checked = anemone_model::check::check(&source, &checks);
-        let Checked { warnings, errors } = checked.map_err(errors::argument)?;
-        Ok(vec![source.mistakes(errors), source.mistakes(warnings)])
+        let mut found = Vec::new();
+        for source in programs {
+            let checked = anemone_model::check::check(&source, &checks);
+            let Checked { warnings, errors } = checked.map_err(errors::argument)?;
+            found.extend([source.mistakes(errors), source.mistakes(warnings)]);
+        }
+        Ok(found)
     })?;
     let mut all = Vec::new();
     for found in found {

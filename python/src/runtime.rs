@@ -50,7 +50,7 @@ fn cpu() -> PyResult<Cpu> {
     if let Some(cpu) = CPU.get() {
         return Ok(cpu.clone());
     }
-    let new = Cpu::new().map_err(errors::runtime)?;
+    let new = Cpu::new().map_err(|error| errors::runtime(&error))?;
     Ok(CPU.get_or_init(|| new).clone())
 }
 

@@ -354,6 +354,27 @@ class ModelsOfCoremltools(Case):
         with self.assertRaises(KeyError):
             self.model.predict({"z": self.x})
 
+    def test_pipelines(self):
+        weight = normal(40, 7)
+
+        @mb.program(input_specs=[mb.TensorSpec(shape=(3, 7)), mb.TensorSpec(shape=(3, 40))], opset_version=ct.target.iOS16)
+        def program(y, x):
+            return mb.add(x=mb.linear(x=y, weight=weight), y=x, name="z")
+
+        second = convert(program, precision=ct.precision.FLOAT32)
+        pipeline = ct.utils.make_pipeline(self.model, second)
+        expected = self.expected @ np.float64(weight).T + self.x
+        for model in (self.opened(pipeline), anemone.MLModel(pipeline)):
+            self.assertEqual(list(model.input_description), ["x"])
+            self.assertEqual(list(model.output_description), ["z"])
+            outputs = model.predict({"x": self.x})
+            self.assertEqual(list(outputs), ["z"])
+            np.testing.assert_allclose(outputs["z"], expected, rtol=1e-5, atol=1e-4)
+            with self.assertRaises(KeyError):
+                model.predict({"y": self.x})
+            with self.assertRaises(ValueError):
+                model.predict({"x": normal(4, 40)})
+
 
 if __name__ == "__main__":
     unittest.main()

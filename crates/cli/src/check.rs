@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use crate::common::cost::operations;
 use crate::common::files::{self, serialize_path};
+use crate::common::pipeline::Opened;
 use crate::common::source::Source;
 use crate::common::{Failure, Output, findings};
 
@@ -54,8 +55,11 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let assumptions = Assumptions::new(&args.range).map_err(|error| Failure::new(error.to_string()))?;
     let mut failed = 0;
     for path in &args.files {
-        let sound = match Source::read(path) {
-            Ok(source) => check(&source, weights.as_ref(), &assumptions, args, output),
+        let sound = match Opened::read(path).and_then(Opened::programs) {
+            // Every program is checked, whatever is wrong with one before it.
+            Ok(programs) => programs.iter().fold(true, |sound, source| {
+                check(source, weights.as_ref(), &assumptions, args, output) && sound
+            }),
             Err(error) => {
                 findings::source_error(path, error, output);
                 false

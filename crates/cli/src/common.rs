@@ -18,6 +18,6 @@ pub(crate) mod simulator;
 pub(crate) mod tokenizer;
 pub(crate) mod weight_files;
 
-pub(crate) use anemone_model::source;
+pub(crate) use anemone_model::{pipeline, source};
 pub(crate) use failure::Failure;
 pub(crate) use output::{Output, Verbosity};

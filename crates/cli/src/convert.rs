@@ -5,13 +5,16 @@ use std::path::{Path, PathBuf};
 use anemone_coreml::container::{self, Container};
 use anemone_coreml::loose;
 use anemone_coreml::model::Model;
+use anemone_coreml::pipeline::AnyModel;
+use anemone_mil::program::Function;
 use anemone_mil::verify::count;
 use anemone_mil::weights::WeightDirectory;
 use serde::Serialize;
 
 use crate::common::cost::operations;
 use crate::common::files::{refuse_overwriting, serialize_path};
-use crate::common::source::Source;
+use crate::common::pipeline::Opened;
+use crate::common::source::SourceError;
 use crate::common::{Failure, Output};
 
 /// Flags of `convert`.
@@ -25,7 +28,7 @@ pub(crate) struct Args {
     /// Directory that `@model_path` stands for (default: the program's)
     #[arg(long, value_name = "DIR")]
     weights: Option<PathBuf>,
-    /// Of a pipeline: the model of it to convert
+    /// Of a pipeline: the model of it to convert (default: all of it, but into .mil)
     #[arg(long, value_name = "NAME")]
     model: Option<String>,
 }
@@ -55,18 +58,26 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
             out.display()
         )));
     }
-    let source = Source::read_stage(&args.file, args.model.as_deref())?;
-    let weights = source.weights(args.weights.as_deref())?;
-    refuse_overwriting([out], &source.files)?;
-    container::refuse_within(out, source.files.iter().map(PathBuf::as_path))?;
-    let read = source.files.clone();
-    let model = source.into_model()?;
-    let (functions, ops) =
-        (model.program.functions.len(), model.program.functions.iter().map(operations).sum());
-    let mut not_kept = model.left_out.clone();
-    match container {
-        Some(container) => not_kept.extend(container::write(container, model, &weights, out)?),
-        None => write_text(&model, &weights, out, &read)?,
+    let opened = Opened::read(&args.file)?.stage(args.model.as_deref())?;
+    let weights = opened.weights(args.weights.as_deref())?;
+    let read = opened.files().to_vec();
+    refuse_overwriting([out], &read)?;
+    container::refuse_within(out, read.iter().map(PathBuf::as_path))?;
+    let model: AnyModel = match opened {
+        Opened::Program(source) => source.into_model()?.into(),
+        Opened::Pipeline(source) => source.pipeline.into(),
+    };
+    let functions: Vec<&Function> =
+        model.programs().into_iter().flat_map(|program| &program.functions).collect();
+    let (functions, ops) = (functions.len(), functions.into_iter().map(operations).sum());
+    let mut not_kept = model.left_out();
+    match (container, model) {
+        (Some(container), model) => not_kept.extend(container::write(container, model, &weights, out)?),
+        (None, AnyModel::Program(model)) => write_text(&model, &weights, out, &read)?,
+        (None, AnyModel::Pipeline(pipeline)) => {
+            let models = pipeline.models.into_iter().map(|stage| stage.name).collect();
+            return Err(SourceError::Pipeline { path: args.file.clone(), models }.into());
+        }
     }
     if !not_kept.is_empty() {
         output.message(format_args!("not kept in {}: {}", out.display(), not_kept.join("; ")));

@@ -11,9 +11,9 @@ use anemone_lm::run::Trained;
 use anemone_lm::tokenizer::TextStream;
 use serde::Serialize;
 
-use crate::common::output::printable;
 use crate::common::runtime::RuntimeName;
 use crate::common::{Failure, Output, tokenizer};
+use anemone_model::text::printable;
 
 /// Flags of `generate`.
 #[derive(Debug, clap::Args)]

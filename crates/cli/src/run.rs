@@ -16,6 +16,7 @@ use thiserror::Error;
 
 use crate::common::engine::{EngineFlags, WeightsName};
 use crate::common::files::{self, refuse_overwriting, serialize_path};
+use crate::common::pipeline::Opened;
 use crate::common::runtime::RuntimeName;
 use crate::common::simulator::{SimulatorFlags, SimulatorReport};
 use crate::common::source::Source;
@@ -96,7 +97,7 @@ struct Line<'a> {
 /// the runtime refuses the program, or a result cannot be written or would replace a file that is read.
 pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     args.simulator.refuse_without_simulator(args.runtime)?;
-    let source = Source::read(&args.file)?;
+    let opened = Opened::read(&args.file)?;
     let mut report = None;
     let runtime: Box<dyn Runtime> = match args.runtime {
         RuntimeName::Ane => Box::new(args.engine.open(WeightsName::default(), None)?),
@@ -107,9 +108,11 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
         }
         other => other.open(Options::default())?.runtime,
     };
-    match source.model {
-        Some(Ok(_)) => predict::run(args, source, runtime, output)?,
-        _ => run_program(args, &source, runtime.as_ref(), output)?,
+    match opened {
+        Opened::Program(source) if !matches!(source.model, Some(Ok(_))) => {
+            run_program(args, &source, runtime.as_ref(), output)?;
+        }
+        model => predict::run(args, model, runtime, output)?,
     }
     if let Some(report) = report {
         report.print(output);

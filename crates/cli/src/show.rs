@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::common::cost::{self, operations};
 use crate::common::files::{self, refuse_overwriting, serialize_path};
-use crate::common::source::{self, Source};
+use crate::common::pipeline::Opened;
 use crate::common::{Failure, Output};
 
 mod dot;
@@ -64,11 +64,20 @@ struct Description<'a> {
 /// When the file cannot be read or is no program; or, after everything is said, when it does not verify for
 /// another reason than that it has ops that are not known here.
 pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
-    if let Some(pipeline) = source::pipeline(&args.file)? {
-        model::print_pipeline(&pipeline, &args.file, output);
-        return Ok(());
-    }
-    let source = Source::read(&args.file)?;
+    let source = match Opened::read(&args.file)? {
+        Opened::Program(source) => source,
+        Opened::Pipeline(source) => {
+            if args.dot.is_some() || args.function.is_some() {
+                return Err(Failure::Usage(
+                    "`--dot` and `--function` are for one program, and this is a pipeline of several; \
+                     `anemone convert FILE OUT --model NAME` takes one out"
+                        .to_string(),
+                ));
+            }
+            model::print_pipeline(&source.pipeline, &args.file, output);
+            return Ok(());
+        }
+    };
     refuse_overwriting(&args.dot, &source.files)?;
     let verified = source.verify();
     let described = args.function.as_deref().map(|name| source.function(Some(name))).transpose()?;

@@ -20,10 +20,10 @@ use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use thiserror::Error;
 
-use crate::common::output::printable;
 use crate::common::runtime::RuntimeName;
 use crate::common::simulator::SimulatorReport;
 use crate::common::{Failure, Output, interrupt};
+use anemone_model::text::printable;
 
 mod create;
 mod flags;

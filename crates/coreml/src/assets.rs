@@ -2,7 +2,10 @@
 
 use std::collections::HashMap;
 use std::collections::btree_map::{BTreeMap, Entry};
+use std::ffi::OsString;
 use std::fs;
+use std::io::{self, BufReader, Read};
+use std::iter;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -38,26 +41,38 @@ impl Assets {
         Ok(assets)
     }
 
-    /// The weight files of a program, which then refers to them below `weights`: a container's have their place there.
+    /// Adds the weight files of a program, which then refers to them below `weights`: a container's have their place
+    /// there. Of a pipeline's programs, those after the first have a file under another name where one of the programs
+    /// before has other weights under its own.
     ///
     /// # Errors
     ///
-    /// As [`Assets::as_named`]; when two would have the same name.
-    pub(crate) fn gather(program: &mut Program, from: &WeightDirectory) -> Result<Assets, ContainerError> {
-        let mut assets = Assets::default();
+    /// As [`Assets::as_named`]; when two files would have the same name.
+    pub(crate) fn gather(
+        &mut self,
+        program: &mut Program,
+        from: &WeightDirectory,
+    ) -> Result<(), ContainerError> {
+        let before = self.0.clone();
         let mut renamed: HashMap<PathBuf, String> = HashMap::new();
         for (below, source) in Assets::as_named(program, from)?.0 {
             let place = match below.starts_with(WEIGHTS) {
                 true => below.clone(),
                 false => Path::new(WEIGHTS).join(below.file_name().unwrap_or_default()),
             };
+            let place = apart(place, &source, &before)?;
             if place != below {
                 let names: Vec<_> =
                     place.components().map(|name| name.as_os_str().to_string_lossy()).collect();
                 renamed.insert(below, format!("{MODEL_PATH}/{}", names.join("/")));
             }
-            if let Some(first) = assets.0.insert(place.clone(), source.clone()) {
-                return Err(ContainerError::SameWeights { first, second: source, place });
+            match self.0.entry(place.clone()) {
+                Entry::Vacant(entry) => drop(entry.insert(source)),
+                Entry::Occupied(entry) if before.contains_key(&place) || *entry.get() == source => {}
+                Entry::Occupied(entry) => {
+                    let first = entry.get().clone();
+                    return Err(ContainerError::SameWeights { first, second: source, place });
+                }
             }
         }
         for value in literals_mut(program) {
@@ -68,7 +83,7 @@ impl Assets {
                 blob.path.clone_from(path);
             }
         }
-        Ok(assets)
+        Ok(())
     }
 
     /// The files' places, and where they come from.
@@ -93,6 +108,28 @@ impl Assets {
         }
         Ok(())
     }
+}
+
+/// A file's place among those that others have: that of the same weights, or one that nobody has.
+fn apart(
+    place: PathBuf,
+    source: &Path,
+    before: &BTreeMap<PathBuf, PathBuf>,
+) -> Result<PathBuf, ContainerError> {
+    let name = place.file_name().unwrap_or_default().to_owned();
+    let numbered = (1..).map(|number: u64| {
+        let mut name_of = OsString::from(format!("{number}-"));
+        name_of.push(&name);
+        place.with_file_name(name_of)
+    });
+    for place in iter::once(place.clone()).chain(numbered) {
+        let Some(taken) = before.get(&place) else { return Ok(place) };
+        let same = same_contents(taken, source);
+        if same.map_err(|error| ContainerError::Read { path: source.to_owned(), source: error })? {
+            return Ok(place);
+        }
+    }
+    Ok(place)
 }
 
 fn literals_mut(program: &mut Program) -> impl Iterator<Item = &mut LiteralValue> {
@@ -120,4 +157,28 @@ pub(crate) fn inline(program: &mut Program, from: &WeightDirectory) -> Result<()
         literal.value = LiteralValue::Tensor(Arc::new(tensor));
     }
     Ok(())
+}
+
+/// Whether two files hold the same, or are the same.
+pub(crate) fn same_contents(a: &Path, b: &Path) -> io::Result<bool> {
+    if fs::canonicalize(a)? == fs::canonicalize(b)? {
+        return Ok(true);
+    }
+    let (a, b) = (fs::File::open(a)?, fs::File::open(b)?);
+    let (length, other) = (a.metadata()?, b.metadata()?);
+    if !other.is_file() || length.len() != other.len() {
+        return Ok(false);
+    }
+    let (mut a, mut b) = (BufReader::with_capacity(1 << 16, a), BufReader::with_capacity(1 << 16, b));
+    let (mut left, mut right) = (vec![0; 1 << 16], vec![0; 1 << 16]);
+    loop {
+        let count = a.read(&mut left)?;
+        if count == 0 {
+            return Ok(true);
+        }
+        b.read_exact(&mut right[..count])?;
+        if left[..count] != right[..count] {
+            return Ok(false);
+        }
+    }
 }

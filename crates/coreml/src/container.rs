@@ -15,7 +15,7 @@ use thiserror::Error;
 use crate::assets::Assets;
 use crate::model::{Model, ModelError};
 use crate::package::{self, ManifestError};
-use crate::pipeline::Pipeline;
+use crate::pipeline::AnyModel;
 use crate::{assets, compiled, flexible};
 
 /// The longest message that protocol buffers can be, in bytes.
@@ -167,27 +167,27 @@ pub(crate) fn read_bounded(path: &Path, max_bytes: u64) -> Result<Vec<u8>, Conta
     Ok(bytes)
 }
 
-/// Reads the model in a file, `.mlmodel`.
+/// Reads the model in a file, `.mlmodel`: a program, or a pipeline of models.
+///
+/// # Errors
+///
+/// When the file cannot be read, or holds no such model.
+pub fn read_any(path: &Path) -> Result<AnyModel, ContainerError> {
+    let bytes = read_bounded(path, MAX_MODEL_BYTES)?;
+    AnyModel::from_bytes(&bytes).map_err(|error| ContainerError::Model { path: path.to_owned(), error })
+}
+
+/// Reads the program in a file, `.mlmodel`.
 ///
 /// # Errors
 ///
 /// When the file cannot be read, or holds no model that is a program.
 pub fn read_model(path: &Path) -> Result<Model, ContainerError> {
-    let bytes = read_bounded(path, MAX_MODEL_BYTES)?;
-    Model::from_bytes(&bytes).map_err(|error| ContainerError::Model { path: path.to_owned(), error })
-}
-
-/// Reads the pipeline in a file, `.mlmodel`; `None` where the model in it is none.
-///
-/// # Errors
-///
-/// When the file cannot be read, or holds no model.
-pub fn read_pipeline(path: &Path) -> Result<Option<Pipeline>, ContainerError> {
-    let bytes = read_bounded(path, MAX_MODEL_BYTES)?;
-    match Pipeline::from_bytes(&bytes) {
-        Ok(pipeline) => Ok(Some(pipeline)),
-        Err(ModelError::Kind(_)) => Ok(None),
-        Err(error) => Err(ContainerError::Model { path: path.to_owned(), error }),
+    match read_any(path)? {
+        AnyModel::Program(model) => Ok(*model),
+        AnyModel::Pipeline(pipeline) => {
+            Err(ContainerError::Model { path: path.to_owned(), error: ModelError::Kind(pipeline.kind) })
+        }
     }
 }
 
@@ -271,18 +271,21 @@ impl Container {
 /// `out`, or a file cannot be written.
 pub fn write(
     container: Container,
-    mut model: Model,
+    model: impl Into<AnyModel>,
     weights: &WeightDirectory,
     out: &Path,
 ) -> Result<Vec<String>, ContainerError> {
+    let mut model = model.into();
     match container {
         Container::Package => package::write(model, weights, out).map(|()| Vec::new()),
         Container::Compiled => compiled::write(model, weights, out),
         Container::Model => {
-            flexible::remove(&mut model.program, model.description.model());
-            let read = Assets::as_named(&model.program, weights)?;
-            refuse_within(out, read.iter().map(|(_, source)| source))?;
-            assets::inline(&mut model.program, weights)?;
+            for (program, description) in model.programs_mut() {
+                flexible::remove(program, description);
+                let read = Assets::as_named(program, weights)?;
+                refuse_within(out, read.iter().map(|(_, source)| source))?;
+                assets::inline(program, weights)?;
+            }
             let message = message_of(&model, out)?;
             let written = write_atomically(out, |file| io::Write::write_all(file, &message));
             written.map_err(|source| ContainerError::Write { path: out.to_owned(), source })?;
@@ -292,7 +295,7 @@ pub fn write(
 }
 
 /// A model's message, if protocol buffers can be so long.
-pub(crate) fn message_of(model: &Model, path: &Path) -> Result<Vec<u8>, ContainerError> {
+pub(crate) fn message_of(model: &AnyModel, path: &Path) -> Result<Vec<u8>, ContainerError> {
     let message = model.to_bytes();
     let message = message.map_err(|error| ContainerError::NoMessage { path: path.to_owned(), error })?;
     if message.len() as u64 > MAX_MODEL_BYTES { Err(ContainerError::LargeMessage) } else { Ok(message) }

@@ -2,14 +2,14 @@
 //! `NAME.description.pb` beside `NAME.mil`, the rest of the model's message, to the byte.
 
 use std::fs;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use anemone_mil::files::write_atomically;
 use anemone_mil::program::Program;
 use anemone_mil::weights::WeightDirectory;
 
-use crate::assets::Assets;
+use crate::assets::{Assets, same_contents};
 use crate::container::{ContainerError, read_bounded, text_of};
 use crate::description::infer;
 use crate::model::Model;
@@ -137,29 +137,5 @@ impl Files {
             written.map_err(|source| ContainerError::Write { path: path.to_owned(), source })?;
         }
         Ok(())
-    }
-}
-
-/// Whether two files hold the same, or are the same.
-fn same_contents(a: &Path, b: &Path) -> io::Result<bool> {
-    if fs::canonicalize(a)? == fs::canonicalize(b)? {
-        return Ok(true);
-    }
-    let (a, b) = (fs::File::open(a)?, fs::File::open(b)?);
-    let (length, other) = (a.metadata()?, b.metadata()?);
-    if !other.is_file() || length.len() != other.len() {
-        return Ok(false);
-    }
-    let (mut a, mut b) = (io::BufReader::with_capacity(1 << 16, a), io::BufReader::with_capacity(1 << 16, b));
-    let (mut left, mut right) = (vec![0; 1 << 16], vec![0; 1 << 16]);
-    loop {
-        let count = a.read(&mut left)?;
-        if count == 0 {
-            return Ok(true);
-        }
-        b.read_exact(&mut right[..count])?;
-        if left[..count] != right[..count] {
-            return Ok(false);
-        }
     }
 }

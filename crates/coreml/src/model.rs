@@ -54,6 +54,14 @@ pub enum ModelError {
     /// Its description.
     #[error(transparent)]
     Description(#[from] DescriptionError),
+    /// A model of a pipeline.
+    #[error("its model `{name}`: {error}")]
+    Stage {
+        /// The model's name.
+        name: String,
+        /// What is wrong with it.
+        error: Box<ModelError>,
+    },
 }
 
 /// The fields of a model that have a meaning here.
@@ -68,16 +76,18 @@ impl Model {
     ///
     /// When the bytes are no model, or one that is no program: the error says of which kind it is.
     pub fn from_bytes(bytes: &[u8]) -> Result<Model, ModelError> {
-        let fields = Fields::read(bytes)?;
-        let payload = match fields.kind {
-            Some((ModelKind::PROGRAM, payload)) => payload,
-            Some((kind, _)) => return Err(ModelError::Kind(kind)),
-            None => return Err(ModelError::Incomplete("it does not say what it computes")),
-        };
+        match Fields::read(bytes)?.with_kind()? {
+            (fields, ModelKind::PROGRAM, payload) => Model::of_fields(fields, &payload),
+            (_, kind, _) => Err(ModelError::Kind(kind)),
+        }
+    }
+
+    /// The model of a message's fields, and its program.
+    pub(crate) fn of_fields(fields: Fields, program: &[u8]) -> Result<Model, ModelError> {
         if fields.specification_version == 0 {
             return Err(ModelError::Incomplete("it has no version of the specification"));
         }
-        let Decoded { program, left_out } = program::from_bytes(&payload)?;
+        let Decoded { program, left_out } = program::from_bytes(program)?;
         Ok(Model {
             specification_version: fields.specification_version,
             description: Description::from_bytes(fields.description)?,
@@ -95,21 +105,13 @@ impl Model {
     /// When the program has no protobuf form: see [`program::to_bytes`].
     pub fn to_bytes(&self) -> Result<Vec<u8>, ModelError> {
         let mut bytes = self.to_bytes_without_program();
-        let program = program::to_bytes(&self.program)?;
-        put_bytes(ModelKind::PROGRAM.tag(), &program, &mut bytes);
+        put_bytes(ModelKind::PROGRAM.tag(), &program::to_bytes(&self.program)?, &mut bytes);
         Ok(bytes)
     }
 
     /// The model's message without its program: what a program in text needs beside it to become this model again.
     pub fn to_bytes_without_program(&self) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        put_varint(SPECIFICATION_VERSION, i64::from(self.specification_version).cast_unsigned(), &mut bytes);
-        put_bytes(DESCRIPTION, self.description.as_bytes(), &mut bytes);
-        if self.is_updatable {
-            put_varint(IS_UPDATABLE, 1, &mut bytes);
-        }
-        bytes.extend_from_slice(&self.unknown);
-        bytes
+        without_kind(self.specification_version, &self.description, self.is_updatable, &self.unknown)
     }
 
     /// The model of a program and what [`Model::to_bytes_without_program`] wrote.
@@ -133,14 +135,31 @@ impl Model {
     }
 }
 
+/// The message of a model without what it computes.
+pub(crate) fn without_kind(
+    specification_version: i32,
+    description: &Description,
+    is_updatable: bool,
+    unknown: &[u8],
+) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    put_varint(SPECIFICATION_VERSION, i64::from(specification_version).cast_unsigned(), &mut bytes);
+    put_bytes(DESCRIPTION, description.as_bytes(), &mut bytes);
+    if is_updatable {
+        put_varint(IS_UPDATABLE, 1, &mut bytes);
+    }
+    bytes.extend_from_slice(unknown);
+    bytes
+}
+
 /// A model's fields, the messages among them as bytes.
 #[derive(Default)]
 pub(crate) struct Fields {
     pub(crate) specification_version: i32,
     pub(crate) description: Vec<u8>,
-    is_updatable: bool,
-    pub(crate) kind: Option<(ModelKind, Vec<u8>)>,
-    unknown: Vec<u8>,
+    pub(crate) is_updatable: bool,
+    kind: Option<(ModelKind, Vec<u8>)>,
+    pub(crate) unknown: Vec<u8>,
 }
 
 impl Fields {
@@ -177,6 +196,13 @@ impl Fields {
         }
         Ok(fields)
     }
+
+    /// The fields, what the model is, and the message of that.
+    pub(crate) fn with_kind(mut self) -> Result<(Fields, ModelKind, Vec<u8>), ModelError> {
+        let kind = self.kind.take();
+        let (kind, payload) = kind.ok_or(ModelError::Incomplete("it does not say what it computes"))?;
+        Ok((self, kind, payload))
+    }
 }
 
 /// The bytes of a field that says its length.
@@ -193,7 +219,7 @@ fn put_varint(tag: u32, value: u64, bytes: &mut Vec<u8>) {
     encode_varint(value, bytes);
 }
 
-fn put_bytes(tag: u32, payload: &[u8], bytes: &mut Vec<u8>) {
+pub(crate) fn put_bytes(tag: u32, payload: &[u8], bytes: &mut Vec<u8>) {
     encode_key(tag, WireType::LengthDelimited, bytes);
     encode_varint(payload.len() as u64, bytes);
     bytes.extend_from_slice(payload);

@@ -14,6 +14,7 @@ use crate::container::{refuse_link, refuse_linked_weights, refuse_others, refuse
 use crate::container::{write_directory_to, write_file};
 use crate::flexible;
 use crate::model::Model;
+use crate::pipeline::AnyModel;
 
 mod manifest;
 
@@ -87,10 +88,18 @@ const WEIGHTS_IDENTIFIER: &str = "c1d4e0a7-3b62-4a8f-8e1d-70f4b9d25a36";
 ///
 /// When a weight file is missing, the program has no protobuf form, `out` is there and is no package, or a file cannot
 /// be written.
-pub fn write(mut model: Model, weights: &WeightDirectory, out: &Path) -> Result<(), ContainerError> {
+pub fn write(
+    model: impl Into<AnyModel>,
+    weights: &WeightDirectory,
+    out: &Path,
+) -> Result<(), ContainerError> {
     refuse_others(out, Container::Package)?;
-    flexible::remove(&mut model.program, model.description.model());
-    let assets = Assets::gather(&mut model.program, weights)?;
+    let mut model = model.into();
+    let mut assets = Assets::default();
+    for (program, description) in model.programs_mut() {
+        flexible::remove(program, description);
+        assets.gather(program, weights)?;
+    }
     refuse_within(out, assets.iter().map(|(_, source)| source))?;
     let message = message_of(&model, out)?;
     let mut items = vec![item(MODEL_IDENTIFIER, "model.mlmodel", "CoreML Model Specification", MODEL)];

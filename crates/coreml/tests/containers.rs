@@ -393,22 +393,6 @@ fn descriptions_come_back_from_what_they_say() {
     }
 }
 
-#[test]
-fn pipelines_are_read_model_by_model() {
-    let file = package::model_file(&example("pipeline")).unwrap();
-    let pipeline = container::read_pipeline(&file).unwrap().unwrap();
-    let names: Vec<&str> = pipeline.models.iter().map(|stage| stage.name.as_str()).collect();
-    assert_eq!(names, ["model0", "model1"]);
-    for (stage, input) in pipeline.models.iter().zip(["a", "b"]) {
-        let model = stage.model.as_ref().unwrap();
-        assert_eq!(model.description.model().main.inputs[0].name, input);
-        assert_eq!(model.program.functions.len(), 1);
-    }
-    assert_eq!(pipeline.description.model().main.outputs[0].name, "c");
-    let file = package::model_file(&example("conv_relu")).unwrap();
-    assert!(container::read_pipeline(&file).unwrap().is_none());
-}
-
 /// A model is what somebody else made: one of a few megabytes is not to keep its reader for minutes.
 #[test]
 fn many_inputs_are_compared_in_little_time() {

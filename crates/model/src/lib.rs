@@ -1,7 +1,7 @@
 //! What the command `anemone` and the Python package share: models and programs at work.
 //!
 //! - [`source`] opens a program: text, or the program of a Core ML model in any container, with the text that its
-//!   mistakes are shown in ([`mistakes`]).
+//!   mistakes are shown in ([`mistakes`]); [`pipeline`] opens those, and pipelines of several models.
 //! - [`predictor`] runs a model by its description: arrays ([`numbers`]) and images ([`mod@image`]) by name in, arrays,
 //!   images and a [`classifier`]'s labels by name out.
 //! - [`mod@check`], [`passes`] and [`gradients`] are what is done to programs; [`findings`] have a place in the text;
@@ -20,6 +20,7 @@ pub mod image;
 pub mod mistakes;
 pub mod numbers;
 pub mod passes;
+pub mod pipeline;
 pub mod predictor;
 pub mod rules;
 pub mod source;

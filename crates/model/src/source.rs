@@ -2,11 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use anemone_coreml::compiled;
-use anemone_coreml::container::{self, Container, ContainerError};
+use anemone_coreml::container::ContainerError;
+use anemone_coreml::loose;
 use anemone_coreml::model::{Model, ModelError};
-use anemone_coreml::pipeline::{Pipeline, Stage};
-use anemone_coreml::{loose, package};
 use anemone_mil::error::{Errors, Spans};
 use anemone_mil::program::{Function, Program};
 use anemone_mil::text::{self, Comments};
@@ -16,6 +14,7 @@ use thiserror::Error;
 
 use crate::foreign;
 use crate::mistakes::Mistakes;
+use crate::pipeline::Opened;
 use crate::text::{TextError, read_text};
 
 /// The largest program text that is read, in bytes.
@@ -64,7 +63,8 @@ pub enum SourceError {
     },
     /// A pipeline, where one of its models is to be chosen.
     #[error(
-        "cannot read {file}: it is a pipeline of {}, {}; `anemone convert {file} OUT --model NAME` takes one out",
+        "cannot read {file}: it is a pipeline of {}, {}, and one program is expected; \
+         `anemone convert {file} OUT --model NAME` takes one out",
         count(models.len(), "model"), list(models), file = path.display()
     )]
     Pipeline {
@@ -137,48 +137,17 @@ impl Source {
     ///
     /// # Errors
     ///
-    /// When the file cannot be read, or its text is no program.
+    /// When the file cannot be read, its text is no program, or the model is a pipeline.
     pub fn read(path: &Path) -> Result<Source, SourceError> {
-        Source::read_stage(path, None)
+        match Opened::read(path)? {
+            Opened::Program(source) => Ok(*source),
+            Opened::Pipeline(pipeline) => {
+                Err(SourceError::Pipeline { path: pipeline.path.clone(), models: pipeline.names() })
+            }
+        }
     }
 
-    /// Reads a program as [`Source::read`] does; of a pipeline, that of one of its models.
-    ///
-    /// # Errors
-    ///
-    /// As [`Source::read`]; when the model is a pipeline and `stage` names none of its models, or the other way round.
-    pub fn read_stage(path: &Path, stage: Option<&str>) -> Result<Source, SourceError> {
-        let not_a_pipeline = || Err(SourceError::NotAPipeline(path.to_owned()));
-        let (file, mut files) = match Container::of(path) {
-            Some(Container::Package) => (package::model_file(path)?, vec![path.join(package::MANIFEST)]),
-            Some(Container::Model) => (path.to_owned(), Vec::new()),
-            _ if stage.is_some() => return not_a_pipeline(),
-            Some(Container::Compiled) if path.join(compiled::PROGRAM).is_file() => {
-                let mut source = Source::read_text(&path.join(compiled::PROGRAM))?;
-                container::refuse_linked_weights(&source.program, path)?;
-                source.model = Some(compiled::with_program(path, Program::new(source.program.version)));
-                source.files.push(path.join(compiled::DATA));
-                return Ok(source);
-            }
-            Some(Container::Compiled) | None => return Source::read_text(path),
-        };
-        let model = match (container::read_model(&file), stage) {
-            (Err(ContainerError::Model { error: ModelError::Kind(kind), .. }), stage)
-                if kind.is_pipeline() =>
-            {
-                let pipeline = container::read_pipeline(&file)?;
-                one_of(path, pipeline.map(|pipeline| pipeline.models).unwrap_or_default(), stage)?
-            }
-            (Ok(_), Some(_)) => return not_a_pipeline(),
-            (model, _) => model?,
-        };
-        let model_path = directory_of(&file);
-        container::refuse_linked_weights(&model.program, &model_path)?;
-        files.push(file);
-        Ok(Source::of_model(path, model, files, model_path))
-    }
-
-    fn read_text(path: &Path) -> Result<Source, SourceError> {
+    pub(crate) fn read_text(path: &Path) -> Result<Source, SourceError> {
         let text = read(path)?;
         let parsed = match text::parse(&text) {
             Ok(parsed) => parsed,
@@ -208,7 +177,12 @@ impl Source {
 
     /// The program of a model. Messages point into the text that it is printed as, unless it has names that no text
     /// has.
-    fn of_model(path: &Path, mut model: Model, files: Vec<PathBuf>, model_path: PathBuf) -> Source {
+    pub(crate) fn of_model(
+        path: &Path,
+        mut model: Model,
+        files: Vec<PathBuf>,
+        model_path: PathBuf,
+    ) -> Source {
         let version = model.program.version;
         let program = std::mem::replace(&mut model.program, Program::new(version));
         let text = text::write(&program);
@@ -319,20 +293,6 @@ impl Source {
     }
 }
 
-/// The pipeline that a path holds; `None` where it holds anything else.
-///
-/// # Errors
-///
-/// When its model is there and is none.
-pub fn pipeline(path: &Path) -> Result<Option<Pipeline>, ContainerError> {
-    let file = match Container::of(path) {
-        Some(Container::Package) => package::model_file(path)?,
-        Some(Container::Model) => path.to_owned(),
-        Some(Container::Compiled) | None => return Ok(None),
-    };
-    container::read_pipeline(&file)
-}
-
 /// The weights under a directory.
 ///
 /// # Errors
@@ -346,19 +306,7 @@ pub fn weights(directory: &Path) -> Result<WeightDirectory, WeightsError> {
     }
 }
 
-/// The model of this name among those of a pipeline.
-fn one_of(path: &Path, models: Vec<Stage>, name: Option<&str>) -> Result<Model, SourceError> {
-    let (path, names) = (path.to_owned(), models.iter().map(|stage| stage.name.clone()).collect());
-    let Some(name) = name.map(str::to_string) else {
-        return Err(SourceError::Pipeline { path, models: names });
-    };
-    match models.into_iter().find(|stage| stage.name == name) {
-        Some(stage) => stage.model.map_err(|error| SourceError::Model { path, name, error }),
-        None => Err(SourceError::NoModel { path, name, models: names }),
-    }
-}
-
-fn directory_of(path: &Path) -> PathBuf {
+pub(crate) fn directory_of(path: &Path) -> PathBuf {
     path.parent().unwrap_or(Path::new("")).to_owned()
 }
 

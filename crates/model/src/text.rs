@@ -49,3 +49,19 @@ pub fn read_text(path: &Path, max_bytes: u64) -> Result<String, TextError> {
         TextError::NotUtf8 { path: path.to_owned(), byte, position }
     })
 }
+
+/// Text for a terminal, which is not to take orders from a model.
+pub fn printable(text: &str) -> String {
+    let shown = |c: char| if c.is_control() && c != '\n' { char::REPLACEMENT_CHARACTER } else { c };
+    text.chars().map(shown).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_printed_gives_no_orders() {
+        assert_eq!(printable("a\u{1b}[2J\n"), "a\u{fffd}[2J\n");
+    }
+}

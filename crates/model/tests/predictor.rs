@@ -8,12 +8,24 @@ use anemone_mil::eval::Interpreter;
 use anemone_mil::tensor::Tensor;
 use anemone_model::classifier::Label;
 use anemone_model::image::{Image, Pixels};
+use anemone_model::pipeline::{Opened, PipelineSource};
 use anemone_model::predictor::{Given, OpenError, Output, PredictError, Predictor};
 use anemone_model::source::Source;
 use half::f16;
 
 fn path(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/coreml").join(name)
+}
+
+fn pipeline(name: &str) -> PipelineSource {
+    match Opened::read(&path(name)).unwrap() {
+        Opened::Pipeline(pipeline) => pipeline,
+        Opened::Program(_) => panic!("{name} is no pipeline"),
+    }
+}
+
+fn predicting(source: PipelineSource) -> Result<Predictor, OpenError> {
+    Predictor::new(source, None, None, Box::<Interpreter>::default())
 }
 
 fn opened(name: &str, function: Option<&str>) -> Result<Predictor, OpenError> {
@@ -164,7 +176,7 @@ fn an_image_becomes_its_channels() {
 fn functions_are_chosen_by_name() {
     let x = || vec![array("x", &[1, 16], &[0.25; 16])];
     let mut default = model("two_functions");
-    assert_eq!(default.function(), "squashed");
+    assert_eq!(default.function(), Some("squashed"));
     let mut rectified = opened("two_functions.mlpackage", Some("rectified")).unwrap();
     let values = |answer: Vec<(String, Output)>| match &answer[0].1 {
         Output::Array(tensor) => tensor.to_f64().unwrap(),
@@ -186,4 +198,46 @@ fn values_that_an_input_does_not_have_are_refused() {
     let words = Tensor::from_values(&[2, 3], vec!["word".to_string(); 6]).unwrap();
     let error = refused(&mut model, vec![("x".to_string(), Given::Array(words))]);
     assert!(matches!(error, PredictError::Values { .. }), "{error}");
+}
+
+/// A model takes what is given to the pipeline, and what models before it gave.
+#[test]
+fn pipelines_pass_values_on_by_name() {
+    let mut model = predicting(pipeline("pipeline.mlpackage")).unwrap();
+    assert_eq!(model.function(), None);
+    let expected = Output::Array(Tensor::from_values(&[1, 4], vec![0.0f32, 2.0, 0.0, 4.0]).unwrap());
+    let a = || array("a", &[1, 4], &[-1.0, 2.0, -3.0, 4.0]);
+    assert_eq!(outputs(&mut model, vec![a()]), [("c".to_string(), expected)]);
+    assert!(matches!(refused(&mut model, vec![]), PredictError::Missing(name) if name == "`a`"));
+    let unknown = refused(&mut model, vec![a(), array("b", &[1, 4], &[0.0; 4])]);
+    assert!(matches!(unknown, PredictError::Unknown { unknown, .. } if unknown == "`b`"));
+    let shape = refused(&mut model, vec![array("a", &[1, 5], &[0.0; 5])]).to_string();
+    assert!(shape.starts_with("in the pipeline's model `model0`, the input `a` is fp32 [1, 4]"), "{shape}");
+}
+
+#[test]
+fn pipelines_whose_models_do_not_fit_are_refused() {
+    let refused = |source: PipelineSource| match predicting(source) {
+        Ok(_) => panic!("the pipeline was opened"),
+        Err(error) => error.to_string(),
+    };
+    let mut turned = pipeline("pipeline.mlpackage");
+    turned.pipeline.models.reverse();
+    let said = refused(turned);
+    assert!(said.contains("`model1`: nothing is given for the input `b`, neither by"), "{said}");
+    let mut short = pipeline("pipeline.mlpackage");
+    short.pipeline.models.pop();
+    assert!(refused(short).contains("has the output `c`, which no model gives"));
+    let mut kept = pipeline("pipeline.mlpackage");
+    let state = match Opened::read(&path("state.mlpackage")).unwrap() {
+        Opened::Program(source) => source.into_model().unwrap(),
+        Opened::Pipeline(_) => panic!("a pipeline"),
+    };
+    for stage in &mut kept.pipeline.models {
+        stage.model = Ok(state.clone());
+    }
+    assert!(refused(kept).contains("two models that keep a state"));
+    let named =
+        Predictor::new(pipeline("pipeline.mlpackage"), Some("main"), None, Box::<Interpreter>::default());
+    assert!(named.is_err_and(|error| error.to_string().contains("has no functions to choose from")));
 }

@@ -141,19 +141,3 @@ fn say(text: impl Display) {
 pub(crate) fn warning(text: &str) {
     say(format_args!("warning: {text}"));
 }
-
-/// Text for a terminal, which is not to take orders from a model.
-pub(crate) fn printable(text: &str) -> String {
-    let shown = |c: char| if c.is_control() && c != '\n' { char::REPLACEMENT_CHARACTER } else { c };
-    text.chars().map(shown).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_printed_gives_no_orders() {
-        assert_eq!(printable("a\u{1b}[2J\n"), "a\u{fffd}[2J\n");
-    }
-}

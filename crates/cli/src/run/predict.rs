@@ -17,7 +17,7 @@ use serde_json::{Map, Value, json};
 use super::inputs::{Assignment, InputError};
 use super::{Args, RunError, is_missing_weight, picture, write};
 use crate::common::files::{self, refuse_overwriting, serialize_path};
-use crate::common::source::Source;
+use crate::common::pipeline::Opened;
 use crate::common::{Failure, Output, npy};
 
 /// The line of a result that is no array.
@@ -41,13 +41,13 @@ const NAMED_CLASSES: usize = 5;
 /// refuses the program, or a result cannot be written or would replace a file that is read.
 pub(super) fn run(
     args: &Args,
-    source: Source,
+    model: Opened,
     runtime: Box<dyn Runtime>,
     output: &Output,
 ) -> Result<(), Failure> {
-    let sources = source.files.clone();
+    let sources = model.files().to_vec();
     let start = Instant::now();
-    let opened = Predictor::new(source, args.function.as_deref(), args.weights.as_deref(), runtime);
+    let opened = Predictor::new(model, args.function.as_deref(), args.weights.as_deref(), runtime);
     let mut predictor = opened.map_err(|error| match error {
         OpenError::Mistakes(mistakes) => Failure::from(mistakes),
         other => other.into(),

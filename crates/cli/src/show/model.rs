@@ -13,8 +13,8 @@ use serde::Serialize;
 
 use crate::common::Output;
 use crate::common::files::serialize_path;
-use crate::common::output::printable;
 use crate::common::source::Source;
+use anemone_model::text::printable;
 
 /// A model's description, as a line of JSON.
 #[derive(Serialize)]
@@ -83,7 +83,7 @@ pub(super) fn print_pipeline(pipeline: &Pipeline, path: &Path, output: &Output) 
                 let line = Line { model: Some(&stage.name), ..line(model, &model.program, path) };
                 output.result(text(&line), &line);
             }
-            Err(error) => output.message(printable(&format!("the model {}: {error}", stage.name))),
+            Err(other) => output.message(printable(&format!("the model {}: {}", stage.name, other.error))),
         }
     }
 }
@@ -154,11 +154,11 @@ fn features(features: &[Feature]) -> Vec<ShownFeature<'_>> {
 
 /// The description for people, without the last newline.
 fn text(line: &Line<'_>) -> String {
-    let mut lines = vec![format!(
-        "model in {}, specification version {}",
-        line.file.display(),
-        line.specification_version
-    )];
+    let (file, version) = (line.file.display(), line.specification_version);
+    let mut lines = vec![match line.model {
+        Some(name) => format!("model {name} in {file}, specification version {version}"),
+        None => format!("model in {file}, specification version {version}"),
+    }];
     for function in &line.functions {
         lines.push(match line.default_function {
             Some(default) if default == function.function => format!("  {}, by default", function.function),

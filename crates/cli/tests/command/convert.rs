@@ -164,14 +164,56 @@ fn pipelines_are_taken_apart() {
     let pipeline = example("pipeline.mlpackage");
     let shown = anemone(["show", &pipeline]).ended(0).stdout;
     assert!(shown.contains("a pipeline of 2 models: model0, model1"), "{shown}");
-    anemone(["check", &pipeline])
+    anemone(["fmt", &pipeline])
         .failed(1, &["it is a pipeline of 2 models, `model0`, `model1`", "--model NAME"]);
+    anemone(["convert", &pipeline, &place.text("a.mil")]).failed(1, &["it is a pipeline of 2 models"]);
+    anemone(["show", &pipeline, "--function", "main"]).failed(2, &["this is a pipeline of several"]);
     let one = place.text("one.mlpackage");
     anemone(["convert", &pipeline, &one, "--model", "model1"]).ended(0);
     anemone(["check", &one]).ended(0);
     anemone(["convert", &pipeline, &one, "--model", "model2"]).failed(1, &["has no model `model2`"]);
     anemone(["convert", &one, &place.text("two.mlmodel"), "--model", "model2"])
         .failed(1, &["is no pipeline"]);
+}
+
+/// In every form, and on every runtime.
+#[test]
+fn pipelines_are_checked_and_run_as_a_whole() {
+    let place = Place::new();
+    let a = array(&place, "a.npy", &[1, 4], &[0.5f32, -1.0, 2.0, 3.0]);
+    let given = format!("a={a}");
+    let run = |file: &str, runtime: &str| {
+        let out = place.text("out");
+        anemone(["run", file, "--input", &given, "--output", &out, "--runtime", runtime]).ended(0);
+        fs::read(format!("{out}/c.npy")).unwrap()
+    };
+    let package = example("weighted_pipeline.mlpackage");
+    let expected = run(&package, "eval");
+    // NumPy, in fp64, of the weights in the package; the programs are in fp16.
+    let values: Vec<f32> = expected[expected.len() - 16..]
+        .as_chunks()
+        .0
+        .iter()
+        .map(|&bytes| f32::from_le_bytes(bytes))
+        .collect();
+    for (value, numpy) in values.iter().zip([-6.592_463, -2.437_298, 2.394_631, 8.541_13]) {
+        assert!((value - numpy).abs() < 0.02, "{value} {numpy}");
+    }
+    let (compiled, single) = (place.text("a.mlmodelc"), place.text("a.mlmodel"));
+    anemone(["convert", &package, &compiled]).ended(0);
+    anemone(["convert", &compiled, &single]).ended(0);
+    for file in [&package, &compiled, &single] {
+        for runtime in ["eval", "cpu"] {
+            assert!(run(file, runtime) == expected, "{file} on {runtime}");
+        }
+        let checked = anemone(["check", file]).ended(0).stdout;
+        assert!(checked.contains(&format!("{file}/model1: ok, 1 function, 5 ops")), "{checked}");
+    }
+    let input = format!("b={a}");
+    anemone(["run", &package, "--input", &input, "--output", &place.text("out")])
+        .failed(1, &["has no input `b`; its inputs are `a`"]);
+    anemone(["run", &package, "--output", &place.text("out")])
+        .failed(1, &["nothing is given for the input `a`"]);
 }
 
 #[test]

@@ -15,6 +15,7 @@ use crate::description::ColorSpace;
 use crate::description::{
     ArrayFeature, ArrayType, Feature, FeatureKind, ImageFeature, Item, Shapes, Signature, SizeRange,
 };
+use crate::description::{Description, ModelDescription};
 use crate::model::Model;
 
 /// The systems that load each version of the specification.
@@ -32,17 +33,64 @@ pub(super) fn json(model: &Model, out: &Path) -> String {
     let description = model.description.model();
     let default = model.program.function(&description.default_function).map(|(_, function)| function);
     let default = default.or(model.program.functions.first());
+    let mut all = of_model(model.specification_version, description, out);
+    let mut put = |name: &str, value: Value| all.insert(name.to_string(), value);
+    put("isUpdatable", json!(flag(model.is_updatable)));
+    put("modelType", json!({ "name": PROGRAM }));
+    if let Some(precision) = storage_precision(&[model]) {
+        put("storagePrecision", json!(precision));
+    }
+    let described = description.by_function();
+    if let Some(function) = default {
+        let signature = described(&function.name);
+        of_function(&[function], signature).into_iter().for_each(|(name, value)| drop(put(&name, value)));
+    }
+    if !description.functions.is_empty() {
+        put("defaultFunctionName", json!(description.default_function));
+        let functions = model.program.functions.iter().map(|function| {
+            let mut of_function = of_function(&[function], described(&function.name));
+            of_function.insert("name".to_string(), json!(function.name));
+            Value::Object(of_function)
+        });
+        put("functions", functions.collect());
+    }
+    printed(all)
+}
+
+/// The JSON for a pipeline of programs that is written to `out`.
+pub(super) fn pipeline_json(
+    description: &Description,
+    specification_version: i32,
+    models: &[&Model],
+    out: &Path,
+) -> String {
+    let description = description.model();
+    let mut all = of_model(specification_version, description, out);
+    let functions: Vec<&Function> = models.iter().flat_map(|model| &model.program.functions).collect();
+    all.append(&mut of_function(&functions, Some(&description.main)));
+    let structure: Vec<Value> = models.iter().map(|_| json!({ "name": PROGRAM })).collect();
+    all.insert("isUpdatable".to_string(), json!(flag(false)));
+    all.insert("modelType".to_string(), json!({ "name": "MLModelType_pipeline", "structure": structure }));
+    if let Some(precision) = storage_precision(models) {
+        all.insert("storagePrecision".to_string(), json!(precision));
+    }
+    printed(all)
+}
+
+/// The type of a model that is a program.
+const PROGRAM: &str = "MLModelType_mlProgram";
+
+/// What is said of every model.
+fn of_model(specification_version: i32, description: &ModelDescription, out: &Path) -> Map<String, Value> {
     let mut all = Map::new();
     let mut put = |name: &str, value: Value| all.insert(name.to_string(), value);
     put("metadataOutputVersion", json!("3.0"));
-    put("specificationVersion", json!(model.specification_version));
+    put("specificationVersion", json!(specification_version));
     put("modelParameters", json!([]));
-    put("isUpdatable", json!(flag(model.is_updatable)));
     put("method", json!("predict"));
-    put("modelType", json!({ "name": "MLModelType_mlProgram" }));
     let name = out.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
     put("generatedClassName", json!(name));
-    put("availability", availability(model.specification_version));
+    put("availability", availability(specification_version));
     if let Some(metadata) = &description.metadata {
         for (name, text) in [
             ("shortDescription", &metadata.short_description),
@@ -57,23 +105,10 @@ pub(super) fn json(model: &Model, out: &Path) -> String {
     }
     let user_defined = description.metadata.as_ref().map(|metadata| &metadata.user_defined);
     put("userDefinedMetadata", user_defined.map_or(json!({}), |entries| json!(entries)));
-    if let Some(precision) = storage_precision(model) {
-        put("storagePrecision", json!(precision));
-    }
-    let described = description.by_function();
-    if let Some(function) = default {
-        let signature = described(&function.name);
-        of_function(function, signature).into_iter().for_each(|(name, value)| drop(put(&name, value)));
-    }
-    if !description.functions.is_empty() {
-        put("defaultFunctionName", json!(description.default_function));
-        let functions = model.program.functions.iter().map(|function| {
-            let mut of_function = of_function(function, described(&function.name));
-            of_function.insert("name".to_string(), json!(function.name));
-            Value::Object(of_function)
-        });
-        put("functions", functions.collect());
-    }
+    all
+}
+
+fn printed(all: Map<String, Value>) -> String {
     let mut bytes = Vec::new();
     let formatter = serde_json::ser::PrettyFormatter::with_indent(b"  ");
     // Strings, numbers and maps of strings: there is nothing that could fail.
@@ -81,8 +116,8 @@ pub(super) fn json(model: &Model, out: &Path) -> String {
     String::from_utf8(bytes).unwrap_or_default()
 }
 
-/// What is said of each function.
-fn of_function(function: &Function, signature: Option<&Signature>) -> Map<String, Value> {
+/// What is said of each function; of a pipeline, of the functions of its models together.
+fn of_function(functions: &[&Function], signature: Option<&Signature>) -> Map<String, Value> {
     let schema = |features: fn(&Signature) -> &Vec<Feature>| -> Value {
         signature
             .map(|signature| features(signature).iter().map(feature).collect())
@@ -90,10 +125,12 @@ fn of_function(function: &Function, signature: Option<&Signature>) -> Map<String
     };
     let mut operations: BTreeMap<String, u64> = BTreeMap::new();
     let mut types: BTreeSet<&str> = BTreeSet::new();
-    for (_, op) in function.walk().filter(|(_, op)| op.name != CONST) {
-        *operations.entry(operation(function.opset, &op.name)).or_default() += 1;
-        let results = op.results.iter().filter_map(|id| function.values.get(id.index()));
-        types.extend(results.filter_map(|value| value.ty.dtype()).filter_map(computed));
+    for function in functions {
+        for (_, op) in function.walk().filter(|(_, op)| op.name != CONST) {
+            *operations.entry(operation(function.opset, &op.name)).or_default() += 1;
+            let results = op.results.iter().filter_map(|id| function.values.get(id.index()));
+            types.extend(results.filter_map(|value| value.ty.dtype()).filter_map(computed));
+        }
     }
     let mut all = Map::new();
     all.insert("inputSchema".to_string(), schema(|signature| &signature.inputs));
@@ -104,8 +141,11 @@ fn of_function(function: &Function, signature: Option<&Signature>) -> Map<String
     all
 }
 
-/// `Ios17.reduceMean` for `reduce_mean`.
+/// `Ios17.reduceMean` for `reduce_mean`; `Select` for `select`, which has no opset there.
 fn operation(opset: Opset, name: &str) -> String {
+    if name == "select" {
+        return "Select".to_string();
+    }
     let mut words = name.split('_');
     let mut camel = words.next().unwrap_or_default().to_string();
     for word in words {
@@ -121,14 +161,19 @@ fn computed(dtype: DType) -> Option<&'static str> {
     match dtype {
         DType::Fp16 => Some("Float16"),
         DType::Fp32 => Some("Float32"),
+        DType::Int8 => Some("Int8"),
+        DType::Int16 => Some("Int16"),
         DType::Int32 => Some("Int32"),
+        DType::UInt8 => Some("UInt8"),
+        DType::UInt16 => Some("UInt16"),
         _ => None,
     }
 }
 
 /// The types that weights are kept in.
-fn storage_precision(model: &Model) -> Option<String> {
-    let ops = model.program.functions.iter().flat_map(|function| function.walk().map(|(_, op)| op));
+fn storage_precision(models: &[&Model]) -> Option<String> {
+    let functions = models.iter().flat_map(|model| &model.program.functions);
+    let ops = functions.flat_map(|function| function.walk().map(|(_, op)| op));
     let kept = ops.flat_map(|op| op.literals().map(|(_, literal)| literal));
     let kept = kept.filter(|literal| matches!(literal.value, LiteralValue::Blob(_)));
     let types: BTreeSet<&str> = kept.filter_map(|literal| literal.ty.dtype()).filter_map(stored).collect();
@@ -138,15 +183,11 @@ fn storage_precision(model: &Model) -> Option<String> {
 fn stored(dtype: DType) -> Option<&'static str> {
     Some(match dtype {
         DType::Int4 => "Int4",
-        DType::Int8 => "Int8",
-        DType::Int16 => "Int16",
         DType::UInt1 => "UInt1",
         DType::UInt2 => "UInt2",
         DType::UInt3 => "UInt3",
         DType::UInt4 => "UInt4",
         DType::UInt6 => "UInt6",
-        DType::UInt8 => "UInt8",
-        DType::UInt16 => "UInt16",
         DType::UInt32 => "UInt32",
         other => return computed(other),
     })

@@ -48,6 +48,8 @@ const KINDS: [(u32, &str, &str); 37] = [
 impl ModelKind {
     /// A program.
     pub const PROGRAM: ModelKind = ModelKind(502);
+    /// A pipeline of models, whatever the last one gives.
+    pub const PIPELINE: ModelKind = ModelKind(202);
 
     /// The kind that a field of a model's message stands for.
     pub(crate) fn from_tag(tag: u32) -> Option<ModelKind> {
@@ -72,6 +74,11 @@ impl ModelKind {
     /// Whether it is a pipeline of models.
     pub fn is_pipeline(self) -> bool {
         (200..=202).contains(&self.0)
+    }
+
+    /// Whether its message may refer to files beside it.
+    pub(crate) fn refers_to_files(self) -> bool {
+        self == ModelKind::PROGRAM || self.is_pipeline() || self.name() == "linkedModel"
     }
 
     fn row(self) -> &'static (u32, &'static str, &'static str) {

@@ -1,6 +1,6 @@
 //! What must hold for any bytes.
 
-use anemone_coreml::compiled::CompiledData;
+use anemone_coreml::compiled::{CompiledData, PipelineData, read_names};
 use anemone_coreml::description::Description;
 use anemone_coreml::labels::Labels;
 use anemone_coreml::loose;
@@ -37,8 +37,26 @@ pub fn exercise(bytes: &[u8]) -> Stage {
         }
         stage = Stage::Described;
     }
+    if let Ok(data) = PipelineData::from_bytes(bytes) {
+        if let Ok(description) = Description::from_bytes(data.description) {
+            describe(&description);
+        }
+        stage = Stage::Described;
+    }
+    if read_names(bytes).is_ok() {
+        stage = Stage::Described;
+    }
     if let Ok(pipeline) = Pipeline::from_bytes(bytes) {
         describe(&pipeline.description);
+        if let Ok(written) = pipeline.to_bytes() {
+            let again = Pipeline::from_bytes(&written).unwrap();
+            // Compared as bytes: what is not a number is not equal to itself.
+            assert!(again.to_bytes().unwrap() == written);
+            let names = |pipeline: &Pipeline| -> Vec<String> {
+                pipeline.models.iter().map(|stage| stage.name.clone()).collect()
+            };
+            assert_eq!(names(&again), names(&pipeline));
+        }
         stage = Stage::Described;
     }
     let Ok(model) = Model::from_bytes(bytes) else { return stage };

@@ -10,7 +10,7 @@ use thiserror::Error;
 use crate::classifier::ClassifierError;
 use crate::mistakes::Mistakes;
 use crate::numbers::NumberError;
-use crate::source::WeightsError;
+use crate::source::{SourceError, WeightsError};
 
 /// Why a model does not become a [`Predictor`](super::Predictor).
 #[derive(Debug, Error)]
@@ -38,6 +38,20 @@ pub enum OpenError {
     /// The directory of its weights.
     #[error(transparent)]
     Weights(#[from] WeightsError),
+    /// A pipeline's model that is no program.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// A pipeline whose models do not fit together, or of which a function is asked.
+    #[error("the pipeline {0}")]
+    Pipeline(String),
+    /// A pipeline's model.
+    #[error("the pipeline's model `{name}`: {error}")]
+    Stage {
+        /// The model's name.
+        name: String,
+        /// Why it is not ready.
+        error: Box<OpenError>,
+    },
     /// An input or state that no array is.
     #[error("`{name}` is {ty}, which is no array")]
     NotAnArray {
@@ -117,6 +131,14 @@ pub enum PredictError {
     /// A classifier's answer.
     #[error(transparent)]
     Classifier(#[from] ClassifierError),
+    /// A pipeline's model.
+    #[error("in the pipeline's model `{name}`, {error}")]
+    Stage {
+        /// The model's name.
+        name: String,
+        /// Why it gives no prediction.
+        error: Box<PredictError>,
+    },
     /// No memory.
     #[error(transparent)]
     Tensor(#[from] TensorError),

@@ -46,6 +46,21 @@ impl States {
         Ok(())
     }
 
+    /// Those of some names, which must be among these.
+    pub(super) fn of(&self, states: &[(String, TensorType)]) -> States {
+        let one = |(name, _): &(String, TensorType)| Some((name.clone(), self.get(name)?.clone()));
+        States { values: states.iter().filter_map(one).collect() }
+    }
+
+    /// Replaces what those hold that are among `others`.
+    pub(super) fn replace(&mut self, others: States) {
+        for (name, value) in others.values {
+            if let Some((_, kept)) = self.values.iter_mut().find(|(known, _)| *known == name) {
+                *kept = value;
+            }
+        }
+    }
+
     /// Checks that these are the states of a function.
     pub(super) fn check(&self, expected: &[(String, TensorType)]) -> Result<(), PredictError> {
         let same = self.values.len() == expected.len()
