@@ -4,7 +4,7 @@ use anemone_mil::tensor::round_to_f16;
 use anemone_mil::types::DType;
 use bytemuck::Pod;
 use half::f16;
-use pulp::Arch;
+use pulp::{Arch, Simd, WithSimd};
 
 use crate::simd;
 
@@ -33,6 +33,23 @@ pub(crate) trait Float: Pod + Send + Sync {
     fn dots(arch: Arch, rows: &[Self], vector: &[f32], sums: &mut [f32]) -> bool;
     /// [`simd::combine`], in the same way.
     fn combine(arch: Arch, rows: &[Self], factors: &[f32], sums: &mut [f32]) -> bool;
+}
+
+/// Rounds values, with the processor's vectors.
+pub(crate) struct Round<'a, T> {
+    /// The values.
+    pub results: &'a [f32],
+    /// Where they go; it has the same length.
+    pub to: &'a mut [T],
+}
+
+impl<T: Float> WithSimd for Round<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        T::round(self.results, self.to);
+    }
 }
 
 impl Float for f32 {

@@ -20,12 +20,15 @@ pub(crate) mod decoding;
 pub(crate) mod elementwise;
 mod movement;
 mod normalize;
+mod pad;
 mod planes;
 mod pool;
 mod power;
 pub(crate) mod product;
 mod reduce;
+mod resample;
 mod softmax;
+mod transposed;
 mod unary;
 mod vector;
 
@@ -183,6 +186,8 @@ pub(crate) fn choose(
         "transpose" => movement::transpose(row, operands),
         "split" => movement::split(row, operands, results),
         "slice_by_index" | "slice_by_size" => movement::slice(row, operands),
+        name if PLACED.contains(&name) => placed(row, operands, results, threads),
+        "conv_transpose" => transposed::transposed(row, operands, threads),
         "concat" => movement::concat(row, operands, results),
         "stack" => movement::stack(row, operands, results),
         "cast" => movement::cast(operands, results),
@@ -190,10 +195,50 @@ pub(crate) fn choose(
     }
 }
 
+/// Ops whose parameters say which elements of `x` the result has where.
+const PLACED: [&str; 13] = [
+    "crop",
+    "depth_to_space",
+    "pad",
+    "pixel_shuffle",
+    "pixel_unshuffle",
+    "resize",
+    "resize_bilinear",
+    "resize_nearest_neighbor",
+    "reverse",
+    "space_to_depth",
+    "tile",
+    "upsample_bilinear",
+    "upsample_nearest_neighbor",
+];
+
+fn placed(
+    row: &OpDef,
+    operands: &Operands<'_>,
+    results: &[TensorType],
+    threads: &Threads,
+) -> Result<Option<Choice>, OpError> {
+    if !is_decided(row, operands, results)? {
+        return Ok(None);
+    }
+    match row.name {
+        "pad" => pad::pad(row, operands),
+        name if name.starts_with("upsample") || name.starts_with("resize") => {
+            resample::resampling(row, operands, threads)
+        }
+        _ => movement::moved(row, operands),
+    }
+}
+
 /// An op that gives the elements of `x` another shape, or none.
 fn alias(row: &OpDef, operands: &Operands<'_>, results: &[TensorType]) -> Result<Option<Choice>, OpError> {
     let x: Operand = operands.bind("x", None)?;
-    // A shape that data decides may be another than the declared one, which only the op's meaning finds out.
-    let same = (row.infer)(operands)? == results && results.len() == 1;
+    let same = is_decided(row, operands, results)? && results.len() == 1;
     Ok((same && results[0].dtype == x.dtype() && !x.is_state).then_some(Choice::Alias(x)))
+}
+
+/// Whether types and constants decide what the results are. A shape that data decides may be another than the declared
+/// one, which only the op's meaning finds out.
+fn is_decided(row: &OpDef, operands: &Operands<'_>, results: &[TensorType]) -> Result<bool, OpError> {
+    Ok((row.infer)(operands)? == results)
 }

@@ -153,6 +153,85 @@ proptest! {
     }
 
     #[test]
+    fn squares_and_channels(seed: u64, dtype in float(), n in 1..3usize, c in 1..5usize, h in 1..12usize,
+                            w in 1..40usize, side in 2..5usize) {
+        let planes = special(seed, dtype, &[n, c * side * side, h, w]);
+        let plane = special(seed, dtype, &[n, c, h * side, w * side]);
+        let factor = || Tensor::scalar(side as i32);
+        Case::new("pixel_shuffle", vec![("x", planes.clone())]).with("upscale_factor", factor()).check()?;
+        Case::new("depth_to_space", vec![("x", planes)]).with("block_size", factor()).check()?;
+        Case::new("space_to_depth", vec![("x", plane.clone())]).with("block_size", factor()).check()?;
+        let factor = Tensor::scalar(side as u32);
+        Case::new("pixel_unshuffle", vec![("x", plane)]).with("downscale_factor", factor).check()?;
+    }
+
+    #[test]
+    fn repeats_and_turns(seed: u64, dtype in float(), shape in shape(), axes: [bool; 3], reps: [u8; 3]) {
+        let axes: Vec<i32> = (0..shape.len()).filter(|&i| axes[i]).map(|i| i as i32).collect();
+        let reps: Vec<i32> = shape.iter().zip(reps).map(|(_, times)| 1 + i32::from(times % 4)).collect();
+        for x in [special(seed, dtype, &shape), integers(seed, &shape), bools(seed, &shape)] {
+            Case::new("tile", vec![("x", x.clone())]).with("reps", Tensor::vector(reps.clone())).check()?;
+            Case::new("reverse", vec![("x", x)]).with("axes", Tensor::vector(axes.clone())).check()?;
+        }
+    }
+
+    #[test]
+    fn cuts_and_borders(seed: u64, dtype in float(), shape: [u8; 4], amounts: [u8; 4], rank in 3..5usize,
+                        mode in select(vec!["constant", "reflect", "replicate"]), given: bool) {
+        let shape: Vec<usize> = shape[..rank].iter().map(|length| 1 + usize::from(length % 21)).collect();
+        let x = special(seed, dtype, &shape);
+        let (height, width) = (shape[rank - 2], shape[rank - 1]);
+        let most = |amount: u8, length: usize| (usize::from(amount) % (length + 1)) as i32;
+        let rows = [most(amounts[0], height / 2), most(amounts[1], height / 2)];
+        let columns = [most(amounts[2], width / 2), most(amounts[3], width / 2)];
+        let cut = Case::new("crop", vec![("x", x.clone())]);
+        let cut = cut.with("crop_height", Tensor::vector(rows.to_vec()));
+        cut.with("crop_width", Tensor::vector(columns.to_vec())).check()?;
+
+        let least = usize::from(mode == "reflect");
+        let around = |amount: u8, length: usize| most(amount, if mode == "constant" { 9 } else { length - least });
+        let pad = vec![around(amounts[0], height), around(amounts[1], height), around(amounts[2], width),
+                       around(amounts[3], width)];
+        let mut case = Case::new("pad", vec![("x", x)]).with("mode", Tensor::scalar(mode.to_string()));
+        if given {
+            case = case.with("constant_val", Tensor::from_f64(dtype, &[], &[-1.5]).unwrap());
+        }
+        case.with("pad", Tensor::vector(pad)).check()?;
+    }
+
+    #[test]
+    fn resized_planes(seed: u64, dtype in float(), outer in 1..5usize, from: [u8; 2], to: [u8; 2], corners: bool,
+                      op in select(vec!["upsample_nearest_neighbor", "upsample_bilinear", "resize_nearest_neighbor",
+                                        "resize_bilinear", "resize"]),
+                      mode in select(vec!["STRICT_ALIGN_CORNERS", "ALIGN_CORNERS", "DEFAULT", "OFFSET_CORNERS",
+                                          "UNALIGN_CORNERS"])) {
+        let [from, to] = [from, to].map(|lengths| lengths.map(|length| 1 + usize::from(length % 60)));
+        let shape = [outer, from[0], from[1]];
+        let nearest = op.ends_with("neighbor");
+        let x = if nearest { special(seed, dtype, &shape) } else { ordinary(seed, dtype, &shape) };
+        let case = Case::new(op, vec![("x", x)]);
+        let mode = Tensor::scalar(mode.to_string());
+        let scalar = |length: usize| Tensor::scalar(length as i32);
+        let case = match op {
+            "upsample_nearest_neighbor" | "upsample_bilinear" => {
+                let scales = [to[0] % 4 + 1, to[1] % 5 + 1];
+                let case = case.with("scale_factor_height", scalar(scales[0]));
+                let case = case.with("scale_factor_width", scalar(scales[1]));
+                if nearest { case } else { case.with("align_corners", Tensor::scalar(corners)) }
+            }
+            "resize" => {
+                let (shape, count) = (Tensor::vector(vec![to[0] as i32, to[1] as i32]), 1 + u32::from(corners));
+                case.with("shape", shape).with("resized_dims", Tensor::scalar(count)).with("sampling_mode", mode)
+            }
+            _ => {
+                let case = case.with("target_size_height", scalar(to[0])).with("target_size_width", scalar(to[1]));
+                if nearest { case } else { case.with("sampling_mode", mode) }
+            }
+        };
+        case.check()?;
+    }
+
+    #[test]
     fn casts(seed: u64, shape in shape(), from in 0..4usize,
              to in select(vec!["fp16", "fp32", "int32", "bool"])) {
         let x = match from {

@@ -57,10 +57,60 @@ proptest! {
     }
 
     #[test]
+    fn conv_transpose(seed: u64, dtype in float(), images in 1..3usize, groups in 1..4usize, c_in in 1..6usize,
+                      c_out in 1..6usize, lengths: [u8; 6], places: [u8; 9], spatial in 1..4usize, bias: bool) {
+        let below = |value: u8, most: u8| usize::from(value % most);
+        let all = |from: usize, most: u8| -> Vec<usize> {
+            (0..spatial).map(|i| 1 + below(lengths[from + i], most)).collect()
+        };
+        let (input, kernel) = (all(0, 9), all(3, 4));
+        let number = |from: usize, most: u8| -> Vec<i32> {
+            (0..spatial).map(|i| 1 + below(places[from + i], most) as i32).collect()
+        };
+        let (strides, dilations) = (number(0, 4), number(3, 3));
+        // No more is cut off than there is.
+        let pad: Vec<i32> = (0..spatial)
+            .flat_map(|i| {
+                let full = (input[i] as i32 - 1) * strides[i] + (kernel[i] as i32 - 1) * dilations[i] + 1;
+                let before = i32::from(places[6 + i]) % (full + 1) / 2;
+                [before, (full - before).min(before / 2).max(0)]
+            })
+            .collect();
+        let x = ordinary(seed, dtype, &[&[images, groups * c_in][..], &input].concat());
+        let weight = ordinary(seed ^ 1, dtype, &[&[groups * c_in, c_out][..], &kernel].concat());
+        let mut operands = vec![("x", x), ("weight", weight)];
+        if bias {
+            operands.push(("bias", ordinary(seed ^ 2, dtype, &[groups * c_out])));
+        }
+        let case = Case::new("conv_transpose", operands).constants(&[false, true, true]);
+        case.with("strides", Tensor::vector(strides))
+            .with("dilations", Tensor::vector(dilations))
+            .with("groups", Tensor::scalar(groups as i32))
+            .with("pad_type", Tensor::scalar("custom".to_string()))
+            .with("pad", Tensor::vector(pad))
+            .check()?;
+    }
+
+    #[test]
     fn special_values(seed: u64, dtype in float(), m in 1..20usize, n in 1..40usize) {
         // Sums of one product each, so that inf and NaN appear where the reference has them.
         let (x, y) = (special(seed, dtype, &[m, 1]), special(seed ^ 1, dtype, &[1, n]));
         Case::new("matmul", vec![("x", x), ("y", y)]).check()?;
+    }
+}
+
+/// More products than are kept at a time: blocks of channels, the last of which has fewer.
+#[test]
+fn channels_of_a_large_conv_transpose() {
+    let shapes: [(&[usize], &[usize]); 2] =
+        [(&[1, 3, 120, 130], &[3, 11, 3, 2]), (&[2, 20, 50], &[20, 700, 9])];
+    for (x, weight) in shapes {
+        let x = ordinary(1, DType::Fp16, x);
+        let weight = ordinary(2, DType::Fp16, weight);
+        let bias = ordinary(3, DType::Fp16, &weight.shape()[1..2]);
+        let strides = vec![2i32; weight.shape().len() - 2];
+        let case = Case::new("conv_transpose", vec![("x", x), ("weight", weight), ("bias", bias)]);
+        case.constants(&[false, true, true]).with("strides", Tensor::vector(strides)).check().unwrap();
     }
 }
 

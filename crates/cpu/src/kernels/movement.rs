@@ -1,9 +1,11 @@
-//! Ops that move elements without looking at them: `transpose`, `concat`, `stack`, `split` and slices; and `cast`.
+//! Ops that move elements without looking at them: `transpose`, `concat`, `stack`, `split`, slices, and those that are a
+//! [`Moved`]; and `cast`.
 
 use std::sync::Arc;
 
 use anemone_mil::ops::{
-    Concat, Cut, OpDef, OpError, Operand, Operands, Row, SliceByIndex, SliceBySize, Split, Stack, Transpose,
+    Concat, Crop, Cut, DepthToSpace, Moved, OpDef, OpError, Operand, Operands, PixelShuffle, PixelUnshuffle,
+    Reverse, Row, SliceByIndex, SliceBySize, SpaceToDepth, Split, Stack, Tile, Transpose,
 };
 use anemone_mil::types::{DType, TensorType};
 use bytemuck::Pod;
@@ -29,7 +31,7 @@ pub(super) fn transpose(row: &OpDef, operands: &Operands<'_>) -> Result<Option<C
     let window = Window {
         bytes: element_bytes(x.dtype()),
         start: 0,
-        dims: perm.iter().map(|&axis| (dims[axis], own[axis])).collect(),
+        dims: perm.iter().map(|&axis| (dims[axis], own[axis] as isize)).collect(),
     };
     Ok(Some(Choice::kernel(window.merged(), vec![x])))
 }
@@ -78,12 +80,30 @@ pub(super) fn split(
         let window = Window {
             bytes: element_bytes(row.x.dtype()),
             start: start * inner,
-            dims: vec![(outer, dims[axis] * inner), (length * inner, 1)],
+            dims: vec![(outer, (dims[axis] * inner) as isize), (length * inner, 1)],
         };
         start += length;
         works.push(Work { kernel: Box::new(window.merged()), operands: vec![row.x.clone()] });
     }
     Ok(Some(Choice::Kernels(works)))
+}
+
+/// `crop`, `reverse`, `tile`, and ops that move elements between channels and planes.
+pub(super) fn moved(row: &OpDef, operands: &Operands<'_>) -> Result<Option<Choice>, OpError> {
+    let since = row.since;
+    let x: Operand = operands.bind("x", None)?;
+    let Moved { start, dims, steps } = match row.name {
+        "crop" => Crop::bind(operands, since)?.moved()?,
+        "reverse" => Reverse::bind(operands, since)?.moved()?,
+        "tile" => Tile::bind(operands, since)?.moved()?,
+        "pixel_shuffle" => PixelShuffle::bind(operands, since)?.moved()?,
+        "pixel_unshuffle" => PixelUnshuffle::bind(operands, since)?.moved()?,
+        "depth_to_space" => DepthToSpace::bind(operands, since)?.moved()?,
+        _ => SpaceToDepth::bind(operands, since)?.moved()?,
+    };
+    let dims = dims.into_iter().zip(steps).collect();
+    let window = Window { bytes: element_bytes(x.dtype()), start, dims };
+    Ok(Some(Choice::kernel(window.merged(), vec![x])))
 }
 
 /// `concat` along an axis, value after value.
@@ -140,7 +160,7 @@ struct Window {
     /// The first element.
     start: usize,
     /// Length of each dimension and distance between its elements in the operand.
-    dims: Vec<(usize, usize)>,
+    dims: Vec<(usize, isize)>,
 }
 
 impl Window {
@@ -151,17 +171,19 @@ impl Window {
             let step = usize::try_from(cut.step).ok()?;
             let length = usize::try_from(cut.length.known()?).ok()?;
             window.start += usize::try_from(cut.start?).ok()?.checked_mul(stride)?;
-            window.dims.push((length, step.saturating_mul(stride)));
+            window.dims.push((length, isize::try_from(step.saturating_mul(stride)).unwrap_or(isize::MAX)));
         }
         Some(window)
     }
 
     /// The same window in as few dimensions as possible.
     fn merged(mut self) -> Window {
-        let mut merged: Vec<(usize, usize)> = Vec::with_capacity(self.dims.len());
+        let mut merged: Vec<(usize, isize)> = Vec::with_capacity(self.dims.len());
         for &(length, step) in self.dims.iter().filter(|&&(length, _)| length != 1) {
             match merged.last_mut() {
-                Some(last) if last.1 == step.saturating_mul(length) => *last = (last.0 * length, step),
+                Some(last) if last.1 == step.saturating_mul(length as isize) => {
+                    *last = (last.0 * length, step);
+                }
                 _ => merged.push((length, step)),
             }
         }
@@ -172,27 +194,41 @@ impl Window {
         self
     }
 
+    /// The position in the operand of the element with a number among those of the first dimensions.
+    fn at(&self, outer: &[(usize, isize)], number: usize) -> usize {
+        let mut rest = number;
+        let mut start = self.start;
+        for &(length, step) in outer.iter().rev() {
+            start = start.wrapping_add_signed((rest % length) as isize * step);
+            rest /= length;
+        }
+        start
+    }
+
     fn copy<T: Pod + Send + Sync>(&self, x: &[T], result: &mut [T], threads: &Threads) {
         let Some((&(run, step), outer)) = self.dims.split_last() else { return };
         if let (Some(&(rows, 1)), true) = (outer.last(), step > 1) {
-            return self.turn(x, result, [rows, run, step], threads);
+            return self.turn(x, result, [rows, run, step.unsigned_abs()], threads);
         }
         threads.each_chunk(result, CHUNK, 2, |index, result| {
             let mut done = 0;
             while done < result.len() {
                 let position = index * CHUNK + done;
-                let (mut row, within) = (position / run, position % run);
-                let mut start = self.start + within * step;
-                for &(length, step) in outer.iter().rev() {
-                    start += row % length * step;
-                    row /= length;
-                }
+                let (row, within) = (position / run, position % run);
+                let start = self.at(outer, row).wrapping_add_signed(within as isize * step);
                 let part = (run - within).min(result.len() - done);
                 let to = &mut result[done..done + part];
-                if step == 1 {
-                    to.copy_from_slice(&x[start..start + part]);
-                } else {
-                    to.iter_mut().zip(x[start..].iter().step_by(step)).for_each(|(to, from)| *to = *from);
+                match step {
+                    0 => to.fill(x[start]),
+                    1 => to.copy_from_slice(&x[start..start + part]),
+                    2.. => {
+                        let from = x[start..].iter().step_by(step.unsigned_abs());
+                        to.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
+                    }
+                    _ => {
+                        let from = x[..=start].iter().rev().step_by(step.unsigned_abs());
+                        to.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
+                    }
                 }
                 done += part;
             }
@@ -215,12 +251,8 @@ impl Window {
             let (mut row, end) = (index * TURNED_ROWS, index * TURNED_ROWS + result.len() / columns);
             let mut result = result;
             while row < end {
-                let (mut matrix, within) = (row / rows, row % rows);
-                let mut start = self.start + within;
-                for &(length, step) in outer.iter().rev() {
-                    start += matrix % length * step;
-                    matrix /= length;
-                }
+                let (matrix, within) = (row / rows, row % rows);
+                let start = self.at(outer, matrix) + within;
                 let height = (rows - within).min(end - row);
                 let (to, rest) = result.split_at_mut(height * columns);
                 for first in (0..columns).step_by(TURNED_COLUMNS) {

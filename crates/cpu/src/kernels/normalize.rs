@@ -8,7 +8,7 @@ use pulp::{Simd, WithSimd};
 
 use super::planes::widen;
 use super::{Around, Choice, Elements, Kernel, Surrounded};
-use crate::element::{Float, is_float};
+use crate::element::{Float, Round, is_float};
 use crate::gemm::line;
 use crate::memory::{Floats, Sources};
 use crate::threads::Threads;
@@ -162,7 +162,7 @@ impl Normalize {
             if let Some(epilogue) = epilogue {
                 epilogue(first * length, rows);
             }
-            threads.arch().dispatch(Round { rows, to: result });
+            threads.arch().dispatch(Round { results: rows, to: result });
         });
     }
 }
@@ -186,20 +186,6 @@ impl<T: Float> WithSimd for Widen<'_, T> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
         T::widen(self.values, self.to);
-    }
-}
-
-struct Round<'a, T> {
-    rows: &'a [f32],
-    to: &'a mut [T],
-}
-
-impl<T: Float> WithSimd for Round<'_, T> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
-        T::round(self.rows, self.to);
     }
 }
 

@@ -5,13 +5,11 @@
 //! windows' stride, so that what a tap of neighbouring windows meets are neighbours; and goes through the taps with a few
 //! vectors of results in registers.
 
-use half::f16;
-use pulp::{Simd, WithSimd};
-
 use anemone_mil::types::DType;
+use half::f16;
 
 use super::{Around, Elements, Kernel, Surrounded};
-use crate::element::Float;
+use crate::element::{Float, Round};
 use crate::gemm::{WindowShape, dispatch, line};
 use crate::memory::{Floats, Sources};
 use crate::threads::Threads;
@@ -186,21 +184,6 @@ pub(super) fn widen(values: Floats<'_>, to: &mut [f32]) {
     match values {
         Floats::F16(values) => f16::widen(&values[..to.len()], to),
         Floats::F32(values) => f32::widen(&values[..to.len()], to),
-    }
-}
-
-/// Rounds results.
-struct Round<'a, T> {
-    results: &'a [f32],
-    to: &'a mut [T],
-}
-
-impl<T: Float> WithSimd for Round<'_, T> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
-        T::round(self.results, self.to);
     }
 }
 

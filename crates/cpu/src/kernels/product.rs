@@ -70,8 +70,13 @@ impl Side {
         operands.floats(self.operand, self.dtype).from(index * self.size)
     }
 
-    fn matrix<'a>(&self, operands: &Sources<'a>, index: usize) -> Matrix<'a> {
-        let values = self.values(operands, index);
+    pub(super) fn matrix<'a>(&self, operands: &Sources<'a>, index: usize) -> Matrix<'a> {
+        self.part(operands, index, 0)
+    }
+
+    /// The rows of a matrix from one on.
+    pub(super) fn part<'a>(&self, operands: &Sources<'a>, index: usize, row: usize) -> Matrix<'a> {
+        let values = self.values(operands, index).from(row * self.row_stride);
         Matrix { values, row_stride: self.row_stride, column_stride: self.column_stride }
     }
 }

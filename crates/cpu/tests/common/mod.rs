@@ -117,7 +117,7 @@ impl Case {
     /// Runs the op on every path of the CPU that has code of its own for it, and compares every element with the exact reference, within the op's
     /// accuracy.
     pub fn check(&self) -> Result<(), TestCaseError> {
-        let products = ["conv", "linear", "matmul"].contains(&self.op);
+        let products = ["conv", "conv_transpose", "linear", "matmul"].contains(&self.op);
         let paths = if products { paths() } else { paths_without_products() };
         let (program, inputs) = self.build(Tensor::clone).expect("the op takes these operands");
         let inputs: Vec<&Tensor> = inputs.iter().collect();

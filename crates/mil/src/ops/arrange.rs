@@ -1,7 +1,7 @@
 //! Ops that keep the shape of a tensor and move or clear its elements.
 
 use crate::grad::Pullback;
-use crate::ops::copy::{self, Run};
+use crate::ops::copy::{self, Moved, Run};
 use crate::ops::rules::{self, free, same_as_first, strides};
 use crate::ops::{ANY, ANY_17, Accuracy, OpError, Operand, call, movement};
 use crate::tensor::Tensor;
@@ -37,15 +37,24 @@ impl Reverse {
 
     fn evaluate(&self) -> Result<Vec<Tensor>, OpError> {
         let x = self.x.tensor()?;
-        let (mut start, mut steps) = (0, Vec::with_capacity(x.shape().len()));
-        for ((&length, stride), reversed) in x.shape().iter().zip(strides(x.shape())).zip(self.reversed()?) {
-            let stride = stride as isize;
-            if reversed && !x.is_empty() {
-                start += (length as isize - 1) * stride;
+        Ok(vec![self.moved()?.read(x, x.shape())?])
+    }
+
+    /// The elements in the result's order, of an `x` whose dimensions are known.
+    ///
+    /// # Errors
+    ///
+    /// When the axes are none of `x`.
+    pub fn moved(&self) -> Result<Moved, OpError> {
+        let dims = rules::known_dims(self.x.shape())?;
+        let (mut start, mut steps) = (0, Vec::with_capacity(dims.len()));
+        for ((&length, stride), reversed) in dims.iter().zip(strides(&dims)).zip(self.reversed()?) {
+            if reversed {
+                start += length.saturating_sub(1) * stride;
             }
-            steps.push(if reversed { -stride } else { stride });
+            steps.push(if reversed { -(stride as isize) } else { stride as isize });
         }
-        Ok(vec![copy::read(&[x], x.shape(), copy::window(x.shape(), start, &steps))?])
+        Ok(Moved { start, dims, steps })
     }
 }
 

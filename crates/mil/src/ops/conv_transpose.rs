@@ -21,23 +21,32 @@ crate::ops! {
         pad_type: String = "valid", strides: Option<Vec<i32>>, dilations: Option<Vec<i32>>, groups: i32 = 1)
         since IOS15 where [T: FLOAT, U = T]
         since IOS17 where [T: FLOAT, U: FLOAT]
-        { infer: |row| Ok(vec![Transposed::of(row)?.result]), eval: |row, e| Transposed::of(row)?.evaluate(row, e),
+        { infer: |row| Ok(vec![TransposedConvolution::of(row)?.result]), eval: |row, e| TransposedConvolution::of(row)?.evaluate(row, e),
           accuracy: Accuracy::Sum(1); vjp: gradient::conv_transpose; flops: transposed_flops }
 }
 
 /// A transposed convolution's parameters with the defaults filled in, one entry per spatial dimension.
-struct Transposed {
-    strides: Vec<u64>,
-    dilations: Vec<u64>,
+#[derive(Debug, Clone)]
+pub struct TransposedConvolution {
+    /// Distance between the places of neighbouring filters.
+    pub strides: Vec<u64>,
+    /// Distance between neighbouring taps of a filter.
+    pub dilations: Vec<u64>,
     /// What is cut off before and after each dimension; `None` where an unknown length decides it.
-    pads: Vec<Option<(u64, u64)>>,
-    groups: u64,
+    pub pads: Vec<Option<(u64, u64)>>,
+    /// Groups of channels that see only each other.
+    pub groups: u64,
     /// `[n, C_out, *D_out]`.
-    result: TensorType,
+    pub result: TensorType,
 }
 
-impl Transposed {
-    fn of(row: &ConvTranspose) -> Result<Transposed, OpError> {
+impl TransposedConvolution {
+    /// The convolution that an op asks for.
+    ///
+    /// # Errors
+    ///
+    /// When shapes and parameters do not fit together.
+    pub fn of(row: &ConvTranspose) -> Result<TransposedConvolution, OpError> {
         let (x, weight) = (&row.x, &row.weight);
         let spatial = spatial_rank(x, weight)?;
         let strides = per_dimension("strides", row.strides.as_deref(), spatial)?;
@@ -61,7 +70,7 @@ impl Transposed {
             pads.push(pad);
         }
         let result = TensorType { dtype: x.dtype(), shape: Shape(dims) };
-        Ok(Transposed { strides, dilations, pads, groups, result })
+        Ok(TransposedConvolution { strides, dilations, pads, groups, result })
     }
 }
 
@@ -197,11 +206,11 @@ impl Axis {
 fn transposed_flops(row: &ConvTranspose) -> Option<u64> {
     let taps = Shape(row.weight.shape().0.get(1..)?.to_vec()).elements()?;
     let products = row.x.shape().elements()?.checked_mul(taps)?.checked_mul(2)?;
-    let result = Transposed::of(row).ok()?.result.shape.elements()?;
+    let result = TransposedConvolution::of(row).ok()?.result.shape.elements()?;
     products.checked_add(if row.bias.is_some() { result } else { 0 })
 }
 
-impl Transposed {
+impl TransposedConvolution {
     fn evaluate(&self, row: &ConvTranspose, evaluation: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
         let dims = rules::known_dims(&self.result.shape)?;
         let (x_dims, weight_dims) = (row.x.dims()?, row.weight.dims()?);

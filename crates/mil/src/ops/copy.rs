@@ -7,7 +7,7 @@ use crate::tensor::{Data, Element, Tensor};
 
 /// Elements of a tensor that stand at equal distances.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Run {
+pub struct Run {
     /// Which of the tensors that are copied from.
     pub source: usize,
     /// The position of the first element.
@@ -112,6 +112,30 @@ pub(super) fn replaced(
         to => write(to, values, runs),
         strings to => write(to, values, runs))?;
     Ok(result)
+}
+
+/// A tensor made of the elements of another that are met from `start` on when a step along each dimension of `dims` moves
+/// by `steps` elements: what an op makes that moves elements without looking at them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Moved {
+    /// The position of the first element.
+    pub start: usize,
+    /// How many elements there are along each dimension; the result has them under other dimensions, perhaps, but in this
+    /// order.
+    pub dims: Vec<usize>,
+    /// How far the next element of each dimension is; back, where it is negative, and the same where it is 0.
+    pub steps: Vec<isize>,
+}
+
+impl Moved {
+    /// The elements of `x` as a tensor of `dims`.
+    ///
+    /// # Errors
+    ///
+    /// When there is no memory for the result.
+    pub(super) fn read(&self, x: &Tensor, dims: &[usize]) -> Result<Tensor, OpError> {
+        read(&[x], dims, window(&self.dims, self.start as isize, &self.steps))
+    }
 }
 
 /// The elements that are met from `start` on when a step along each dimension of `dims` moves by `steps` elements.

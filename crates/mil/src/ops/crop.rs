@@ -3,9 +3,10 @@
 use crate::error::ErrorKind;
 use crate::eval::{Evaluation, Numbers, collect, room};
 use crate::grad::{Pullback, lengths};
-use crate::ops::rules::{free, strides};
+use crate::ops::copy::Moved;
+use crate::ops::rules::{free, known_dims, strides};
 use crate::ops::taps::{SamplingMode, Taps, linear};
-use crate::ops::{Accuracy, DTypeSet, FLOAT, OpError, Operand, call, copy, movement};
+use crate::ops::{Accuracy, DTypeSet, FLOAT, OpError, Operand, call, movement};
 use crate::tensor::Tensor;
 use crate::types::{DType, Dim, Opset, TensorType};
 
@@ -85,11 +86,20 @@ impl Crop {
 
     fn evaluate(&self) -> Result<Vec<Tensor>, OpError> {
         let dims = movement::dims(self.ty())?;
-        let (x, rank) = (self.x.tensor()?, dims.len());
-        let steps: Vec<isize> = strides(x.shape()).into_iter().map(|step| step as isize).collect();
-        let [rows, columns] = self.amounts()?;
-        let start = rows[0] as isize * steps[rank - 2] + columns[0] as isize;
-        Ok(vec![copy::read(&[x], &dims, copy::window(&dims, start, &steps))?])
+        Ok(vec![self.moved()?.read(self.x.tensor()?, &dims)?])
+    }
+
+    /// The elements that stay, of an `x` whose dimensions are known.
+    ///
+    /// # Errors
+    ///
+    /// When the parameters do not fit.
+    pub fn moved(&self) -> Result<Moved, OpError> {
+        let dims = movement::dims(self.ty())?;
+        let steps = strides(&known_dims(self.x.shape())?);
+        let ([rows, columns], rank) = (self.amounts()?, dims.len());
+        let start = rows[0] as usize * steps[rank - 2] + columns[0] as usize;
+        Ok(Moved { start, dims, steps: steps.into_iter().map(|step| step as isize).collect() })
     }
 }
 

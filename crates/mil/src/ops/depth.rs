@@ -1,8 +1,9 @@
 //! Ops that move elements between channels and the plane of `[n, C, H, W]`.
 
 use crate::grad::Pullback;
+use crate::ops::copy::Moved;
 use crate::ops::rules::{self, free};
-use crate::ops::{Accuracy, Constant, DTypeSet, FLOAT, OpError, Operand, call, copy, movement};
+use crate::ops::{Accuracy, Constant, DTypeSet, FLOAT, OpError, Operand, call, movement};
 use crate::tensor::Tensor;
 use crate::types::{DType, Dim, TensorType};
 
@@ -85,8 +86,13 @@ trait Squares {
     /// The result.
     fn evaluate(&self) -> Result<Vec<Tensor>, OpError> {
         let dims = movement::dims(self.ty())?;
-        let x = self.x().tensor()?;
-        let (side, from) = (self.side()? as usize, x.shape());
+        Ok(vec![self.elements()?.read(self.x().tensor()?, &dims)?])
+    }
+
+    /// The elements in the result's order, of an `x` whose dimensions are known.
+    fn elements(&self) -> Result<Moved, OpError> {
+        let dims = movement::dims(self.ty())?;
+        let (side, from) = (self.side()? as usize, rules::known_dims(self.x().shape())?);
         // In the order of `order`, the dimensions of `x` split at its squares are those of the result.
         let (split, order) = match (Self::TO_SPACE, Self::TOGETHER) {
             (true, true) => ([from[0], dims[1], side, side, from[2], from[3]], [0, 1, 4, 2, 5, 3]),
@@ -95,8 +101,8 @@ trait Squares {
             (false, false) => ([from[0], from[1], dims[2], side, dims[3], side], [0, 3, 5, 1, 2, 4]),
         };
         let strides = rules::strides(&split);
-        let (walked, steps) = (order.map(|i| split[i]), order.map(|i| strides[i] as isize));
-        Ok(vec![copy::read(&[x], &dims, copy::window(&walked, 0, &steps))?])
+        let (dims, steps) = order.iter().map(|&i| (split[i], strides[i] as isize)).unzip();
+        Ok(Moved { start: 0, dims, steps })
     }
 }
 
@@ -113,6 +119,17 @@ macro_rules! squares {
             fn given_side(&self) -> Result<i64, OpError> {
                 let read: fn(&$row) -> Result<i64, OpError> = $read;
                 read(self)
+            }
+        }
+
+        impl $row {
+            /// The elements in the result's order, of an `x` whose dimensions are known.
+            ///
+            /// # Errors
+            ///
+            /// When the factor does not fit them.
+            pub fn moved(&self) -> Result<Moved, OpError> {
+                self.elements()
             }
         }
     )*};

@@ -1,8 +1,8 @@
 //! Ops that repeat elements, or put others around them.
 
 use crate::eval::Evaluation;
-use crate::ops::copy::{self, Run};
-use crate::ops::rules::{free, strides};
+use crate::ops::copy::{self, Moved, Run};
+use crate::ops::rules::{free, known_dims, strides};
 use crate::ops::{ANY, Accuracy, Constant, FLOAT, INT32, OpError, Operand, movement};
 use crate::tensor::Tensor;
 use crate::types::{Dim, TensorType};
@@ -53,17 +53,29 @@ fn tile(row: &Tile, _: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
     if dims.contains(&0) {
         return Ok(vec![copy::read(&[x], &dims, std::iter::empty())?]);
     }
-    // Each dimension is walked as two: how often, and what is repeated.
-    let (mut walked, mut steps) = (Vec::new(), Vec::new());
-    for ((&old, &new), stride) in x.shape().iter().zip(&dims).zip(strides(x.shape())) {
-        walked.extend([new / old, old]);
-        steps.extend([0, stride as isize]);
+    Ok(vec![row.moved()?.read(x, &dims)?])
+}
+
+impl Tile {
+    /// The elements in the result's order, of an `x` whose dimensions and numbers of repeats are known, and not 0.
+    ///
+    /// # Errors
+    ///
+    /// When `reps` does not fit `x`.
+    pub fn moved(&self) -> Result<Moved, OpError> {
+        let (old, new) = (known_dims(self.x.shape())?, movement::dims(tile_type(self))?);
+        // Each dimension is walked as two: how often, and what is repeated.
+        let mut moved = Moved { start: 0, dims: Vec::new(), steps: Vec::new() };
+        for ((&old, &new), stride) in old.iter().zip(&new).zip(strides(&old)) {
+            moved.dims.extend([new.checked_div(old).unwrap_or(0), old]);
+            moved.steps.extend([0, stride as isize]);
+        }
+        Ok(moved)
     }
-    Ok(vec![copy::read(&[x], &dims, copy::window(&walked, 0, &steps))?])
 }
 
 /// What `pad` adds.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Padding {
     Constant,
     Reflect,
@@ -171,43 +183,81 @@ fn pad(row: &Pad, _: &mut Evaluation) -> Result<Vec<Tensor>, OpError> {
     if dims.contains(&0) {
         return Ok(vec![copy::read(&[x], &dims, std::iter::empty())?]);
     }
-    let padding = Padding::named(&row.mode)?;
-    let amounts = amounts(row)?.unwrap_or_default();
     let zero = Tensor::zeros(x.dtype(), &[]);
     let value = match (&row.constant_val, &zero) {
         (Some(value), _) => value.tensor()?.as_ref(),
         (None, Some(zero)) => zero,
         (None, None) => return Err(OpError::rule("constant_val", "a zero does not fit in memory")),
     };
-    // What is walked as rows ends with the last dimension that anything is added to.
-    let (mut rank, mut inner) = (amounts.len(), 1);
-    while rank > 1
-        && amounts[rank - 1] == (0, 0)
-        && (padding == Padding::Constant || x.shape()[rank - 1] == 1)
-    {
-        rank -= 1;
-        inner *= x.shape()[rank];
+    let padded = Padded::of(row)?;
+    let runs = (0..padded.rows).flat_map(|number| padded.row(number));
+    Ok(vec![copy::read(&[x, value], &dims, runs)?])
+}
+
+/// How the rows of a padded tensor are copied.
+#[derive(Debug, Clone)]
+pub struct Padded {
+    padding: Padding,
+    /// For each dimension before those that are a row: its length in the result, what is added before it, its own
+    /// length, and how far its elements are apart.
+    outer: Vec<[usize; 4]>,
+    /// What is added to a row before and after it, and its own length.
+    before: usize,
+    after: usize,
+    length: usize,
+    /// How many rows there are.
+    pub rows: usize,
+}
+
+impl Padded {
+    /// What an op asks for whose `x` has known dimensions and whose result has elements.
+    ///
+    /// # Errors
+    ///
+    /// When the parameters do not fit `x`.
+    pub fn of(row: &Pad) -> Result<Padded, OpError> {
+        let (from, dims) = (known_dims(row.x.shape())?, movement::dims(pad_type(row))?);
+        let padding = Padding::named(&row.mode)?;
+        let mut amounts = amounts(row)?.unwrap_or_default();
+        // What is walked as rows ends with the last dimension that anything is added to.
+        let (mut rank, mut inner) = (amounts.len(), 1);
+        while rank > 1 && amounts[rank - 1] == (0, 0) && (padding == Padding::Constant || from[rank - 1] == 1)
+        {
+            rank -= 1;
+            inner *= from[rank];
+        }
+        amounts.truncate(rank);
+        let Some((before, after)) = amounts.pop() else {
+            return Ok(Padded { padding, outer: Vec::new(), before: 0, after: 0, length: 1, rows: 1 });
+        };
+        let own = strides(&from);
+        let outer = amounts.iter().enumerate();
+        let outer: Vec<_> =
+            outer.map(|(i, &(before, _))| [dims[i], before as usize, from[i], own[i]]).collect();
+        let (before, after) = (before as usize * inner, after as usize * inner);
+        let length = from[outer.len()] * inner;
+        let rows = dims[..outer.len()].iter().product();
+        Ok(Padded { padding, outer, before, after, length, rows })
     }
-    let Some((&(before, after), outer)) = amounts[..rank].split_last() else {
-        return Ok(vec![copy::whole(x, &dims)?]);
-    };
-    let (before, after) = (before as usize * inner, after as usize * inner);
-    let own = strides(x.shape());
-    let length = x.shape()[outer.len()] * inner;
-    let rows = dims[..outer.len()].iter().product::<usize>();
-    let runs = (0..rows).flat_map(|number| {
+
+    /// The elements of a row of the result.
+    pub fn elements(&self) -> usize {
+        self.before + self.length + self.after
+    }
+
+    /// What a row of the result is copied from: `x`, or, as the second source, the constant.
+    pub fn row(&self, number: usize) -> [Run; 3] {
         let (mut rest, mut start) = (number, Some(0));
-        for (i, &(before, _)) in outer.iter().enumerate().rev() {
-            let source = padding.source(x.shape()[i], before as usize, rest % dims[i]);
-            start = start.zip(source).map(|(start, at)| start + at * own[i]);
-            rest /= dims[i];
+        for &[to, before, from, step] in self.outer.iter().rev() {
+            let source = self.padding.source(from, before, rest % to);
+            start = start.zip(source).map(|(start, at)| start + at * step);
+            rest /= to;
         }
         match start {
-            Some(start) if length > 0 => padding.row(start, length, before, after),
-            _ => [added(before), added(length), added(after)],
+            Some(start) if self.length > 0 => self.padding.row(start, self.length, self.before, self.after),
+            _ => [added(self.before), added(self.length), added(self.after)],
         }
-    });
-    Ok(vec![copy::read(&[x, value], &dims, runs)?])
+    }
 }
 
 #[cfg(test)]

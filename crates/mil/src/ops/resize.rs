@@ -2,8 +2,8 @@
 
 use crate::eval::{Evaluation, Numbers, collect};
 use crate::grad::Pullback;
-use crate::ops::taps::{self, SamplingMode, Taps, linear, single};
-use crate::ops::{Accuracy, Constant, DTypeSet, FLOAT, NUMBER, OpError, Operand, copy, movement};
+use crate::ops::taps::{self, Resampled, SamplingMode, Taps, linear, single};
+use crate::ops::{Accuracy, Constant, DTypeSet, FLOAT, NUMBER, OpError, Operand, copy, movement, rules};
 use crate::tensor::Tensor;
 use crate::types::{DType, Dim, TensorType};
 
@@ -163,7 +163,29 @@ impl Resize {
     }
 }
 
-impl Resizing<'_> {
+macro_rules! resampled {
+    ($($row:ty),*) => {$(
+        impl $row {
+            /// What the elements of the result are made of, where all dimensions are known.
+            ///
+            /// # Errors
+            ///
+            /// When the parameters do not fit `x`.
+            pub fn resampled(&self) -> Result<Resampled<'_>, OpError> {
+                self.resizing()?.resampled()
+            }
+        }
+    )*};
+}
+
+resampled!(ResizeNearestNeighbor, ResizeBilinear, Resize);
+
+impl<'a> Resizing<'a> {
+    fn resampled(&self) -> Result<Resampled<'a>, OpError> {
+        let (from, dims) = (rules::known_dims(self.x.shape())?, movement::dims(self.ty())?);
+        Ok(Resampled { x: self.x, along: self.along(&from, &dims)?, dims })
+    }
+
     /// The first dimension that is resized.
     fn first(&self) -> usize {
         self.x.rank() - self.lengths.len()

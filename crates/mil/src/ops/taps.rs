@@ -7,7 +7,19 @@ use crate::tensor::Tensor;
 use crate::types::DType;
 
 /// The elements of a dimension that an element of the result is made of, with their weights.
-pub(super) type Taps = [(usize, f64); 2];
+pub type Taps = [(usize, f64); 2];
+
+/// What the elements of a tensor that is resized along some axes are made of: along each of them, the sums of the elements
+/// of two places times their weights. What has no weight has no part, not even an infinity.
+#[derive(Debug, Clone)]
+pub struct Resampled<'a> {
+    /// What is resized; its dimensions are known.
+    pub x: &'a Operand,
+    /// The result's dimensions.
+    pub dims: Vec<usize>,
+    /// For each axis that is resized, what each element along it is made of.
+    pub along: Vec<(usize, Vec<Taps>)>,
+}
 
 /// One element.
 pub(super) fn single(at: usize) -> Taps {

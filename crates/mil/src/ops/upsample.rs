@@ -2,8 +2,8 @@
 
 use crate::eval::{Evaluation, Numbers, collect};
 use crate::grad::Pullback;
-use crate::ops::rules::free;
-use crate::ops::taps::{self, Taps, linear, single};
+use crate::ops::rules::{free, known_dims};
+use crate::ops::taps::{self, Resampled, Taps, linear, single};
 use crate::ops::{Accuracy, Constant, DTypeSet, FLOAT, OpError, Operand, copy, movement};
 use crate::tensor::Tensor;
 use crate::types::{DType, Dim, TensorType};
@@ -83,6 +83,18 @@ fn nearest_type(row: &UpsampleNearestNeighbor) -> Result<Vec<TensorType>, OpErro
     enlarged_type(&row.x, row.scale_factor_height.as_deref(), row.scale_factor_width.as_deref())
 }
 
+impl UpsampleNearestNeighbor {
+    /// What the elements of the result are made of, where all dimensions are known.
+    ///
+    /// # Errors
+    ///
+    /// When the factors do not fit `x`.
+    pub fn resampled(&self) -> Result<Resampled<'_>, OpError> {
+        let (from, dims) = (known_dims(self.x.shape())?, movement::dims(nearest_type(self))?);
+        Ok(Resampled { x: &self.x, along: plane(&from, &dims, nearest_taps)?, dims })
+    }
+}
+
 /// The element nearest to each of `to`, of `from`.
 fn nearest_taps(from: usize, to: usize) -> Result<Vec<Taps>, OpError> {
     let at = |i: usize| ((i as u128 * from as u128 / to as u128) as usize).min(from.saturating_sub(1));
@@ -113,6 +125,16 @@ impl UpsampleBilinear {
             Some(given) => Ok(given),
             None => Ok(!self.align_corners),
         }
+    }
+
+    /// What the elements of the result are made of, where all dimensions are known.
+    ///
+    /// # Errors
+    ///
+    /// When the factors do not fit `x`.
+    pub fn resampled(&self) -> Result<Resampled<'_>, OpError> {
+        let (from, dims) = (known_dims(self.x.shape())?, movement::dims(bilinear_type(self))?);
+        Ok(Resampled { x: &self.x, along: plane(&from, &dims, |from, to| self.taps(from, to))?, dims })
     }
 
     /// What each of `to` elements is made of, of `from`.

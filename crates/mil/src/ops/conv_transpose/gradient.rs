@@ -1,7 +1,7 @@
 //! The gradient of transposed convolution: that of `x` is a convolution, that of the weight is the one of a convolution
 //! whose operand and result have changed places.
 
-use super::{ConvTranspose, Transposed};
+use super::{ConvTranspose, TransposedConvolution};
 use crate::grad::{Pullback, lengths};
 use crate::ops::convolution::gradient::{Sizes, weight_gradient};
 use crate::ops::{OpError, call, rules};
@@ -33,7 +33,7 @@ pub(super) fn conv_transpose(row: &ConvTranspose, pullback: &mut Pullback<'_>) -
 /// The sizes of the convolution that makes an `x` from the result.
 fn sizes(row: &ConvTranspose, pullback: &Pullback<'_>) -> Result<Sizes, OpError> {
     let (x, weight) = (pullback.dims(&row.x)?, pullback.dims(&row.weight)?);
-    let transposed = Transposed::of(row)?;
+    let transposed = TransposedConvolution::of(row)?;
     let result = rules::known_dims(&transposed.result.shape)?;
     // All are at most the length of a tensor that exists.
     let short = |value: u64| usize::try_from(value).unwrap_or(usize::MAX);
