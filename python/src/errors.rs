@@ -92,6 +92,7 @@ pub(crate) fn source(path: &Path, error: SourceError) -> PyErr {
     match error {
         SourceError::Mistakes(found) => mistakes(&found),
         SourceError::Pipeline { .. }
+        | SourceError::Model { error: ModelError::Kind(_), .. }
         | SourceError::Container(ContainerError::Model { error: ModelError::Kind(_), .. }) => {
             classes::UnsupportedError::new_err(error.to_string())
         }
@@ -101,15 +102,23 @@ pub(crate) fn source(path: &Path, error: SourceError) -> PyErr {
 
 /// Why a model is not ready to predict.
 pub(crate) fn open(path: &Path, error: OpenError) -> PyErr {
+    let message = error.to_string();
+    open_with(path, error, message)
+}
+
+/// The same, in words that say which of a pipeline's models it is.
+fn open_with(path: &Path, error: OpenError, message: String) -> PyErr {
     match error {
+        OpenError::Stage { error, .. } => open_with(path, *error, message),
         OpenError::Mistakes(found) => mistakes(&found),
-        OpenError::Description(_) | OpenError::Mismatch(_) | OpenError::Weights(_) => unreadable(path, error),
+        OpenError::Description(_) | OpenError::Mismatch(_) | OpenError::Weights(_) => {
+            unreadable(path, message)
+        }
         OpenError::Source(error) => source(path, error),
-        OpenError::NoFunction { .. } => argument(error),
-        OpenError::Classifier(_)
-        | OpenError::NotAnArray { .. }
-        | OpenError::Pipeline(_)
-        | OpenError::Stage { .. } => classes::UnsupportedError::new_err(error.to_string()),
+        OpenError::NoFunction { .. } => argument(message),
+        OpenError::Classifier(_) | OpenError::NotAnArray { .. } | OpenError::Pipeline(_) => {
+            classes::UnsupportedError::new_err(message)
+        }
     }
 }
 

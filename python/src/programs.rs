@@ -41,15 +41,17 @@ pub(crate) fn check<'py>(
     let chips = chips(chip)?;
     let found = py.detach(|| {
         let weights = weights.as_deref().map(source::weights).transpose().map_err(errors::argument)?;
-        let programs = match Opened::read(&path).and_then(Opened::programs) {
-            Ok(programs) => programs,
+        let opened = match Opened::read(&path) {
+            Ok(opened) => opened,
             Err(SourceError::Mistakes(found)) => return Ok(vec![*found]),
             Err(error) => return Err(errors::source(&path, error)),
         };
         let assumptions = Assumptions::default();
         let checks = Checks { weights: weights.as_ref(), chips, assumptions: &assumptions };
         let mut found = Vec::new();
-        for source in programs {
+        opened.check().map_err(|what| errors::failed(format!("the pipeline {what}")))?;
+        for source in opened.programs() {
+            let source = source.map_err(|error| errors::source(&path, error))?;
             let checked = anemone_model::check::check(&source, &checks);
             let Checked { warnings, errors } = checked.map_err(errors::argument)?;
             found.extend([source.mistakes(errors), source.mistakes(warnings)]);

@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::common::cost::operations;
 use crate::common::files::{self, serialize_path};
 use crate::common::pipeline::Opened;
-use crate::common::source::Source;
+use crate::common::source::{Source, SourceError};
 use crate::common::{Failure, Output, findings};
 
 /// Flags of `check`.
@@ -55,16 +55,24 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let assumptions = Assumptions::new(&args.range).map_err(|error| Failure::new(error.to_string()))?;
     let mut failed = 0;
     for path in &args.files {
-        let sound = match Opened::read(path).and_then(Opened::programs) {
-            // Every program is checked, whatever is wrong with one before it.
-            Ok(programs) => programs.iter().fold(true, |sound, source| {
-                check(source, weights.as_ref(), &assumptions, args, output) && sound
-            }),
-            Err(error) => {
-                findings::source_error(path, error, output);
-                false
+        let mut sound = true;
+        match Opened::read(path) {
+            Ok(opened) => {
+                if let Err(what) = opened.check() {
+                    let failure = Failure::new(format!("{}: the pipeline {what}", path.display()));
+                    findings::failure(path, &failure, output);
+                    sound = false;
+                }
+                // Every program is checked, whatever is wrong with one before it.
+                for program in opened.programs() {
+                    sound &= match program {
+                        Ok(source) => check(&source, weights.as_ref(), &assumptions, args, output),
+                        Err(error) => not_read(path, error, output),
+                    };
+                }
             }
-        };
+            Err(error) => sound = not_read(path, error, output),
+        }
         failed += usize::from(!sound);
     }
     match (failed, args.files.len()) {
@@ -75,6 +83,12 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
         }
         (_, all) => Err(Failure::new(format!("{failed} of {} failed", count(all, "file")))),
     }
+}
+
+/// Says why a program is not read.
+fn not_read(path: &Path, error: SourceError, output: &Output) -> bool {
+    findings::source_error(path, error, output);
+    false
 }
 
 /// Whether a program, and its weights where they are asked for, are sound.

@@ -65,7 +65,7 @@ pub(crate) struct Args {
 enum RunError {
     /// A weight file that is not beside the program.
     #[error("{0}; `--weights DIR` says which directory `@model_path` stands for, if not the program's")]
-    MissingWeight(RuntimeError),
+    MissingWeight(String),
     /// An output or state that no array can be.
     #[error("`{name}` is {ty}, which no .npy file can hold")]
     NotAnArray {
@@ -131,7 +131,7 @@ fn run_program(args: &Args, source: &Source, runtime: &dyn Runtime, output: &Out
     let start = Instant::now();
     let prepared = runtime.prepare(&verified, &function.name, &types, &weights);
     let mut executable = prepared.map_err(|error| match args.weights {
-        None if is_missing_weight(&error) => RunError::MissingWeight(error).into(),
+        None if is_missing_weight(&error) => RunError::MissingWeight(error.to_string()).into(),
         _ => Failure::from(error),
     })?;
     output.detail(format_args!("prepared in {:?}", start.elapsed()));

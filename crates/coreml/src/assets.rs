@@ -53,12 +53,16 @@ impl Assets {
         program: &mut Program,
         from: &WeightDirectory,
     ) -> Result<(), ContainerError> {
-        let before = self.0.clone();
+        // Some file systems do not tell cases apart.
+        let before: HashMap<OsString, PathBuf> =
+            self.0.iter().map(|(place, source)| (folded(place), source.clone())).collect();
         let mut renamed: HashMap<PathBuf, String> = HashMap::new();
         for (below, source) in Assets::as_named(program, from)?.0 {
-            let place = match below.starts_with(WEIGHTS) {
-                true => below.clone(),
-                false => Path::new(WEIGHTS).join(below.file_name().unwrap_or_default()),
+            // That of the same name, where weights had one below a directory for them.
+            let mut parts = below.iter().skip_while(|part| *part != WEIGHTS).skip(1).peekable();
+            let place = match parts.peek() {
+                Some(_) => Path::new(WEIGHTS).join(parts.collect::<PathBuf>()),
+                None => Path::new(WEIGHTS).join(below.file_name().unwrap_or_default()),
             };
             let place = apart(place, &source, &before)?;
             if place != below {
@@ -68,7 +72,7 @@ impl Assets {
             }
             match self.0.entry(place.clone()) {
                 Entry::Vacant(entry) => drop(entry.insert(source)),
-                Entry::Occupied(entry) if before.contains_key(&place) || *entry.get() == source => {}
+                Entry::Occupied(entry) if before.contains_key(&folded(&place)) || *entry.get() == source => {}
                 Entry::Occupied(entry) => {
                     let first = entry.get().clone();
                     return Err(ContainerError::SameWeights { first, second: source, place });
@@ -110,11 +114,16 @@ impl Assets {
     }
 }
 
+/// A path as file systems have it that do not tell cases apart.
+fn folded(path: &Path) -> OsString {
+    path.as_os_str().to_ascii_lowercase()
+}
+
 /// A file's place among those that others have: that of the same weights, or one that nobody has.
 fn apart(
     place: PathBuf,
     source: &Path,
-    before: &BTreeMap<PathBuf, PathBuf>,
+    before: &HashMap<OsString, PathBuf>,
 ) -> Result<PathBuf, ContainerError> {
     let name = place.file_name().unwrap_or_default().to_owned();
     let numbered = (1..).map(|number: u64| {
@@ -123,7 +132,7 @@ fn apart(
         place.with_file_name(name_of)
     });
     for place in iter::once(place.clone()).chain(numbered) {
-        let Some(taken) = before.get(&place) else { return Ok(place) };
+        let Some(taken) = before.get(&folded(&place)) else { return Ok(place) };
         let same = same_contents(taken, source);
         if same.map_err(|error| ContainerError::Read { path: source.to_owned(), source: error })? {
             return Ok(place);
@@ -137,19 +146,22 @@ fn literals_mut(program: &mut Program) -> impl Iterator<Item = &mut LiteralValue
     ops.flat_map(Op::literals_mut).map(|literal| &mut literal.value)
 }
 
-/// Puts the weights of a program into it.
+/// Puts the weights of a program into it, and adds their bytes to those that are already in the message.
 ///
 /// # Errors
 ///
 /// When a blob cannot be read, or they are more than one message can hold.
-pub(crate) fn inline(program: &mut Program, from: &WeightDirectory) -> Result<(), ContainerError> {
-    let mut bytes = 0u64;
+pub(crate) fn inline(
+    program: &mut Program,
+    from: &WeightDirectory,
+    bytes: &mut u64,
+) -> Result<(), ContainerError> {
     let ops = program.functions.iter_mut().flat_map(|function| &mut function.ops);
     for literal in ops.flat_map(Op::literals_mut) {
         let (LiteralValue::Blob(blob), Some(ty)) = (&literal.value, literal.ty.as_tensor()) else { continue };
         let bits = ty.shape.elements().and_then(|count| count.checked_mul(u64::from(ty.dtype.bits())));
-        bytes = bytes.saturating_add(bits.unwrap_or(u64::MAX) / 8);
-        if bytes > MAX_MODEL_BYTES {
+        *bytes = bytes.saturating_add(bits.unwrap_or(u64::MAX) / 8);
+        if *bytes > MAX_MODEL_BYTES {
             return Err(ContainerError::LargeMessage);
         }
         let tensor = from.load(blob, &ty);

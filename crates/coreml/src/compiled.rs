@@ -21,7 +21,7 @@ mod metadata;
 mod pipeline;
 
 pub use data::{CompiledData, PipelineData, read_names};
-pub use pipeline::{is_pipeline, read_pipeline};
+pub use pipeline::{is_pipeline, pipeline_files, read_pipeline};
 
 /// The file with the program.
 pub const PROGRAM: &str = "model.mil";

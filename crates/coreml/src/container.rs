@@ -280,11 +280,12 @@ pub fn write(
         Container::Package => package::write(model, weights, out).map(|()| Vec::new()),
         Container::Compiled => compiled::write(model, weights, out),
         Container::Model => {
+            let mut bytes = 0;
             for (program, description) in model.programs_mut() {
                 flexible::remove(program, description);
                 let read = Assets::as_named(program, weights)?;
                 refuse_within(out, read.iter().map(|(_, source)| source))?;
-                assets::inline(program, weights)?;
+                assets::inline(program, weights, &mut bytes)?;
             }
             let message = message_of(&model, out)?;
             let written = write_atomically(out, |file| io::Write::write_all(file, &message));

@@ -3,6 +3,8 @@
 //! Only the program in a [`Model`] is taken apart. The description is kept to the byte, as are all fields that are
 //! not known here, in their order.
 
+use std::iter;
+
 use anemone_mil::program::Program;
 use prost::bytes::Buf;
 use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
@@ -55,7 +57,7 @@ pub enum ModelError {
     #[error(transparent)]
     Description(#[from] DescriptionError),
     /// A model of a pipeline.
-    #[error("its model `{name}`: {error}")]
+    #[error("its model `{}`: {error}", name.escape_debug())]
     Stage {
         /// The model's name.
         name: String,
@@ -166,32 +168,24 @@ impl Fields {
     /// Reads the fields. Messages that come in several parts are put together, as protocol buffers merge them.
     pub(crate) fn read(bytes: &[u8]) -> Result<Fields, ModelError> {
         let mut fields = Fields::default();
-        let mut rest = bytes;
-        while rest.has_remaining() {
-            let field = rest;
-            let (tag, wire_type) = decode_key(&mut rest)?;
-            match (tag, wire_type) {
+        for field in fields_of(bytes) {
+            let Field { tag, content, bytes } = field?;
+            match (tag, content) {
                 // An int32 has the bits of an int64, of which the upper half is cut off.
-                (SPECIFICATION_VERSION, WireType::Varint) => {
-                    fields.specification_version = decode_varint(&mut rest)? as i32;
+                (SPECIFICATION_VERSION, Content::Number(number)) => {
+                    fields.specification_version = number as i32;
                 }
-                (DESCRIPTION, WireType::LengthDelimited) => {
-                    fields.description.extend_from_slice(take_bytes(&mut rest)?);
-                }
-                (IS_UPDATABLE, WireType::Varint) => fields.is_updatable = decode_varint(&mut rest)? != 0,
-                (tag, WireType::LengthDelimited) if ModelKind::from_tag(tag).is_some() => {
-                    let payload = take_bytes(&mut rest)?;
+                (DESCRIPTION, Content::Bytes(content)) => fields.description.extend_from_slice(content),
+                (IS_UPDATABLE, Content::Number(number)) => fields.is_updatable = number != 0,
+                (tag, Content::Bytes(content)) if ModelKind::from_tag(tag).is_some() => {
                     let kind = ModelKind::from_tag(tag).unwrap_or(ModelKind::PROGRAM);
                     match &mut fields.kind {
-                        None => fields.kind = Some((kind, payload.to_vec())),
-                        Some((other, before)) if *other == kind => before.extend_from_slice(payload),
+                        None => fields.kind = Some((kind, content.to_vec())),
+                        Some((other, before)) if *other == kind => before.extend_from_slice(content),
                         Some((other, _)) => return Err(ModelError::Ambiguous(*other, kind)),
                     }
                 }
-                (tag, wire_type) => {
-                    skip_field(wire_type, tag, &mut rest, DecodeContext::default())?;
-                    fields.unknown.extend_from_slice(&field[..field.len() - rest.len()]);
-                }
+                _ => fields.unknown.extend_from_slice(bytes),
             }
         }
         Ok(fields)
@@ -205,13 +199,55 @@ impl Fields {
     }
 }
 
-/// The bytes of a field that says its length.
-fn take_bytes<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], ModelError> {
-    let length = decode_varint(rest)?;
-    let split = usize::try_from(length).ok().and_then(|length| rest.split_at_checked(length));
-    let (taken, after) = split.ok_or(ModelError::Incomplete("it ends in the midst of a message"))?;
-    *rest = after;
-    Ok(taken)
+/// A field of a message.
+pub(crate) struct Field<'a> {
+    pub(crate) tag: u32,
+    pub(crate) content: Content<'a>,
+    /// All of it.
+    pub(crate) bytes: &'a [u8],
+}
+
+/// What a field holds.
+pub(crate) enum Content<'a> {
+    Number(u64),
+    Bytes(&'a [u8]),
+    /// What no field has that is known here.
+    Other,
+}
+
+/// The fields of a message in their order; the last is an error where it is none.
+pub(crate) fn fields_of(bytes: &[u8]) -> impl Iterator<Item = Result<Field<'_>, ModelError>> {
+    let mut rest = bytes;
+    iter::from_fn(move || {
+        if !rest.has_remaining() {
+            return None;
+        }
+        let field = next_field(&mut rest);
+        if field.is_err() {
+            rest = &[];
+        }
+        Some(field)
+    })
+}
+
+fn next_field<'a>(rest: &mut &'a [u8]) -> Result<Field<'a>, ModelError> {
+    let field = *rest;
+    let (tag, wire_type) = decode_key(rest)?;
+    let content = match wire_type {
+        WireType::Varint => Content::Number(decode_varint(rest)?),
+        WireType::LengthDelimited => {
+            let length = decode_varint(rest)?;
+            let split = usize::try_from(length).ok().and_then(|length| rest.split_at_checked(length));
+            let (taken, after) = split.ok_or(ModelError::Incomplete("it ends in the midst of a message"))?;
+            *rest = after;
+            Content::Bytes(taken)
+        }
+        _ => {
+            skip_field(wire_type, tag, rest, DecodeContext::default())?;
+            Content::Other
+        }
+    };
+    Ok(Field { tag, content, bytes: &field[..field.len() - rest.len()] })
 }
 
 fn put_varint(tag: u32, value: u64, bytes: &mut Vec<u8>) {

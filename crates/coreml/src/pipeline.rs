@@ -1,10 +1,12 @@
 //! Pipelines: models that run one after the other, each on what those before it give.
 
-use anemone_mil::program::Program;
-use prost::Message;
+use std::borrow::Cow;
 
 use crate::description::{Description, ModelDescription};
-use crate::model::{Fields, Model, ModelError, ModelKind, put_bytes, without_kind};
+use crate::model::{
+    Content, Field, Fields, Model, ModelError, ModelKind, fields_of, put_bytes, without_kind,
+};
+use anemone_mil::program::Program;
 
 /// A pipeline.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,16 +21,18 @@ pub struct Pipeline {
     pub is_updatable: bool,
     /// The models in order.
     pub models: Vec<Stage>,
-    /// Whether its message names the models.
-    pub is_named: bool,
+    /// The names of the models, as the message has them: for all, or for none.
+    pub names: Vec<String>,
     /// Fields that are not known here, as they were read.
     pub unknown: Vec<u8>,
+    /// The same of the pipeline's own message, and of the one around it where the kind has one.
+    pub unknown_within: [Vec<u8>; 2],
 }
 
 /// A model of a pipeline.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Stage {
-    /// Its name; `model0`, `model1`, … where the pipeline gives none.
+    /// What it is called here: by its name, or `model0`, `model1`, … where the pipeline gives none.
     pub name: String,
     /// The model, or what is no program.
     pub model: Result<Model, Other>,
@@ -53,21 +57,13 @@ impl Other {
     }
 }
 
-/// The message; its models stay bytes.
-#[derive(Clone, PartialEq, Message)]
-struct Models {
-    #[prost(bytes = "vec", repeated, tag = "1")]
-    models: Vec<Vec<u8>>,
-    #[prost(string, repeated, tag = "2")]
-    names: Vec<String>,
-}
-
+/// More models than any pipeline has: a message says there is one in two bytes.
+const MOST_MODELS: usize = 1 << 12;
+/// The fields of a pipeline's message.
+const MODELS: u32 = 1;
+const NAMES: u32 = 2;
 /// The field with the pipeline, where the model is one that ends in a classifier or regressor.
-#[derive(Clone, PartialEq, Message)]
-struct Wrapped {
-    #[prost(message, optional, tag = "1")]
-    pipeline: Option<Models>,
-}
+const WITHIN: u32 = 1;
 
 /// The name of a model that the pipeline gives none.
 pub(crate) fn unnamed(position: usize) -> String {
@@ -89,14 +85,41 @@ impl Pipeline {
 
     /// The pipeline of a message's fields, and the message of its kind.
     fn of_fields(fields: Fields, kind: ModelKind, payload: &[u8]) -> Result<Pipeline, ModelError> {
-        let Models { models, names } = match kind {
-            ModelKind::PIPELINE => Models::decode(payload)?,
-            _ => Wrapped::decode(payload)?.pipeline.unwrap_or_default(),
-        };
-        let is_named = !names.is_empty();
-        let mut names = names.into_iter();
+        if fields.specification_version == 0 {
+            return Err(ModelError::Incomplete("it has no version of the specification"));
+        }
+        let mut unknown_within = [Vec::new(), Vec::new()];
+        let mut message = Cow::Borrowed(payload);
+        if kind != ModelKind::PIPELINE {
+            let mut within = Vec::new();
+            for field in fields_of(payload) {
+                match field? {
+                    Field { tag: WITHIN, content: Content::Bytes(content), .. } => {
+                        within.extend_from_slice(content)
+                    }
+                    other => unknown_within[1].extend_from_slice(other.bytes),
+                }
+            }
+            message = Cow::Owned(within);
+        }
+        let (mut models, mut names) = (Vec::new(), Vec::new());
+        for field in fields_of(&message) {
+            match field? {
+                Field { tag: MODELS, content: Content::Bytes(content), .. } => models.push(content.to_vec()),
+                Field { tag: NAMES, content: Content::Bytes(content), .. } => {
+                    let name = str::from_utf8(content);
+                    let name =
+                        name.map_err(|_| ModelError::Incomplete("the name of a model is not UTF-8"))?;
+                    names.push(name.to_string());
+                }
+                other => unknown_within[0].extend_from_slice(other.bytes),
+            }
+            if models.len().max(names.len()) > MOST_MODELS {
+                return Err(ModelError::Incomplete("it is a pipeline of too many models"));
+            }
+        }
         let stage = |(position, message): (usize, Vec<u8>)| Stage {
-            name: names.next().unwrap_or_else(|| unnamed(position)),
+            name: names.get(position).cloned().unwrap_or_else(|| unnamed(position)),
             model: Model::from_bytes(&message).map_err(|error| Other { error, message: Some(message) }),
         };
         Ok(Pipeline {
@@ -105,8 +128,9 @@ impl Pipeline {
             description: Description::from_bytes(fields.description)?,
             is_updatable: fields.is_updatable,
             models: models.into_iter().enumerate().map(stage).collect(),
-            is_named,
+            names,
             unknown: fields.unknown,
+            unknown_within,
         })
     }
 
@@ -121,16 +145,20 @@ impl Pipeline {
             Ok(model) => model.to_bytes(),
             Err(other) => other.to_bytes(),
         };
-        let models = self.models.iter().map(|stage| {
+        let mut pipeline = Vec::new();
+        for stage in &self.models {
             let failed = |error| ModelError::Stage { name: stage.name.clone(), error: Box::new(error) };
-            message(stage).map_err(failed)
-        });
-        let names = self.models.iter().filter(|_| self.is_named).map(|stage| stage.name.clone());
-        let pipeline = Models { models: models.collect::<Result<_, _>>()?, names: names.collect() };
-        let payload = match self.kind {
-            ModelKind::PIPELINE => pipeline.encode_to_vec(),
-            _ => Wrapped { pipeline: Some(pipeline) }.encode_to_vec(),
-        };
+            put_bytes(MODELS, &message(stage).map_err(failed)?, &mut pipeline);
+        }
+        self.names.iter().for_each(|name| put_bytes(NAMES, name.as_bytes(), &mut pipeline));
+        pipeline.extend_from_slice(&self.unknown_within[0]);
+        let mut payload = pipeline;
+        if self.kind != ModelKind::PIPELINE {
+            let mut around = Vec::new();
+            put_bytes(WITHIN, &payload, &mut around);
+            around.extend_from_slice(&self.unknown_within[1]);
+            payload = around;
+        }
         let mut bytes =
             without_kind(self.specification_version, &self.description, self.is_updatable, &self.unknown);
         put_bytes(self.kind.tag(), &payload, &mut bytes);

@@ -23,8 +23,8 @@ fn data() -> &'static Path {
 /// The packages with a program that coremltools made.
 fn packages() -> Vec<PathBuf> {
     let entries = fs::read_dir(data()).unwrap().map(|entry| entry.unwrap().path());
-    let is_program = |path: &PathBuf| package::is_package(path) && !path.ends_with("pipeline.mlpackage");
-    entries.filter(is_program).collect()
+    let is_pipeline = |path: &PathBuf| path.to_string_lossy().ends_with("pipeline.mlpackage");
+    entries.filter(|path| package::is_package(path) && !is_pipeline(path)).collect()
 }
 
 fn example(name: &str) -> PathBuf {

@@ -53,10 +53,7 @@ fn weights(program: &Program, directory: &Path) -> Vec<Vec<f64>> {
 fn assert_same(read: &Pipeline, original: &Pipeline) {
     assert_eq!(read.specification_version, original.specification_version);
     assert_eq!(read.description.as_bytes(), original.description.as_bytes());
-    assert_eq!(
-        (read.kind, read.is_named, &read.unknown),
-        (original.kind, original.is_named, &original.unknown)
-    );
+    assert_eq!((read.kind, &read.names, &read.unknown), (original.kind, &original.names, &original.unknown));
     for (stage, other) in read.models.iter().zip(&original.models) {
         assert_eq!(stage.name, other.name);
     }
@@ -235,7 +232,7 @@ fn models_that_are_no_programs_pass_through_where_they_can() {
     let one = original.models[0].model.as_ref().unwrap().to_bytes().unwrap();
     let bytes = pipeline_of(&[&one, &network]);
     let read = Pipeline::from_bytes(&bytes).unwrap();
-    assert!(!read.is_named);
+    assert!(read.names.is_empty());
     assert_eq!(read.models[1].name, "model1");
     let place = TempDir::new().unwrap();
     let (nowhere, out) = (WeightDirectory::new(place.path()), place.path().join("a.mlpackage"));
@@ -251,9 +248,55 @@ fn models_that_are_no_programs_pass_through_where_they_can() {
     let nested = Pipeline::from_bytes(&pipeline_of(&[&one, &bytes])).unwrap();
     let error = package::write(nested, &nowhere, &place.path().join("b.mlpackage")).unwrap_err().to_string();
     assert!(error.contains("its model `model1`: it is a pipeline of models"), "{error}");
+    let many = pipeline_of(&[]).len() + 2 * 5000;
+    let mut bytes =
+        vec![0x08, 0x07, 0x12, 0x00, 0xd2, 0x0c, (2 * 5000 & 0x7f) as u8 | 0x80, (2 * 5000 >> 7) as u8];
+    bytes.extend([0x0a, 0x00].repeat(5000));
+    assert_eq!(bytes.len(), many);
+    assert!(Pipeline::from_bytes(&bytes).unwrap_err().to_string().contains("too many models"));
     let mut damaged = one.clone();
     damaged.truncate(one.len() - 1);
     let read = Pipeline::from_bytes(&pipeline_of(&[&damaged])).unwrap();
     assert!(read.models[0].model.is_err());
     assert!(matches!(read.to_bytes(), Err(ModelError::Stage { .. })));
+}
+
+/// What is not known of a pipeline passes through with it; what a compiled one has no place for is said or refused.
+#[test]
+fn nothing_of_a_pipeline_is_lost_in_silence() {
+    let (original, _) = of_package(&data().join("pipeline.mlpackage"));
+    let one = original.models[0].model.as_ref().unwrap().to_bytes().unwrap();
+    let place = TempDir::new().unwrap();
+    let nowhere = WeightDirectory::new(place.path());
+    // A name more than there are models, a field that is not known, and the same around it for a classifier.
+    let within = [field(1, &one), field(2, b"x"), field(2, b"y"), field(9, b"within")].concat();
+    let around = [field(1, &within), field(8, b"around")].concat();
+    for (kind, payload) in [([0xd2, 0x0c], within), ([0xc2, 0x0c], around)] {
+        let length = [(payload.len() & 0x7f) as u8 | 0x80, (payload.len() >> 7) as u8];
+        let bytes = [&[0x08, 0x07, 0x12, 0x00][..], &kind, &length, &payload].concat();
+        let read = Pipeline::from_bytes(&bytes).unwrap();
+        assert_eq!((read.names.len(), read.models[0].name.as_str()), (2, "x"));
+        let out = place.path().join("a.mlmodel");
+        container::write(Container::Model, read.clone(), &nowhere, &out).unwrap();
+        let written = fs::read(&out).unwrap();
+        assert!(
+            [&b"within"[..], b"y"].iter().all(|text| written.windows(text.len()).any(|part| part == *text))
+        );
+        assert_eq!(pipeline(&out), read);
+        let compiled = compiled::write(read, &nowhere, &place.path().join("a.mlmodelc"));
+        match kind {
+            [0xd2, _] => assert_eq!(compiled.unwrap(), ["fields of the model that are not known here"]),
+            _ => assert!(
+                compiled.unwrap_err().to_string().contains("a pipeline of models that ends in a classifier")
+            ),
+        }
+    }
+    let versioned = Pipeline { specification_version: 300, ..original.clone() };
+    let error = compiled::write(versioned, &nowhere, &place.path().join("b.mlmodelc")).unwrap_err();
+    assert!(error.to_string().contains("no place in a compiled pipeline"));
+    let empty = Pipeline { models: Vec::new(), names: Vec::new(), ..original };
+    let out = place.path().join("c.mlmodelc");
+    compiled::write(empty, &nowhere, &out).unwrap();
+    assert!(compiled::is_pipeline(&out));
+    assert_eq!(compiled::read_pipeline(&out).unwrap().models, []);
 }

@@ -3,7 +3,7 @@
 use anemone_mil::bind;
 use anemone_mil::ops::{Given, OpDef, OpError, Operand, Operands};
 use anemone_mil::program::Op;
-use anemone_mil::types::TensorType;
+use anemone_mil::types::{Shape, TensorType};
 
 use crate::constants::Constants;
 use crate::kernels::decoding::decoding;
@@ -23,7 +23,7 @@ pub(crate) fn choice_of(
         return Ok(constants.compressed(*result).map(|stored| decoding(stored.clone())));
     }
     let operands = bind::operands(op, row, constants)?;
-    let known = |ty: &TensorType| ty.shape.to_known().is_some() && can_be_planned(ty.dtype);
+    let known = |ty: &TensorType| is_addressable(&ty.shape) && can_be_planned(ty.dtype);
     let mut results = Vec::with_capacity(op.results.len());
     for &result in &op.results {
         match specialized.ty(result) {
@@ -39,13 +39,15 @@ pub(crate) fn choice_of(
     kernels::choose(row, &operands, &results, threads)
 }
 
-/// Whether all operands have known dimensions, of which no product overflows, though others be 0.
+/// Whether the dimensions are known, and no product of them overflows, though others be 0.
+fn is_addressable(shape: &Shape) -> bool {
+    let dims = shape.to_known();
+    dims.is_some_and(|dims| dims.iter().try_fold(8usize, |all, &d| all.checked_mul(d.max(1))).is_some())
+}
+
+/// Whether all operands have such dimensions.
 fn operands_known(operands: &Operands<'_>) -> bool {
-    let known = |operand: &Operand| {
-        let dims = operand.shape().to_known();
-        let product = dims.and_then(|dims| dims.iter().try_fold(8usize, |all, &d| all.checked_mul(d.max(1))));
-        product.is_some() && !operand.is_state
-    };
+    let known = |operand: &Operand| is_addressable(operand.shape()) && !operand.is_state;
     operands.0.iter().all(|(_, given)| match given {
         Given::One(operand) => known(operand),
         Given::Tuple(operands) => operands.iter().all(known),

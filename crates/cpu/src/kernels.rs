@@ -224,7 +224,7 @@ fn placed(
     match row.name {
         "pad" => pad::pad(row, operands),
         name if name.starts_with("upsample") || name.starts_with("resize") => {
-            resample::resampling(row, operands, threads)
+            resample::resampling(row, operands, results, threads)
         }
         _ => movement::moved(row, operands),
     }

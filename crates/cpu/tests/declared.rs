@@ -9,7 +9,9 @@ use std::sync::Arc;
 use anemone_mil::runtime::Runtime;
 use anemone_mil::tensor::Tensor;
 use anemone_mil::text;
+use anemone_mil::types::DType;
 use anemone_mil::verify::verify;
+use anemone_mil::weights::WeightMap;
 use common::{cpu, prepare, reference};
 
 /// A statement that binds `y`, of the type that it is declared to have, from `x` and what decides the shape, `n`.
@@ -161,5 +163,31 @@ fn scalars_that_decide_lengths() {
                 }
             }
         }
+    }
+}
+
+/// Shapes that no memory holds are refused while preparing, by an error: nothing is asked of memory for them before.
+#[test]
+fn shapes_beyond_memory_are_refused() {
+    let (rows, wide) = ("[70368744177664, 1]", "[70368744177664, 2]");
+    for (ty, statement) in [
+        (wide, "resize(x = b, shape = tensor<int32, [1]>([2]), resized_dims = uint32(1))"),
+        (rows, "reverse(x = b, axes = tensor<int32, [1]>([0]))"),
+        (wide, "pad(x = b, pad = tensor<int32, [2]>([0, 1]))"),
+        (wide, "tile(x = b, reps = tensor<int32, [2]>([1, 2]))"),
+    ] {
+        let source = format!(
+            "program(1.3)\n{{\n    func main<ios17>(tensor<fp16, [1, 1]> x) {{
+                tensor<fp16, [1048576, 1]> a = tile(x = x, reps = tensor<int32, [2]>([1048576, 1]));
+                tensor<fp16, {rows}> b = tile(x = a, reps = tensor<int32, [2]>([67108864, 1]));
+                tensor<fp16, {ty}> c = {statement};
+                tensor<fp16, [1, 1]> y = slice_by_size(x = c, begin = tensor<int32, [2]>([0, 0]), size = tensor<int32, [2]>([1, 1]));
+            }} -> (y);\n}}\n"
+        );
+        let program = Arc::new(verify(text::parse(&source).unwrap().program).unwrap());
+        let x = [Tensor::zeros(DType::Fp16, &[1, 1]).unwrap().ty()];
+        let prepared = cpu(2).prepare(&program, "main", &x, &WeightMap::default());
+        let error = prepared.err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(error.contains("memory"), "{statement}: {error}");
     }
 }

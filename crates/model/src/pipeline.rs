@@ -1,16 +1,20 @@
 //! What is at a path: a program, or a pipeline of several.
 
+use std::collections::HashMap;
+use std::mem;
 use std::path::{Path, PathBuf};
 
 use anemone_coreml::compiled;
 use anemone_coreml::container::{self, Container};
+use anemone_coreml::description::{Feature, FeatureKind};
 use anemone_coreml::package;
 use anemone_coreml::pipeline::{AnyModel, Pipeline, Stage};
 use anemone_mil::program::Program;
 use anemone_mil::weights::WeightDirectory;
 
-use crate::source::{Source, SourceError, WeightsError, directory_of, weights};
-use crate::text::printable;
+use crate::predictor::inputs::default;
+use crate::predictor::stage::chosen;
+use crate::source::{Source, SourceError, WeightsError, directory_of, list, weights};
 
 /// What is at a path.
 #[derive(Debug)]
@@ -53,7 +57,7 @@ impl Opened {
             }
             Some(Container::Compiled) if compiled::is_pipeline(path) => {
                 let pipeline = compiled::read_pipeline(path)?;
-                let files = vec![path.join(compiled::DATA)];
+                let files = compiled::pipeline_files(path, pipeline.models.len());
                 let (path, model_path) = (path.to_owned(), path.to_owned());
                 return Ok(Opened::Pipeline(PipelineSource { path, pipeline, files, model_path }));
             }
@@ -97,15 +101,23 @@ impl Opened {
         }
     }
 
-    /// The program, or those of a pipeline's models.
+    /// The program, or those of a pipeline's models; an error for each that is none.
+    pub fn programs(self) -> Vec<Result<Source, SourceError>> {
+        match self {
+            Opened::Program(source) => vec![Ok(*source)],
+            Opened::Pipeline(pipeline) => pipeline.stages().collect(),
+        }
+    }
+
+    /// Checks that what is there fits together, as [`PipelineSource::check`] does; in words otherwise.
     ///
     /// # Errors
     ///
-    /// When a pipeline's model is no program.
-    pub fn programs(self) -> Result<Vec<Source>, SourceError> {
+    /// When it does not.
+    pub fn check(&self) -> Result<(), String> {
         match self {
-            Opened::Program(source) => Ok(vec![*source]),
-            Opened::Pipeline(pipeline) => pipeline.stages(),
+            Opened::Program(_) => Ok(()),
+            Opened::Pipeline(pipeline) => pipeline.check(),
         }
     }
 
@@ -142,9 +154,12 @@ impl PipelineSource {
     ///
     /// # Errors
     ///
-    /// When there is none, or it is no program.
+    /// When there is none, there are several, or it is no program.
     pub fn stage(self, name: &str) -> Result<Source, SourceError> {
         let models = self.names();
+        if models.iter().filter(|model| *model == name).count() > 1 {
+            return Err(SourceError::SeveralModels { path: self.path, name: name.to_string() });
+        }
         let PipelineSource { path, pipeline, files, model_path } = self;
         match pipeline.models.into_iter().find(|stage| stage.name == name) {
             Some(stage) => source(&path, stage, files, model_path),
@@ -152,15 +167,92 @@ impl PipelineSource {
         }
     }
 
-    /// What each model is, in order.
+    /// What each model is, in order; an error for each that is no program.
+    pub fn stages(self) -> impl Iterator<Item = Result<Source, SourceError>> {
+        let PipelineSource { path, pipeline, files, model_path } = self;
+        let stages = pipeline.models.into_iter();
+        stages.map(move |stage| source(&path, stage, files.clone(), model_path.clone()))
+    }
+
+    /// Checks by the descriptions that each model finds what it takes, among the pipeline's inputs and what models before it
+    /// give, and that the pipeline's outputs are given as they are described; in words otherwise. A model that is no
+    /// program is taken for one that fits.
     ///
     /// # Errors
     ///
-    /// When one is no program.
-    pub fn stages(&self) -> Result<Vec<Source>, SourceError> {
-        let stages = self.pipeline.models.iter().cloned();
-        stages.map(|stage| source(&self.path, stage, self.files.clone(), self.model_path.clone())).collect()
+    /// When they do not fit together.
+    pub fn check(&self) -> Result<(), String> {
+        let whole = &self.pipeline.description.model().main;
+        let mut known: HashMap<&str, &Feature> =
+            whole.inputs.iter().map(|feature| (feature.name.as_str(), feature)).collect();
+        let is_all_known = self.pipeline.models.iter().all(|stage| stage.model.is_ok());
+        for (stage, model) in
+            self.pipeline.models.iter().filter_map(|stage| Some((stage, stage.model.as_ref().ok()?)))
+        {
+            let description = model.description.model();
+            let function = chosen(description, None).ok();
+            let Some(signature) = function.and_then(|name| description.function(&name)) else { continue };
+            let name = list(std::slice::from_ref(&stage.name));
+            for feature in &signature.inputs {
+                let input = list(std::slice::from_ref(&feature.name));
+                match known.get(feature.name.as_str()) {
+                    Some(given) if !feeds(given, feature) => {
+                        return Err(format!(
+                            "gives its model {name} as the input {input} what is {}, where {} is expected",
+                            described(given),
+                            described(feature)
+                        ));
+                    }
+                    None if is_all_known && default(feature).is_none() => {
+                        return Err(format!(
+                            "has the model {name}, whose input {input} is neither the pipeline's nor given by a model before it"
+                        ));
+                    }
+                    _ => {}
+                }
+            }
+            known.extend(signature.outputs.iter().map(|feature| (feature.name.as_str(), feature)));
+        }
+        for feature in &whole.outputs {
+            let output = list(std::slice::from_ref(&feature.name));
+            match known.get(feature.name.as_str()) {
+                Some(given) if !is_like(given, feature) => {
+                    return Err(format!(
+                        "has the output {output}, described as {}, which is {}",
+                        described(feature),
+                        described(given)
+                    ));
+                }
+                None if is_all_known => return Err(format!("has the output {output}, which no model gives")),
+                _ => {}
+            }
+        }
+        Ok(())
     }
+}
+
+/// Whether what is described so can be given where that is expected; numbers are converted.
+fn feeds(given: &Feature, expected: &Feature) -> bool {
+    match (&given.kind, &expected.kind) {
+        (Some(given), Some(expected)) => mem::discriminant(given) == mem::discriminant(expected),
+        _ => true,
+    }
+}
+
+/// Whether what is described so is what it is said to be, but for shapes.
+fn is_like(given: &Feature, said: &Feature) -> bool {
+    match (&given.kind, &said.kind) {
+        (Some(FeatureKind::Array(given)), Some(FeatureKind::Array(said))) => given.elements == said.elements,
+        (Some(FeatureKind::Image(given)), Some(FeatureKind::Image(said))) => {
+            given.color_space == said.color_space
+        }
+        (Some(given), Some(said)) => mem::discriminant(given) == mem::discriminant(said),
+        (given, said) => given.is_none() && said.is_none(),
+    }
+}
+
+fn described(feature: &Feature) -> String {
+    feature.kind.as_ref().map_or_else(|| "not described".to_string(), ToString::to_string)
 }
 
 /// A model of the pipeline at `path`, in messages `path/NAME`.
@@ -174,7 +266,7 @@ fn source(
         Ok(model) => {
             // Not joined: the name is no path, and may look like one from the root.
             let mut named = path.as_os_str().to_owned();
-            named.push(format!("/{}", printable(&name)));
+            named.push(format!("/{}", name.escape_debug()));
             Ok(Source::of_model(Path::new(&named), model, files, model_path))
         }
         Err(other) => Err(SourceError::Model { path: path.to_owned(), name, error: other.error }),

@@ -12,9 +12,9 @@ use crate::image::Image;
 use crate::pipeline::Opened;
 
 mod error;
-mod inputs;
+pub(crate) mod inputs;
 mod pipeline;
-mod stage;
+pub(crate) mod stage;
 mod states;
 
 pub use error::{OpenError, PredictError};
@@ -73,7 +73,7 @@ impl Predictor {
     ) -> Result<Predictor, OpenError> {
         let model = match opened.into() {
             Opened::Program(source) => Predicting::One(Box::new(Stage::new(*source, function, weights)?)),
-            Opened::Pipeline(pipeline) => Predicting::Pipeline(Chain::new(&pipeline, function, weights)?),
+            Opened::Pipeline(pipeline) => Predicting::Pipeline(Chain::new(pipeline, function, weights)?),
         };
         Ok(Predictor { runtime, model })
     }

@@ -74,7 +74,7 @@ pub enum SourceError {
         models: Vec<String>,
     },
     /// A name that none of a pipeline's models has.
-    #[error("{} has no model `{name}`; its models are {}", path.display(), list(models))]
+    #[error("{} has no model {}; its models are {}", path.display(), list(std::slice::from_ref(name)), list(models))]
     NoModel {
         /// The model.
         path: PathBuf,
@@ -83,8 +83,16 @@ pub enum SourceError {
         /// The names of its models.
         models: Vec<String>,
     },
+    /// A name that several of a pipeline's models have.
+    #[error("{} has several models {}, which only the order tells apart", path.display(), list(std::slice::from_ref(name)))]
+    SeveralModels {
+        /// The model.
+        path: PathBuf,
+        /// The name asked for.
+        name: String,
+    },
     /// One of a pipeline's models.
-    #[error("the model `{name}` of {}: {error}", path.display())]
+    #[error("the model {} of {}: {error}", list(std::slice::from_ref(name)), path.display())]
     Model {
         /// The pipeline.
         path: PathBuf,
@@ -310,9 +318,9 @@ pub(crate) fn directory_of(path: &Path) -> PathBuf {
     path.parent().unwrap_or(Path::new("")).to_owned()
 }
 
-/// Names in quotes, or `none`.
+/// Names in quotes, or `none`. Whatever is in a name, it stays on its line.
 pub fn list(names: &[String]) -> String {
-    let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+    let quoted: Vec<String> = names.iter().map(|name| format!("`{}`", name.escape_debug())).collect();
     if quoted.is_empty() { "none".to_string() } else { quoted.join(", ") }
 }
 

@@ -50,10 +50,10 @@ pub fn read_text(path: &Path, max_bytes: u64) -> Result<String, TextError> {
     })
 }
 
-/// Text for a terminal, which is not to take orders from a model.
+/// Text for a terminal, which is not to take orders from a model; its lines stay lines.
 pub fn printable(text: &str) -> String {
-    let shown = |c: char| if c.is_control() && c != '\n' { char::REPLACEMENT_CHARACTER } else { c };
-    text.chars().map(shown).collect()
+    let is_order = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
+    text.chars().map(|c| if is_order(c) { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
 #[cfg(test)]
@@ -62,6 +62,6 @@ mod tests {
 
     #[test]
     fn what_is_printed_gives_no_orders() {
-        assert_eq!(printable("a\u{1b}[2J\n"), "a\u{fffd}[2J\n");
+        assert_eq!(printable("a\u{1b}[2J\n\tb"), "a\u{fffd}[2J\n\tb");
     }
 }

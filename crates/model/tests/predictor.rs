@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
+use anemone_coreml::description::{ArrayType, DefaultElement, FeatureKind};
 use anemone_mil::eval::Interpreter;
 use anemone_mil::tensor::Tensor;
 use anemone_model::classifier::Label;
@@ -38,6 +39,10 @@ fn model(name: &str) -> Predictor {
 
 fn array(name: &str, shape: &[usize], values: &[f32]) -> (String, Given) {
     (name.to_string(), Given::Array(Tensor::from_values(shape, values.to_vec()).unwrap()))
+}
+
+fn array_of(name: &str, shape: &[usize]) -> (String, Given) {
+    array(name, shape, &vec![1.0; shape.iter().product()])
 }
 
 fn outputs(model: &mut Predictor, given: Vec<(String, Given)>) -> Vec<(String, Output)> {
@@ -212,7 +217,7 @@ fn pipelines_pass_values_on_by_name() {
     let unknown = refused(&mut model, vec![a(), array("b", &[1, 4], &[0.0; 4])]);
     assert!(matches!(unknown, PredictError::Unknown { unknown, .. } if unknown == "`b`"));
     let shape = refused(&mut model, vec![array("a", &[1, 5], &[0.0; 5])]).to_string();
-    assert!(shape.starts_with("in the pipeline's model `model0`, the input `a` is fp32 [1, 4]"), "{shape}");
+    assert!(shape.starts_with("the input `a` is fp32 [1, 4]"), "{shape}");
 }
 
 #[test]
@@ -224,7 +229,17 @@ fn pipelines_whose_models_do_not_fit_are_refused() {
     let mut turned = pipeline("pipeline.mlpackage");
     turned.pipeline.models.reverse();
     let said = refused(turned);
-    assert!(said.contains("`model1`: nothing is given for the input `b`, neither by"), "{said}");
+    assert!(
+        said.contains("the model `model1`, whose input `b` is neither the pipeline's nor given"),
+        "{said}"
+    );
+    let mut other = pipeline("pipeline.mlpackage");
+    let mut description = other.pipeline.description.model().clone();
+    let Some(FeatureKind::Array(array)) = &mut description.main.outputs[0].kind else { panic!("no array") };
+    array.elements = ArrayType::Int32;
+    other.pipeline.description = description.into();
+    let said = refused(other);
+    assert!(said.contains("the output `c`, described as int32 [1, 4], which is fp32 [1, 4]"), "{said}");
     let mut short = pipeline("pipeline.mlpackage");
     short.pipeline.models.pop();
     assert!(refused(short).contains("has the output `c`, which no model gives"));
@@ -236,8 +251,54 @@ fn pipelines_whose_models_do_not_fit_are_refused() {
     for stage in &mut kept.pipeline.models {
         stage.model = Ok(state.clone());
     }
-    assert!(refused(kept).contains("two models that keep a state"));
+    kept.pipeline.description = state.description.clone();
+    let said = refused(kept);
+    assert!(said.contains("two models that keep a state"), "{said}");
     let named =
         Predictor::new(pipeline("pipeline.mlpackage"), Some("main"), None, Box::<Interpreter>::default());
     assert!(named.is_err_and(|error| error.to_string().contains("has no functions to choose from")));
+}
+
+/// What a pipeline says of an input counts, whatever its models say.
+#[test]
+fn pipelines_have_defaults_shapes_and_states_of_their_own() {
+    let mut source = pipeline("pipeline.mlpackage");
+    let mut description = source.pipeline.description.model().clone();
+    let input = &mut description.main.inputs[0];
+    input.optional = true;
+    let Some(FeatureKind::Array(taken)) = &mut input.kind else { panic!("no array") };
+    taken.default = Some(DefaultElement::Float(1.5));
+    source.pipeline.description = description.into();
+    let mut model = predicting(source).unwrap();
+    let expected = Output::Array(Tensor::from_values(&[1, 4], vec![1.5f32; 4]).unwrap());
+    assert_eq!(outputs(&mut model, vec![]), [("c".to_string(), expected)]);
+
+    let mut source = pipeline("pipeline.mlpackage");
+    let mut description = source.pipeline.description.model().clone();
+    let Some(FeatureKind::Array(taken)) = &mut description.main.inputs[0].kind else { panic!("no array") };
+    taken.shape = vec![2, 4];
+    source.pipeline.description = description.into();
+    let mut model = predicting(source).unwrap();
+    let shape = refused(&mut model, vec![array_of("a", &[1, 4])]);
+    assert!(matches!(shape, PredictError::Shape { .. }), "{shape}");
+
+    let Opened::Program(state) = Opened::read(&path("state.mlpackage")).unwrap() else {
+        panic!("a pipeline")
+    };
+    let state = state.into_model().unwrap();
+    let mut source = pipeline("pipeline.mlpackage");
+    source.pipeline.models.pop();
+    source.pipeline.description = state.description.clone();
+    source.pipeline.models[0].model = Ok(state);
+    let mut model = predicting(source).unwrap();
+    let mut states = model.states().unwrap();
+    for round in [1.0, 2.0] {
+        let x = vec![array("x", &[1, 4], &[1.0, 2.0, 3.0, 4.0])];
+        model.predict(x, Some(&mut states)).unwrap();
+        let kept = states.get("kept").unwrap().to_f64().unwrap();
+        assert_eq!(kept, [1.0, 2.0, 3.0, 4.0].map(|value| value * round));
+    }
+    assert!(matches!(refused(&mut model, vec![array_of("x", &[1, 4])]), PredictError::Stage { .. }));
+    assert!(model.predict(vec![array_of("x", &[4])], Some(&mut states)).is_err());
+    assert_eq!(states.get("kept").unwrap().to_f64().unwrap()[0], 2.0);
 }

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::fmt::Display;
 use std::io::{self, Write};
 
+use anemone_model::text::printable;
 use serde::Serialize;
 
 use super::Failure;
@@ -134,7 +135,7 @@ impl Output {
 
 /// Standard error that cannot be written to leaves nobody to tell.
 fn say(text: impl Display) {
-    let _ = writeln!(io::stderr().lock(), "{text}");
+    let _ = writeln!(io::stderr().lock(), "{}", printable(&text.to_string()));
 }
 
 /// Says, in whatever way results are printed, that they come about otherwise than was asked for.

@@ -57,11 +57,11 @@ pub(super) fn run(
     let read = || args.inputs.iter().map(|input| input.file.clone()).chain(sources.iter().cloned());
     refuse_overwriting(&files, read())?;
     let predicted = predictor.predict(given, Some(&mut states));
-    let outputs = predicted.map_err(|error| match error {
-        PredictError::Runtime(error) if args.weights.is_none() && is_missing_weight(&error) => {
-            RunError::MissingWeight(error).into()
+    let outputs = predicted.map_err(|error| match error.runtime() {
+        Some(cause) if args.weights.is_none() && is_missing_weight(cause) => {
+            RunError::MissingWeight(error.to_string()).into()
         }
-        other => Failure::from(other),
+        _ => Failure::from(error),
     })?;
     output.detail(format_args!("prepared and run in {:?}", start.elapsed()));
     refuse_overwriting(&files, predictor.opened_weights().into_iter().chain(read()))?;

@@ -209,6 +209,11 @@ fn pipelines_are_checked_and_run_as_a_whole() {
         let checked = anemone(["check", file]).ended(0).stdout;
         assert!(checked.contains(&format!("{file}/model1: ok, 1 function, 5 ops")), "{checked}");
     }
+    // Nothing that is read is written over.
+    let program = place.text("a.mlmodelc/model1/model.mil");
+    let before = fs::read(&program).unwrap();
+    anemone(["convert", &compiled, &program, "--model", "model0"]).failed(1, &["model1/model.mil"]);
+    assert_eq!(fs::read(&program).unwrap(), before);
     let input = format!("b={a}");
     anemone(["run", &package, "--input", &input, "--output", &place.text("out")])
         .failed(1, &["has no input `b`; its inputs are `a`"]);

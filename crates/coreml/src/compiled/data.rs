@@ -127,7 +127,7 @@ impl PipelineData {
     }
 
     /// The bytes of the file, for a pipeline of programs with these versions of the specification.
-    pub(super) fn to_bytes(specification_version: i32, description: &[u8], versions: &[i32]) -> Vec<u8> {
+    pub(super) fn to_bytes(specification_version: u8, description: &[u8], versions: &[i32]) -> Vec<u8> {
         let kind = ModelKind::PIPELINE.tag().to_le_bytes();
         let mut before = [0; BEFORE_NAME];
         before[12] = 1;
@@ -136,8 +136,7 @@ impl PipelineData {
             .map(|(position, version)| format!("generic.{}v{version}.0.0", unnamed(position)))
             .collect();
         name.push_str("generic");
-        let version = specification_version.to_le_bytes()[0];
-        let mut bytes = head(kind, 1u32.to_le_bytes(), before, &name, version, description);
+        let mut bytes = head(kind, 1u32.to_le_bytes(), before, &name, specification_version, description);
         bytes.extend_from_slice(&(versions.len() as u64).to_le_bytes());
         bytes.extend_from_slice(&kind);
         bytes.extend_from_slice(&[0; 4]);

@@ -1,6 +1,8 @@
 //! Compiled pipelines: a directory for each model, `model0`, `model1`, …, and beside them what the whole is.
 
-use std::path::Path;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
 
 use anemone_mil::program::{LiteralValue, Op, Program};
 use anemone_mil::weights::{MODEL_PATH, WeightDirectory};
@@ -22,9 +24,29 @@ const NAMES: &str = "modelNames/coremldata.bin";
 /// More than any names have, in bytes.
 const MAX_NAMES_BYTES: u64 = 1 << 24;
 
-/// Whether a compiled model is a pipeline.
+/// Whether a compiled model is a pipeline, by the kind that it says, which a link in it may say too; [`read_pipeline`]
+/// then refuses the link.
 pub fn is_pipeline(directory: &Path) -> bool {
-    !directory.join(PROGRAM).exists() && directory.join(DATA).is_file() && directory.join(unnamed(0)).is_dir()
+    kind_of(&directory.join(DATA)).is_some_and(ModelKind::is_pipeline)
+}
+
+/// The kind that a `coremldata.bin` begins with.
+fn kind_of(path: &Path) -> Option<ModelKind> {
+    let mut tag = [0; 4];
+    // Opening a pipe would wait for its writer.
+    let mut file = path.is_file().then(|| File::open(path).ok())??;
+    file.read_exact(&mut tag).ok()?;
+    ModelKind::from_tag(u32::from_le_bytes(tag))
+}
+
+/// The files that a compiled pipeline of so many models is read from, but for weights.
+pub fn pipeline_files(directory: &Path, models: usize) -> Vec<PathBuf> {
+    let mut files = vec![directory.join(DATA), directory.join(NAMES)];
+    for position in 0..models {
+        let below = directory.join(unnamed(position));
+        files.extend([below.join(PROGRAM), below.join(DATA)]);
+    }
+    files
 }
 
 /// Reads a compiled pipeline. The weights are left where they are: `@model_path` stands for the pipeline's directory,
@@ -52,8 +74,9 @@ pub fn read_pipeline(directory: &Path) -> Result<Pipeline, ContainerError> {
         description,
         is_updatable: false,
         models,
-        is_named: !names.is_empty(),
+        names,
         unknown: Vec::new(),
+        unknown_within: [Vec::new(), Vec::new()],
     })
 }
 
@@ -72,20 +95,13 @@ fn read_names(path: &Path) -> Result<Vec<String>, ContainerError> {
 fn read_stage(directory: &Path, position: usize) -> Result<Result<Model, Other>, ContainerError> {
     let below = directory.join(unnamed(position));
     refuse_link(&below)?;
-    if let Some(kind) = other_kind(&below)? {
+    if let Some(kind) = kind_of(&below.join(DATA)).filter(|kind| *kind != ModelKind::PROGRAM) {
         return Ok(Err(Other { error: ModelError::Kind(kind), message: None }));
     }
     let mut program = read_program(&below)?;
     rebase(&mut program, &unnamed(position));
     refuse_linked_weights(&program, directory)?;
     with_program(&below, program).map(Ok)
-}
-
-/// What a compiled model is that is no program.
-fn other_kind(directory: &Path) -> Result<Option<ModelKind>, ContainerError> {
-    let (_, bytes) = read_data(directory)?;
-    let tag = bytes.first_chunk().map(|tag| u32::from_le_bytes(*tag));
-    Ok(tag.and_then(ModelKind::from_tag).filter(|kind| *kind != ModelKind::PROGRAM))
 }
 
 /// Has a program whose `@model_path` is a directory of the pipeline refer to its weights from the pipeline's directory.
@@ -115,6 +131,10 @@ pub(super) fn write(
     if pipeline.kind != ModelKind::PIPELINE {
         return Err(not_written(ModelError::Kind(pipeline.kind)));
     }
+    let Ok(specification_version) = u8::try_from(pipeline.specification_version) else {
+        let error = "its version of the specification has no place in a compiled pipeline";
+        return Err(not_written(ModelError::Incomplete(error)));
+    };
     let mut compiled = Vec::new();
     let mut names = Vec::new();
     for Stage { name, model } in pipeline.models {
@@ -129,7 +149,7 @@ pub(super) fn write(
         metadata::pipeline_json(&pipeline.description, pipeline.specification_version, &models, out);
     let versions: Vec<i32> = models.iter().map(|model| model.specification_version).collect();
     let description = data::with_metadata(&pipeline.description);
-    let data = PipelineData::to_bytes(pipeline.specification_version, &description, &versions);
+    let data = PipelineData::to_bytes(specification_version, &description, &versions);
     let analytics = data::pipeline_analytics(models.len());
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     write_directory_to(out, |new| {
@@ -139,7 +159,7 @@ pub(super) fn write(
             compiled.write(&below, compiled.model.description.as_bytes().to_vec())?;
         }
         let mut files = vec![(ANALYTICS, analytics), (METADATA, metadata.into_bytes()), (DATA, data)];
-        if pipeline.is_named {
+        if !pipeline.names.is_empty() {
             files.push((NAMES, data::names(&names)));
         }
         for (place, bytes) in files {
@@ -149,10 +169,11 @@ pub(super) fn write(
         }
         Ok(())
     })?;
-    let mut left_out = not_kept(pipeline.is_updatable, &pipeline.unknown);
-    for Compiled { model, .. } in &compiled {
-        left_out.extend(not_kept(model.is_updatable, &model.unknown));
+    let unknown = [&pipeline.unknown[..], &pipeline.unknown_within.concat()].concat();
+    let mut left_out = not_kept(pipeline.is_updatable, &unknown);
+    for (Compiled { model, .. }, name) in compiled.iter().zip(&names) {
+        let of_model = not_kept(model.is_updatable, &model.unknown).into_iter();
+        left_out.extend(of_model.map(|what| format!("of the model `{}`, {what}", name.escape_debug())));
     }
-    left_out.dedup();
     Ok(left_out)
 }

@@ -19,8 +19,9 @@ use proto::{BindingKind, DataType, TensorValues, TypeKind};
 pub(crate) fn packages() -> Vec<PathBuf> {
     let directory = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/coreml"));
     let entries = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
-    let mut packages: Vec<PathBuf> =
-        entries.filter(|path| package::is_package(path) && !path.ends_with("pipeline.mlpackage")).collect();
+    let mut packages: Vec<PathBuf> = entries
+        .filter(|path| package::is_package(path) && !path.to_string_lossy().ends_with("pipeline.mlpackage"))
+        .collect();
     packages.sort();
     assert!(packages.len() >= 13, "{packages:?}");
     packages

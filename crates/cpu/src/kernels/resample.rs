@@ -7,24 +7,32 @@ use anemone_mil::ops::{
     OpDef, OpError, Operands, Resampled, Resize, ResizeBilinear, ResizeNearestNeighbor, Row, Taps,
     UpsampleBilinear, UpsampleNearestNeighbor,
 };
-use anemone_mil::types::DType;
+use anemone_mil::types::{DType, Dim, TensorType};
 use half::f16;
 use pulp::{Simd, WithSimd};
 
+use super::convolution::dimension;
 use super::{Around, Choice, Elements, Kernel, Surrounded};
 use crate::element::{Float, Round, is_float};
 use crate::gemm::line;
 use crate::memory::Sources;
 use crate::threads::Threads;
 
+/// The longest row or column of a result: what each element of it is made of is kept in memory.
+const MOST_ALONG: usize = 1 << 20;
 /// Results that a thread takes at a time, at least.
 const LEAST_RESULTS: usize = 1 << 12;
 
 pub(super) fn resampling(
     row: &OpDef,
     operands: &Operands<'_>,
+    results: &[TensorType],
     threads: &Threads,
 ) -> Result<Option<Choice>, OpError> {
+    let is_short = |dim: &Dim| dimension(dim).is_some_and(|length| length <= MOST_ALONG);
+    if !results.iter().all(|result| result.shape.0.iter().rev().take(2).all(is_short)) {
+        return Ok(None);
+    }
     let since = row.since;
     match row.name {
         "upsample_nearest_neighbor" => {

@@ -2,7 +2,7 @@
 
 use crate::eval::{Evaluation, Numbers, room};
 use crate::ops::convolution::{Volume, per_dimension, spatial_rank, steps, volume};
-use crate::ops::{Accuracy, FLOAT, OpError, Operand, rules};
+use crate::ops::{Accuracy, FLOAT, OpError, Operand, movement, rules};
 use crate::tensor::Tensor;
 use crate::types::{Dim, Shape, TensorType};
 
@@ -69,7 +69,7 @@ impl TransposedConvolution {
             dims.push(length);
             pads.push(pad);
         }
-        let result = TensorType { dtype: x.dtype(), shape: Shape(dims) };
+        let result = movement::result("strides", x.dtype(), dims)?.remove(0);
         Ok(TransposedConvolution { strides, dilations, pads, groups, result })
     }
 }
@@ -326,5 +326,8 @@ mod tests {
         assert!(asked(&[1, 2, 9]).contains("does not make 5 elements from 9"));
         let huge = [("strides", ints(&[i32::MAX])), ("dilations", ints(&[i32::MAX]))];
         assert!(refuse(&[1, 4, i64::MAX], weight, &huge).contains("too long"));
+        // No dimension is too long, and all of them together are.
+        let strides = [("strides", ints(&[i32::MAX; 3]))];
+        assert!(refuse(&[1, 1, 3, 3, 3], &[1, 1, 1, 1, 1], &strides).contains("too large"));
     }
 }

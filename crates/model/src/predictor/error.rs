@@ -45,7 +45,7 @@ pub enum OpenError {
     #[error("the pipeline {0}")]
     Pipeline(String),
     /// A pipeline's model.
-    #[error("the pipeline's model `{name}`: {error}")]
+    #[error("the pipeline's model `{}`: {error}", name.escape_debug())]
     Stage {
         /// The model's name.
         name: String,
@@ -132,7 +132,7 @@ pub enum PredictError {
     #[error(transparent)]
     Classifier(#[from] ClassifierError),
     /// A pipeline's model.
-    #[error("in the pipeline's model `{name}`, {error}")]
+    #[error("in the pipeline's model `{}`, {error}", name.escape_debug())]
     Stage {
         /// The model's name.
         name: String,
@@ -142,4 +142,15 @@ pub enum PredictError {
     /// No memory.
     #[error(transparent)]
     Tensor(#[from] TensorError),
+}
+
+impl PredictError {
+    /// What the runtime said, if that is why.
+    pub fn runtime(&self) -> Option<&RuntimeError> {
+        match self {
+            PredictError::Runtime(error) => Some(error),
+            PredictError::Stage { error, .. } => error.runtime(),
+            _ => None,
+        }
+    }
 }

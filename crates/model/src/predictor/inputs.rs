@@ -66,14 +66,15 @@ pub(super) fn input(
 }
 
 /// What stands for an input that is left out: an array, and what each of its elements is.
-pub(super) fn default(feature: &Feature) -> Option<(&ArrayFeature, DefaultElement)> {
+pub(crate) fn default(feature: &Feature) -> Option<(&ArrayFeature, DefaultElement)> {
     match &feature.kind {
         Some(FeatureKind::Array(array)) if feature.optional => Some((array, array.default?)),
         _ => None,
     }
 }
 
-fn filled(
+/// An input whose elements are all the same.
+pub(super) fn filled(
     name: &str,
     array: &ArrayFeature,
     value: DefaultElement,

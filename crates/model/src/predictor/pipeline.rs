@@ -1,15 +1,17 @@
 //! Pipelines that answer: each model takes by name what is given, and what the models before it gave.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use anemone_coreml::description::ModelDescription;
+use anemone_coreml::description::{FeatureKind, ModelDescription};
 use anemone_mil::runtime::Runtime;
 use anemone_mil::types::TensorType;
 
+use super::inputs::{default, filled};
 use super::stage::{Stage, check_names};
 use super::{Given, OpenError, Output, PredictError, States};
 use crate::pipeline::PipelineSource;
+use crate::source::list;
 
 /// The models of a pipeline, ready to run one after the other.
 pub(super) struct Chain {
@@ -24,7 +26,7 @@ pub(super) struct Chain {
 impl Chain {
     /// The models of a pipeline.
     pub(super) fn new(
-        source: &PipelineSource,
+        source: PipelineSource,
         function: Option<&str>,
         weights: Option<&Path>,
     ) -> Result<Chain, OpenError> {
@@ -33,9 +35,13 @@ impl Chain {
                 "has no functions to choose from, such as `{function}`"
             )));
         }
+        source.check().map_err(OpenError::Pipeline)?;
+        let (description, specification_version) =
+            (source.pipeline.description.model().clone(), source.pipeline.specification_version);
+        let names = source.names();
         let mut stages = Vec::new();
-        for (name, source) in source.names().into_iter().zip(source.stages()?) {
-            match Stage::new(source, None, weights) {
+        for (name, source) in names.into_iter().zip(source.stages()) {
+            match Stage::new(source?, None, weights) {
                 Ok(stage) => stages.push((name, stage)),
                 // What it says has the place.
                 Err(error @ OpenError::Mistakes(_)) => return Err(error),
@@ -45,39 +51,12 @@ impl Chain {
         let mut states: Vec<(String, TensorType)> = Vec::new();
         for state in stages.iter().flat_map(|(_, stage)| &stage.states) {
             if states.iter().any(|(known, _)| *known == state.0) {
-                return Err(OpenError::Pipeline(format!("has two models that keep a state `{}`", state.0)));
+                let name = list(std::slice::from_ref(&state.0));
+                return Err(OpenError::Pipeline(format!("has two models that keep a state {name}")));
             }
             states.push(state.clone());
         }
-        let chain = Chain {
-            description: source.pipeline.description.model().clone(),
-            specification_version: source.pipeline.specification_version,
-            stages,
-            states,
-        };
-        chain.check().map_err(OpenError::Pipeline)?;
-        Ok(chain)
-    }
-
-    /// Checks that every model finds what it takes, and that every output is given; in words otherwise.
-    fn check(&self) -> Result<(), String> {
-        let signature = &self.description.main;
-        let mut known: HashSet<&str> = signature.inputs.iter().map(|feature| feature.name.as_str()).collect();
-        for (name, stage) in &self.stages {
-            let failed = |missing: String| {
-                format!(
-                    "has the model `{name}`: {missing}, neither by the pipeline's inputs nor by a model before it"
-                )
-            };
-            let taken =
-                stage.inputs.iter().map(|(name, _)| name.as_str()).filter(|name| known.contains(name));
-            stage.check_names(taken).map_err(|error| failed(error.to_string()))?;
-            known.extend(stage.signature.outputs.iter().map(|feature| feature.name.as_str()));
-        }
-        match signature.outputs.iter().find(|feature| !known.contains(feature.name.as_str())) {
-            Some(feature) => Err(format!("has the output `{}`, which no model gives", feature.name)),
-            None => Ok(()),
-        }
+        Ok(Chain { description, specification_version, stages, states })
     }
 
     /// The type of an input, as the first model has it that takes it.
@@ -97,6 +76,20 @@ impl Chain {
         check_names(given, signature.inputs.iter().map(|feature| feature.name.as_str()), signature)
     }
 
+    /// Refuses an array of a shape that the pipeline is not described to take, whatever its models take.
+    fn check_shape(&self, name: &str, given: &Given) -> Result<(), PredictError> {
+        let feature = self.description.main.inputs.iter().find(|feature| feature.name == name);
+        match (given, feature.and_then(|feature| feature.kind.as_ref())) {
+            (Given::Array(tensor), Some(kind @ FeatureKind::Array(array)))
+                if !array.takes(tensor.shape()) =>
+            {
+                let (name, kind) = (name.to_string(), Box::new(kind.clone()));
+                Err(PredictError::Shape { name, kind, given: tensor.shape().to_vec() })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The outputs for these inputs, in the order described.
     pub(super) fn predict(
         &mut self,
@@ -110,8 +103,18 @@ impl Chain {
         }
         // Kept apart until all have run, so that after an error nothing has changed.
         let mut kept = states.as_deref().cloned();
-        let mut values: HashMap<String, Output> =
-            given.into_iter().map(|(name, given)| (name, given.into())).collect();
+        let mut values: HashMap<String, Output> = HashMap::new();
+        for (name, given) in given {
+            self.check_shape(&name, &given)?;
+            values.insert(name, given.into());
+        }
+        for feature in &self.description.main.inputs {
+            if let (false, Some((array, value))) = (values.contains_key(&feature.name), default(feature))
+                && let Some(ty) = self.input(&feature.name)
+            {
+                values.insert(feature.name.clone(), Output::Array(filled(&feature.name, array, value, ty)?));
+            }
+        }
         for (name, stage) in &mut self.stages {
             let taken = stage.inputs.iter().filter_map(|(name, _)| Some((name.clone(), values.get(name)?)));
             let given = taken.map(|(name, value)| given_of(&name, value).map(|given| (name, given)));

@@ -190,7 +190,7 @@ impl Stage {
 }
 
 /// The function that is asked for: by its name, or the default one.
-fn chosen(description: &ModelDescription, name: Option<&str>) -> Result<String, OpenError> {
+pub(crate) fn chosen(description: &ModelDescription, name: Option<&str>) -> Result<String, OpenError> {
     let default = match (description.default_function.as_str(), description.functions.as_slice()) {
         ("", [(only, _)]) => only,
         ("", _) => "main",
