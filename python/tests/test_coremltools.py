@@ -355,9 +355,10 @@ class ModelsOfCoremltools(Case):
             self.model.predict({"z": self.x})
 
     def test_pipelines(self):
-        weight = normal(40, 7)
+        weight = normal(40, self.expected.shape[1])
+        specs = [mb.TensorSpec(shape=shape) for shape in (self.expected.shape, (3, 40))]
 
-        @mb.program(input_specs=[mb.TensorSpec(shape=(3, 7)), mb.TensorSpec(shape=(3, 40))], opset_version=ct.target.iOS16)
+        @mb.program(input_specs=specs, opset_version=ct.target.iOS16)
         def program(y, x):
             return mb.add(x=mb.linear(x=y, weight=weight), y=x, name="z")
 

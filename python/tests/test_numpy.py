@@ -117,9 +117,21 @@ class Predictions(unittest.TestCase):
                 np.testing.assert_array_equal(one, other)
 
     def test_models_that_are_no_programs(self):
-        for name in ("neural_network.mlmodel", "pipeline.mlpackage"):
-            with self.assertRaises(NotImplementedError):
-                anemone.MLModel(MODELS / name)
+        with self.assertRaises(NotImplementedError):
+            anemone.MLModel(MODELS / "neural_network.mlmodel")
+
+    def test_pipelines(self):
+        a = np.float32([[-1, 2, -3, 4]])
+        np.testing.assert_array_equal(model("pipeline").predict({"a": a})["c"], np.maximum(a, 0))
+        compiled = anemone.CompiledMLModel(MODELS / "compiled-pipelines" / "weighted" / "compiled.mlmodelc")
+        x, weights = np.float32([1, 2, 3, 4]), np.float32([0.25, -0.25, 0.5, -0.5])
+        outputs = compiled.predict({"input": x})
+        self.assertEqual(list(outputs), ["rounded", "result"])
+        np.testing.assert_array_equal(outputs["rounded"], np.float16(x + weights))
+        np.testing.assert_array_equal(outputs["result"], x + 2 * weights)
+        self.assertEqual(anemone.check(MODELS / "pipeline.mlpackage"), [])
+        with self.assertRaises(ValueError):
+            compiled.predict({"input": x[:3]})
 
 
 class States(unittest.TestCase):

@@ -182,6 +182,9 @@ impl PipelineSource {
     ///
     /// When they do not fit together.
     pub fn check(&self) -> Result<(), String> {
+        if self.pipeline.models.is_empty() {
+            return Err("has no models".to_string());
+        }
         let whole = &self.pipeline.description.model().main;
         let mut known: HashMap<&str, &Feature> =
             whole.inputs.iter().map(|feature| (feature.name.as_str(), feature)).collect();

@@ -12,7 +12,7 @@ use pulp::{Simd, WithSimd};
 
 use super::softmax::exponential;
 use crate::element::{Float, larger};
-use crate::gemm::{Bias, Gemm, Matrix, Output, Precision};
+use crate::gemm::{After, Bias, Gemm, Matrix, Output, Precision};
 use crate::memory::{Floats, Sources};
 use crate::threads::Threads;
 
@@ -230,22 +230,24 @@ impl AttentionForm {
         let [q, k, _] = self.heads[head];
         let q = self.q.matrix(operands.floats(0, self.dtype), q, block.start);
         let k = self.k.matrix(operands.floats(1, self.dtype), k, 0);
-        let (right, after) = (q.transposed().into(), Bias::None.into());
-        let product = self.scoring([keys, width], alone);
-        product.run(k, right, after, Output::F32(&mut *scores), scratch, alone);
-        T::hold(scores);
-        if let Some(scale) = self.scale {
-            let scale = operands.floats(scale, self.dtype).get(0);
-            scores.iter_mut().for_each(|x| *x *= scale);
+        let scale = self.scale.map(|scale| operands.floats(scale, self.dtype).get(0));
+        // While they are at hand, score by score as if each were written and read.
+        let finish = |_: usize, scores: &mut [f32]| {
             T::hold(scores);
-        }
+            if let Some(scale) = scale {
+                arch.dispatch(|| scores.iter_mut().for_each(|x| *x *= scale));
+                T::hold(scores);
+            }
+        };
+        let after = After { bias: Bias::None, epilogue: Some(&finish) };
+        let product = self.scoring([keys, width], alone);
+        product.run(k, q.transposed().into(), after, Output::F32(&mut *scores), scratch, alone);
         let mask = mask.of(block);
         if let Mask::Added { values, strides } = mask {
             arch.dispatch(Addition { scores: &mut *scores, width, values, strides });
             T::hold(scores);
         }
-        arch.dispatch(Probabilities { scores: &mut *scores, mask, width });
-        T::hold(scores);
+        arch.dispatch(Probabilities { scores, mask, width });
     }
 }
 
@@ -280,7 +282,7 @@ impl<T: Float> WithSimd for Addition<'_, T> {
     }
 }
 
-/// Replaces scores, a row for each key and a column for each query, by the softmax of each column.
+/// Replaces scores, a row for each key and a column for each query, by the softmax of each column, rounded.
 struct Probabilities<'a, T> {
     scores: &'a mut [f32],
     /// What masks them, but for what is already added.
@@ -317,6 +319,7 @@ impl<T: Float> WithSimd for Probabilities<'_, T> {
         let sums = all.map(|sum| sum as f32);
         for row in scores.chunks_exact_mut(width) {
             row.iter_mut().zip(&sums).for_each(|(x, sum)| *x /= sum);
+            T::hold(row);
         }
     }
 }
