@@ -1,6 +1,6 @@
 //! Attention, `softmax(q·kᵀ)·v` for each head, and its gradients, without matrices of probabilities.
 //!
-//! Of a head, [`QUERIES`] queries are taken at a time. Their scores, a row for each key, are all that is ever in memory:
+//! Of a head, up to [`QUERIES`] queries are taken at a time. Their scores, a row for each key, are all that is ever in memory:
 //! what attention takes grows with the number of keys, not with its product with that of the queries. Scores and
 //! probabilities are rounded as if they were written. Keys at the end that a mask gives no weight to, for none of the
 //! queries, are left out; infinities among their values then leave no NaN.
@@ -22,8 +22,10 @@ mod forward;
 pub(crate) use backward::{Backward, BackwardForm};
 pub(crate) use forward::Forward;
 
-/// Queries of a block.
-pub(crate) const QUERIES: usize = 64;
+/// Queries of a block, at most. Keys and values are packed for each block again.
+pub(crate) const QUERIES: usize = 128;
+/// Queries of a block that do not see later keys: of more, the first would be given many keys for nothing.
+const QUERIES_IN_ORDER: usize = 64;
 /// Keys are left out in groups of so many.
 const KEYS: usize = 64;
 /// Terms that are added in fp32 before they join a sum in fp64.
@@ -169,14 +171,19 @@ impl<T: Float> Mask<'_, T> {
 impl AttentionForm {
     /// The queries of each block.
     fn blocks(&self) -> impl ExactSizeIterator<Item = Range<usize>> + Clone + use<> {
-        let queries = self.q.positions;
-        (0..queries.div_ceil(QUERIES)).map(move |block| block * QUERIES..queries.min((block + 1) * QUERIES))
+        let (queries, most) = (self.q.positions, self.queries());
+        (0..queries.div_ceil(most)).map(move |block| block * most..queries.min((block + 1) * most))
+    }
+
+    /// Queries of a block.
+    fn queries(&self) -> usize {
+        if let Some(MaskForm::Later { .. }) = self.mask { QUERIES_IN_ORDER } else { QUERIES }
     }
 
     /// The numbers of keys and of queries that products have: of blocks, and of keys that are reached.
     fn lengths(&self) -> impl Iterator<Item = [usize; 2]> {
         let (keys, queries) = (self.k.positions, self.q.positions);
-        let widths = [queries.min(QUERIES), queries % QUERIES];
+        let widths = [queries.min(self.queries()), queries % self.queries()];
         let lengths = (KEYS..keys).step_by(KEYS).chain([keys]);
         lengths.flat_map(move |keys| widths.map(|width| [keys, width]))
     }

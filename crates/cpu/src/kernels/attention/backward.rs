@@ -103,14 +103,14 @@ impl Backward {
 
     /// Values of a block's scores.
     fn scores(&self) -> usize {
-        line(self.form.attention.k.positions.saturating_mul(QUERIES))
+        line(self.form.attention.k.positions.saturating_mul(self.form.attention.queries()))
     }
 
     /// Values of what a task leaves: dk, dv, and each block of dq.
     fn left(&self) -> [usize; 3] {
-        let AttentionForm { k, v, q, .. } = &self.form.attention;
+        let attention @ AttentionForm { k, v, q, .. } = &self.form.attention;
         let sums = |channels: usize| line(k.positions.saturating_mul(channels));
-        [sums(k.channels), sums(v.channels), line(QUERIES.saturating_mul(q.channels))]
+        [sums(k.channels), sums(v.channels), line(attention.queries().saturating_mul(q.channels))]
     }
 
     /// Values of all that a task leaves.

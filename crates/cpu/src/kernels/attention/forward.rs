@@ -5,7 +5,7 @@ use std::ops::Range;
 use anemone_mil::types::DType;
 use half::f16;
 
-use super::{AttentionForm, Layout, QUERIES};
+use super::{AttentionForm, Layout};
 use crate::element::Float;
 use crate::gemm::{Bias, Gemm, Matrix, Output, line};
 use crate::kernels::Kernel;
@@ -51,7 +51,8 @@ impl Forward {
 
     /// Values of a block's scores and results.
     fn block_values(&self) -> [usize; 2] {
-        [self.form.k.positions, self.form.v.channels].map(|rows| line(rows.saturating_mul(QUERIES)))
+        [self.form.k.positions, self.form.v.channels]
+            .map(|rows| line(rows.saturating_mul(self.form.queries())))
     }
 
     fn compute<T: Float>(
