@@ -19,6 +19,8 @@ const ROWS: usize = 16;
 const RUNS: usize = 8;
 /// Columns from those that are packed to those that are fetched.
 const AHEAD: usize = 2 * RUNS;
+/// Strips from the one that is packed to the one that is fetched: as long as memory takes to answer.
+const STRIPS_AHEAD: usize = 2;
 
 /// Packs `rows` × `columns` of a matrix: panels of `height` rows, each column after column; rows that are
 /// missing from the last panel are zero. `columns` holds at most [`DEPTH`].
@@ -198,12 +200,22 @@ fn along_columns<T: Float>(
 ) {
     let depth = panel.len() / height;
     let mut widened = [0.0; ROWS * STRIP];
+    // After the last strip come those of the next panel.
+    let strips = depth.div_ceil(STRIP);
+    let ahead = |strip: usize| match strip + STRIPS_AHEAD < strips {
+        true => STRIPS_AHEAD * STRIP,
+        false => (height * row_stride).saturating_sub(strips.saturating_sub(STRIPS_AHEAD) * STRIP),
+    };
     for (strip, panel) in panel.chunks_mut(STRIP * height).enumerate() {
         let width = STRIP.min(depth - strip * STRIP);
         for first in (0..present).step_by(ROWS) {
             let rows = ROWS.min(present - first);
             for (i, to) in widened.chunks_exact_mut(STRIP).enumerate().take(rows) {
                 let start = (first + i) * row_stride + strip * STRIP;
+                // Short runs of many rows are nothing that the processor would read ahead.
+                for line in (0..STRIP).step_by(LINE_BYTES / size_of::<T>()) {
+                    simd::prefetch(values, start + ahead(strip) + line);
+                }
                 T::widen(&values[start..start + width], &mut to[..width]);
             }
             simd::interleave(&widened, STRIP, [rows, width], &mut panel[first..], height);
