@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anemone_coreml::description::{ColorSpace, Feature, FeatureKind, Metadata, ModelDescription};
-use anemone_model::pipeline::{Opened, PipelineSource};
+use anemone_model::pipeline::Opened;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -74,8 +74,8 @@ pub(crate) fn describe<'py>(
                 let model = source.into_model().map_err(|error| failed(error.into()))?;
                 Ok((model.description, model.specification_version))
             }
-            Opened::Pipeline(PipelineSource { pipeline, .. }) => {
-                PyResult::Ok((pipeline.description, pipeline.specification_version))
+            Opened::Pipeline(source) => {
+                PyResult::Ok((source.pipeline.description, source.pipeline.specification_version))
             }
         }
     })?;

@@ -123,7 +123,7 @@ pub fn write(
             })?;
             Ok(not_kept(compiled.model.is_updatable, &compiled.model.unknown))
         }
-        AnyModel::Pipeline(pipeline) => pipeline::write(pipeline, weights, out),
+        AnyModel::Pipeline(pipeline) => pipeline::write(*pipeline, weights, out),
     }
 }
 

@@ -172,7 +172,7 @@ pub enum AnyModel {
     /// A program.
     Program(Box<Model>),
     /// A pipeline.
-    Pipeline(Pipeline),
+    Pipeline(Box<Pipeline>),
 }
 
 impl From<Model> for AnyModel {
@@ -183,7 +183,7 @@ impl From<Model> for AnyModel {
 
 impl From<Pipeline> for AnyModel {
     fn from(pipeline: Pipeline) -> AnyModel {
-        AnyModel::Pipeline(pipeline)
+        AnyModel::Pipeline(Box::new(pipeline))
     }
 }
 

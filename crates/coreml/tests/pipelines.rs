@@ -22,7 +22,7 @@ fn data() -> &'static Path {
 
 fn pipeline(file: &Path) -> Pipeline {
     match container::read_any(file).unwrap() {
-        AnyModel::Pipeline(pipeline) => pipeline,
+        AnyModel::Pipeline(pipeline) => *pipeline,
         AnyModel::Program(_) => panic!("{} is no pipeline", file.display()),
     }
 }
@@ -212,17 +212,28 @@ fn weights_beside_the_models_are_found_and_kept_apart() {
     assert!(refused.unwrap_err().to_string().contains("cannot be used"), "a path outside was read");
 }
 
-/// A field of a message that holds bytes of less than 16 KiB.
-fn field(tag: u8, bytes: &[u8]) -> Vec<u8> {
-    let length = [(bytes.len() & 0x7f) as u8 | 0x80, (bytes.len() >> 7) as u8];
-    [&[tag << 3 | 2][..], &length, bytes].concat()
+/// A length of less than 16 KiB, in two bytes.
+fn length(bytes: usize) -> [u8; 2] {
+    [(bytes & 0x7f) as u8 | 0x80, (bytes >> 7) as u8]
 }
+
+/// A field of a message that holds bytes.
+fn field(tag: u8, bytes: &[u8]) -> Vec<u8> {
+    [&[(tag << 3) | 2][..], &length(bytes.len()), bytes].concat()
+}
+
+/// A pipeline with this message, of the kind with this key.
+fn model_of(kind: [u8; 2], message: &[u8]) -> Vec<u8> {
+    [&[0x08, 0x07, 0x12, 0x00][..], &kind, &length(message.len()), message].concat()
+}
+
+/// The keys of pipelines, and of those that end in a classifier.
+const PIPELINE: [u8; 2] = [0xd2, 0x0c];
+const CLASSIFIER: [u8; 2] = [0xc2, 0x0c];
 
 /// A pipeline of these messages.
 fn pipeline_of(models: &[&[u8]]) -> Vec<u8> {
-    let models: Vec<u8> = models.iter().flat_map(|model| field(1, model)).collect();
-    let length = [(models.len() & 0x7f) as u8 | 0x80, (models.len() >> 7) as u8];
-    [&[0x08, 0x07, 0x12, 0x00, 0xd2, 0x0c][..], &length, &models].concat()
+    model_of(PIPELINE, &models.iter().flat_map(|model| field(1, model)).collect::<Vec<_>>())
 }
 
 #[test]
@@ -248,11 +259,7 @@ fn models_that_are_no_programs_pass_through_where_they_can() {
     let nested = Pipeline::from_bytes(&pipeline_of(&[&one, &bytes])).unwrap();
     let error = package::write(nested, &nowhere, &place.path().join("b.mlpackage")).unwrap_err().to_string();
     assert!(error.contains("its model `model1`: it is a pipeline of models"), "{error}");
-    let many = pipeline_of(&[]).len() + 2 * 5000;
-    let mut bytes =
-        vec![0x08, 0x07, 0x12, 0x00, 0xd2, 0x0c, (2 * 5000 & 0x7f) as u8 | 0x80, (2 * 5000 >> 7) as u8];
-    bytes.extend([0x0a, 0x00].repeat(5000));
-    assert_eq!(bytes.len(), many);
+    let bytes = model_of(PIPELINE, &[0x0a, 0x00].repeat(5000));
     assert!(Pipeline::from_bytes(&bytes).unwrap_err().to_string().contains("too many models"));
     let mut damaged = one.clone();
     damaged.truncate(one.len() - 1);
@@ -271,9 +278,8 @@ fn nothing_of_a_pipeline_is_lost_in_silence() {
     // A name more than there are models, a field that is not known, and the same around it for a classifier.
     let within = [field(1, &one), field(2, b"x"), field(2, b"y"), field(9, b"within")].concat();
     let around = [field(1, &within), field(8, b"around")].concat();
-    for (kind, payload) in [([0xd2, 0x0c], within), ([0xc2, 0x0c], around)] {
-        let length = [(payload.len() & 0x7f) as u8 | 0x80, (payload.len() >> 7) as u8];
-        let bytes = [&[0x08, 0x07, 0x12, 0x00][..], &kind, &length, &payload].concat();
+    for (kind, message) in [(PIPELINE, within), (CLASSIFIER, around)] {
+        let bytes = model_of(kind, &message);
         let read = Pipeline::from_bytes(&bytes).unwrap();
         assert_eq!((read.names.len(), read.models[0].name.as_str()), (2, "x"));
         let out = place.path().join("a.mlmodel");
@@ -285,7 +291,7 @@ fn nothing_of_a_pipeline_is_lost_in_silence() {
         assert_eq!(pipeline(&out), read);
         let compiled = compiled::write(read, &nowhere, &place.path().join("a.mlmodelc"));
         match kind {
-            [0xd2, _] => assert_eq!(compiled.unwrap(), ["fields of the model that are not known here"]),
+            PIPELINE => assert_eq!(compiled.unwrap(), ["fields of the model that are not known here"]),
             _ => assert!(
                 compiled.unwrap_err().to_string().contains("a pipeline of models that ends in a classifier")
             ),

@@ -18,6 +18,7 @@ mod broadcast;
 mod convolution;
 pub(crate) mod decoding;
 pub(crate) mod elementwise;
+mod finished;
 mod movement;
 mod normalize;
 mod pad;

@@ -22,7 +22,7 @@ pub enum Opened {
     /// A program.
     Program(Box<Source>),
     /// A pipeline of models.
-    Pipeline(PipelineSource),
+    Pipeline(Box<PipelineSource>),
 }
 
 /// A pipeline, and the files that it was read from.
@@ -59,7 +59,7 @@ impl Opened {
                 let pipeline = compiled::read_pipeline(path)?;
                 let files = compiled::pipeline_files(path, pipeline.models.len());
                 let (path, model_path) = (path.to_owned(), path.to_owned());
-                return Ok(Opened::Pipeline(PipelineSource { path, pipeline, files, model_path }));
+                return Ok(PipelineSource { path, pipeline, files, model_path }.into());
             }
             Some(Container::Compiled) | None => {
                 return Ok(Opened::Program(Box::new(Source::read_text(path)?)));
@@ -76,7 +76,7 @@ impl Opened {
                 Opened::Program(Box::new(Source::of_model(path, *model, files, model_path)))
             }
             AnyModel::Pipeline(pipeline) => {
-                Opened::Pipeline(PipelineSource { path: path.to_owned(), pipeline, files, model_path })
+                PipelineSource { path: path.to_owned(), pipeline: *pipeline, files, model_path }.into()
             }
         })
     }
@@ -284,6 +284,6 @@ impl From<Source> for Opened {
 
 impl From<PipelineSource> for Opened {
     fn from(pipeline: PipelineSource) -> Opened {
-        Opened::Pipeline(pipeline)
+        Opened::Pipeline(Box::new(pipeline))
     }
 }

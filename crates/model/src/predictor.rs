@@ -31,7 +31,7 @@ pub struct Predictor {
 /// What predicts.
 enum Predicting {
     One(Box<Stage>),
-    Pipeline(Chain),
+    Pipeline(Box<Chain>),
 }
 
 /// What is given for an input.
@@ -73,7 +73,9 @@ impl Predictor {
     ) -> Result<Predictor, OpenError> {
         let model = match opened.into() {
             Opened::Program(source) => Predicting::One(Box::new(Stage::new(*source, function, weights)?)),
-            Opened::Pipeline(pipeline) => Predicting::Pipeline(Chain::new(pipeline, function, weights)?),
+            Opened::Pipeline(pipeline) => {
+                Predicting::Pipeline(Box::new(Chain::new(*pipeline, function, weights)?))
+            }
         };
         Ok(Predictor { runtime, model })
     }

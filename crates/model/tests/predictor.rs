@@ -20,7 +20,7 @@ fn path(name: &str) -> PathBuf {
 
 fn pipeline(name: &str) -> PipelineSource {
     match Opened::read(&path(name)).unwrap() {
-        Opened::Pipeline(pipeline) => pipeline,
+        Opened::Pipeline(pipeline) => *pipeline,
         Opened::Program(_) => panic!("{name} is no pipeline"),
     }
 }

@@ -19,7 +19,7 @@ pub(super) fn convolution(convolution: &Convolution<'_>, threads: &Threads) -> O
     let dtype = Some(convolution.result.dtype).filter(|&dtype| is_float(dtype))?;
     let sizes = Sizes::of(convolution)?;
     if let Some(kernel) = depthwise(convolution, &sizes, threads) {
-        return Some(Choice::kernel(kernel, operands));
+        return Some(Choice::finished(kernel, operands));
     }
     let [m, n, k] = sizes.product;
     let sides = [

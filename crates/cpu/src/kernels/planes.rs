@@ -8,7 +8,8 @@
 use anemone_mil::types::DType;
 use half::f16;
 
-use super::{Around, Elements, Kernel, Surrounded};
+use super::Elements;
+use super::finished::Finished;
 use crate::element::{Float, Round};
 use crate::gemm::{WindowShape, dispatch, line};
 use crate::memory::{Floats, Sources};
@@ -97,47 +98,6 @@ impl<F: Fold> Planes<F> {
         [rows, self.shape.input[2], results, self.layout.offsets.len()].map(line)
     }
 
-    fn compute<T: Float>(
-        &self,
-        operands: Sources<'_>,
-        result: &mut [T],
-        scratch: &mut [f32],
-        threads: &Threads,
-        epilogue: Option<Elements<'_>>,
-    ) {
-        let x = usize::from(self.weights.is_some());
-        let x: &[T] = operands.values(x);
-        let weights = self.weights.map(|dtype| operands.floats(0, dtype));
-        let bias = self.bias.map(|dtype| operands.floats(2, dtype));
-        let input = self.shape.input[1] * self.shape.input[2];
-        let [rows, row, results, taps] = self.parts();
-        let scratch = &mut scratch[..self.threads * (rows + row + results + taps)];
-        let (plane, planes) = (self.plane(), self.planes());
-        let items = result.chunks_mut((planes * plane).max(1)).enumerate();
-        threads.drain(items, scratch, |(item, result), scratch| {
-            let (padded, scratch) = scratch.split_at_mut(rows);
-            let (one, scratch) = scratch.split_at_mut(row);
-            let (results, taps) = scratch.split_at_mut(results);
-            for index in 0..result.len() / plane {
-                let number = item * planes + index;
-                let x = &x[number / self.multiplier * input..][..input];
-                let channel = number % self.channels;
-                let taps = &mut taps[..self.layout.offsets.len()];
-                if let Some(weights) = weights {
-                    widen(weights.from(channel * taps.len()), taps);
-                }
-                let first = bias.map_or(F::NOTHING, |bias| bias.get(channel));
-                let results = &mut results[index * plane..][..plane + LANES];
-                self.one_plane(x, (taps, first), (padded, one), results, threads);
-            }
-            let results = &mut results[..result.len()];
-            if let Some(epilogue) = epilogue {
-                epilogue(item * planes * plane, results);
-            }
-            threads.arch().dispatch(Round { results, to: result });
-        });
-    }
-
     /// Computes the results of one plane.
     fn one_plane<T: Float>(
         &self,
@@ -187,40 +147,53 @@ pub(super) fn widen(values: Floats<'_>, to: &mut [f32]) {
     }
 }
 
-impl<F: Fold> Kernel for Planes<F> {
-    fn scratch(&self) -> usize {
-        self.parts().iter().sum::<usize>().saturating_mul(self.threads).div_ceil(2)
+impl<F: Fold> Finished for Planes<F> {
+    fn dtype(&self) -> DType {
+        self.dtype
     }
 
-    fn run(&self, operands: Sources<'_>, result: &mut [u8], scratch: &mut [f64], threads: &Threads) {
-        self.run_within(operands, result, scratch, threads, Around::default());
+    fn values(&self) -> usize {
+        self.parts().iter().sum::<usize>().saturating_mul(self.threads)
     }
 
-    fn surrounded(&self) -> Option<&dyn Surrounded> {
-        Some(self)
-    }
-}
-
-impl<F: Fold> Surrounded for Planes<F> {
-    fn run_within(
+    fn compute<T: Float>(
         &self,
         operands: Sources<'_>,
-        result: &mut [u8],
-        scratch: &mut [f64],
+        result: &mut [T],
+        scratch: &mut [f32],
         threads: &Threads,
-        around: Around<'_>,
+        epilogue: Option<Elements<'_>>,
     ) {
-        let scratch: &mut [f32] = bytemuck::cast_slice_mut(scratch);
-        let epilogue = around.epilogue;
-        match self.dtype {
-            DType::Fp16 => {
-                let result = bytemuck::cast_slice_mut(result);
-                self.compute::<f16>(operands, result, scratch, threads, epilogue);
+        let x = usize::from(self.weights.is_some());
+        let x: &[T] = operands.values(x);
+        let weights = self.weights.map(|dtype| operands.floats(0, dtype));
+        let bias = self.bias.map(|dtype| operands.floats(2, dtype));
+        let input = self.shape.input[1] * self.shape.input[2];
+        let [rows, row, results, taps] = self.parts();
+        let scratch = &mut scratch[..self.threads * (rows + row + results + taps)];
+        let (plane, planes) = (self.plane(), self.planes());
+        let items = result.chunks_mut((planes * plane).max(1)).enumerate();
+        threads.drain(items, scratch, |(item, result), scratch| {
+            let (padded, scratch) = scratch.split_at_mut(rows);
+            let (one, scratch) = scratch.split_at_mut(row);
+            let (results, taps) = scratch.split_at_mut(results);
+            for index in 0..result.len() / plane {
+                let number = item * planes + index;
+                let x = &x[number / self.multiplier * input..][..input];
+                let channel = number % self.channels;
+                let taps = &mut taps[..self.layout.offsets.len()];
+                if let Some(weights) = weights {
+                    widen(weights.from(channel * taps.len()), taps);
+                }
+                let first = bias.map_or(F::NOTHING, |bias| bias.get(channel));
+                let results = &mut results[index * plane..][..plane + LANES];
+                self.one_plane(x, (taps, first), (padded, one), results, threads);
             }
-            _ => {
-                let result = bytemuck::cast_slice_mut(result);
-                self.compute::<f32>(operands, result, scratch, threads, epilogue);
+            let results = &mut results[..result.len()];
+            if let Some(epilogue) = epilogue {
+                epilogue(item * planes * plane, results);
             }
-        }
+            threads.arch().dispatch(Round { results, to: result });
+        });
     }
 }

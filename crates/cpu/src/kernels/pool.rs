@@ -2,9 +2,10 @@
 
 use anemone_mil::ops::{AvgPool, MaxPool, OpDef, OpError, Operands, Pool, PoolWindows, Row};
 
+use super::Choice;
 use super::convolution::{MOST_STRIDE, before, dimension, is_planar, spatial};
+use super::finished::Finished;
 use super::planes::{Finish, Fold, Largest, Planes, Total};
-use super::{Choice, Kernel};
 use crate::element::is_float;
 use crate::gemm::WindowShape;
 use crate::threads::Threads;
@@ -56,7 +57,7 @@ fn choice<F: Fold + 'static>(
     finish: impl Fn(&WindowShape, usize) -> Option<Finish>,
 ) -> Option<Choice>
 where
-    Planes<F>: Kernel,
+    Planes<F>: Finished,
 {
     let dtype = Some(windows.result.dtype).filter(|&dtype| is_float(dtype))?;
     let (shape, moved) = window_shape(windows)?.without_last_single();
@@ -66,7 +67,7 @@ where
     let taps = shape.kernel[1].checked_mul(shape.kernel[2]).filter(|&taps| taps <= MOST_TAPS);
     let finish = taps.and_then(|_| finish(&shape, moved))?;
     let kernel = Planes::new(fold, (shape, dtype), finish, threads)?;
-    Some(Choice::kernel(kernel, vec![windows.x.clone()]))
+    Some(Choice::finished(kernel, vec![windows.x.clone()]))
 }
 
 /// How the windows lie; `None` where lengths are not known, or no `usize`.

@@ -8,11 +8,11 @@ use anemone_mil::ops::{
     UpsampleBilinear, UpsampleNearestNeighbor,
 };
 use anemone_mil::types::{DType, Dim, TensorType};
-use half::f16;
 use pulp::{Simd, WithSimd};
 
 use super::convolution::dimension;
-use super::{Around, Choice, Elements, Kernel, Surrounded};
+use super::finished::Finished;
+use super::{Choice, Elements};
 use crate::element::{Float, Round, is_float};
 use crate::gemm::line;
 use crate::memory::Sources;
@@ -70,7 +70,7 @@ fn choice(resampled: &Resampled<'_>, threads: &Threads) -> Option<Choice> {
         dtype,
         threads: threads.count(),
     };
-    Some(Choice::kernel(kernel, vec![resampled.x.clone()]))
+    Some(Choice::finished(kernel, vec![resampled.x.clone()]))
 }
 
 /// Two places and their weights. What has no weight is read as what has some, so that it has no part.
@@ -86,7 +86,7 @@ fn itself(at: usize) -> Parts {
 
 fn parts(taps: &Taps) -> Parts {
     match *taps {
-        [(at, _), (_, weight)] if weight == 0.0 => itself(at),
+        [(at, _), (_, 0.0)] => itself(at),
         [(first, first_weight), (second, second_weight)] => {
             Parts { at: [first, second], weights: [first_weight as f32, second_weight as f32] }
         }
@@ -120,31 +120,6 @@ impl Resampling {
     /// Values of working memory of each thread: two rows of the operand, what they are together, and results.
     fn parts(&self) -> [usize; 2] {
         [line(self.input[1]), line(self.band().saturating_mul(self.columns.len()))]
-    }
-
-    fn compute<T: Float>(
-        &self,
-        operands: Sources<'_>,
-        result: &mut [T],
-        scratch: &mut [f32],
-        threads: &Threads,
-        epilogue: Option<Elements<'_>>,
-    ) {
-        let x: &[T] = operands.values(0);
-        let [row, results] = self.parts();
-        let band = self.band() * self.columns.len();
-        let scratch = &mut scratch[..self.threads * (3 * row + results)];
-        threads.drain(result.chunks_mut(band.max(1)).enumerate(), scratch, |(item, result), scratch| {
-            let (rows, results) = scratch.split_at_mut(3 * row);
-            let results = &mut results[..result.len()];
-            let first = item * self.band();
-            let numbers = first..first + result.len() / self.columns.len();
-            threads.arch().dispatch(Band { of: self, x, numbers, rows, row, results: &mut *results });
-            if let Some(epilogue) = epilogue {
-                epilogue(item * band, results);
-            }
-            threads.arch().dispatch(Round { results, to: result });
-        });
     }
 }
 
@@ -209,50 +184,38 @@ fn weighed([a, b]: [f32; 2], [first, second]: [f32; 2]) -> f32 {
     a * first + b * second
 }
 
-impl Kernel for Resampling {
-    fn scratch(&self) -> usize {
+impl Finished for Resampling {
+    fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    fn values(&self) -> usize {
         let [row, results] = self.parts();
-        (3 * row).saturating_add(results).saturating_mul(self.threads).div_ceil(2)
+        (3 * row).saturating_add(results).saturating_mul(self.threads)
     }
 
-    fn run(&self, operands: Sources<'_>, result: &mut [u8], scratch: &mut [f64], threads: &Threads) {
-        self.run_within(operands, result, scratch, threads, Around::default());
-    }
-
-    fn surrounded(&self) -> Option<&dyn Surrounded> {
-        Some(self)
-    }
-}
-
-impl Surrounded for Resampling {
-    fn run_within(
+    fn compute<T: Float>(
         &self,
         operands: Sources<'_>,
-        result: &mut [u8],
-        scratch: &mut [f64],
+        result: &mut [T],
+        scratch: &mut [f32],
         threads: &Threads,
-        around: Around<'_>,
+        epilogue: Option<Elements<'_>>,
     ) {
-        let scratch: &mut [f32] = bytemuck::cast_slice_mut(scratch);
-        match self.dtype {
-            DType::Fp16 => {
-                self.compute::<f16>(
-                    operands,
-                    bytemuck::cast_slice_mut(result),
-                    scratch,
-                    threads,
-                    around.epilogue,
-                );
+        let x: &[T] = operands.values(0);
+        let [row, results] = self.parts();
+        let band = self.band() * self.columns.len();
+        let scratch = &mut scratch[..self.threads * (3 * row + results)];
+        threads.drain(result.chunks_mut(band.max(1)).enumerate(), scratch, |(item, result), scratch| {
+            let (rows, results) = scratch.split_at_mut(3 * row);
+            let results = &mut results[..result.len()];
+            let first = item * self.band();
+            let numbers = first..first + result.len() / self.columns.len();
+            threads.arch().dispatch(Band { of: self, x, numbers, rows, row, results: &mut *results });
+            if let Some(epilogue) = epilogue {
+                epilogue(item * band, results);
             }
-            _ => {
-                self.compute::<f32>(
-                    operands,
-                    bytemuck::cast_slice_mut(result),
-                    scratch,
-                    threads,
-                    around.epilogue,
-                );
-            }
-        }
+            threads.arch().dispatch(Round { results, to: result });
+        });
     }
 }

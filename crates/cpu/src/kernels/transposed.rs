@@ -5,12 +5,12 @@ use std::ops::Range;
 
 use anemone_mil::ops::{ConvTranspose, OpDef, OpError, Operands, Row, TransposedConvolution};
 use anemone_mil::types::DType;
-use half::f16;
 use pulp::{Simd, WithSimd};
 
 use super::convolution::{before, dimension, spatial};
+use super::finished::Finished;
 use super::product::{Side, float_operands, precision};
-use super::{Around, Choice, Elements, Kernel, Surrounded};
+use super::{Choice, Elements};
 use crate::element::{Float, Round, is_float};
 use crate::gemm::{After, Bias, Gemm, Output, line};
 use crate::memory::Sources;
@@ -27,7 +27,7 @@ pub(super) fn transposed(
     let row = ConvTranspose::bind(operands, row.since)?;
     let Some(operands) = float_operands(&row.weight, &row.x, row.bias.as_ref()) else { return Ok(None) };
     let kernel = Transposed::new(&row, &TransposedConvolution::of(&row)?, precision(&operands), threads);
-    Ok(kernel.map(|kernel| Choice::kernel(kernel, operands)))
+    Ok(kernel.map(|kernel| Choice::finished(kernel, operands)))
 }
 
 /// A transposed convolution: for each image and group, `weightᵀ [C_out·taps, C_in] · x [C_in, *D]`, and the sums of its rows.
@@ -100,48 +100,6 @@ impl Transposed {
         [line(own), line(self.block * taps * positions), line(plane)]
     }
 
-    fn compute<T: Float>(
-        &self,
-        operands: Sources<'_>,
-        result: &mut [T],
-        scratch: &mut [f32],
-        threads: &Threads,
-        epilogue: Option<Elements<'_>>,
-    ) {
-        let [own, products, plane_room] = self.parts();
-        let (own, scratch) = scratch.split_at_mut(own);
-        let (products, scratch) = scratch.split_at_mut(products);
-        let planes = &mut scratch[..self.threads * plane_room];
-        let [positions, taps, plane] =
-            [self.input, self.kernel, self.output].map(|lengths| lengths.iter().product::<usize>());
-        let bias = self.bias.map(|bias| operands.floats(2, bias));
-        let groups = result.chunks_mut((self.channels * plane).max(1)).take(self.images * self.groups);
-        for (index, result) in groups.enumerate() {
-            let group = index % self.groups;
-            for (block, result) in result.chunks_mut(self.block * plane).enumerate() {
-                let (first, count) = (block * self.block, result.len() / plane);
-                let gemm = if count == self.block { &self.gemms[0] } else { &self.gemms[1] };
-                let products = &mut products[..count * taps * positions];
-                let left = self.weight.part(&operands, group, first * taps);
-                let right = self.x.matrix(&operands, index);
-                let after = After { bias: Bias::None, epilogue: None };
-                gemm.run(left, right.into(), after, Output::F32(&mut *products), &mut *own, threads);
-                let channels = result.chunks_mut(plane).enumerate();
-                threads.drain(channels, &mut *planes, |(channel, result), sums| {
-                    let sums = &mut sums[..plane];
-                    let number = group * self.channels + first + channel;
-                    sums.fill(bias.map_or(0.0, |bias| bias.get(number)));
-                    let products = &products[channel * taps * positions..][..taps * positions];
-                    threads.arch().dispatch(Add { of: self, products, sums: &mut *sums });
-                    if let Some(epilogue) = epilogue {
-                        epilogue((index * self.channels + first + channel) * plane, sums);
-                    }
-                    threads.arch().dispatch(Round { results: sums, to: result });
-                });
-            }
-        }
-    }
-
     /// Along an axis, the elements of `x` for which a tap lies in the result, and where it lies for the first of them.
     fn met(&self, axis: usize, tap: usize) -> (Range<usize>, usize) {
         let (stride, offset) = (self.strides[axis], tap * self.dilations[axis]);
@@ -192,37 +150,55 @@ impl WithSimd for Add<'_> {
     }
 }
 
-impl Kernel for Transposed {
-    fn scratch(&self) -> usize {
+impl Finished for Transposed {
+    fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    fn values(&self) -> usize {
         let [own, products, plane] = self.parts();
-        own.saturating_add(products).saturating_add(plane.saturating_mul(self.threads)).div_ceil(2)
+        own.saturating_add(products).saturating_add(plane.saturating_mul(self.threads))
     }
 
-    fn run(&self, operands: Sources<'_>, result: &mut [u8], scratch: &mut [f64], threads: &Threads) {
-        self.run_within(operands, result, scratch, threads, Around::default());
-    }
-
-    fn surrounded(&self) -> Option<&dyn Surrounded> {
-        Some(self)
-    }
-}
-
-impl Surrounded for Transposed {
-    fn run_within(
+    fn compute<T: Float>(
         &self,
         operands: Sources<'_>,
-        result: &mut [u8],
-        scratch: &mut [f64],
+        result: &mut [T],
+        scratch: &mut [f32],
         threads: &Threads,
-        around: Around<'_>,
+        epilogue: Option<Elements<'_>>,
     ) {
-        let scratch: &mut [f32] = bytemuck::cast_slice_mut(scratch);
-        let epilogue = around.epilogue;
-        match self.dtype {
-            DType::Fp16 => {
-                self.compute::<f16>(operands, bytemuck::cast_slice_mut(result), scratch, threads, epilogue);
+        let [own, products, plane_room] = self.parts();
+        let (own, scratch) = scratch.split_at_mut(own);
+        let (products, scratch) = scratch.split_at_mut(products);
+        let planes = &mut scratch[..self.threads * plane_room];
+        let [positions, taps, plane] =
+            [self.input, self.kernel, self.output].map(|lengths| lengths.iter().product::<usize>());
+        let bias = self.bias.map(|bias| operands.floats(2, bias));
+        let groups = result.chunks_mut((self.channels * plane).max(1)).take(self.images * self.groups);
+        for (index, result) in groups.enumerate() {
+            let group = index % self.groups;
+            for (block, result) in result.chunks_mut(self.block * plane).enumerate() {
+                let (first, count) = (block * self.block, result.len() / plane);
+                let gemm = if count == self.block { &self.gemms[0] } else { &self.gemms[1] };
+                let products = &mut products[..count * taps * positions];
+                let left = self.weight.part(&operands, group, first * taps);
+                let right = self.x.matrix(&operands, index);
+                let after = After { bias: Bias::None, epilogue: None };
+                gemm.run(left, right.into(), after, Output::F32(&mut *products), &mut *own, threads);
+                let channels = result.chunks_mut(plane).enumerate();
+                threads.drain(channels, &mut *planes, |(channel, result), sums| {
+                    let sums = &mut sums[..plane];
+                    let number = group * self.channels + first + channel;
+                    sums.fill(bias.map_or(0.0, |bias| bias.get(number)));
+                    let products = &products[channel * taps * positions..][..taps * positions];
+                    threads.arch().dispatch(Add { of: self, products, sums: &mut *sums });
+                    if let Some(epilogue) = epilogue {
+                        epilogue((index * self.channels + first + channel) * plane, sums);
+                    }
+                    threads.arch().dispatch(Round { results: sums, to: result });
+                });
             }
-            _ => self.compute::<f32>(operands, bytemuck::cast_slice_mut(result), scratch, threads, epilogue),
         }
     }
 }
