@@ -5,7 +5,6 @@ use std::collections::btree_map::{BTreeMap, Entry};
 use std::ffi::OsString;
 use std::fs;
 use std::io::{self, BufReader, Read};
-use std::iter;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -19,7 +18,13 @@ const WEIGHTS: &str = "weights";
 
 /// Weight files, by the path that a container has them under, below what `@model_path` stands for.
 #[derive(Debug, Default)]
-pub(crate) struct Assets(BTreeMap<PathBuf, PathBuf>);
+pub(crate) struct Assets {
+    files: BTreeMap<PathBuf, PathBuf>,
+    /// The places by what they are where cases are not told apart.
+    folded: HashMap<String, PathBuf>,
+    /// Programs whose files these are.
+    programs: usize,
+}
 
 impl Assets {
     /// The weight files of a program, under the paths that it names them by.
@@ -33,7 +38,7 @@ impl Assets {
             let failed = |error: BlobError| ContainerError::Weights { path: blob.path.clone(), error };
             let source = from.path(&blob.path).map_err(failed)?;
             let below = source.strip_prefix(from.directory()).unwrap_or(&source).to_owned();
-            if let Entry::Vacant(place) = assets.0.entry(below) {
+            if let Entry::Vacant(place) = assets.files.entry(below) {
                 from.file(&blob.path).map_err(failed)?;
                 place.insert(source);
             }
@@ -53,31 +58,38 @@ impl Assets {
         program: &mut Program,
         from: &WeightDirectory,
     ) -> Result<(), ContainerError> {
-        // Some file systems do not tell cases apart.
-        let before: HashMap<OsString, PathBuf> =
-            self.0.iter().map(|(place, source)| (folded(place), source.clone())).collect();
+        let own = Assets::as_named(program, from)?.files;
+        let mut taken: HashMap<String, &Path> = HashMap::new();
+        for (below, source) in &own {
+            let place = place_of(below);
+            if let Some(first) = taken.insert(folded(&place), source)
+                && first != source
+            {
+                let (first, second) = (first.to_owned(), source.clone());
+                return Err(ContainerError::SameWeights { first, second, place });
+            }
+        }
         let mut renamed: HashMap<PathBuf, String> = HashMap::new();
-        for (below, source) in Assets::as_named(program, from)?.0 {
-            // That of the same name, where weights had one below a directory for them.
-            let mut parts = below.iter().skip_while(|part| *part != WEIGHTS).skip(1).peekable();
-            let place = match parts.peek() {
-                Some(_) => Path::new(WEIGHTS).join(parts.collect::<PathBuf>()),
-                None => Path::new(WEIGHTS).join(below.file_name().unwrap_or_default()),
-            };
-            let place = apart(place, &source, &before)?;
-            if place != below {
+        let mut placed = Vec::with_capacity(own.len());
+        for (below, source) in &own {
+            let mut place = place_of(below);
+            if let Some(other) = self.folded.get(&folded(&place)) {
+                place = match self.holds(other, source)? {
+                    true => other.clone(),
+                    false => self.numbered(&place, &taken),
+                };
+            }
+            if place != *below {
                 let names: Vec<_> =
                     place.components().map(|name| name.as_os_str().to_string_lossy()).collect();
-                renamed.insert(below, format!("{MODEL_PATH}/{}", names.join("/")));
+                renamed.insert(below.clone(), format!("{MODEL_PATH}/{}", names.join("/")));
             }
-            match self.0.entry(place.clone()) {
-                Entry::Vacant(entry) => drop(entry.insert(source)),
-                Entry::Occupied(entry) if before.contains_key(&folded(&place)) || *entry.get() == source => {}
-                Entry::Occupied(entry) => {
-                    let first = entry.get().clone();
-                    return Err(ContainerError::SameWeights { first, second: source, place });
-                }
-            }
+            placed.push((place, source.clone()));
+        }
+        self.programs += 1;
+        for (place, source) in placed {
+            self.folded.entry(folded(&place)).or_insert_with(|| place.clone());
+            self.files.entry(place).or_insert(source);
         }
         for value in literals_mut(program) {
             if let LiteralValue::Blob(blob) = value
@@ -90,19 +102,43 @@ impl Assets {
         Ok(())
     }
 
+    /// Whether the file at a place has the contents of another.
+    fn holds(&self, place: &Path, source: &Path) -> Result<bool, ContainerError> {
+        let Some(file) = self.files.get(place) else { return Ok(false) };
+        same_contents(file, source)
+            .map_err(|error| ContainerError::Read { path: source.to_owned(), source: error })
+    }
+
+    /// A place like this one that neither these files nor the program's own, in `taken`, have: its name after a number,
+    /// that of the program unless it is taken.
+    fn numbered(&self, place: &Path, taken: &HashMap<String, &Path>) -> PathBuf {
+        let name = place.file_name().unwrap_or_default();
+        let numbered = (self.programs..).map(|number| {
+            let mut name_of = OsString::from(format!("{number}-"));
+            name_of.push(name);
+            place.with_file_name(name_of)
+        });
+        let is_free = |place: &PathBuf| {
+            let folded = folded(place);
+            !self.folded.contains_key(&folded) && !taken.contains_key(&folded)
+        };
+        // There are more numbers than files.
+        numbered.into_iter().find(is_free).unwrap_or_else(|| place.to_owned())
+    }
+
     /// The files' places, and where they come from.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&Path, &Path)> {
-        self.0.iter().map(|(place, source)| (place.as_path(), source.as_path()))
+        self.files.iter().map(|(place, source)| (place.as_path(), source.as_path()))
     }
 
     /// Whether there are none.
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.files.is_empty()
     }
 
     /// Copies the files to where they belong below `directory`.
     pub(crate) fn copy_to(&self, directory: &Path) -> Result<(), ContainerError> {
-        for (place, source) in &self.0 {
+        for (place, source) in &self.files {
             let target = directory.join(place);
             let failed = |source| ContainerError::Write { path: target.clone(), source };
             if let Some(parent) = target.parent() {
@@ -114,31 +150,18 @@ impl Assets {
     }
 }
 
-/// A path as file systems have it that do not tell cases apart.
-fn folded(path: &Path) -> OsString {
-    path.as_os_str().to_ascii_lowercase()
+/// Where a container has a weight file: that of the same name, where weights had one below a directory for them.
+fn place_of(below: &Path) -> PathBuf {
+    let mut parts = below.iter().skip_while(|part| *part != WEIGHTS).skip(1).peekable();
+    match parts.peek() {
+        Some(_) => Path::new(WEIGHTS).join(parts.collect::<PathBuf>()),
+        None => Path::new(WEIGHTS).join(below.file_name().unwrap_or_default()),
+    }
 }
 
-/// A file's place among those that others have: that of the same weights, or one that nobody has.
-fn apart(
-    place: PathBuf,
-    source: &Path,
-    before: &HashMap<OsString, PathBuf>,
-) -> Result<PathBuf, ContainerError> {
-    let name = place.file_name().unwrap_or_default().to_owned();
-    let numbered = (1..).map(|number: u64| {
-        let mut name_of = OsString::from(format!("{number}-"));
-        name_of.push(&name);
-        place.with_file_name(name_of)
-    });
-    for place in iter::once(place.clone()).chain(numbered) {
-        let Some(taken) = before.get(&folded(&place)) else { return Ok(place) };
-        let same = same_contents(taken, source);
-        if same.map_err(|error| ContainerError::Read { path: source.to_owned(), source: error })? {
-            return Ok(place);
-        }
-    }
-    Ok(place)
+/// A path as file systems have it that do not tell cases apart.
+fn folded(path: &Path) -> String {
+    path.to_string_lossy().to_lowercase()
 }
 
 fn literals_mut(program: &mut Program) -> impl Iterator<Item = &mut LiteralValue> {

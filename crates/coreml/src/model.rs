@@ -5,6 +5,7 @@
 
 use std::iter;
 
+use anemone_mil::error::on_one_line;
 use anemone_mil::program::Program;
 use prost::bytes::Buf;
 use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
@@ -57,7 +58,7 @@ pub enum ModelError {
     #[error(transparent)]
     Description(#[from] DescriptionError),
     /// A model of a pipeline.
-    #[error("its model `{}`: {error}", name.escape_debug())]
+    #[error("its model `{}`: {error}", on_one_line(name))]
     Stage {
         /// The model's name.
         name: String,

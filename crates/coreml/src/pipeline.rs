@@ -58,7 +58,7 @@ impl Other {
 }
 
 /// More models than any pipeline has: a message says there is one in two bytes.
-const MOST_MODELS: usize = 1 << 12;
+pub(crate) const MOST_MODELS: usize = 1 << 12;
 /// The fields of a pipeline's message.
 const MODELS: u32 = 1;
 const NAMES: u32 = 2;

@@ -204,12 +204,47 @@ fn weights_beside_the_models_are_found_and_kept_apart() {
     names.sort();
     assert_eq!(names, ["1-weights.bin", "weights.bin"]);
 
+    // Nor is a compiled model without a version of the specification, which no package could be read with.
+    let described = compiled.join("model1/coremldata.bin");
+    let bytes = fs::read(&described).unwrap();
+    let unversioned = [&bytes[..4], &[0; 4], &bytes[8..]].concat();
+    fs::write(&described, unversioned).unwrap();
+    let error = compiled::read_pipeline(&compiled).unwrap_err().to_string();
+    assert!(error.contains("no version of the specification"), "{error}");
+    fs::write(&described, bytes).unwrap();
+
     // A path that leaves the pipeline's directory is none that is read.
     let text = fs::read_to_string(&program).unwrap().replace("/../weights/", "/../../weights/");
     fs::write(&program, text).unwrap();
     let read = compiled::read_pipeline(&compiled).unwrap();
     let refused = package::write(read, &WeightDirectory::new(&compiled), &place.path().join("b.mlpackage"));
     assert!(refused.unwrap_err().to_string().contains("cannot be used"), "a path outside was read");
+}
+
+/// A name that is invented for weights is none that the program has, and cases do not make names different.
+#[test]
+fn names_of_weights_do_not_meet() {
+    let theirs = data().join("compiled-pipelines/weighted/compiled.mlmodelc");
+    let place = TempDir::new().unwrap();
+    let compiled = place.path().join("a.mlmodelc");
+    let original = compiled::read_pipeline(&theirs).unwrap();
+    compiled::write(original, &WeightDirectory::new(&theirs), &compiled).unwrap();
+    let blob = compiled.join("model1/weights/weights.bin");
+    let mut changed = fs::read(&blob).unwrap();
+    changed[128..132].copy_from_slice(&9.5f32.to_le_bytes());
+    // The second model has other weights under the first one's name, but for the case.
+    fs::remove_file(&blob).unwrap();
+    fs::write(blob.with_file_name("WEIGHTS.bin"), &changed).unwrap();
+    let program = compiled.join("model1").join(compiled::PROGRAM);
+    let text = fs::read_to_string(&program).unwrap();
+    fs::write(&program, text.replace("weights/weights.bin", "weights/WEIGHTS.bin")).unwrap();
+    let back = place.path().join("a.mlpackage");
+    let read = compiled::read_pipeline(&compiled).unwrap();
+    package::write(read, &WeightDirectory::new(&compiled), &back).unwrap();
+    let (read, model_path) = of_package(&back);
+    let kept: Vec<Vec<f64>> = models(&read).flat_map(|model| weights(&model.program, &model_path)).collect();
+    assert_eq!((kept[0][0], kept[1][0]), (0.25, 9.5));
+    assert!(model_path.join("weights/1-WEIGHTS.bin").is_file());
 }
 
 /// A length of less than 16 KiB, in two bytes.
@@ -291,7 +326,10 @@ fn nothing_of_a_pipeline_is_lost_in_silence() {
         assert_eq!(pipeline(&out), read);
         let compiled = compiled::write(read, &nowhere, &place.path().join("a.mlmodelc"));
         match kind {
-            PIPELINE => assert_eq!(compiled.unwrap(), ["fields of the model that are not known here"]),
+            PIPELINE => assert_eq!(
+                compiled.unwrap(),
+                ["fields of the model that are not known here", "names that are not one for each model"]
+            ),
             _ => assert!(
                 compiled.unwrap_err().to_string().contains("a pipeline of models that ends in a classifier")
             ),
@@ -300,6 +338,8 @@ fn nothing_of_a_pipeline_is_lost_in_silence() {
     let versioned = Pipeline { specification_version: 300, ..original.clone() };
     let error = compiled::write(versioned, &nowhere, &place.path().join("b.mlmodelc")).unwrap_err();
     assert!(error.to_string().contains("no place in a compiled pipeline"));
+    let unversioned = Pipeline { specification_version: 0, ..original.clone() };
+    assert!(compiled::write(unversioned, &nowhere, &place.path().join("b.mlmodelc")).is_err());
     let empty = Pipeline { models: Vec::new(), names: Vec::new(), ..original };
     let out = place.path().join("c.mlmodelc");
     compiled::write(empty, &nowhere, &out).unwrap();

@@ -96,12 +96,18 @@ fn causal([.., queries, keys]: Sizes) -> Option<Positions> {
 }
 
 const SIZES: [Sizes; 3] = [[2, 2, 8, 16, 67, 67], [1, 2, 7, 5, 70, 270], [3, 1, 8, 24, 9, 1]];
+/// More than a block of queries, and two whole ones. In fp32: among so many scores there are some next to the middle between
+/// two numbers of fp16, of which the other one makes more of a difference than the bound.
+const BLOCKS: [Sizes; 2] = [[1, 2, 7, 5, 131, 270], [1, 1, 8, 8, 256, 65]];
 
 #[test]
 fn attention_without_a_mask() {
     for (seed, sizes) in (1..).zip(SIZES) {
         check(seed, DType::Fp32, sizes, None, 0.0);
         check(seed, DType::Fp16, sizes, None, 0.0);
+    }
+    for (seed, sizes) in (5..).zip(BLOCKS) {
+        check(seed, DType::Fp32, sizes, None, 0.0);
     }
 }
 

@@ -216,3 +216,13 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+/// A name as messages have it, which is not to take orders from it: whatever it holds that is no character to be shown, as
+/// a line's end, is escaped.
+pub fn on_one_line(name: &str) -> String {
+    let escaped = |c: char| match c.is_control() {
+        true => c.escape_debug().to_string(),
+        false => c.to_string(),
+    };
+    name.chars().map(escaped).collect()
+}

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 
 use anemone_coreml::compiled;
 use anemone_coreml::container::{self, Container};
-use anemone_coreml::description::{Feature, FeatureKind};
+use anemone_coreml::description::{ColorSpace, Feature, FeatureKind, ImageFeature, ImageSizes, Shapes};
 use anemone_coreml::package;
 use anemone_coreml::pipeline::{AnyModel, Pipeline, Stage};
+use anemone_mil::error::on_one_line;
 use anemone_mil::program::Program;
 use anemone_mil::weights::WeightDirectory;
 
@@ -188,10 +189,13 @@ impl PipelineSource {
         let whole = &self.pipeline.description.model().main;
         let mut known: HashMap<&str, &Feature> =
             whole.inputs.iter().map(|feature| (feature.name.as_str(), feature)).collect();
-        let is_all_known = self.pipeline.models.iter().all(|stage| stage.model.is_ok());
-        for (stage, model) in
-            self.pipeline.models.iter().filter_map(|stage| Some((stage, stage.model.as_ref().ok()?)))
-        {
+        let mut is_all_known = true;
+        for stage in &self.pipeline.models {
+            let Ok(model) = &stage.model else {
+                // It may give whatever those after it take.
+                (is_all_known, known) = (false, HashMap::new());
+                continue;
+            };
             let description = model.description.model();
             let function = chosen(description, None).ok();
             let Some(signature) = function.and_then(|name| description.function(&name)) else { continue };
@@ -219,7 +223,7 @@ impl PipelineSource {
         for feature in &whole.outputs {
             let output = list(std::slice::from_ref(&feature.name));
             match known.get(feature.name.as_str()) {
-                Some(given) if !is_like(given, feature) => {
+                Some(given) if !is_like(given.kind.as_ref(), feature.kind.as_ref()) => {
                     return Err(format!(
                         "has the output {output}, described as {}, which is {}",
                         described(feature),
@@ -234,18 +238,31 @@ impl PipelineSource {
     }
 }
 
-/// Whether what is described so can be given where that is expected; numbers are converted.
+/// Whether what is described so can be given where that is expected; numbers are converted. Of what has several shapes it
+/// is seen while running.
 fn feeds(given: &Feature, expected: &Feature) -> bool {
     match (&given.kind, &expected.kind) {
-        (Some(given), Some(expected)) => mem::discriminant(given) == mem::discriminant(expected),
-        _ => true,
+        (Some(FeatureKind::Array(given)), Some(FeatureKind::Array(expected))) => {
+            let shape: Option<Vec<usize>> =
+                given.shape.iter().map(|&length| usize::try_from(length).ok()).collect();
+            let is_one = given.shapes == Shapes::Fixed && !given.shape.is_empty();
+            !is_one || shape.is_none_or(|shape| expected.takes(&shape))
+        }
+        (Some(FeatureKind::Image(given)), Some(FeatureKind::Image(expected))) => {
+            let size = u64::try_from(given.width).ok().zip(u64::try_from(given.height).ok());
+            let is_one = given.sizes == ImageSizes::Fixed;
+            let is_float = |image: &ImageFeature| image.color_space == ColorSpace::GrayscaleFloat16;
+            given.channels() == expected.channels()
+                && is_float(given) == is_float(expected)
+                && (!is_one || size.is_none_or(|(width, height)| expected.takes(width, height)))
+        }
+        (given, expected) => is_like(given.as_ref(), expected.as_ref()),
     }
 }
 
-/// Whether what is described so is what it is said to be, but for shapes.
-fn is_like(given: &Feature, said: &Feature) -> bool {
-    match (&given.kind, &said.kind) {
-        (Some(FeatureKind::Array(given)), Some(FeatureKind::Array(said))) => given.elements == said.elements,
+/// Whether what is of one kind can be given as that of another; the numbers of arrays are converted.
+fn is_like(given: Option<&FeatureKind>, said: Option<&FeatureKind>) -> bool {
+    match (given, said) {
         (Some(FeatureKind::Image(given)), Some(FeatureKind::Image(said))) => {
             given.color_space == said.color_space
         }
@@ -269,7 +286,7 @@ fn source(
         Ok(model) => {
             // Not joined: the name is no path, and may look like one from the root.
             let mut named = path.as_os_str().to_owned();
-            named.push(format!("/{}", name.escape_debug()));
+            named.push(format!("/{}", on_one_line(&name)));
             Ok(Source::of_model(Path::new(&named), model, files, model_path))
         }
         Err(other) => Err(SourceError::Model { path: path.to_owned(), name, error: other.error }),

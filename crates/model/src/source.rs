@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anemone_coreml::container::ContainerError;
 use anemone_coreml::loose;
 use anemone_coreml::model::{Model, ModelError};
-use anemone_mil::error::{Errors, Spans};
+use anemone_mil::error::{Errors, Spans, on_one_line};
 use anemone_mil::program::{Function, Program};
 use anemone_mil::text::{self, Comments};
 use anemone_mil::verify::{Verified, count, verify, verify_blobs};
@@ -320,7 +320,7 @@ pub(crate) fn directory_of(path: &Path) -> PathBuf {
 
 /// Names in quotes, or `none`. Whatever is in a name, it stays on its line.
 pub fn list(names: &[String]) -> String {
-    let quoted: Vec<String> = names.iter().map(|name| format!("`{}`", name.escape_debug())).collect();
+    let quoted: Vec<String> = names.iter().map(|name| format!("`{}`", on_one_line(name))).collect();
     if quoted.is_empty() { "none".to_string() } else { quoted.join(", ") }
 }
 

@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anemone_coreml::description::{ArrayType, DefaultElement, FeatureKind};
+use anemone_coreml::description::{ArrayType, DefaultElement, Feature, FeatureKind, Shapes};
 use anemone_mil::eval::Interpreter;
 use anemone_mil::tensor::Tensor;
 use anemone_model::classifier::Label;
@@ -235,11 +235,18 @@ fn pipelines_whose_models_do_not_fit_are_refused() {
     );
     let mut other = pipeline("pipeline.mlpackage");
     let mut description = other.pipeline.description.model().clone();
-    let Some(FeatureKind::Array(array)) = &mut description.main.outputs[0].kind else { panic!("no array") };
-    array.elements = ArrayType::Int32;
+    description.main.outputs[0].kind = Some(FeatureKind::Int64);
     other.pipeline.description = description.into();
     let said = refused(other);
-    assert!(said.contains("the output `c`, described as int32 [1, 4], which is fp32 [1, 4]"), "{said}");
+    assert!(said.contains("the output `c`, described as"), "{said}");
+    let mut other = pipeline("pipeline.mlpackage");
+    let model = other.pipeline.models[1].model.as_mut().unwrap();
+    let mut description = model.description.model().clone();
+    let Some(FeatureKind::Array(array)) = &mut description.main.inputs[0].kind else { panic!("no array") };
+    array.shape = vec![1, 5];
+    model.description = description.into();
+    let said = refused(other);
+    assert!(said.contains("as the input `b` what is fp32 [1, 4], where fp32 [1, 5] is expected"), "{said}");
     let mut short = pipeline("pipeline.mlpackage");
     short.pipeline.models.pop();
     assert!(refused(short).contains("has the output `c`, which no model gives"));
@@ -276,11 +283,25 @@ fn pipelines_have_defaults_shapes_and_states_of_their_own() {
     let mut source = pipeline("pipeline.mlpackage");
     let mut description = source.pipeline.description.model().clone();
     let Some(FeatureKind::Array(taken)) = &mut description.main.inputs[0].kind else { panic!("no array") };
-    taken.shape = vec![2, 4];
+    // Of several shapes, none of which is the model's, it is seen when one is given.
+    taken.shapes = Shapes::Enumerated(vec![vec![2, 4], vec![3, 4]]);
     source.pipeline.description = description.into();
     let mut model = predicting(source).unwrap();
     let shape = refused(&mut model, vec![array_of("a", &[1, 4])]);
     assert!(matches!(shape, PredictError::Shape { .. }), "{shape}");
+
+    // An input that no model takes, and an output of other numbers than the model gives.
+    let mut source = pipeline("pipeline.mlpackage");
+    let mut description = source.pipeline.description.model().clone();
+    let more = Feature { name: "more".to_string(), ..description.main.inputs[0].clone() };
+    description.main.inputs.push(more);
+    let Some(FeatureKind::Array(taken)) = &mut description.main.outputs[0].kind else { panic!("no array") };
+    taken.elements = ArrayType::Double;
+    source.pipeline.description = description.into();
+    let mut model = predicting(source).unwrap();
+    assert_eq!(model.input("more").unwrap().0.to_string(), "tensor<fp32, [1, 4]>");
+    let answer = outputs(&mut model, vec![array_of("a", &[1, 4]), array_of("more", &[1, 4])]);
+    assert_eq!(answer[0].1, Output::Array(Tensor::from_values(&[1, 4], vec![1.0f64; 4]).unwrap()));
 
     let Opened::Program(state) = Opened::read(&path("state.mlpackage")).unwrap() else {
         panic!("a pipeline")

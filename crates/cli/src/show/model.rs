@@ -7,6 +7,7 @@ use anemone_coreml::description::{Feature, ModelDescription, Signature};
 use anemone_coreml::labels::Labels;
 use anemone_coreml::model::Model;
 use anemone_coreml::pipeline::Pipeline;
+use anemone_mil::error::on_one_line;
 use anemone_mil::program::Program;
 use anemone_mil::verify::count;
 use serde::Serialize;
@@ -66,7 +67,7 @@ pub(super) fn print(model: &Model, source: &Source, output: &Output) {
 
 /// Prints what a pipeline says of itself, and each of its models.
 pub(super) fn print_pipeline(pipeline: &Pipeline, path: &Path, output: &Output) {
-    let names: Vec<&str> = pipeline.models.iter().map(|stage| stage.name.as_str()).collect();
+    let names: Vec<String> = pipeline.models.iter().map(|stage| on_one_line(&stage.name)).collect();
     let whole = Line {
         file: path,
         model: None,
@@ -83,7 +84,9 @@ pub(super) fn print_pipeline(pipeline: &Pipeline, path: &Path, output: &Output) 
                 let line = Line { model: Some(&stage.name), ..line(model, &model.program, path) };
                 output.result(text(&line), &line);
             }
-            Err(other) => output.message(printable(&format!("the model {}: {}", stage.name, other.error))),
+            Err(other) => {
+                output.message(printable(&format!("the model {}: {}", on_one_line(&stage.name), other.error)))
+            }
         }
     }
 }
@@ -156,7 +159,7 @@ fn features(features: &[Feature]) -> Vec<ShownFeature<'_>> {
 fn text(line: &Line<'_>) -> String {
     let (file, version) = (line.file.display(), line.specification_version);
     let mut lines = vec![match line.model {
-        Some(name) => format!("model {name} in {file}, specification version {version}"),
+        Some(name) => format!("model {} in {file}, specification version {version}", on_one_line(name)),
         None => format!("model in {file}, specification version {version}"),
     }];
     for function in &line.functions {

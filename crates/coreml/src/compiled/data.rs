@@ -31,7 +31,7 @@
 
 use crate::description::Description;
 use crate::model::ModelKind;
-use crate::pipeline::unnamed;
+use crate::pipeline::{MOST_MODELS, unnamed};
 
 /// What is between the version and the name, and between the name's end and the description's length.
 const BEFORE_NAME: usize = 20;
@@ -162,6 +162,9 @@ impl Head {
         skip(&mut rest, name_length)?;
         let before: [u8; BEFORE_DESCRIPTION] = take(&mut rest)?;
         let specification_version = if kind.is_pipeline() { i32::from(before[0]) } else { first };
+        if specification_version <= 0 {
+            return Err("it has no version of the specification".to_string());
+        }
         let length = u64::from_le_bytes(take(&mut rest)?);
         let description = rest;
         skip(&mut rest, length)?;
@@ -211,6 +214,9 @@ pub(super) fn names(names: &[&str]) -> Vec<u8> {
 pub fn read_names(bytes: &[u8]) -> Result<Vec<String>, String> {
     let mut rest = bytes;
     let count = u64::from_le_bytes(take(&mut rest)?);
+    if count > MOST_MODELS as u64 {
+        return Err("it names too many models".to_string());
+    }
     // Nothing is asked of memory for what is claimed.
     let mut names = Vec::new();
     for _ in 0..count {

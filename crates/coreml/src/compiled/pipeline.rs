@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use anemone_mil::error::on_one_line;
 use anemone_mil::program::{LiteralValue, Op, Program};
 use anemone_mil::weights::{MODEL_PATH, WeightDirectory};
 
@@ -17,7 +18,7 @@ use crate::container::{
 };
 use crate::description::Description;
 use crate::model::{Model, ModelError, ModelKind};
-use crate::pipeline::{Other, Pipeline, Stage, unnamed};
+use crate::pipeline::{MOST_MODELS, Other, Pipeline, Stage, unnamed};
 
 /// The file with the models' names.
 const NAMES: &str = "modelNames/coremldata.bin";
@@ -62,6 +63,9 @@ pub fn read_pipeline(directory: &Path) -> Result<Pipeline, ContainerError> {
     let description =
         Description::from_bytes(data.description).map_err(|error| damaged(error.to_string()))?;
     let names = read_names(&directory.join(NAMES))?;
+    if data.models > MOST_MODELS as u64 {
+        return Err(damaged("it is a pipeline of too many models".to_string()));
+    }
     let mut models = Vec::new();
     // However many it says there are: the first that is not there ends it.
     for position in 0..usize::try_from(data.models).unwrap_or(usize::MAX) {
@@ -131,7 +135,8 @@ pub(super) fn write(
     if pipeline.kind != ModelKind::PIPELINE {
         return Err(not_written(ModelError::Kind(pipeline.kind)));
     }
-    let Ok(specification_version) = u8::try_from(pipeline.specification_version) else {
+    let version = u8::try_from(pipeline.specification_version).ok().filter(|&version| version > 0);
+    let Some(specification_version) = version else {
         let error = "its version of the specification has no place in a compiled pipeline";
         return Err(not_written(ModelError::Incomplete(error)));
     };
@@ -171,9 +176,12 @@ pub(super) fn write(
     })?;
     let unknown = [&pipeline.unknown[..], &pipeline.unknown_within.concat()].concat();
     let mut left_out = not_kept(pipeline.is_updatable, &unknown);
+    if !pipeline.names.is_empty() && pipeline.names.len() != names.len() {
+        left_out.push("names that are not one for each model".to_string());
+    }
     for (Compiled { model, .. }, name) in compiled.iter().zip(&names) {
         let of_model = not_kept(model.is_updatable, &model.unknown).into_iter();
-        left_out.extend(of_model.map(|what| format!("of the model `{}`, {what}", name.escape_debug())));
+        left_out.extend(of_model.map(|what| format!("of the model `{}`, {what}", on_one_line(name))));
     }
     Ok(left_out)
 }

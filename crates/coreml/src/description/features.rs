@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use anemone_mil::types::DType;
+
 /// An input, output or state.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Feature {
@@ -178,6 +180,18 @@ const ARRAY_TYPES: [(ArrayType, i32, &str); 5] = [
 ];
 
 impl ArrayType {
+    /// The type of its elements in a program; `None` for one that is not known.
+    pub fn dtype(self) -> Option<DType> {
+        match self {
+            ArrayType::Float16 => Some(DType::Fp16),
+            ArrayType::Float32 => Some(DType::Fp32),
+            ArrayType::Double => Some(DType::Fp64),
+            ArrayType::Int8 => Some(DType::Int8),
+            ArrayType::Int32 => Some(DType::Int32),
+            ArrayType::Other(_) => None,
+        }
+    }
+
     pub(super) fn from_code(code: i32) -> ArrayType {
         let known = ARRAY_TYPES.iter().find(|(_, known, _)| *known == code);
         known.map_or(ArrayType::Other(code), |(array_type, _, _)| *array_type)

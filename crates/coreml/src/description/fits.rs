@@ -3,9 +3,9 @@
 use std::collections::{HashMap, HashSet};
 
 use anemone_mil::program::{Function, Program};
-use anemone_mil::types::{DType, Dim, TensorType, Type};
+use anemone_mil::types::{Dim, TensorType, Type};
 
-use super::{ArrayFeature, ArrayType, Feature, FeatureKind, ModelDescription, Shapes, Signature};
+use super::{ArrayFeature, Feature, FeatureKind, ModelDescription, Shapes, Signature};
 
 impl ModelDescription {
     /// Checks that a program's functions take and give what is described: the same names, and arrays of the same
@@ -75,14 +75,7 @@ fn check_all(what: &str, described: &[Feature], there: &[(&str, &Type)]) -> Resu
 }
 
 fn agrees(array: &ArrayFeature, ty: &TensorType) -> bool {
-    let elements = match array.elements {
-        ArrayType::Float16 => DType::Fp16,
-        ArrayType::Float32 => DType::Fp32,
-        ArrayType::Double => DType::Fp64,
-        ArrayType::Int8 => DType::Int8,
-        ArrayType::Int32 => DType::Int32,
-        ArrayType::Other(_) => return true,
-    };
+    let Some(elements) = array.elements.dtype() else { return true };
     // Of a value that has several shapes, or whose shape is not described, only the number of dimensions is told.
     let dim = |(&size, dim): (&i64, &Dim)| dim.known().is_none_or(|length| i64::try_from(length) == Ok(size));
     let shape = match (&array.shapes, array.shape.as_slice()) {

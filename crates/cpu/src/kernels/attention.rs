@@ -24,7 +24,7 @@ pub(crate) use forward::Forward;
 
 /// Queries of a block, at most. Keys and values are packed for each block again.
 pub(crate) const QUERIES: usize = 128;
-/// Queries of a block that do not see later keys: of more, the first would be given many keys for nothing.
+/// Queries of a block that may see other keys each: of more, many would be given to some for nothing.
 const QUERIES_IN_ORDER: usize = 64;
 /// Keys are left out in groups of so many.
 const KEYS: usize = 64;
@@ -177,7 +177,10 @@ impl AttentionForm {
 
     /// Queries of a block.
     fn queries(&self) -> usize {
-        if let Some(MaskForm::Later { .. }) = self.mask { QUERIES_IN_ORDER } else { QUERIES }
+        match self.mask {
+            None | Some(MaskForm::Added { strides: [0, _], .. }) => QUERIES,
+            Some(_) => QUERIES_IN_ORDER,
+        }
     }
 
     /// The numbers of keys and of queries that products have: of blocks, and of keys that are reached.

@@ -19,7 +19,7 @@ use crate::memory::Sources;
 use crate::threads::Threads;
 
 /// The longest row or column of a result: what each element of it is made of is kept in memory.
-const MOST_ALONG: usize = 1 << 20;
+const MOST_ALONG: usize = 1 << 21;
 /// Results that a thread takes at a time, at least.
 const LEAST_RESULTS: usize = 1 << 12;
 
@@ -43,7 +43,13 @@ pub(super) fn resampling(
             Ok(choice(&ResizeNearestNeighbor::bind(operands, since)?.resampled()?, threads))
         }
         "resize_bilinear" => Ok(choice(&ResizeBilinear::bind(operands, since)?.resampled()?, threads)),
-        _ => Ok(choice(&Resize::bind(operands, since)?.resampled()?, threads)),
+        _ => {
+            let row = Resize::bind(operands, since)?;
+            if row.dimensions()? > 2 {
+                return Ok(None);
+            }
+            Ok(choice(&row.resampled()?, threads))
+        }
     }
 }
 

@@ -121,6 +121,15 @@ fn plane(
 }
 
 impl Resize {
+    /// How many of the last dimensions are resized.
+    ///
+    /// # Errors
+    ///
+    /// When the parameters do not fit `x`.
+    pub fn dimensions(&self) -> Result<usize, OpError> {
+        Ok(self.lengths()?.len())
+    }
+
     fn resizing(&self) -> Result<Resizing<'_>, OpError> {
         let mode = SamplingMode::named(&self.sampling_mode)?;
         let interpolation = match self.interpolation_mode.as_str() {

@@ -2,6 +2,7 @@
 
 use anemone_coreml::container::ContainerError;
 use anemone_coreml::description::FeatureKind;
+use anemone_mil::error::on_one_line;
 use anemone_mil::runtime::RuntimeError;
 use anemone_mil::tensor::TensorError;
 use anemone_mil::types::Type;
@@ -45,7 +46,7 @@ pub enum OpenError {
     #[error("the pipeline {0}")]
     Pipeline(String),
     /// A pipeline's model.
-    #[error("the pipeline's model `{}`: {error}", name.escape_debug())]
+    #[error("the pipeline's model `{}`: {error}", on_one_line(name))]
     Stage {
         /// The model's name.
         name: String,
@@ -132,7 +133,7 @@ pub enum PredictError {
     #[error(transparent)]
     Classifier(#[from] ClassifierError),
     /// A pipeline's model.
-    #[error("in the pipeline's model `{}`, {error}", name.escape_debug())]
+    #[error("in the pipeline's model `{}`, {error}", on_one_line(name))]
     Stage {
         /// The model's name.
         name: String,

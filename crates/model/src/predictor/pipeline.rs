@@ -3,13 +3,14 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use anemone_coreml::description::{FeatureKind, ModelDescription};
+use anemone_coreml::description::{Feature, FeatureKind, ModelDescription, Shapes};
 use anemone_mil::runtime::Runtime;
-use anemone_mil::types::TensorType;
+use anemone_mil::types::{DType, Dim, Shape, TensorType};
 
 use super::inputs::{default, filled};
 use super::stage::{Stage, check_names};
 use super::{Given, OpenError, Output, PredictError, States};
+use crate::numbers::{NumberError, convert};
 use crate::pipeline::PipelineSource;
 use crate::source::list;
 
@@ -21,6 +22,8 @@ pub(super) struct Chain {
     stages: Vec<(String, Stage)>,
     /// The states of all models.
     pub(super) states: Vec<(String, TensorType)>,
+    /// The type of each input, as the first model has it that takes it, or as it is described.
+    inputs: Vec<(String, TensorType)>,
 }
 
 impl Chain {
@@ -56,13 +59,17 @@ impl Chain {
             }
             states.push(state.clone());
         }
-        Ok(Chain { description, specification_version, stages, states })
+        let input = |feature: &Feature| {
+            let taken = stages.iter().find_map(|(_, stage)| stage.input(&feature.name));
+            (feature.name.clone(), taken.cloned().unwrap_or_else(|| described(feature)))
+        };
+        let inputs = description.main.inputs.iter().map(input).collect();
+        Ok(Chain { description, specification_version, stages, states, inputs })
     }
 
-    /// The type of an input, as the first model has it that takes it.
+    /// The type of an input.
     pub(super) fn input(&self, name: &str) -> Option<&TensorType> {
-        self.description.main.inputs.iter().find(|feature| feature.name == name)?;
-        self.stages.iter().find_map(|(_, stage)| stage.input(name))
+        self.inputs.iter().find(|(known, _)| known == name).map(|(_, ty)| ty)
     }
 
     /// The weight files that were opened.
@@ -132,9 +139,37 @@ impl Chain {
         let outputs = self.description.main.outputs.iter().map(|feature| {
             let name = &feature.name;
             let missing = || PredictError::Output { name: name.clone(), what: "is not given".to_string() };
-            Ok((name.clone(), values.get(name).cloned().ok_or_else(missing)?))
+            let value = values.get(name).cloned().ok_or_else(missing)?;
+            Ok((name.clone(), of_kind(name, value, feature.kind.as_ref())?))
         });
         outputs.collect()
+    }
+}
+
+/// The type that an array is described to have; of anything else one that stands for it.
+fn described(feature: &Feature) -> TensorType {
+    let Some(FeatureKind::Array(array)) = &feature.kind else { return TensorType::new(DType::Fp32, &[]) };
+    let is_one = array.shapes == Shapes::Fixed;
+    let dim = |&length: &i64| match u64::try_from(length) {
+        Ok(length) if is_one => Dim::Known(length),
+        _ => Dim::Unknown,
+    };
+    let dtype = array.elements.dtype().unwrap_or(DType::Fp32);
+    TensorType { dtype, shape: Shape(array.shape.iter().map(dim).collect()) }
+}
+
+/// A value as it is described: its numbers are converted.
+fn of_kind(name: &str, value: Output, kind: Option<&FeatureKind>) -> Result<Output, PredictError> {
+    match (value, kind) {
+        (Output::Array(tensor), Some(kind @ FeatureKind::Array(array))) => {
+            let dtype = array.elements.dtype().unwrap_or(tensor.dtype());
+            let failed = |error: NumberError| {
+                let what = format!("is {kind}, and is not given so: {error}");
+                PredictError::Output { name: name.to_string(), what }
+            };
+            Ok(Output::Array(convert(tensor, dtype).map_err(failed)?))
+        }
+        (value, _) => Ok(value),
     }
 }
 
