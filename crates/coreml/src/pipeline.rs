@@ -2,11 +2,12 @@
 
 use std::borrow::Cow;
 
+use anemone_mil::program::Program;
+
 use crate::description::{Description, ModelDescription};
 use crate::model::{
     Content, Field, Fields, Model, ModelError, ModelKind, fields_of, put_bytes, without_kind,
 };
-use anemone_mil::program::Program;
 
 /// A pipeline.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,7 +22,7 @@ pub struct Pipeline {
     pub is_updatable: bool,
     /// The models in order.
     pub models: Vec<Stage>,
-    /// The names of the models, as the message has them: for all, or for none.
+    /// The names of the models, as the message has them; a sound one has them for all, or for none.
     pub names: Vec<String>,
     /// Fields that are not known here, as they were read.
     pub unknown: Vec<u8>,
