@@ -9,11 +9,11 @@ use anemone_lm::head::Runtimes;
 use anemone_lm::random::Random;
 use anemone_lm::run::Trained;
 use anemone_lm::tokenizer::TextStream;
+use anemone_model::text::printable;
 use serde::Serialize;
 
 use crate::common::runtime::RuntimeName;
 use crate::common::{Failure, Output, tokenizer};
-use anemone_model::text::printable;
 
 /// Flags of `generate`.
 #[derive(Debug, clap::Args)]

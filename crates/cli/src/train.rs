@@ -16,6 +16,7 @@ use anemone_lm::rewriting::Rewriting;
 use anemone_lm::run::{Observer, Run, RunError, Summary};
 use anemone_mil::runtime::Runtime;
 use anemone_mil::verify::Verified;
+use anemone_model::text::printable;
 use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use thiserror::Error;
@@ -23,7 +24,6 @@ use thiserror::Error;
 use crate::common::runtime::RuntimeName;
 use crate::common::simulator::SimulatorReport;
 use crate::common::{Failure, Output, interrupt};
-use anemone_model::text::printable;
 
 mod create;
 mod flags;

@@ -8,7 +8,7 @@ use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anemone_mil::program::{LiteralValue, Op, Program};
+use anemone_mil::program::{Literal, LiteralValue, Op, Program};
 use anemone_mil::weights::{BlobError, MODEL_PATH, WeightDirectory, WeightSource};
 
 use crate::container::{ContainerError, MAX_MODEL_BYTES};
@@ -91,8 +91,8 @@ impl Assets {
             self.folded.entry(folded(&place)).or_insert_with(|| place.clone());
             self.files.entry(place).or_insert(source);
         }
-        for value in literals_mut(program) {
-            if let LiteralValue::Blob(blob) = value
+        for literal in literals_mut(program) {
+            if let LiteralValue::Blob(blob) = &mut literal.value
                 && let Ok(source) = from.path(&blob.path)
                 && let Some(path) = renamed.get(source.strip_prefix(from.directory()).unwrap_or(&source))
             {
@@ -164,9 +164,10 @@ fn folded(path: &Path) -> String {
     path.to_string_lossy().to_lowercase()
 }
 
-fn literals_mut(program: &mut Program) -> impl Iterator<Item = &mut LiteralValue> {
+/// The values that are written in a program.
+pub(crate) fn literals_mut(program: &mut Program) -> impl Iterator<Item = &mut Literal> {
     let ops = program.functions.iter_mut().flat_map(|function| &mut function.ops);
-    ops.flat_map(Op::literals_mut).map(|literal| &mut literal.value)
+    ops.flat_map(Op::literals_mut)
 }
 
 /// Puts the weights of a program into it, and adds their bytes to those that are already in the message.
@@ -179,8 +180,7 @@ pub(crate) fn inline(
     from: &WeightDirectory,
     bytes: &mut u64,
 ) -> Result<(), ContainerError> {
-    let ops = program.functions.iter_mut().flat_map(|function| &mut function.ops);
-    for literal in ops.flat_map(Op::literals_mut) {
+    for literal in literals_mut(program) {
         let (LiteralValue::Blob(blob), Some(ty)) = (&literal.value, literal.ty.as_tensor()) else { continue };
         let bits = ty.shape.elements().and_then(|count| count.checked_mul(u64::from(ty.dtype.bits())));
         *bytes = bytes.saturating_add(bits.unwrap_or(u64::MAX) / 8);

@@ -187,47 +187,19 @@ pub(crate) fn choose(
         "transpose" => movement::transpose(row, operands),
         "split" => movement::split(row, operands, results),
         "slice_by_index" | "slice_by_size" => movement::slice(row, operands),
-        name if PLACED.contains(&name) => placed(row, operands, results, threads),
+        "crop" | "reverse" | "tile" | "pixel_shuffle" | "pixel_unshuffle" | "depth_to_space"
+        | "space_to_depth" => movement::moved(row, operands, results),
+        "pad" => pad::pad(row, operands, results),
+        "upsample_nearest_neighbor"
+        | "upsample_bilinear"
+        | "resize_nearest_neighbor"
+        | "resize_bilinear"
+        | "resize" => resample::resampling(row, operands, results, threads),
         "conv_transpose" => transposed::transposed(row, operands, threads),
         "concat" => movement::concat(row, operands, results),
         "stack" => movement::stack(row, operands, results),
         "cast" => movement::cast(operands, results),
         _ => Ok(None),
-    }
-}
-
-/// Ops whose parameters say which elements of `x` the result has where.
-const PLACED: [&str; 13] = [
-    "crop",
-    "depth_to_space",
-    "pad",
-    "pixel_shuffle",
-    "pixel_unshuffle",
-    "resize",
-    "resize_bilinear",
-    "resize_nearest_neighbor",
-    "reverse",
-    "space_to_depth",
-    "tile",
-    "upsample_bilinear",
-    "upsample_nearest_neighbor",
-];
-
-fn placed(
-    row: &OpDef,
-    operands: &Operands<'_>,
-    results: &[TensorType],
-    threads: &Threads,
-) -> Result<Option<Choice>, OpError> {
-    if !is_decided(row, operands, results)? {
-        return Ok(None);
-    }
-    match row.name {
-        "pad" => pad::pad(row, operands),
-        name if name.starts_with("upsample") || name.starts_with("resize") => {
-            resample::resampling(row, operands, results, threads)
-        }
-        _ => movement::moved(row, operands),
     }
 }
 

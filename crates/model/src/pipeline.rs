@@ -15,7 +15,7 @@ use anemone_mil::weights::WeightDirectory;
 
 use crate::predictor::inputs::default;
 use crate::predictor::stage::chosen;
-use crate::source::{Source, SourceError, WeightsError, directory_of, list, weights};
+use crate::source::{Source, SourceError, WeightsError, directory_of, quoted, weights};
 
 /// What is at a path.
 #[derive(Debug)]
@@ -199,9 +199,9 @@ impl PipelineSource {
             let description = model.description.model();
             let function = chosen(description, None).ok();
             let Some(signature) = function.and_then(|name| description.function(&name)) else { continue };
-            let name = list(std::slice::from_ref(&stage.name));
+            let name = quoted(&stage.name);
             for feature in &signature.inputs {
-                let input = list(std::slice::from_ref(&feature.name));
+                let input = quoted(&feature.name);
                 match known.get(feature.name.as_str()) {
                     Some(given) if !feeds(given, feature) => {
                         return Err(format!(
@@ -221,7 +221,7 @@ impl PipelineSource {
             known.extend(signature.outputs.iter().map(|feature| (feature.name.as_str(), feature)));
         }
         for feature in &whole.outputs {
-            let output = list(std::slice::from_ref(&feature.name));
+            let output = quoted(&feature.name);
             match known.get(feature.name.as_str()) {
                 Some(given) if !is_like(given.kind.as_ref(), feature.kind.as_ref()) => {
                     return Err(format!(

@@ -74,7 +74,7 @@ pub enum SourceError {
         models: Vec<String>,
     },
     /// A name that none of a pipeline's models has.
-    #[error("{} has no model {}; its models are {}", path.display(), list(std::slice::from_ref(name)), list(models))]
+    #[error("{} has no model {}; its models are {}", path.display(), quoted(name), list(models))]
     NoModel {
         /// The model.
         path: PathBuf,
@@ -84,7 +84,7 @@ pub enum SourceError {
         models: Vec<String>,
     },
     /// A name that several of a pipeline's models have.
-    #[error("{} has several models {}, which only the order tells apart", path.display(), list(std::slice::from_ref(name)))]
+    #[error("{} has several models {}, which only the order tells apart", path.display(), quoted(name))]
     SeveralModels {
         /// The model.
         path: PathBuf,
@@ -92,7 +92,7 @@ pub enum SourceError {
         name: String,
     },
     /// One of a pipeline's models.
-    #[error("the model {} of {}: {error}", list(std::slice::from_ref(name)), path.display())]
+    #[error("the model {} of {}: {error}", quoted(name), path.display())]
     Model {
         /// The pipeline.
         path: PathBuf,
@@ -320,8 +320,13 @@ pub(crate) fn directory_of(path: &Path) -> PathBuf {
 
 /// Names in quotes, or `none`. Whatever is in a name, it stays on its line.
 pub fn list(names: &[String]) -> String {
-    let quoted: Vec<String> = names.iter().map(|name| format!("`{}`", on_one_line(name))).collect();
-    if quoted.is_empty() { "none".to_string() } else { quoted.join(", ") }
+    let all: Vec<String> = names.iter().map(|name| quoted(name)).collect();
+    if all.is_empty() { "none".to_string() } else { all.join(", ") }
+}
+
+/// A name in quotes, in the same way.
+pub(crate) fn quoted(name: &str) -> String {
+    format!("`{}`", on_one_line(name))
 }
 
 /// The text of a program; what is no file of text is said to be what it looks like.

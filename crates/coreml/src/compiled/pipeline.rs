@@ -5,13 +5,14 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anemone_mil::error::on_one_line;
-use anemone_mil::program::{LiteralValue, Op, Program};
+use anemone_mil::program::{LiteralValue, Program};
 use anemone_mil::weights::{MODEL_PATH, WeightDirectory};
 
 use super::data::{self, PipelineData};
 use super::{
     ANALYTICS, Compiled, DATA, METADATA, PROGRAM, metadata, not_kept, read_data, read_program, with_program,
 };
+use crate::assets::literals_mut;
 use crate::container::{
     ContainerError, make_directory, read_bounded, refuse_link, refuse_linked_weights, write_directory_to,
     write_file,
@@ -111,8 +112,7 @@ fn read_stage(directory: &Path, position: usize) -> Result<Result<Model, Other>,
 /// Has a program whose `@model_path` is a directory of the pipeline refer to its weights from the pipeline's directory.
 /// Apple's compiler gives each model its own weights; others have one directory for all of them, `@model_path/../weights`.
 fn rebase(program: &mut Program, below: &str) {
-    let ops = program.functions.iter_mut().flat_map(|function| &mut function.ops);
-    for literal in ops.flat_map(Op::literals_mut) {
+    for literal in literals_mut(program) {
         if let LiteralValue::Blob(blob) = &mut literal.value
             && let Some(path) = blob.path.strip_prefix(MODEL_PATH).and_then(|path| path.strip_prefix('/'))
         {

@@ -12,7 +12,7 @@ use bytemuck::Pod;
 use half::f16;
 
 use super::elementwise::{CHUNK, Plain};
-use super::{Choice, Kernel, Work};
+use super::{Choice, Kernel, Work, is_decided};
 use crate::element::{Float, is_float};
 use crate::memory::{Sources, element_bytes};
 use crate::threads::Threads;
@@ -89,7 +89,14 @@ pub(super) fn split(
 }
 
 /// `crop`, `reverse`, `tile`, and ops that move elements between channels and planes.
-pub(super) fn moved(row: &OpDef, operands: &Operands<'_>) -> Result<Option<Choice>, OpError> {
+pub(super) fn moved(
+    row: &OpDef,
+    operands: &Operands<'_>,
+    results: &[TensorType],
+) -> Result<Option<Choice>, OpError> {
+    if !is_decided(row, operands, results)? {
+        return Ok(None);
+    }
     let since = row.since;
     let x: Operand = operands.bind("x", None)?;
     let Moved { start, dims, steps } = match row.name {

@@ -3,11 +3,11 @@
 
 use anemone_mil::ops::{BatchNorm, InstanceNorm, LayerNorm, OpDef, OpError, Operand, Operands, Row};
 use anemone_mil::types::DType;
-use half::f16;
 use pulp::{Simd, WithSimd};
 
+use super::finished::Finished;
 use super::planes::widen;
-use super::{Around, Choice, Elements, Kernel, Surrounded};
+use super::{Choice, Elements};
 use crate::element::{Float, Round, is_float};
 use crate::gemm::line;
 use crate::memory::{Floats, Sources};
@@ -76,7 +76,7 @@ pub(super) fn normalization(
         repeats: if along == Along::Rows { dims[1] } else { 1 },
         threads: threads.count(),
     };
-    Ok(Some(Choice::kernel(kernel, all)))
+    Ok(Some(Choice::finished(kernel, all)))
 }
 
 /// What `gamma` and `beta` have a value for.
@@ -116,54 +116,6 @@ impl Normalize {
     /// Rows that a thread takes at a time.
     fn rows(&self) -> usize {
         LEAST_ELEMENTS.div_ceil(self.length.max(1))
-    }
-
-    fn compute<T: Float>(
-        &self,
-        operands: Sources<'_>,
-        result: &mut [T],
-        scratch: &mut [f32],
-        threads: &Threads,
-        epilogue: Option<Elements<'_>>,
-    ) {
-        let x: &[T] = operands.values(0);
-        let parameter =
-            |given: Option<(usize, DType)>| given.map(|(index, dtype)| operands.floats(index, dtype));
-        let (gamma, beta) = (parameter(self.gamma), parameter(self.beta));
-        let statistics = self
-            .statistics
-            .and_then(|(mean, variance)| Some((parameter(Some(mean))?, parameter(Some(variance))?)));
-        let [some, one, _] = self.parts();
-        let scratch = &mut scratch[..self.threads * (some + 2 * one)];
-        let (length, count) = (self.length.max(1), self.rows());
-        let items = result.chunks_mut(count * length).enumerate();
-        threads.drain(items, scratch, |(item, result), scratch| {
-            let (rows, scratch) = scratch.split_at_mut(some);
-            let (scale, shift) = scratch.split_at_mut(one);
-            let (rows, scale, shift) =
-                (&mut rows[..result.len()], &mut scale[..length], &mut shift[..length]);
-            if self.along == Along::Elements {
-                fill(gamma, 1.0, scale);
-                fill(beta, 0.0, shift);
-            }
-            let first = item * count;
-            threads.arch().dispatch(Widen { values: &x[first * length..][..rows.len()], to: &mut *rows });
-            for (index, row) in rows.chunks_exact_mut(length).enumerate() {
-                let at = (first + index) % self.repeats;
-                if self.along == Along::Rows {
-                    scale.fill(gamma.map_or(1.0, |gamma| gamma.get(at)));
-                    shift.fill(beta.map_or(0.0, |beta| beta.get(at)));
-                }
-                let statistics =
-                    statistics.map(|(mean, variance)| [mean.get(at), variance.get(at)].map(f64::from));
-                let (scale, shift, epsilon) = (&*scale, &*shift, self.epsilon);
-                threads.arch().dispatch(OneRow { row, scale, shift, statistics, epsilon, half: T::HALF });
-            }
-            if let Some(epilogue) = epilogue {
-                epilogue(first * length, rows);
-            }
-            threads.arch().dispatch(Round { results: rows, to: result });
-        });
     }
 }
 
@@ -268,40 +220,60 @@ fn sum_in_fp64(row: &[f32], function: impl Fn(f64) -> f64) -> f64 {
     sums.iter().sum()
 }
 
-impl Kernel for Normalize {
-    fn scratch(&self) -> usize {
-        self.parts().iter().sum::<usize>().saturating_mul(self.threads).div_ceil(2)
+impl Finished for Normalize {
+    fn dtype(&self) -> DType {
+        self.dtype
     }
 
-    fn run(&self, operands: Sources<'_>, result: &mut [u8], scratch: &mut [f64], threads: &Threads) {
-        self.run_within(operands, result, scratch, threads, Around::default());
+    fn values(&self) -> usize {
+        self.parts().iter().sum::<usize>().saturating_mul(self.threads)
     }
 
-    fn surrounded(&self) -> Option<&dyn Surrounded> {
-        Some(self)
-    }
-}
-
-impl Surrounded for Normalize {
-    fn run_within(
+    fn compute<T: Float>(
         &self,
         operands: Sources<'_>,
-        result: &mut [u8],
-        scratch: &mut [f64],
+        result: &mut [T],
+        scratch: &mut [f32],
         threads: &Threads,
-        around: Around<'_>,
+        epilogue: Option<Elements<'_>>,
     ) {
-        let scratch: &mut [f32] = bytemuck::cast_slice_mut(scratch);
-        let epilogue = around.epilogue;
-        match self.dtype {
-            DType::Fp16 => {
-                let result = bytemuck::cast_slice_mut::<u8, f16>(result);
-                self.compute(operands, result, scratch, threads, epilogue);
+        let x: &[T] = operands.values(0);
+        let parameter =
+            |given: Option<(usize, DType)>| given.map(|(index, dtype)| operands.floats(index, dtype));
+        let (gamma, beta) = (parameter(self.gamma), parameter(self.beta));
+        let statistics = self
+            .statistics
+            .and_then(|(mean, variance)| Some((parameter(Some(mean))?, parameter(Some(variance))?)));
+        let [some, one, _] = self.parts();
+        let scratch = &mut scratch[..self.threads * (some + 2 * one)];
+        let (length, count) = (self.length.max(1), self.rows());
+        let items = result.chunks_mut(count * length).enumerate();
+        threads.drain(items, scratch, |(item, result), scratch| {
+            let (rows, scratch) = scratch.split_at_mut(some);
+            let (scale, shift) = scratch.split_at_mut(one);
+            let (rows, scale, shift) =
+                (&mut rows[..result.len()], &mut scale[..length], &mut shift[..length]);
+            if self.along == Along::Elements {
+                fill(gamma, 1.0, scale);
+                fill(beta, 0.0, shift);
             }
-            _ => {
-                let result = bytemuck::cast_slice_mut::<u8, f32>(result);
-                self.compute(operands, result, scratch, threads, epilogue);
+            let first = item * count;
+            threads.arch().dispatch(Widen { values: &x[first * length..][..rows.len()], to: &mut *rows });
+            for (index, row) in rows.chunks_exact_mut(length).enumerate() {
+                let at = (first + index) % self.repeats;
+                if self.along == Along::Rows {
+                    scale.fill(gamma.map_or(1.0, |gamma| gamma.get(at)));
+                    shift.fill(beta.map_or(0.0, |beta| beta.get(at)));
+                }
+                let statistics =
+                    statistics.map(|(mean, variance)| [mean.get(at), variance.get(at)].map(f64::from));
+                let (scale, shift, epsilon) = (&*scale, &*shift, self.epsilon);
+                threads.arch().dispatch(OneRow { row, scale, shift, statistics, epsilon, half: T::HALF });
             }
-        }
+            if let Some(epilogue) = epilogue {
+                epilogue(first * length, rows);
+            }
+            threads.arch().dispatch(Round { results: rows, to: result });
+        });
     }
 }

@@ -1,14 +1,22 @@
 //! `pad`: the rows of a tensor amid others, or amid a constant.
 
 use anemone_mil::ops::{OpDef, OpError, Operands, Pad, Padded, Row, Run};
+use anemone_mil::types::TensorType;
 use bytemuck::Pod;
 
 use super::elementwise::CHUNK;
-use super::{Choice, Kernel};
+use super::{Choice, Kernel, is_decided};
 use crate::memory::{Sources, element_bytes};
 use crate::threads::Threads;
 
-pub(super) fn pad(row: &OpDef, operands: &Operands<'_>) -> Result<Option<Choice>, OpError> {
+pub(super) fn pad(
+    row: &OpDef,
+    operands: &Operands<'_>,
+    results: &[TensorType],
+) -> Result<Option<Choice>, OpError> {
+    if !is_decided(row, operands, results)? {
+        return Ok(None);
+    }
     let row = Pad::bind(operands, row.since)?;
     let kernel = Padding {
         padded: Padded::of(&row)?,

@@ -12,7 +12,7 @@ use pulp::{Simd, WithSimd};
 
 use super::convolution::dimension;
 use super::finished::Finished;
-use super::{Choice, Elements};
+use super::{Choice, Elements, is_decided};
 use crate::element::{Float, Round, is_float};
 use crate::gemm::line;
 use crate::memory::Sources;
@@ -30,7 +30,9 @@ pub(super) fn resampling(
     threads: &Threads,
 ) -> Result<Option<Choice>, OpError> {
     let is_short = |dim: &Dim| dimension(dim).is_some_and(|length| length <= MOST_ALONG);
-    if !results.iter().all(|result| result.shape.0.iter().rev().take(2).all(is_short)) {
+    if !is_decided(row, operands, results)?
+        || !results.iter().all(|result| result.shape.0.iter().rev().take(2).all(is_short))
+    {
         return Ok(None);
     }
     let since = row.since;

@@ -12,7 +12,7 @@ use super::stage::{Stage, check_names};
 use super::{Given, OpenError, Output, PredictError, States};
 use crate::numbers::{NumberError, convert};
 use crate::pipeline::PipelineSource;
-use crate::source::list;
+use crate::source::quoted;
 
 /// The models of a pipeline, ready to run one after the other.
 pub(super) struct Chain {
@@ -54,7 +54,7 @@ impl Chain {
         let mut states: Vec<(String, TensorType)> = Vec::new();
         for state in stages.iter().flat_map(|(_, stage)| &stage.states) {
             if states.iter().any(|(known, _)| *known == state.0) {
-                let name = list(std::slice::from_ref(&state.0));
+                let name = quoted(&state.0);
                 return Err(OpenError::Pipeline(format!("has two models that keep a state {name}")));
             }
             states.push(state.clone());
